@@ -1,0 +1,177 @@
+"""Compose a character from references: faces of one image, clothes of another, the rest by prompt.
+
+Run:  python -m rbjax.main --config configs/composition.py[:VARIANT]
+
+Variants (times on 2 CPU cores):
+  avatars       embedded data, 48 px: the default
+  avatars_long  the same for longer
+  avatars_64    64 px, moving figures (flip, scale, position): hours
+  avatars_128   128 px, moving figures: for an accelerator
+  smoke         a few steps on a few characters: seconds, shows that everything runs
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "avatars") -> ConfigDict:
+    """Returns the configuration of a variant; raises ValueError for an unknown one."""
+    variants = {
+        "avatars": avatars,
+        "avatars_long": avatars_long,
+        "avatars_64": avatars_64,
+        "avatars_128": avatars_128,
+        "smoke": smoke,
+    }
+    if variant not in variants:
+        raise ValueError(f"unknown variant {variant!r} of composition.py: use {', '.join(variants)}")
+    return variants[variant]()
+
+
+def avatars() -> ConfigDict:
+    """The default: learns composition from scratch on two CPU cores."""
+    c = ConfigDict()
+    c.seed = 0  # of initialisation, order, noise and evaluation
+    c.total_steps = 3000  # updates; also the length of the learning rate's decay
+    c.batch_size = 32  # examples of an update, over all devices
+    c.data_dir = ""  # of TFDS; "" = ~/tensorflow_datasets
+    c.pretrained = ""  # folder with unet/ and text_encoder/ in diffusers' format; "" = from scratch
+
+    c.mesh = ConfigDict()
+    c.mesh.data = -1  # copies of the model; -1 = all devices that the other axes leave
+    c.mesh.fsdp = 1  # parts of parameters, moments and batch
+    c.mesh.tensor = 1  # parts of each layer
+
+    c.data = ConfigDict()
+    c.data.dataset = "avatars/centered"  # name in TFDS
+    c.data.size = 48  # pixels of targets and references
+    c.data.faces = 1  # face references of an example
+    c.data.clothes = 1  # clothes references of an example
+    c.data.vary_references = False  # draw the numbers from 1 to these
+    c.data.view = "in_place"  # how a reference shows its concept: "crop" or "in_place"
+    c.data.tasks = ConfigDict()  # weights of the training tasks (paper, Tasks)
+    c.data.tasks.composition = 1.0
+    c.data.tasks.same_identity = 0.0
+    c.data.tasks.same_outfit = 0.0
+    c.data.tasks.reconstruction = 0.0
+    c.data.prompt_tags = "free"  # "free": no tag that the references carry; "all": all tags
+    c.data.max_tokens = 40  # length of a prompt
+    c.data.drop_prompt = 0.05  # rate of examples without prompt
+    c.data.drop_references = 0.05  # rate of examples without references
+    c.data.drop_both = 0.05  # rate of examples without either
+    c.data.cache = True  # keep the views of all pictures on disk (small sizes)
+    c.data.threads = 2  # that prepare examples
+
+    c.model = ConfigDict()
+    c.model.patch = 6  # PixelUnshuffle: pixels of a latent's side
+    c.model.unet = ConfigDict()  # fields of diffusers' UNet2DConditionModel
+    c.model.unet.block_out_channels = (96, 160)
+    c.model.unet.down_block_types = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D")
+    c.model.unet.layers_per_block = 1
+    c.model.unet.attention_head_dim = 1  # number of heads (sic, as in diffusers)
+    c.model.unet.cross_attention_dim = 96  # = text.hidden_size
+    c.model.unet.norm_num_groups = 16
+    c.model.unet.dtype = "float32"  # of the computation; parameters are float32
+    c.model.text = ConfigDict()  # fields of transformers' CLIPTextModel
+    c.model.text.hidden_size = 96
+    c.model.text.intermediate_size = 192
+    c.model.text.num_hidden_layers = 1
+    c.model.text.num_attention_heads = 2
+    c.model.retrieval = ConfigDict()
+    c.model.retrieval.heads = 1  # attention heads of a conjunction
+    c.model.retrieval.positions = True  # 2-D sine positions on queries and keys
+    c.model.retrieval.reference_timestep = "zero"  # "target" (paper, v2) or "zero"
+
+    c.noise_schedule = ConfigDict()  # see rbjax/diffusion/schedule.py
+    c.noise_schedule.betas = "rectified_flow"
+    c.noise_schedule.prediction_type = "sample"
+
+    c.train = ConfigDict()
+    c.train.trained = (".*",)  # patterns of parameter names that train
+    c.train.frozen = ()  # patterns of those that do not; each matches exactly one list
+    c.train.learning_rate = 2e-3  # peak
+    c.train.warmup_steps = 100
+    c.train.final_rate = 0.02  # of the peak, at the end of the cosine
+    c.train.weight_decay = 0.0
+    c.train.adam_b2 = 0.99
+    c.train.clip_norm = 1.0  # global norm of the gradient; 0 = off
+    c.train.ema_decay = 0.998
+    c.train.weighting = "velocity"  # of the loss: "uniform", "velocity" or "min_snr"
+
+    c.sampling = ConfigDict()
+    c.sampling.steps = 25
+    c.sampling.method = "euler"  # "ddim", "euler" or "dpm++2m"
+    c.sampling.guidance_references = 1.5  # 1 = off
+    c.sampling.guidance_prompt = 1.5  # 1 = off
+
+    c.log_every = 50  # steps
+    c.checkpoint_every = 500
+    c.sample_every = 500
+    c.sample_images = 8  # rows of a sample grid
+    c.eval_every = 1000
+    c.eval = ConfigDict()
+    c.eval.split = "test"  # characters that training never sees
+    c.eval.characters = 100  # at the end
+    c.eval.prompts = 4  # images of a character
+    c.eval.periodic_characters = 16  # while training
+    c.eval.batch_size = 64
+    c.eval.vqa = ""  # folder of a BLIP-VQA; "" = the one that comes with the package
+    c.lock()
+    return c
+
+
+def avatars_long() -> ConfigDict:
+    """The default for longer."""
+    c = avatars()
+    c.total_steps = 15000
+    c.eval_every = 5000
+    c.checkpoint_every = 1000
+    c.sample_every = 1000
+    return c
+
+
+def avatars_64() -> ConfigDict:
+    """64 px, moving figures, up to 2 + 2 cropped references."""
+    c = avatars_long()
+    c.total_steps = 40000
+    c.data.dataset = "avatars/varied"
+    c.data.size = 64
+    c.data.faces = c.data.clothes = 2
+    c.data.vary_references = True
+    c.data.view = "crop"
+    c.model.patch = 4
+    c.model.unet.block_out_channels = (96, 160, 224)
+    c.model.unet.down_block_types = ("CrossAttnDownBlock2D",) * 3
+    c.train.learning_rate = 1e-3
+    return c
+
+
+def avatars_128() -> ConfigDict:
+    """128 px, for an accelerator."""
+    c = avatars_64()
+    c.batch_size = 128
+    c.data.size = 128
+    c.model.patch = 8
+    c.model.unet.dtype = "bfloat16"
+    return c
+
+
+def smoke() -> ConfigDict:
+    """A few steps of everything on 24 characters."""
+    c = avatars()
+    c.total_steps = 6
+    c.batch_size = 8
+    c.data.dataset = "avatars/tiny"
+    c.data.size = 48
+    c.model.unet.block_out_channels = (16, 32)
+    c.train.warmup_steps = 2
+    c.sampling.steps = 2
+    c.log_every = 2
+    c.checkpoint_every = 3
+    c.sample_every = 3
+    c.sample_images = 2
+    c.eval_every = 3
+    c.eval.characters = 2
+    c.eval.prompts = 2
+    c.eval.periodic_characters = 1
+    c.eval.batch_size = 8
+    return c

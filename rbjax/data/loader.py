@@ -1,0 +1,131 @@
+"""Training examples and their batches: grain chooses, decodes and batches; JAX places on the mesh.
+
+An example is a function of (seed, position in the run): the same run twice sees the same bytes,
+and the iterator's state in a checkpoint lets a resumed run go on where it stopped.
+
+A batch is a dict (B batch, R references, T tokens):
+  image           uint8 [B, H, W, 3]     target
+  prompt_ids      int32 [B, T]           tags that no visible reference carries
+  references      uint8 [B, R, H, W, 3]  views of the concepts
+  concept_ids     int32 [B, R, Tc]       concept word of each reference
+  reference_mask  bool  [B, R]           False at padding and where references are dropped
+  index           int32 [B]              position of the target in the split
+"""
+
+import dataclasses
+
+import grain
+import jax
+import numpy as np
+import tokenizers
+from ml_collections import ConfigDict
+
+from rbjax.data import prompts, references, transforms
+from rbjax.data.references import CHARACTER, CLOTHES, CONCEPTS, FACE
+from rbjax.data.source import Split
+from rbjax.data.views import Views
+
+CONCEPT_TOKENS = 3  # start, word, end
+CARRIED = {FACE: {"identity"}, CLOTHES: {"outfit"}, CHARACTER: {"identity", "outfit"}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples(grain.transforms.RandomMap):
+    """Makes the example of a target; `config` is the experiment's `data` section."""
+
+    split: Split
+    views: Views
+    tokenizer: tokenizers.Tokenizer
+    config: ConfigDict
+
+    def random_map(self, target: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        task = _weighted(self.config.tasks, rng)
+        chosen = references.choose(self.split.clusters, target, task, *self._counts(rng), rng)
+        chosen = references.pad(
+            list(chosen.images[chosen.mask]), list(chosen.concepts[chosen.mask]), self.size
+        )
+        no_prompt, no_references = self._drops(rng)
+        if no_references:
+            chosen = dataclasses.replace(chosen, mask=np.zeros_like(chosen.mask))
+        tags = self._prompt(target, chosen)
+        return self.example(target, [] if no_prompt else tags, chosen)
+
+    @property
+    def size(self) -> int:
+        """R, the number of references of every example, padding included."""
+        return self.config.faces + self.config.clothes
+
+    def example(
+        self, target: int, tags: list[str], chosen: references.Chosen
+    ) -> dict[str, np.ndarray]:
+        """The arrays of one example, without any chance."""
+        pairs = zip(chosen.images, chosen.concepts, chosen.mask, strict=True)
+        blank = np.full((self.views.size,) * 2 + (3,), transforms.WHITE, np.uint8)
+        return {
+            "image": np.asarray(self.views[target, CHARACTER]),
+            "prompt_ids": self._encode(", ".join(tags), self.config.max_tokens),
+            "references": np.stack([self.views[i, c] if m else blank for i, c, m in pairs]),
+            "concept_ids": np.stack(
+                [self._encode(CONCEPTS[c], CONCEPT_TOKENS) for c in chosen.concepts]
+            ),
+            "reference_mask": chosen.mask,
+            "index": np.int32(target),
+        }
+
+    def _encode(self, text: str, length: int) -> np.ndarray:
+        return prompts.encode(self.tokenizer, [text], length)[0]
+
+    def _counts(self, rng: np.random.Generator) -> tuple[int, int]:
+        """How many faces and clothes this example gets."""
+        faces, clothes = self.config.faces, self.config.clothes
+        if not self.config.vary_references:
+            return faces, clothes
+        return tuple(int(rng.integers(min(n, 1), n + 1)) for n in (faces, clothes))
+
+    def _drops(self, rng: np.random.Generator) -> tuple[bool, bool]:
+        """(drop the prompt, drop the references)."""
+        c, u = self.config, rng.random()
+        both = u < c.drop_both
+        prompt = both or u < c.drop_both + c.drop_prompt
+        return prompt, both or (not prompt and u < c.drop_both + c.drop_prompt + c.drop_references)
+
+    def _prompt(self, target: int, chosen: references.Chosen) -> list[str]:
+        tags = self.split.tags[target]
+        if self.config.prompt_tags == "all":
+            return tags
+        carried = set().union(*(CARRIED[int(c)] for c in chosen.concepts[chosen.mask]))
+        return transforms.free_tags(tags, self.split.vocabulary, carried)
+
+
+def _weighted(weights: ConfigDict, rng: np.random.Generator) -> str:
+    """A task, drawn by its weight."""
+    names = sorted(weights)
+    cumulative = np.cumsum([weights[name] for name in names])
+    return names[int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))]
+
+
+def iterator(examples: Examples, batch_size: int, seed: int, threads: int) -> grain.DatasetIterator:
+    """Batches of shuffled examples without end; each process gets its own share.
+
+    Args:
+      examples: makes an example of a position.
+      batch_size: of all processes together.
+      seed: of order and chance.
+      threads: that prepare examples.
+    """
+    count = jax.process_count()
+    targets = grain.MapDataset.range(len(examples.split)).seed(seed).shuffle().repeat()
+    dataset = targets[jax.process_index() :: count] if count > 1 else targets
+    dataset = dataset.random_map(examples)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * batch_size)
+    return iter(dataset.to_iter_dataset(options).batch(batch_size // count, drop_remainder=True))
+
+
+def stack(examples: list[dict]) -> dict[str, np.ndarray]:
+    """Examples -> a batch."""
+    return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+
+
+def place(batch: dict[str, np.ndarray], sharding: jax.sharding.Sharding) -> dict[str, jax.Array]:
+    """A process's part of a batch -> arrays over the whole mesh."""
+    return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}

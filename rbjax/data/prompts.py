@@ -1,0 +1,45 @@
+"""Prompts as token ids.
+
+A data set brings its vocabulary, so a text encoder trained from scratch uses a tokenizer with one
+token a word, made from it. A pretrained text encoder brings its own `tokenizer.json`.
+"""
+
+import numpy as np
+import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, processors
+
+from rbjax.data.references import CONCEPTS
+
+PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+
+
+def word_tokenizer(vocabulary: dict) -> tokenizers.Tokenizer:
+    """One token a word of the data set's tags and of the concept words, in sorted order."""
+    words = {word for tag in vocabulary["tags"] for word in tag.split()} | {"solo", *CONCEPTS}
+    ids = {token: i for i, token in enumerate([PAD, UNKNOWN, START, END, *sorted(words)])}
+    tokenizer = tokenizers.Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(",", "removed")]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A {END}", special_tokens=[(START, ids[START]), (END, ids[END])]
+    )
+    return tokenizer
+
+
+def encode(tokenizer: tokenizers.Tokenizer, texts: list[str], length: int) -> np.ndarray:
+    """Texts -> int32 [N, length], padded.
+
+    Raises:
+      ValueError: a text does not fit; it names the text and its length.
+    """
+    rows = np.full((len(texts), length), tokenizer.token_to_id(PAD), np.int32)
+    for row, text in zip(rows, texts, strict=True):
+        ids = tokenizer.encode(text).ids
+        if len(ids) > length:
+            raise ValueError(
+                f"the prompt {text!r} has {len(ids)} tokens, more than data.max_tokens={length}"
+            )
+        row[: len(ids)] = ids
+    return rows

@@ -1,0 +1,101 @@
+"""Opens a TFDS data set: its records, clusters and vocabulary, by position.
+
+What is read is what TFDS stores: ArrayRecord files, and beside them `clusters-SPLIT.npz` and
+`vocabulary.json` (see tfds_retribooru). Records are read in any order and by any process.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Sequence
+
+import tensorflow_datasets as tfds
+
+import tfds_retribooru  # noqa: F401  registers the builders
+from tfds_retribooru.clusters import Clusters
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split of a data set.
+
+    Attributes:
+      name: of the split.
+      records: decoded records; `records[i]["image"]` is uint8 [H, W, 3].
+      clusters: identity and outfit clusters over the positions of `records`.
+      vocabulary: {"tags": {tag: {attribute, answer, kind}}, "questions": {attribute: text}}.
+      directory: of the built data set.
+    """
+
+    name: str
+    records: Sequence[dict]
+    clusters: Clusters
+    vocabulary: dict
+    directory: pathlib.Path
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @functools.cached_property
+    def tags(self) -> list[list[str]]:
+        """The prompt of every record as a list of tags; read once, without decoding pictures."""
+        decoders = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
+        builder = tfds.builder_from_directory(self.directory)
+        source = builder.as_data_source(split=self.name, decoders=decoders)
+        return [split_tags(record["prompts"]) for record in source]
+
+
+def split_tags(prompt: str | bytes) -> list[str]:
+    """`"1girl, red hair"` -> `["1girl", "red hair"]`."""
+    text = prompt.decode() if isinstance(prompt, bytes) else prompt
+    return [tag.strip() for tag in text.split(",") if tag.strip()]
+
+
+def prepare(dataset: str, data_dir: str):
+    """Returns the TFDS builder of `dataset`, building the data set if it is not there.
+
+    Args:
+      dataset: TFDS name, e.g. "avatars/centered".
+      data_dir: TFDS data directory; "" means TFDS's default (~/tensorflow_datasets).
+
+    Raises:
+      FileNotFoundError: `data_dir` is given but does not exist.
+      ValueError: no such data set.
+    """
+    if data_dir and not pathlib.Path(data_dir).expanduser().is_dir():
+        raise FileNotFoundError(
+            f"config.data_dir={data_dir!r} does not exist. Create it, or leave data_dir empty to "
+            "use ~/tensorflow_datasets."
+        )
+    try:
+        builder = tfds.builder(dataset, data_dir=data_dir or None)
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        raise ValueError(f"config.data.dataset={dataset!r} is not a known data set: {error}") from (
+            error
+        )
+    if not builder.is_prepared():
+        print(f"Building the data set {dataset} in {builder.data_dir} (once).", flush=True)
+    builder.download_and_prepare()
+    return builder
+
+
+def open_split(builder, name: str) -> Split:
+    """Opens one split of a prepared builder.
+
+    Raises:
+      ValueError: the data set has no such split.
+    """
+    if name not in builder.info.splits:
+        raise ValueError(
+            f"{builder.name} in {builder.data_dir} has no split {name!r}, only "
+            f"{sorted(builder.info.splits)}"
+        )
+    directory = pathlib.Path(builder.data_dir)
+    vocabulary = json.loads((directory / "vocabulary.json").read_text())
+    return Split(
+        name=name,
+        records=builder.as_data_source(split=name),
+        clusters=Clusters.load(directory / f"clusters-{name}.npz"),
+        vocabulary=vocabulary,
+        directory=directory,
+    )

@@ -1,0 +1,93 @@
+"""From a decoded record to what a model reads: views of a concept, sizes, tokens.
+
+Pictures are uint8 [H, W, 3] here and float32 in [-1, 1] from `to_float` on.
+"""
+
+import numpy as np
+from PIL import Image
+
+from rbjax.data.references import CHARACTER, CLOTHES, FACE
+
+VIEWS = ("crop", "in_place")
+WHITE = 255
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """Area-resizes uint8 [H, W, 3] to fit a white square: [size, size, 3]."""
+    height, width = image.shape[:2]
+    scale = size / max(height, width)
+    shape = max(1, round(width * scale)), max(1, round(height * scale))
+    small = Image.fromarray(image).resize(shape, Image.Resampling.BOX)
+    square = Image.new("RGB", (size, size), (WHITE,) * 3)
+    square.paste(small, ((size - shape[0]) // 2, (size - shape[1]) // 2))
+    return np.asarray(square)
+
+
+def concept_box(bbox: np.ndarray, mask: np.ndarray, concept: int) -> tuple[int, int, int, int]:
+    """The pixels (top, bottom, left, right) that show a concept.
+
+    Args:
+      bbox: of the face, (centre x, centre y, width, height) relative to the picture.
+      mask: figure, uint8 [H, W, 1].
+      concept: FACE: the box; CLOTHES: the figure below the box; CHARACTER: the whole picture.
+    """
+    height, width = mask.shape[:2]
+    x, y, w, h = (float(v) for v in bbox)
+    bottom = int(np.clip(round((y + h / 2) * height), 1, height))
+    if concept == FACE:
+        top = int(np.clip(round((y - h / 2) * height), 0, bottom - 1))
+        right = int(np.clip(round((x + w / 2) * width), 1, width))
+        return top, bottom, int(np.clip(round((x - w / 2) * width), 0, right - 1)), right
+    if concept == CLOTHES:
+        columns = np.flatnonzero((mask[bottom:, :, 0] > 127).any(axis=0))
+        if len(columns):
+            return bottom, height, int(columns[0]), int(columns[-1]) + 1
+    return 0, height, 0, width
+
+
+def concept_view(record: dict, concept: int, size: int, view: str) -> np.ndarray:
+    """What a reference shows of one concept: uint8 [size, size, 3].
+
+    Args:
+      record: with image, mask and bbox.
+      concept: index into CONCEPTS.
+      size: in pixels.
+      view: "crop" enlarges the concept's box to the square; "in_place" leaves it where it is and
+        paints the rest white.
+
+    Raises:
+      ValueError: unknown view.
+    """
+    if view not in VIEWS:
+        raise ValueError(f"config.data.view={view!r}: use one of {', '.join(VIEWS)}")
+    image = record["image"]
+    if concept == CHARACTER:
+        return resize(image, size)
+    top, bottom, left, right = concept_box(record["bbox"], record["mask"], concept)
+    if view == "crop":
+        return resize(image[top:bottom, left:right], size)
+    painted = np.full_like(image, WHITE)
+    painted[top:bottom, left:right] = image[top:bottom, left:right]
+    return resize(painted, size)
+
+
+def to_float(image: np.ndarray) -> np.ndarray:
+    """uint8 in [0, 255] -> float32 in [-1, 1]."""
+    return image.astype(np.float32) / 127.5 - 1
+
+
+def to_uint8(image) -> np.ndarray:
+    """float in [-1, 1] (clipped) -> uint8 in [0, 255]."""
+    return np.round((np.clip(np.asarray(image), -1, 1) + 1) * 127.5).astype(np.uint8)
+
+
+def free_tags(tags: list[str], vocabulary: dict, carried: set[str]) -> list[str]:
+    """The tags that name nothing which the references carry.
+
+    Args:
+      tags: of the target.
+      vocabulary: of the data set; a tag that it lacks is kept.
+      carried: kinds ("identity", "outfit") that the references show.
+    """
+    known = vocabulary["tags"]
+    return [tag for tag in tags if known.get(tag, {}).get("kind") not in carried]

@@ -1,0 +1,76 @@
+"""The denoising loss: weighted squared error between what the model predicts and its target.
+
+Two weightings besides the plain mean, each the error of a thing that every model implies:
+
+* `velocity`: the squared error of the velocity that the prediction implies. With latents x, noise
+  e and noisy latents a x + s e, an error d of the clean latents is an error d / s of the velocity,
+  and an error d of the noise one of d / a, on the straight line as on the variance-preserving
+  curve. Small s and a are taken as 0.05, so that the weight is at most 400 (this bound is ours).
+* `min_snr`: min(SNR, 5) times the squared error of the clean latents, SNR = a² / s² (Hang et al.,
+  arXiv 2303.09556).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from rbjax.diffusion import schedule as schedules
+from rbjax.diffusion.schedule import Schedule
+
+WEIGHTINGS = ("uniform", "velocity", "min_snr")
+SMALLEST_COEFFICIENT = 0.05
+SNR_LIMIT = 5.0
+
+
+def diffusion_loss(
+    schedule: Schedule,
+    model_output: jax.Array,
+    latents: jax.Array,
+    noise: jax.Array,
+    timesteps: jax.Array,
+    weighting: str = "uniform",
+) -> jax.Array:
+    """Returns the loss of every example, float32[B].
+
+    Args:
+        schedule: how noise was added and what the model predicts.
+        model_output: the prediction [B, ...].
+        latents: clean latents [B, ...].
+        noise: the standard normal noise that was added [B, ...].
+        timesteps: int[B].
+        weighting: one of WEIGHTINGS.
+
+    Raises:
+        ValueError: for an unknown weighting.
+    """
+    wanted = schedules.target(schedule, latents, noise, timesteps)
+    error = jnp.square(jnp.asarray(model_output, jnp.float32) - jnp.asarray(wanted, jnp.float32))
+    return weights(schedule, timesteps, weighting) * error.mean(axis=tuple(range(1, error.ndim)))
+
+
+def weights(schedule: Schedule, timesteps: jax.Array, weighting: str) -> jax.Array:
+    """Returns the factor of the squared error of every example, float32[B]."""
+    if weighting not in WEIGHTINGS:
+        raise ValueError(
+            f"loss weighting is {weighting!r}; it must be one of {', '.join(WEIGHTINGS)}."
+        )
+    alpha, sigma = schedules.coefficients(schedule, timesteps)
+    if weighting == "uniform":
+        return jnp.ones_like(alpha)
+    if weighting == "velocity":
+        return _velocity_weights(schedule.prediction_type, alpha, sigma)
+    return _min_snr_weights(schedule.prediction_type, alpha, sigma)
+
+
+def _velocity_weights(prediction_type: str, alpha: jax.Array, sigma: jax.Array) -> jax.Array:
+    if prediction_type == "v_prediction":
+        return jnp.ones_like(alpha)
+    divisor = sigma if prediction_type == "sample" else alpha
+    return 1 / jnp.maximum(divisor, SMALLEST_COEFFICIENT) ** 2
+
+
+def _min_snr_weights(prediction_type: str, alpha: jax.Array, sigma: jax.Array) -> jax.Array:
+    snr = (alpha / sigma) ** 2
+    if prediction_type == "epsilon":
+        return jnp.minimum(1.0, SNR_LIMIT / snr)
+    limited = jnp.minimum(snr, SNR_LIMIT)
+    return limited if prediction_type == "sample" else limited * sigma**2

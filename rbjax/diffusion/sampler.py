@@ -1,0 +1,170 @@
+"""From noise to latents with a trained denoiser.
+
+All methods here are one linear update. With noise level (a, s) now and (a', s') after the step,
+the clean latents x0 that the model sees now and x1, those it saw one step before,
+
+    x <- s'/s x + (a' - s'/s a) ((1 + c) x0 - c x1)
+
+With c = 0 this is DDIM (arXiv 2010.02502), and it is also one Euler step of the ODE, on the
+straight line of rectified flow as in the sigma space of variance-preserving schedules: "ddim" and
+"euler" differ by the timesteps they visit. With c = (log-SNR step) / (2 (log-SNR step before)) it
+is DPM-Solver++ (2M) (arXiv 2211.01095); its first and its last step have c = 0. The last step goes
+to (1, 0), so it returns x0 and never divides by a small s.
+
+Timesteps and their rounding are those of diffusers' DDIMScheduler, EulerDiscreteScheduler (linear
+interpolation) and DPMSolverMultistepScheduler. In particular DDIM steps by num_train_timesteps //
+num_steps, whatever the spacing.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rbjax.diffusion import schedule as schedules
+from rbjax.diffusion.schedule import Schedule
+
+METHODS = ("ddim", "euler", "dpm++2m")
+Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """The noise levels that a sampler visits, each an array [num_steps].
+
+    Attributes:
+        timesteps: what the model is told, float.
+        alpha: signal before the step.
+        sigma: noise before the step.
+        next_alpha: signal after the step.
+        next_sigma: noise after the step.
+        extrapolation: the c of the module's docstring.
+        start: what standard normal noise is multiplied with before the first step.
+    """
+
+    timesteps: np.ndarray
+    alpha: np.ndarray
+    sigma: np.ndarray
+    next_alpha: np.ndarray
+    next_sigma: np.ndarray
+    extrapolation: np.ndarray
+    start: float = 1.0
+
+
+def sample(
+    denoise: Denoiser, noise: jax.Array, schedule: Schedule, num_steps: int, method: str = "ddim"
+) -> jax.Array:
+    """Returns clean latents in the shape of the noise; jit-friendly, one compiled step for all.
+
+    Args:
+        denoise: (noisy latents [B, ...], timesteps float32[B]) -> model output [B, ...].
+        noise: standard normal noise [B, ...]; the only source of chance.
+        schedule: the schedule of training.
+        num_steps: number of calls of `denoise`.
+        method: one of METHODS.
+
+    Raises:
+        ValueError: for an unknown method or an impossible number of steps.
+    """
+    steps = plan(schedule, num_steps, method)
+    columns = (steps.timesteps, steps.alpha, steps.sigma, steps.next_alpha, steps.next_sigma)
+    table = jnp.asarray(np.stack([*columns, steps.extrapolation], axis=1), jnp.float32)
+
+    def step(carry, row):
+        latents, before = carry
+        t, alpha, sigma, next_alpha, next_sigma, extrapolation = row
+        output = denoise(latents, jnp.full(noise.shape[:1], t))
+        clean = schedules.sample_from(schedule, output, latents, alpha, sigma)
+        ahead = (1 + extrapolation) * clean - extrapolation * before
+        keep = next_sigma / sigma
+        latents = keep * latents + (next_alpha - keep * alpha) * ahead
+        return (latents.astype(noise.dtype), clean.astype(noise.dtype)), None
+
+    (latents, _), _ = jax.lax.scan(step, (steps.start * noise, jnp.zeros_like(noise)), table)
+    return latents
+
+
+def plan(schedule: Schedule, num_steps: int, method: str = "ddim") -> Steps:
+    """Returns the steps that `sample` takes.
+
+    Raises:
+        ValueError: for an unknown method or an impossible number of steps.
+    """
+    if method not in METHODS:
+        raise ValueError(f"sampling method is {method!r}; it must be one of {', '.join(METHODS)}.")
+    if not 1 <= num_steps <= schedule.num_train_timesteps:
+        raise ValueError(
+            f"number of sampling steps is {num_steps}; "
+            f"it must be 1 to {schedule.num_train_timesteps}."
+        )
+    if schedule.is_flow:
+        return _flow(schedule, num_steps, method)
+    return {"ddim": _ddim, "euler": _euler, "dpm++2m": _dpm}[method](schedule, num_steps)
+
+
+def _flow(schedule: Schedule, num_steps: int, method: str) -> Steps:
+    """Equal steps on the line, from pure noise to none."""
+    sigma = np.linspace(1, 0, num_steps + 1)
+    timesteps = sigma[:-1] * schedule.num_train_timesteps - 1
+    return _connected(timesteps, 1 - sigma, sigma, second_order=method == "dpm++2m")
+
+
+def _ddim(schedule: Schedule, num_steps: int) -> Steps:
+    timesteps = _spaced(schedule, num_steps)
+    after = timesteps - schedule.num_train_timesteps // num_steps
+    table = schedules.alphas_cumprod(schedule)
+    last = 1.0 if schedule.set_alpha_to_one else table[0]
+    now, then = table[timesteps], np.where(after >= 0, table[np.maximum(after, 0)], last)
+    levels = np.sqrt(now), np.sqrt(1 - now), np.sqrt(then), np.sqrt(1 - then)
+    return Steps(timesteps, *levels, extrapolation=np.zeros(num_steps))
+
+
+def _euler(schedule: Schedule, num_steps: int) -> Steps:
+    if schedule.timestep_spacing == "linspace":
+        timesteps = np.linspace(schedule.num_train_timesteps - 1, 0, num_steps)
+    else:
+        timesteps = _spaced(schedule, num_steps)
+    steps = _connected(timesteps, *_levels(schedule, timesteps))
+    start = 1.0 if schedule.timestep_spacing == "leading" else float(steps.sigma[0])
+    return dataclasses.replace(steps, start=start)
+
+
+def _dpm(schedule: Schedule, num_steps: int) -> Steps:
+    if schedule.timestep_spacing == "trailing":
+        timesteps = _spaced(schedule, num_steps)
+    else:  # one more, the last left out: this solver itself ends in noise level 0
+        timesteps = _spaced(schedule, num_steps + 1)[:-1]
+    return _connected(timesteps, *_levels(schedule, timesteps), second_order=True)
+
+
+def _spaced(schedule: Schedule, count: int) -> np.ndarray:
+    """Returns `count` falling integer timesteps."""
+    n = schedule.num_train_timesteps
+    if schedule.timestep_spacing == "leading":
+        return np.minimum(np.arange(count)[::-1] * (n // count) + schedule.steps_offset, n - 1)
+    if schedule.timestep_spacing == "trailing":
+        return np.round(n - np.arange(count) * (n / count)).astype(int) - 1
+    return np.round(np.linspace(n - 1, 0, count)).astype(int)
+
+
+def _levels(schedule: Schedule, timesteps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (alpha, sigma) at the timesteps and, as one entry more, at the end: (1, 0)."""
+    ratio = np.interp(
+        timesteps, np.arange(schedule.num_train_timesteps), schedules.ratios(schedule)
+    )
+    ratio = np.append(ratio, 0.0)
+    return 1 / np.sqrt(1 + ratio**2), ratio / np.sqrt(1 + ratio**2)
+
+
+def _connected(timesteps, alpha, sigma, second_order: bool = False) -> Steps:
+    """Makes steps of num_steps + 1 levels, each going to the next."""
+    extrapolation = np.zeros(len(timesteps))
+    if second_order and len(timesteps) > 2:
+        with np.errstate(divide="ignore"):
+            stride = np.diff(
+                np.log(alpha[:-1]) - np.log(sigma[:-1])
+            )  # infinite if the first level is pure noise
+        extrapolation[1:-1] = stride[1:] / (2 * stride[:-1])
+    return Steps(timesteps, alpha[:-1], sigma[:-1], alpha[1:], sigma[1:], extrapolation)

@@ -1,0 +1,77 @@
+"""Lets a trained pipeline generate the cases of a suite, in batches of one shape."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+from ml_collections import ConfigDict
+
+from rbjax.data import loader, prompts, references, transforms
+from rbjax.data.loader import Examples
+from rbjax.data.references import CHARACTER, CONCEPTS
+from rbjax.evaluation.suite import Case
+from rbjax.generate import Sampling, make_generate
+from rbjax.parallel import mesh as meshes
+
+
+class Painter:
+    """Generates images of cases with parameters that may change.
+
+    Attributes:
+      params: of the pipeline; set before painting.
+    """
+
+    def __init__(self, experiment, examples: Examples, batch_size: int):
+        """Prepares, without compiling.
+
+        Args:
+          experiment: see train/experiment.py.
+          examples: of the split that the cases are about.
+          batch_size: images generated at once.
+        """
+        config: ConfigDict = experiment.config
+        self.examples, self.batch_size, self.params = examples, batch_size, None
+        empty = prompts.encode(experiment.tokenizer, [""], config.data.max_tokens)[0]
+        generate = make_generate(
+            experiment.graphdef,
+            experiment.schedule,
+            Sampling.from_config(config.sampling),
+            jnp.asarray(empty),
+        )
+        self.sharding = meshes.batch_sharding(experiment.mesh)
+        self._generate = jax.jit(generate, out_shardings=meshes.replicated(experiment.mesh))
+
+    def __call__(
+        self, cases: Sequence[Case], blank: bool, swap: Sequence[Case] | None
+    ) -> np.ndarray:
+        """Returns float32 [N, H, W, 3] in [-1, 1]; see evaluation/rows.py."""
+        sources = cases if swap is None else swap
+        pairs = list(zip(cases, sources, strict=True))
+        starts = range(0, len(pairs), self.batch_size)
+        images = [
+            self._batch(pairs[start : start + self.batch_size], blank)
+            for start in tqdm.tqdm(starts, desc="generating", leave=False)
+        ]
+        return np.concatenate(images)
+
+    def images(self, positions: Sequence[int]) -> np.ndarray:
+        """Whole images of records, float32 [N, H, W, 3] in [-1, 1]."""
+        whole = [self.examples.views[int(i), CHARACTER] for i in positions]
+        return transforms.to_float(np.stack(whole))
+
+    def _batch(self, pairs: list[tuple[Case, Case]], blank: bool) -> np.ndarray:
+        filled = pairs + [pairs[0]] * (self.batch_size - len(pairs))
+        batch = loader.stack([self._example(case, source, blank) for case, source in filled])
+        seeds = np.array([case.seed for case, _ in filled], np.uint32)
+        placed = loader.place(batch, self.sharding)
+        images = self._generate(self.params, placed, jax.device_put(seeds, self.sharding))
+        return np.asarray(images)[: len(pairs)]
+
+    def _example(self, case: Case, source: Case, blank: bool) -> dict[str, np.ndarray]:
+        concepts = [CONCEPTS.index(name) for name in source.concepts]
+        chosen = references.pad(list(source.references), concepts, self.examples.size)
+        if blank:
+            chosen = references.pad([], [], self.examples.size)
+        return self.examples.example(source.references[0], list(case.prompt), chosen)

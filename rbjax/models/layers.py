@@ -1,0 +1,206 @@
+"""Layers that the UNet and the retrieval modules share, named and shaped as in diffusers.
+
+Axes: B batch, R references, h w latent height and width, C channels, T tokens, N heads, D head width.
+Images and latents are channels last. Attribute names are diffusers' parameter names.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+class Identity(nnx.Module):
+    """Holds a place in a list whose indices are parameter names (diffusers has dropout there)."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x
+
+
+def group_norm(channels: int, groups: int, epsilon: float, dtype, rngs: nnx.Rngs) -> nnx.GroupNorm:
+    """A GroupNorm with the two-pass variance of torch."""
+    return nnx.GroupNorm(
+        channels, groups, epsilon=epsilon, use_fast_variance=False, dtype=dtype, rngs=rngs
+    )
+
+
+def layer_norm(channels: int, dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """A LayerNorm with torch's epsilon and two-pass variance."""
+    return nnx.LayerNorm(channels, epsilon=1e-5, use_fast_variance=False, dtype=dtype, rngs=rngs)
+
+
+def conv(cin: int, cout: int, size: int, dtype, rngs: nnx.Rngs, stride: int = 1) -> nnx.Conv:
+    """A square convolution with torch's symmetric padding."""
+    pad = size // 2
+    return nnx.Conv(
+        cin, cout, (size, size), strides=stride, padding=((pad, pad),) * 2, dtype=dtype, rngs=rngs
+    )
+
+
+def timestep_embedding(
+    timesteps: jax.Array, width: int, flip_sin_to_cos: bool = True, freq_shift: float = 0.0
+) -> jax.Array:
+    """Sinusoidal embedding of timesteps [B] (any real), as in diffusers: [B, width] float32."""
+    half = width // 2
+    exponent = -math.log(10000.0) * jnp.arange(half, dtype=jnp.float32) / (half - freq_shift)
+    angles = timesteps.astype(jnp.float32)[:, None] * jnp.exp(exponent)[None]
+    parts = [jnp.cos(angles), jnp.sin(angles)]
+    return jnp.concatenate(parts if flip_sin_to_cos else parts[::-1], axis=-1)
+
+
+def sine_positions(height: int, width: int, channels: int) -> jax.Array:
+    """Fixed 2-D sine positions on the unit square: [height * width, channels] float32 (ours).
+
+    The coordinates are relative to the map, so maps of different sizes share them. A quarter of
+    the channels each holds sin and cos of y and of x, at frequencies pi/2 to pi/2 * 16; channels
+    that are left over after the division by four are zero.
+    """
+    count = channels // 4
+    frequencies = (math.pi / 2) * 16.0 ** (jnp.arange(count) / max(count - 1, 1))
+    y = (jnp.arange(height) + 0.5) / height
+    x = (jnp.arange(width) + 0.5) / width
+    grid = jnp.stack(jnp.meshgrid(y, x, indexing="ij"), -1).reshape(-1, 2)  # [h*w, 2]
+    angles = (grid[:, :, None] * frequencies).reshape(height * width, -1)  # [h*w, 2*count]
+    positions = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
+    return jnp.pad(positions, ((0, 0), (0, channels - 4 * count)))
+
+
+class Attention(nnx.Module):
+    """Multi-head attention (diffusers `Attention`): queries [B, T, C], context [B, S, Cc]."""
+
+    def __init__(self, channels: int, context: int, heads: int, dtype, rngs: nnx.Rngs):
+        self.heads = heads
+        linear = {"use_bias": False, "dtype": dtype, "rngs": rngs}
+        self.to_q = nnx.Linear(channels, channels, **linear)
+        self.to_k = nnx.Linear(context, channels, **linear)
+        self.to_v = nnx.Linear(context, channels, **linear)
+        self.to_out = nnx.List([nnx.Linear(channels, channels, dtype=dtype, rngs=rngs)])
+
+    def split_heads(self, x: jax.Array) -> jax.Array:
+        """[B, T, C] -> [B, T, N, D]."""
+        return x.reshape(*x.shape[:-1], self.heads, -1)
+
+    def attend(self, query, key, value, mask=None) -> jax.Array:
+        """Attends from query [B, T, C] to key and value [B, S, C]; mask [B, S], True = visible."""
+        query, key, value = map(self.split_heads, (query, key, value))
+        mask = None if mask is None else mask[:, None, None, :]
+        out = jax.nn.dot_product_attention(query, key, value, mask=mask)
+        return self.to_out[0](out.reshape(*out.shape[:-2], -1))
+
+    def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
+        context = x if context is None else context
+        return self.attend(self.to_q(x), self.to_k(context), self.to_v(context))
+
+
+class GEGLU(nnx.Module):
+    """First half value, second half gate, exact erf gelu (diffusers `GEGLU`)."""
+
+    def __init__(self, channels: int, inner: int, dtype, rngs: nnx.Rngs):
+        self.proj = nnx.Linear(channels, 2 * inner, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        value, gate = jnp.split(self.proj(x), 2, axis=-1)
+        return value * jax.nn.gelu(gate, approximate=False)
+
+
+class FeedForward(nnx.Module):
+    """GEGLU and a projection back (diffusers `FeedForward`, keys net.0 and net.2)."""
+
+    def __init__(self, channels: int, dtype, rngs: nnx.Rngs):
+        self.net = nnx.List(
+            [
+                GEGLU(channels, 4 * channels, dtype, rngs),
+                Identity(),
+                nnx.Linear(4 * channels, channels, dtype=dtype, rngs=rngs),
+            ]
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.net[2](self.net[0](x))
+
+
+class TransformerBlock(nnx.Module):
+    """Self-attention, cross-attention to the text, feed-forward (`BasicTransformerBlock`)."""
+
+    def __init__(self, channels: int, context: int, heads: int, dtype, rngs: nnx.Rngs):
+        self.norm1 = layer_norm(channels, dtype, rngs)
+        self.attn1 = Attention(channels, channels, heads, dtype, rngs)
+        self.norm2 = layer_norm(channels, dtype, rngs)
+        self.attn2 = Attention(channels, context, heads, dtype, rngs)
+        self.norm3 = layer_norm(channels, dtype, rngs)
+        self.ff = FeedForward(channels, dtype, rngs)
+
+    def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
+        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn2(self.norm2(x), context)
+        return x + self.ff(self.norm3(x))
+
+
+class Transformer2D(nnx.Module):
+    """Transformer blocks over the pixels of a map [B, h, w, C] (`Transformer2DModel`)."""
+
+    def __init__(self, channels: int, heads: int, config, rngs: nnx.Rngs):
+        dtype = config.dtype
+        self.linear = config.use_linear_projection
+        self.norm = group_norm(channels, config.norm_num_groups, 1e-6, dtype, rngs)
+        self.proj_in = self._projection(channels, dtype, rngs)
+        self.transformer_blocks = nnx.List(
+            TransformerBlock(channels, config.cross_attention_dim, heads, dtype, rngs)
+            for _ in range(config.transformer_layers_per_block)
+        )
+        self.proj_out = self._projection(channels, dtype, rngs)
+
+    def _projection(self, channels: int, dtype, rngs: nnx.Rngs) -> nnx.Module:
+        if self.linear:
+            return nnx.Linear(channels, channels, dtype=dtype, rngs=rngs)
+        return conv(channels, channels, 1, dtype, rngs)
+
+    def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
+        residual = x
+        x = self.proj_in(self.norm(x))  # channels last: a 1x1 convolution is the same product
+        x = x.reshape(x.shape[0], -1, x.shape[-1])  # [B, h*w, C]
+        for block in self.transformer_blocks:
+            x = block(x, context)
+        return self.proj_out(x.reshape(residual.shape)) + residual
+
+
+class ResnetBlock(nnx.Module):
+    """Two convolutions with the time embedding between them (`ResnetBlock2D`)."""
+
+    def __init__(self, cin: int, cout: int, time: int, config, rngs: nnx.Rngs):
+        dtype, groups, epsilon = config.dtype, config.norm_num_groups, config.norm_eps
+        self.norm1 = group_norm(cin, groups, epsilon, dtype, rngs)
+        self.conv1 = conv(cin, cout, 3, dtype, rngs)
+        self.time_emb_proj = nnx.Linear(time, cout, dtype=dtype, rngs=rngs)
+        self.norm2 = group_norm(cout, groups, epsilon, dtype, rngs)
+        self.conv2 = conv(cout, cout, 3, dtype, rngs)
+        if cin != cout:
+            self.conv_shortcut = conv(cin, cout, 1, dtype, rngs)
+
+    def __call__(self, x: jax.Array, temb: jax.Array) -> jax.Array:
+        h = self.conv1(jax.nn.silu(self.norm1(x)))
+        h = h + self.time_emb_proj(jax.nn.silu(temb))[:, None, None]
+        h = self.conv2(jax.nn.silu(self.norm2(h)))
+        return h + (self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x)
+
+
+class Downsample(nnx.Module):
+    """Halves height and width (`Downsample2D`)."""
+
+    def __init__(self, channels: int, dtype, rngs: nnx.Rngs):
+        self.conv = conv(channels, channels, 3, dtype, rngs, stride=2)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.conv(x)
+
+
+class Upsample(nnx.Module):
+    """Nearest-neighbour enlargement to `size` (h, w), then a convolution (`Upsample2D`)."""
+
+    def __init__(self, channels: int, dtype, rngs: nnx.Rngs):
+        self.conv = conv(channels, channels, 3, dtype, rngs)
+
+    def __call__(self, x: jax.Array, size: tuple[int, int]) -> jax.Array:
+        x = x.repeat(2, axis=1).repeat(2, axis=2)[:, : size[0], : size[1]]  # odd maps: torch's way
+        return self.conv(x)

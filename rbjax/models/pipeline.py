@@ -1,0 +1,73 @@
+"""Everything from pixels and tokens to pixels: autoencoder, text encoder, RetriNet.
+
+Axes: B batch, R references, H W image, h w latent, C latent channels, T tokens, D text width.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from ml_collections import ConfigDict
+
+from rbjax.models.autoencoder import PixelUnshuffle
+from rbjax.models.clip import CLIPTextConfig, CLIPTextModel
+from rbjax.models.retrinet import RetriNet, RetriNetConfig
+from rbjax.models.unet import UNetConfig
+
+
+class Pipeline(nnx.Module):
+    """The modules of one experiment; parameter names start with text_encoder or retrinet."""
+
+    def __init__(self, config: ConfigDict, vocab_size: int, max_tokens: int, rngs: nnx.Rngs):
+        """Builds the modules.
+
+        Args:
+          config: the experiment's `model` section.
+          vocab_size: of the tokenizer.
+          max_tokens: length of a prompt.
+          rngs: of the parameters.
+        """
+        self.autoencoder = PixelUnshuffle(config.patch)
+        self.retrinet = RetriNet(retrinet_config(config), rngs)
+        text = dict(config.text)
+        self.text_encoder = CLIPTextModel(
+            CLIPTextConfig(vocab_size=vocab_size, max_position_embeddings=max_tokens, **text), rngs
+        )
+
+    def encode_images(self, images: jax.Array) -> jax.Array:
+        """uint8 [..., H, W, 3] -> latents [..., h, w, C]."""
+        flat = images.reshape(-1, *images.shape[-3:]).astype(jnp.float32) / 127.5 - 1
+        latents = self.autoencoder.encode(flat)
+        return latents.reshape(*images.shape[:-3], *latents.shape[1:])
+
+    def decode_latents(self, latents: jax.Array) -> jax.Array:
+        """Latents [B, h, w, C] -> images float32 [B, H, W, 3] in [-1, 1]."""
+        return jnp.clip(self.autoencoder.decode(latents), -1, 1)
+
+    def encode_text(self, ids: jax.Array) -> jax.Array:
+        """Token ids [..., T] -> states [..., T, D]."""
+        states = self.text_encoder(ids.reshape(-1, ids.shape[-1]))
+        return states.reshape(*ids.shape, states.shape[-1])
+
+    def predict(self, batch: dict, noisy: jax.Array, timesteps: jax.Array) -> jax.Array:
+        """RetriNet's prediction for noisy latents [B, h, w, C] of a batch (see data/loader.py)."""
+        return self.retrinet(
+            noisy,
+            timesteps,
+            self.encode_text(batch["prompt_ids"]),
+            self.encode_images(batch["references"]),
+            self.encode_text(batch["concept_ids"]),
+            batch["reference_mask"],
+        )
+
+
+def retrinet_config(config: ConfigDict) -> RetriNetConfig:
+    """Reads the experiment's `model` section."""
+    channels = PixelUnshuffle(config.patch).channels
+    unet = dict(config.unet)
+    unet["dtype"] = jnp.dtype(unet["dtype"])
+    return RetriNetConfig(
+        unet=UNetConfig(in_channels=channels, out_channels=channels, **unet),
+        heads=config.retrieval.heads,
+        positions=config.retrieval.positions,
+        reference_timestep=config.retrieval.reference_timestep,
+    )

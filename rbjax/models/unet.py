@@ -1,0 +1,223 @@
+"""The conditional UNet of Stable Diffusion 1.x and 2.x, with diffusers' parameter names.
+
+`encode`, `middle` and `decode` are separate, because RetriNet (paper, architecture figure) reads
+the encoder's levels and adds to the skip connections between them and the decoder.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from rbjax.models import layers
+
+
+@dataclasses.dataclass(frozen=True)
+class UNetConfig:
+    """Fields of diffusers' `UNet2DConditionModel` config that SD 1.x and 2.x use.
+
+    `attention_head_dim` is, as in every SD checkpoint, the *number* of heads of each level.
+    """
+
+    in_channels: int = 4
+    out_channels: int = 4
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    down_block_types: tuple[str, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
+    layers_per_block: int = 2
+    attention_head_dim: int | tuple[int, ...] = 8
+    cross_attention_dim: int = 768
+    transformer_layers_per_block: int = 1
+    use_linear_projection: bool = False
+    norm_num_groups: int = 32
+    norm_eps: float = 1e-5
+    flip_sin_to_cos: bool = True
+    freq_shift: float = 0.0
+    dtype: Any = jnp.float32
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Number of attention heads of each level."""
+        value = self.attention_head_dim
+        return (value,) * len(self.block_out_channels) if isinstance(value, int) else value
+
+    @property
+    def attends(self) -> tuple[bool, ...]:
+        """Whether each level has attention."""
+        return tuple(kind.startswith("CrossAttn") for kind in self.down_block_types)
+
+    @classmethod
+    def from_dict(cls, config: dict) -> "UNetConfig":
+        """Reads a diffusers config; raises ValueError for a feature that SD 1.x and 2.x lack."""
+        unsupported = {
+            "class_embed_type": None,
+            "addition_embed_type": None,
+            "only_cross_attention": False,
+            "dual_cross_attention": False,
+            "resnet_time_scale_shift": "default",
+            "act_fn": "silu",
+            "mid_block_type": "UNetMidBlock2DCrossAttn",
+        }
+        for key, value in unsupported.items():
+            if config.get(key, value) != value:
+                raise ValueError(f"UNet config: {key}={config[key]!r} is not supported")
+        names = {field.name for field in dataclasses.fields(cls)} - {"dtype"}
+        known = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in names}
+        return cls(**known)
+
+
+class TimestepEmbedding(nnx.Module):
+    """Two linear layers over the sinusoidal embedding."""
+
+    def __init__(self, width: int, out: int, dtype, rngs: nnx.Rngs):
+        self.linear_1 = nnx.Linear(width, out, dtype=dtype, rngs=rngs)
+        self.linear_2 = nnx.Linear(out, out, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.linear_2(jax.nn.silu(self.linear_1(x)))
+
+
+class DownBlock(nnx.Module):
+    """One level of the encoder: resnets, attention where the level has it, downsampling."""
+
+    def __init__(self, level: int, cin: int, config: UNetConfig, rngs: nnx.Rngs):
+        cout = config.block_out_channels[level]
+        time = 4 * config.block_out_channels[0]
+        count = config.layers_per_block
+        self.resnets = nnx.List(
+            layers.ResnetBlock(cin if j == 0 else cout, cout, time, config, rngs)
+            for j in range(count)
+        )
+        if config.attends[level]:
+            self.attentions = nnx.List(
+                layers.Transformer2D(cout, config.heads[level], config, rngs) for _ in range(count)
+            )
+        if level < len(config.block_out_channels) - 1:
+            self.downsamplers = nnx.List([layers.Downsample(cout, config.dtype, rngs)])
+
+    def __call__(self, x: jax.Array, temb: jax.Array, context: jax.Array) -> list[jax.Array]:
+        """Returns the output of every layer, the downsampled map last (if there is one)."""
+        outputs = []
+        for j, resnet in enumerate(self.resnets):
+            x = resnet(x, temb)
+            if hasattr(self, "attentions"):
+                x = self.attentions[j](x, context)
+            outputs.append(x)
+        if hasattr(self, "downsamplers"):
+            outputs.append(self.downsamplers[0](x))
+        return outputs
+
+
+class MidBlock(nnx.Module):
+    """Resnet, attention, resnet at the lowest resolution."""
+
+    def __init__(self, config: UNetConfig, rngs: nnx.Rngs):
+        width, time = config.block_out_channels[-1], 4 * config.block_out_channels[0]
+        self.resnets = nnx.List(
+            layers.ResnetBlock(width, width, time, config, rngs) for _ in range(2)
+        )
+        self.attentions = nnx.List([layers.Transformer2D(width, config.heads[-1], config, rngs)])
+
+    def __call__(self, x: jax.Array, temb: jax.Array, context: jax.Array) -> jax.Array:
+        x = self.attentions[0](self.resnets[0](x, temb), context)
+        return self.resnets[1](x, temb)
+
+
+class UpBlock(nnx.Module):
+    """One level of the decoder; `level` counts as in the encoder (0 = full resolution)."""
+
+    def __init__(self, level: int, config: UNetConfig, rngs: nnx.Rngs):
+        widths = config.block_out_channels
+        cout = widths[level]
+        below = widths[min(level + 1, len(widths) - 1)]
+        above = widths[max(level - 1, 0)]
+        count = config.layers_per_block + 1
+        time = 4 * widths[0]
+        self.resnets = nnx.List(
+            layers.ResnetBlock(
+                (below if j == 0 else cout) + (above if j == count - 1 else cout),
+                cout,
+                time,
+                config,
+                rngs,
+            )
+            for j in range(count)
+        )
+        if config.attends[level]:
+            self.attentions = nnx.List(
+                layers.Transformer2D(cout, config.heads[level], config, rngs) for _ in range(count)
+            )
+        if level > 0:
+            self.upsamplers = nnx.List([layers.Upsample(cout, config.dtype, rngs)])
+
+    def __call__(self, x, temb, context, skips: list[jax.Array], size) -> jax.Array:
+        """Consumes `skips` from the back; upsamples to `size` (h, w) where it has an upsampler."""
+        for j, resnet in enumerate(self.resnets):
+            x = resnet(jnp.concatenate([x, skips.pop()], axis=-1), temb)
+            if hasattr(self, "attentions"):
+                x = self.attentions[j](x, context)
+        return self.upsamplers[0](x, size) if hasattr(self, "upsamplers") else x
+
+
+class Encoder(nnx.Module):
+    """`conv_in`, time embedding and the down levels: SD's encoder, and the retrieval encoder."""
+
+    def __init__(self, config: UNetConfig, rngs: nnx.Rngs):
+        widths = config.block_out_channels
+        self.config = config
+        self.conv_in = layers.conv(config.in_channels, widths[0], 3, config.dtype, rngs)
+        self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0], config.dtype, rngs)
+        self.down_blocks = nnx.List(
+            DownBlock(i, widths[max(i - 1, 0)], config, rngs) for i in range(len(widths))
+        )
+
+    def embed_time(self, timesteps: jax.Array) -> jax.Array:
+        """Timesteps [B] -> [B, 4 * width]."""
+        c = self.config
+        sines = layers.timestep_embedding(
+            timesteps, c.block_out_channels[0], c.flip_sin_to_cos, c.freq_shift
+        )
+        return self.time_embedding(sines.astype(c.dtype))
+
+    def encode(self, latents, temb, context) -> list[list[jax.Array]]:
+        """Latents [B, h, w, C] -> the maps of each level; the first list holds conv_in's map."""
+        x = self.conv_in(latents.astype(self.config.dtype))
+        maps = [[x]]
+        for block in self.down_blocks:
+            maps.append(block(maps[-1][-1], temb, context))
+        return maps
+
+    def levels(self, maps: list[list[jax.Array]]) -> list[jax.Array]:
+        """The last map of each level before downsampling: queries and keys of the conjunctions."""
+        return [level[self.config.layers_per_block - 1] for level in maps[1:]]
+
+
+class UNet2DConditionModel(Encoder):
+    """`unet(latents [B,h,w,C], timesteps [B], encoder_hidden_states [B,T,D]) -> [B,h,w,C]`."""
+
+    def __init__(self, config: UNetConfig, rngs: nnx.Rngs):
+        super().__init__(config, rngs)
+        widths = config.block_out_channels
+        self.mid_block = MidBlock(config, rngs)
+        self.up_blocks = nnx.List(UpBlock(i, config, rngs) for i in reversed(range(len(widths))))
+        self.conv_norm_out = layers.group_norm(
+            widths[0], config.norm_num_groups, config.norm_eps, config.dtype, rngs
+        )
+        self.conv_out = layers.conv(widths[0], config.out_channels, 3, config.dtype, rngs)
+
+    def decode(self, x, temb, context, maps: list[list[jax.Array]]) -> jax.Array:
+        """The decoder over the middle block's map `x` and the skip connections `maps`."""
+        sizes = [level[0].shape[1:3] for level in maps[1:]]  # (h, w) of each level
+        skips = [m for level in maps for m in level]
+        for i, block in enumerate(self.up_blocks):
+            level = len(self.up_blocks) - 1 - i
+            x = block(x, temb, context, skips, sizes[max(level - 1, 0)])
+        return self.conv_out(jax.nn.silu(self.conv_norm_out(x))).astype(jnp.float32)
+
+    def __call__(self, latents, timesteps, encoder_hidden_states) -> jax.Array:
+        context = encoder_hidden_states.astype(self.config.dtype)
+        temb = self.embed_time(timesteps)
+        maps = self.encode(latents, temb, context)
+        x = self.mid_block(maps[-1][-1], temb, context)
+        return self.decode(x, temb, context, maps)

@@ -1,0 +1,47 @@
+"""The device mesh: axes `data` (copies), `fsdp` (split parameters and batch), `tensor` (split layers)."""
+
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+AXES = ("data", "fsdp", "tensor")
+BATCH = PartitionSpec(("data", "fsdp"))
+
+
+def make_mesh(data: int, fsdp: int, tensor: int) -> jax.sharding.Mesh:
+    """A mesh of data x fsdp x tensor devices; data=-1 takes all that the others leave.
+
+    Raises:
+      ValueError: the product is not the number of devices.
+    """
+    devices = jax.device_count()
+    if data == -1:
+        data = max(1, devices // (fsdp * tensor))
+    if data * fsdp * tensor > devices or min(data, fsdp, tensor) < 1:
+        raise ValueError(
+            f"config.mesh: data={data} x fsdp={fsdp} x tensor={tensor} needs "
+            f"{data * fsdp * tensor} devices, but there are {devices} ({jax.default_backend()})."
+        )
+    chosen = jax.devices()[: data * fsdp * tensor]
+    return jax.make_mesh(
+        (data, fsdp, tensor), AXES, axis_types=(AxisType.Auto,) * 3, devices=chosen
+    )
+
+
+def check_batch(mesh: jax.sharding.Mesh, batch_size: int) -> None:
+    """Raises ValueError if the batch does not divide over the mesh and the processes."""
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    if batch_size % parts or batch_size % jax.process_count() or batch_size < 1:
+        raise ValueError(
+            f"config.batch_size={batch_size} does not divide by mesh.data x mesh.fsdp = {parts} "
+            f"(and {jax.process_count()} processes): use a multiple of {parts}."
+        )
+
+
+def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """The first axis over data and fsdp."""
+    return NamedSharding(mesh, BATCH)
+
+
+def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """A copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())

@@ -1,0 +1,59 @@
+"""Which axis of the mesh splits which axis of a parameter: one table, first match wins."""
+
+import math
+import re
+
+import jax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+# Layers that widen are split by their outputs, those that narrow by their inputs, so that a pair
+# exchanges data once. The fsdp axis splits the other side. Kernels are [in, out], [h, w, in, out].
+RULES: tuple[tuple[str, P], ...] = (
+    (r"(to_out/\d+|ff/net/2|out_proj|fc2|conv2|proj_out)/kernel$", P("tensor", "fsdp")),
+    (r"kernel$", P("fsdp", "tensor")),
+    (r"embedding$", P("tensor", "fsdp")),
+    (r"(scale|bias)$", P()),
+)
+LARGE = 2**16  # an unmatched parameter of so many elements is an error
+
+
+def spec(path: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
+    """The PartitionSpec of a parameter.
+
+    The table's axes are the last ones of the parameter; an axis that does not divide by its part
+    of the mesh is not split.
+
+    Args:
+      path: "/"-joined attribute names.
+      shape: of the parameter.
+      mesh: with the axes of the table.
+
+    Raises:
+      ValueError: no rule matches a large parameter.
+    """
+    for pattern, axes in RULES:
+        if re.search(pattern, path):
+            return _fit(axes, shape, mesh)
+    if math.prod(shape) >= LARGE:
+        raise ValueError(
+            f"no sharding rule matches {path} {shape}: add one to rbjax/parallel/rules.py"
+        )
+    return P()
+
+
+def _fit(axes: P, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
+    axes = tuple(axes)[: len(shape)]
+    padded = (None,) * (len(shape) - len(axes)) + axes
+    pairs = zip(padded, shape, strict=True)
+    return P(*(a if a is None or size % mesh.shape[a] == 0 else None for a, size in pairs))
+
+
+def shardings(tree, mesh: jax.sharding.Mesh):
+    """NamedShardings of a tree of arrays or ShapeDtypeStructs, by the paths of its leaves."""
+
+    def leaf(path, x) -> NamedSharding:
+        name = "/".join(str(getattr(k, "key", getattr(k, "name", k))) for k in path)
+        return NamedSharding(mesh, spec(name, x.shape, mesh))
+
+    return jax.tree_util.tree_map_with_path(leaf, tree)

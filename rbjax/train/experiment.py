@@ -1,0 +1,185 @@
+"""Puts an experiment together from its configuration: data, mesh, modules, schedule."""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import tokenizers
+from flax import nnx
+from ml_collections import ConfigDict
+
+from rbjax.data import prompts, source
+from rbjax.data.loader import Examples
+from rbjax.data.references import TASKS
+from rbjax.data.source import Split
+from rbjax.data.views import Views
+from rbjax.diffusion.schedule import Schedule
+from rbjax.generate import Sampling
+from rbjax.interop import huggingface
+from rbjax.models.pipeline import Pipeline
+from rbjax.parallel import mesh as meshes
+from rbjax.train import state as states
+
+# Fields that may differ between two runs in one working directory.
+CHANGEABLE = ("total_steps", "data_dir", "mesh", "eval", "sampling", "sample_images") + tuple(
+    f"{name}_every" for name in ("log", "checkpoint", "sample", "eval")
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What training and evaluation share.
+
+    Attributes:
+      config: of the experiment.
+      mesh: of the devices.
+      builder: of the data set.
+      tokenizer: of prompts and concept words.
+      graphdef: of the pipeline; parameters are elsewhere.
+      schedule: of the noise.
+    """
+
+    config: ConfigDict
+    mesh: jax.sharding.Mesh
+    builder: object
+    tokenizer: tokenizers.Tokenizer
+    graphdef: nnx.GraphDef
+    schedule: Schedule
+
+    def open(self, name: str) -> Split:
+        """A split of the data set."""
+        return source.open_split(self.builder, name)
+
+    def examples(self, split: Split) -> Examples:
+        """What makes the split's examples."""
+        data = self.config.data
+        return Examples(
+            split, Views(split, data.size, data.view, data.cache), self.tokenizer, data
+        )
+
+
+def check(config: ConfigDict) -> None:
+    """Raises ValueError for settings that cannot work, naming the field."""
+    data = config.data
+    if min(data.faces, data.clothes) < 0 or data.faces + data.clothes < 1:
+        raise ValueError(
+            f"config.data.faces={data.faces} and config.data.clothes={data.clothes}: RetriNet needs "
+            "at least one reference; set one of them to 1 or more."
+        )
+    unknown = set(data.tasks) - set(TASKS)
+    if unknown or sum(data.tasks.values()) <= 0 or min(data.tasks.values()) < 0:
+        raise ValueError(
+            f"config.data.tasks={dict(data.tasks)}: give weights of at least 0, not all 0, to "
+            f"{', '.join(TASKS)}."
+        )
+    if data.drop_prompt + data.drop_references + data.drop_both > 1:
+        raise ValueError("config.data: drop_prompt + drop_references + drop_both is more than 1")
+    if data.prompt_tags not in ("free", "all"):
+        raise ValueError(f"config.data.prompt_tags={data.prompt_tags!r}: use 'free' or 'all'")
+    if config.total_steps < 1:
+        raise ValueError(f"config.total_steps={config.total_steps}: must be at least 1")
+
+
+def setup(config: ConfigDict) -> Experiment:
+    """Builds the data set if needed, and everything but the parameters.
+
+    Raises:
+      ValueError, FileNotFoundError: for settings that cannot work; the message names the field.
+    """
+    check(config)
+    mesh = meshes.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    meshes.check_batch(mesh, config.batch_size)
+    Sampling.from_config(config.sampling)
+    schedule = Schedule(**dict(config.noise_schedule))
+    builder = source.prepare(config.data.dataset, config.data_dir)
+    vocabulary = json.loads((pathlib.Path(builder.data_dir) / "vocabulary.json").read_text())
+    tokenizer = prompts.word_tokenizer(vocabulary)
+    graphdef = nnx.split(nnx.eval_shape(lambda: _pipeline(config, tokenizer)))[0]
+    return Experiment(config, mesh, builder, tokenizer, graphdef, schedule)
+
+
+def create_state(experiment: Experiment):
+    """A state at step 0 and its shardings, initialised in its shards."""
+    config = experiment.config
+
+    def make_params() -> states.Tree:
+        return nnx.to_pure_dict(nnx.state(_pipeline(config, experiment.tokenizer), nnx.Param))
+
+    state, shardings = states.create(
+        make_params, config.train, config.total_steps, experiment.mesh
+    )
+    if config.pretrained:
+        state = _load_pretrained(experiment, state, shardings)
+    return state, shardings
+
+
+def _pipeline(config: ConfigDict, tokenizer: tokenizers.Tokenizer) -> Pipeline:
+    return Pipeline(
+        config.model, tokenizer.get_vocab_size(), config.data.max_tokens, nnx.Rngs(config.seed)
+    )
+
+
+def _load_pretrained(experiment: Experiment, state: states.TrainState, shardings):
+    """Reads unet/ and text_encoder/ of a diffusers folder; the retrieval encoder copies the UNet's."""
+    folder = pathlib.Path(experiment.config.pretrained).expanduser()
+    missing = [str(folder / n) for n in ("unet", "text_encoder") if not (folder / n).is_dir()]
+    if missing:
+        raise FileNotFoundError(
+            f"config.pretrained={str(folder)!r} is not a folder in diffusers' format: "
+            f"{', '.join(missing)} missing"
+        )
+    pipeline = _pipeline(experiment.config, experiment.tokenizer)
+    huggingface.load(pipeline.retrinet.unet, folder / "unet", "diffusion_pytorch_model.safetensors")
+    huggingface.load(pipeline.text_encoder, folder / "text_encoder")
+    pipeline.retrinet.copy_encoder()
+    params = nnx.to_pure_dict(nnx.state(pipeline, nnx.Param))
+    config = experiment.config
+    fresh = states.init(params, config.train, config.total_steps)
+    return jax.device_put(state.replace(
+        trained=fresh.trained, frozen=fresh.frozen, ema=fresh.ema), shardings)
+
+
+def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Makes the working directory and keeps the configuration in it.
+
+    Raises:
+      ValueError: the directory belongs to another configuration; it lists the fields.
+      PermissionError: it cannot be written.
+    """
+    path = workdir / "config.json"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe = workdir / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise PermissionError(
+            f"cannot write to --workdir={workdir} ({error.strerror}): choose another directory"
+        ) from error
+    if path.exists():
+        _compare(json.loads(path.read_text()), json.loads(config.to_json()), workdir)
+    path.write_text(config.to_json(indent=1))
+
+
+def _compare(old: dict, new: dict, workdir: pathlib.Path) -> None:
+    before, after = _flatten(old), _flatten(new)
+    different = [
+        f"  {key}: {before.get(key)!r} there, {after.get(key)!r} now"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and key.split(".")[0] not in CHANGEABLE
+    ]
+    if different:
+        raise ValueError(
+            f"--workdir={workdir} holds a run of another configuration:\n"
+            + "\n".join(different)
+            + "\nUse another --workdir, or the same configuration."
+        )
+
+
+def _flatten(tree: dict, prefix: str = "") -> dict:
+    items: dict = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        items |= _flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return items

@@ -1,0 +1,253 @@
+"""The training loop: order of events. Each event is a function of its own below."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from absl import logging
+from clu import metric_writers, parameter_overview, periodic_actions
+from ml_collections import ConfigDict
+from PIL import Image
+
+from rbjax.data import loader, transforms
+from rbjax.evaluation import pictures, report, rows, run, suite
+from rbjax.evaluation.painter import Painter
+from rbjax.metrics.vqa_score import VQA
+from rbjax.parallel import mesh as meshes
+from rbjax.train import checkpoints, experiment, state, step
+from rbjax.train.experiment import Experiment
+from rbjax.train.state import TrainState
+from rbjax.train.step import TrainMetrics
+
+PERIODIC_ROWS = ("trained", "references_blanked")
+
+
+def train(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Trains, evaluates and reports; goes on where the working directory's last run stopped.
+
+    Args:
+      config: see configs/.
+      workdir: receives checkpoints/, samples/, report/, results.json and TensorBoard events.
+
+    Raises:
+      ValueError, OSError: for settings that cannot work, before anything is computed.
+    """
+    experiment.check(config)
+    experiment.check_workdir(config, workdir)
+    if is_finished(config, workdir):
+        return
+    exp = experiment.setup(config)
+    with jax.set_mesh(exp.mesh):
+        _run(exp, workdir)
+
+
+def is_finished(config: ConfigDict, workdir: pathlib.Path) -> bool:
+    """Whether this run is complete; says so, and how to go on."""
+    path = workdir / "results.json"
+    if not path.exists():
+        return False
+    done = json.loads(path.read_text())["step"]
+    if done < config.total_steps:
+        return False
+    print(
+        f"This run is finished: {done} steps, see {path} and {workdir / 'report/index.html'}.\n"
+        f"To train longer: --config.total_steps={2 * done}. To start anew: another --workdir."
+    )
+    return True
+
+
+def _run(exp: Experiment, workdir: pathlib.Path) -> None:
+    config = exp.config
+    train_examples = exp.examples(exp.open("train"))
+    data = loader.iterator(train_examples, config.batch_size, config.seed, config.data.threads)
+    current, shardings = experiment.create_state(exp)
+    _overview(current)
+    manager = checkpoints.manager(workdir, config.checkpoint_every)
+    current = checkpoints.restore(manager, current, shardings, data)
+    start = int(current.step)
+    if start:
+        print(f"Resuming at step {start}.", flush=True)
+    evaluation = Evaluation.start(exp, workdir)
+    writer = metric_writers.create_default_writer(workdir, asynchronous=False)
+    progress = periodic_actions.ReportProgress(
+        num_train_steps=config.total_steps, writer=writer, every_steps=config.log_every
+    )
+    update = _compile(exp, shardings)
+    running = _zero_metrics(exp)
+    sharding = meshes.batch_sharding(exp.mesh)
+    history = _history(workdir, start)
+    with metric_writers.ensure_flushes(writer):
+        for number in range(start + 1, config.total_steps + 1):
+            batch = loader.place(next(data), sharding)
+            with jax.transfer_guard("disallow"):
+                current, running = update(current, running, batch)
+            progress(number)
+            if number % config.log_every == 0 or number == config.total_steps:
+                _log(writer, number, running, history, workdir)
+                running = _zero_metrics(exp)
+            if number % config.sample_every == 0:
+                with progress.timed("sample"):
+                    evaluation.sample(number, current, writer)
+            if number % config.eval_every == 0 and number < config.total_steps:
+                with progress.timed("evaluate"):
+                    evaluation.periodic(number, current, writer)
+            if number % config.checkpoint_every == 0 or number == config.total_steps:
+                with progress.timed("checkpoint"):
+                    checkpoints.save(manager, number, current, data, force=True)
+    manager.close()
+    evaluation.final(config.total_steps, current, history)
+
+
+def _compile(exp: Experiment, shardings) -> Callable:
+    update = step.make_update(
+        exp.graphdef,
+        exp.schedule,
+        exp.config.train,
+        exp.config.total_steps,
+        jax.random.key(exp.config.seed),
+    )
+    return jax.jit(
+        update,
+        donate_argnums=(0, 1),
+        out_shardings=(shardings, meshes.replicated(exp.mesh)),
+    )
+
+
+def _overview(current: TrainState) -> None:
+    """Prints every parameter with its shape, and which part it belongs to."""
+    for name, params in (("trained", current.trained), ("frozen", current.frozen)):
+        if params:
+            print(f"Parameters that are {name}:")
+            print(parameter_overview.get_parameter_overview(params, include_stats=False))
+    counts = [sum(x.size for x in jax.tree.leaves(p)) for p in (current.trained, current.frozen)]
+    print(f"{counts[0]:,} parameters train, {counts[1]:,} are frozen.", flush=True)
+
+
+def _zero_metrics(exp: Experiment) -> TrainMetrics:
+    return jax.device_put(TrainMetrics.empty(), meshes.replicated(exp.mesh))
+
+
+def _log(writer, number: int, running: TrainMetrics, history: list, workdir) -> None:
+    """The one place where numbers leave the device during training."""
+    values = {name: float(value) for name, value in running.compute().items()}
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_in_use" in stats:
+        values["device_memory_gib"] = stats["bytes_in_use"] / 2**30
+    if not np.isfinite(values["loss"]):
+        logging.warning("step %d: the loss is not finite; such updates are not applied", number)
+    writer.write_scalars(number, values)
+    history.append((number, values["loss"]))
+    (workdir / "loss.json").write_text(json.dumps(history))
+
+
+def _history(workdir: pathlib.Path, start: int) -> list:
+    """(step, loss) pairs up to the step that is resumed."""
+    path = workdir / "loss.json"
+    pairs = json.loads(path.read_text()) if path.exists() else []
+    return [tuple(pair) for pair in pairs if pair[0] <= start]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Samples and scores of a run.
+
+    Attributes:
+      exp: the experiment.
+      workdir: where results go.
+      painter: of the evaluation's split.
+      vqa: the judge.
+    """
+
+    exp: Experiment
+    workdir: pathlib.Path
+    painter: Painter
+    vqa: VQA
+
+    @classmethod
+    def start(cls, exp: Experiment, workdir: pathlib.Path) -> "Evaluation":
+        """Opens the evaluation's split and the judge."""
+        config = exp.config.eval
+        split = exp.examples(exp.open(config.split))
+        vqa = VQA.load(config.vqa) if config.vqa else VQA.load()
+        return cls(exp, workdir, Painter(exp, split, config.batch_size), vqa)
+
+    def suite(self, characters: int, prompts: int) -> suite.Suite:
+        """The cases of so many characters."""
+        split, data = self.painter.examples.split, self.exp.config.data
+        return suite.build(
+            split.clusters,
+            split.tags,
+            split.vocabulary,
+            characters,
+            prompts,
+            data.faces,
+            data.clothes,
+            self.exp.config.seed,
+        )
+
+    def load(self, current: TrainState) -> None:
+        """Paints with the averaged parameters from now on."""
+        self.painter.params = state.merge(current.ema, current.frozen)
+
+    def sample(self, number: int, current: TrainState, writer) -> None:
+        """Writes a grid references | generated | target to TensorBoard and samples/."""
+        self.load(current)
+        cases = self.suite(self.exp.config.sample_images, 1).cases
+        generated = self.painter(cases, False, None)
+        picture = sample_grid(self.painter, cases, generated)
+        path = self.workdir / "samples" / f"{number:07d}.png"
+        path.parent.mkdir(exist_ok=True)
+        picture.save(path)
+        writer.write_images(number, {"samples": np.asarray(picture)[None]})
+
+    def periodic(self, number: int, current: TrainState, writer) -> None:
+        """Scores a few characters."""
+        self.load(current)
+        config = self.exp.config.eval
+        cases = self.suite(config.periodic_characters, config.prompts)
+        results = run.evaluate(
+            self.painter, cases, self.painter.images, self.vqa, PERIODIC_ROWS, resamples=200
+        )
+        scalars = {
+            f"eval/{row}/{column}": value["mean"]
+            for row, columns in results["rows"].items()
+            for column, value in columns.items()
+            if value is not None
+        }
+        writer.write_scalars(number, scalars)
+        print(f"Evaluation at step {number}:\n{run.table(results)}", flush=True)
+
+    def final(self, number: int, current: TrainState, history: list) -> None:
+        """Scores all rows; writes results.json and the report."""
+        self.load(current)
+        config = self.exp.config
+        cases = self.suite(config.eval.characters, config.eval.prompts)
+        painted = rows.collect(self.painter, cases, self.painter.images)
+        results = run.score(painted, cases, self.painter.images, self.vqa)
+        results = {"step": number, **results}
+        page = report.write(
+            self.workdir / "report",
+            results,
+            painted,
+            cases,
+            self.painter.images,
+            losses=history,
+            config=json.loads(config.to_json()),
+        )
+        (self.workdir / "results.json").write_text(json.dumps(results, indent=1))
+        print(f"{run.table(results)}\nResults: {self.workdir / 'results.json'}; report: {page}")
+
+
+def sample_grid(painter: Painter, cases, generated: np.ndarray) -> Image.Image:
+    """One row a case: what the references show | generated | a real image of that outfit."""
+    views = painter.examples.views
+    lines = []
+    for case, image in zip(cases, generated, strict=True):
+        example = painter._example(case, case, blank=False)
+        target = case.real if case.real is not None else case.references[-1]
+        real = views[target, loader.CHARACTER]
+        lines.append([*example["references"], transforms.to_uint8(image), np.asarray(real)])
+    return pictures.grid(lines, scale=2)

@@ -1,0 +1,14 @@
+"""Fixtures of the evaluation's tests."""
+
+import pytest
+from world import ReadingVQA, World
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+@pytest.fixture
+def vqa():
+    return ReadingVQA()

@@ -1,0 +1,72 @@
+"""The report: complete, self-contained, well-formed."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from world import vocabulary
+
+from rbjax.evaluation import report, rows, run
+from rbjax.evaluation import suite as suites
+
+EMPTY = {"meta", "img"}
+
+
+class Balance(HTMLParser):
+    """Fails on tags that are not closed in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in EMPTY:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def page(world, vqa, tmp_path):
+    suite = suites.build(world.clusters, world.tags, vocabulary(), characters=5)
+    made = rows.collect(world.generate, suite, world.images)
+    results = run.score(made, suite, world.images, vqa, resamples=50)
+    losses = [(step, 1 / step) for step in range(1, 200)]
+    config = {"name": "<b>&", "model": {"channels": [32, 64]}}
+    folder = tmp_path / "report"
+    path = report.write(folder, results, made, suite, world.images, losses, config, characters=3)
+    return path.read_text(encoding="utf-8")
+
+
+def test_every_row_and_column_is_shown_and_explained(page):
+    for name in (*rows.ROWS, *run.COLUMNS):
+        assert page.count(run.label(name)) >= 2
+    assert set(report.COLUMN_NOTES) == set(run.COLUMNS)
+    assert set(report.ROW_NOTES) == set(rows.ROWS)
+
+
+def test_the_page_is_well_formed_and_escapes_what_it_is_given(page):
+    parser = Balance()
+    parser.feed(page)
+    assert not parser.open
+    assert "&lt;b&gt;&amp;" in page
+
+
+def test_nothing_is_loaded_from_elsewhere(page):
+    sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
+    assert sources and all(source.startswith("data:image/png;base64,") for source in sources)
+
+
+def test_references_generated_and_targets_are_pictured(page):
+    assert page.count('<div class="case">') == 3
+    assert page.count("<figure>") == 3 * (4 + 4 + 2)
+
+
+def test_a_report_without_training_or_model_is_possible(world, vqa, tmp_path):
+    suite = suites.build(world.clusters, world.tags, vocabulary(), characters=2, clothes=0)
+    made = rows.collect(world.generate, suite, world.images, ("copy_reference",))
+    results = run.score(made, suite, world.images, vqa, resamples=50)
+    page = report.write(tmp_path, results, made, suite, world.images).read_text()
+    assert "Training" not in page and "Config" not in page and "Examples" not in page
+    assert "–" in page

@@ -1,0 +1,106 @@
+"""The suite: what its references and prompts promise."""
+
+from collections import Counter
+
+import pytest
+from world import World, vocabulary
+
+from rbjax.evaluation import suite as suites
+
+WORDS = vocabulary()
+
+
+def build(world, **settings):
+    return suites.build(world.clusters, world.tags, WORDS, **{"characters": 12, **settings})
+
+
+def test_faces_come_from_other_outfits_and_clothes_from_one(world):
+    for case in build(world).cases:
+        assert case.concepts == ("face", "face", "clothes", "clothes")
+        outfits = world.clusters.outfit[list(case.references)]
+        assert outfits[2] == outfits[3] and outfits[2] not in outfits[:2]
+        assert set(world.clusters.character[list(case.references)]) == {case.character}
+        assert len(set(case.references)) == 4
+
+
+def test_real_images_are_of_the_outfit_and_no_references(world):
+    cases = build(world).cases
+    for case in cases:
+        if case.real is not None:
+            assert case.real not in case.references
+            assert world.clusters.outfit[case.real] == world.clusters.outfit[case.references[-1]]
+    assert Counter(case.real for case in cases if case.real is not None).most_common(1)[0][1] == 1
+    assert sum(case.real is not None for case in cases) == 12 * 2
+
+
+def test_prompts_name_nothing_that_a_reference_carries(world):
+    for case in build(world).cases:
+        shown = {tag for position in case.references for tag in world.tags[position]}
+        assert case.prompt[0] == "solo"
+        assert not shown & set(case.prompt[1:])
+        assert {WORDS["tags"][tag]["kind"] for tag in case.prompt[1:]} == {"free"}
+
+
+def test_backgrounds_differ_from_hair_and_clothes(world):
+    for case in build(world).cases:
+        answers = [world.answers[position] for position in case.references]
+        colours = {a[name] for a in answers for name in ("hair_color", "clothing_color")}
+        (background,) = [tag for tag in case.prompt if tag.endswith("background")]
+        assert background.removesuffix(" background") not in colours
+
+
+def test_hidden_eyes_are_not_asked_for(world):
+    for case in build(world).cases:
+        hidden = "accessory" in world.answers[case.references[0]]
+        assert hidden != any(tag.endswith(" eyes") for tag in case.prompt)
+
+
+def test_prompts_of_a_character_differ_while_values_last(world):
+    cases = build(world, per_character=2).cases
+    for first, second in zip(cases[::2], cases[1::2], strict=True):
+        assert first.references == second.references
+        assert set(first.prompt) & set(second.prompt) == {"solo"}
+        assert first.seed != second.seed
+
+
+def test_the_seed_decides_and_a_smaller_suite_is_the_beginning_of_a_larger(world):
+    assert build(world).cases == build(world).cases
+    assert build(world, seed=1).cases != build(world).cases
+    assert build(world, characters=3).cases == build(world).cases[:12]
+
+
+def test_the_tags_of_all_named_records_are_kept(world):
+    suite = build(world, characters=2)
+    named = {p for case in suite.cases for p in (*case.references, case.real) if p is not None}
+    assert suite.tags == {position: tuple(world.tags[position]) for position in named}
+
+
+@pytest.mark.parametrize(
+    "sizes, references, real",
+    [
+        ((1,), 2, 0),  # a single image is face and clothes
+        ((2,), 2, 1),  # the second image stays left over
+        ((5,), 4, 1),  # one outfit: the face comes from it
+        ((1, 1), 2, 0),
+        ((2, 3), 4, 1),
+    ],
+)
+def test_small_characters_give_what_they_have(sizes, references, real):
+    for seed in range(8):
+        (case,) = build(World((sizes,)), per_character=1, seed=seed).cases
+        assert case.concepts.count("face") >= 1 and case.concepts.count("clothes") >= 1
+        assert len(case.references) in {references, 3}
+        assert (case.real is not None) == bool(real)
+        assert case.real not in case.references
+
+
+def test_faces_or_clothes_alone_are_possible(world):
+    assert build(world, clothes=0).cases[0].concepts == ("face", "face")
+    assert build(world, faces=0).cases[0].concepts == ("clothes", "clothes")
+
+
+def test_a_suite_of_nothing_is_refused(world):
+    with pytest.raises(ValueError, match="0 \\+ 0 references"):
+        build(world, faces=0, clothes=0)
+    with pytest.raises(ValueError, match="got 0"):
+        build(world, characters=0)

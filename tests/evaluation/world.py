@@ -1,0 +1,130 @@
+"""A world whose images say what they show: each row of pixels holds the index of one value."""
+
+import itertools
+
+import numpy as np
+
+from tfds_retribooru import clusters
+
+COLOURS = "red green blue brown white black pink cyan gray orange yellow purple".split()
+VALUES = {
+    "hair": ("identity", ["bob cut", "mohawk", "afro"], "{}"),
+    "hair_color": ("identity", COLOURS, "{} hair"),
+    "accessory": ("identity", ["white sunglasses"], "{}"),
+    "clothing": ("outfit", ["robe", "hoodie", "shirt"], "{}"),
+    "clothing_color": ("outfit", COLOURS, "{} clothes"),
+    "eyes": ("free", ["open", "closed", "wide", "heart", "dizzy", "sad"], "{} eyes"),
+    "mouth": ("free", ["smile", "frown", "scream", "tongue out", "pout", "grin"], "{}"),
+    "background": ("free", COLOURS, "{} background"),
+}
+NAMES = list(VALUES)
+NOTHING = "nothing"
+SIZE = 10
+
+
+def vocabulary() -> dict:
+    tags = {
+        pattern.format(value): {"attribute": name, "answer": value, "kind": kind}
+        for name, (kind, values, pattern) in VALUES.items()
+        for value in values
+    }
+    return {"tags": tags, "questions": {name: f"what about the {name}?" for name in NAMES}}
+
+
+def paint(answers: dict[str, str]) -> np.ndarray:
+    image = np.zeros((SIZE, SIZE, 3), np.float32)
+    for name, answer in answers.items():
+        image[NAMES.index(name)] = (1 + VALUES[name][1].index(answer)) / 16
+    return image
+
+
+class ReadingVQA:
+    """Reads the pixels; every text has an embedding of its own, at right angles to all others."""
+
+    def __init__(self, asked=NAMES):
+        self.asked = set(asked)
+        self.texts = {NOTHING: 0}
+
+    def asked_at(self, size):
+        assert size == SIZE
+        return self.asked | {"unknown to the data set"}
+
+    def read(self, image, name):
+        index = round(float(image[NAMES.index(name), 0, 0]) * 16)
+        return VALUES[name][1][index - 1] if index else NOTHING
+
+    def answers(self, images, questions):
+        names = {text: name for name, text in vocabulary()["questions"].items()}
+        pairs = zip(images, questions, strict=True)
+        return [[self.read(image, names[text]) for text in texts] for image, texts in pairs]
+
+    def probability_yes(self, images, phrases):
+        entries = vocabulary()["tags"]
+        return [
+            [
+                0.9 if self.read(i, entries[p]["attribute"]) == entries[p]["answer"] else 0.1
+                for p in ps
+            ]
+            for i, ps in zip(images, phrases, strict=True)
+        ]
+
+    def embed(self, texts):
+        numbers = [self.texts.setdefault(text, len(self.texts)) for text in texts]
+        return 3 * np.eye(64)[numbers]
+
+
+class World:
+    """Characters x outfits x images, and a model that obeys (or does what a test says)."""
+
+    def __init__(self, sizes=((4, 4, 4),) * 12, seed=0):
+        rng = np.random.default_rng(seed)
+        self.answers, characters, outfits = [], [], []
+        number = itertools.count()
+        for character, images in enumerate(sizes):
+            identity = self.draw(rng, "identity", skip=() if character % 3 == 0 else ("accessory",))
+            for count in images:
+                outfit, index = self.draw(rng, "outfit"), next(number)
+                for _ in range(count):
+                    hidden = ("eyes",) if "accessory" in identity else ()
+                    self.answers.append({**identity, **outfit, **self.draw(rng, "free", hidden)})
+                    characters.append(character)
+                    outfits.append(index)
+        self.tags = [self.name(answers) for answers in self.answers]
+        ids = [str(position) for position in range(len(outfits))]
+        partners = [
+            [i for i, o in zip(ids, outfits, strict=True) if o == outfit] for outfit in outfits
+        ]
+        names = [f"{character:03d}" for character in characters]
+        self.clusters = clusters.from_records(ids, names, partners)
+
+    @staticmethod
+    def draw(rng, kind, skip=()):
+        return {
+            name: str(rng.choice(values))
+            for name, (of, values, _) in VALUES.items()
+            if of == kind and name not in skip
+        }
+
+    @staticmethod
+    def name(answers):
+        return ["solo", *(VALUES[name][2].format(answer) for name, answer in answers.items())]
+
+    def images(self, positions):
+        return np.stack([paint(self.answers[position]) for position in positions])
+
+    def generate(self, cases, blank, swap):
+        """Obeys prompt and references."""
+        return np.stack(
+            [self.compose(c, blank, s) for c, s in zip(cases, swap or cases, strict=True)]
+        )
+
+    def compose(self, case, blank, source):
+        entries = vocabulary()["tags"]
+        answers = {entries[t]["attribute"]: entries[t]["answer"] for t in case.prompt[1:]}
+        kinds = {"face": "identity", "clothes": "outfit"}
+        pairs = [] if blank else zip(source.references, source.concepts, strict=True)
+        for position, concept in pairs:
+            for name, answer in self.answers[position].items():
+                if VALUES[name][0] == kinds[concept]:
+                    answers[name] = answer
+        return paint(answers)

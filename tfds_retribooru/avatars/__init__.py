@@ -1,0 +1,1 @@
+"""The embedded data set: illustrated avatars with known identity, outfit and expression."""

@@ -1,0 +1,158 @@
+"""Identity and outfit clusters of a split, as flat arrays that answer in constant time.
+
+An image is its position in `builder.as_data_source(split)`. Identity is the character; an outfit
+is a connected component of the `similar` lists within one character, so an image that names no
+partner is an outfit of its own. Images sorted by (character, outfit) stand in `order`; a
+character, and an outfit within it, is a range of `order`. So "images of this character in another
+outfit" are two ranges, however many there are:
+
+    start, stop = character_start[c], character_start[c + 1]      # the character
+    a, b = outfit_start[o], outfit_start[o + 1]                   # start <= a < b <= stop
+    order[start:a], order[b:stop]                                 # its other outfits
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow_datasets as tfds
+from scipy import sparse
+from scipy.sparse import csgraph
+
+
+@dataclasses.dataclass(frozen=True)
+class Clusters:
+    """Clusters of N images, C characters, O outfits.
+
+    Attributes:
+      character: int32 [N], image -> character.
+      outfit: int32 [N], image -> outfit; the outfits of a character have neighbouring numbers.
+      order: int32 [N], images sorted by character, outfit, position.
+      rank: int32 [N], the inverse: order[rank[i]] == i.
+      character_start: int32 [C + 1], ranges into order.
+      outfit_start: int32 [O + 1], ranges into order.
+      similar_start: int64 [N + 1], ranges into similar.
+      similar: int32 [M], the `similar` lists as they are recorded, without links that leave the
+        split or the character.
+      names: str [C], of the characters.
+    """
+
+    character: np.ndarray
+    outfit: np.ndarray
+    order: np.ndarray
+    rank: np.ndarray
+    character_start: np.ndarray
+    outfit_start: np.ndarray
+    similar_start: np.ndarray
+    similar: np.ndarray
+    names: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.character)
+
+    def same_character(self, image: int) -> np.ndarray:
+        """All images of the character, the image itself too: a view of `order`."""
+        return self._range(self.character_start, self.character[image])
+
+    def same_outfit(self, image: int) -> np.ndarray:
+        """All images of the character in this outfit, the image itself too: a view of `order`."""
+        return self._range(self.outfit_start, self.outfit[image])
+
+    def other_outfits(self, image: int) -> tuple[np.ndarray, np.ndarray]:
+        """All images of the character in other outfits, as two views of `order`."""
+        start, stop = self.character_start[self.character[image] + np.arange(2)]
+        a, b = self.outfit_start[self.outfit[image] + np.arange(2)]
+        return self.order[start:a], self.order[b:stop]
+
+    def similar_to(self, image: int) -> np.ndarray:
+        """The image's `similar` list, as positions."""
+        return self.similar[self.similar_start[image] : self.similar_start[image + 1]]
+
+    def _range(self, starts: np.ndarray, cluster: int) -> np.ndarray:
+        return self.order[starts[cluster] : starts[cluster + 1]]
+
+    def save(self, path: pathlib.Path) -> None:
+        """Writes an npz file, under another name first."""
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(file, **dataclasses.asdict(self))
+        partial.rename(path)
+
+    @classmethod
+    def load(cls, path: pathlib.Path) -> "Clusters":
+        """Reads what `save` wrote.
+
+        Raises:
+          FileNotFoundError: there is no such file; the data set was not built with this package.
+        """
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path} is missing: build the data set again with `tfds_retribooru` imported"
+            )
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
+
+
+def from_records(
+    ids: Sequence[str], characters: Sequence[str], similars: Sequence[Sequence[str]]
+) -> Clusters:
+    """Clusters the images of one split.
+
+    Args:
+      ids: of the images, distinct.
+      characters: name of each image's character.
+      similars: ids of each image's partners; unknown ids and ids of other characters are left out.
+    """
+    names, character = np.unique(np.array(characters), return_inverse=True)
+    similar_start, similar = _links(ids, character, similars)
+    component = _components(similar_start, similar)
+    order = np.lexsort((np.arange(len(ids)), component, character))
+    new = np.diff(character[order], prepend=-1) != 0
+    new_outfit = new | (np.diff(component[order], prepend=-1) != 0)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    outfit = (np.cumsum(new_outfit) - 1)[rank]
+    ends = [len(order)]
+    return Clusters(
+        character=character.astype(np.int32),
+        outfit=outfit.astype(np.int32),
+        order=order.astype(np.int32),
+        rank=rank.astype(np.int32),
+        character_start=np.append(np.flatnonzero(new), ends).astype(np.int32),
+        outfit_start=np.append(np.flatnonzero(new_outfit), ends).astype(np.int32),
+        similar_start=similar_start,
+        similar=similar,
+        names=names,
+    )
+
+
+def write(builder: tfds.core.DatasetBuilder) -> None:
+    """Stores `clusters-SPLIT.npz` beside the records of a built data set, where it is missing."""
+    decoders = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
+    for split in builder.info.splits:
+        path = pathlib.Path(builder.data_path) / f"clusters-{split}.npz"
+        if path.exists():
+            continue
+        records = list(builder.as_data_source(split=split, decoders=decoders))
+        ids, characters = ([r[key].decode() for r in records] for key in ("id", "character"))
+        similars = [[s.decode() for s in r["similar"]] for r in records]
+        from_records(ids, characters, similars).save(path)
+
+
+def _links(ids, character, similars) -> tuple[np.ndarray, np.ndarray]:
+    """The similar lists in compressed rows, without links that lead out."""
+    position = {name: i for i, name in enumerate(ids)}
+    rows = [
+        [j for j in (position.get(s) for s in links) if j is not None and character[j] == c]
+        for links, c in zip(similars, character, strict=True)
+    ]
+    start = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+    return start, np.array([j for row in rows for j in row], np.int32)
+
+
+def _components(start: np.ndarray, links: np.ndarray) -> np.ndarray:
+    """Connected components of the undirected graph of the links, numbered from 0."""
+    count = len(start) - 1
+    graph = sparse.csr_array((np.ones(len(links), bool), links, start), shape=(count, count))
+    return csgraph.connected_components(graph, directed=False)[1]
