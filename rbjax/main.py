@@ -3,11 +3,12 @@
 python -m rbjax.main --config configs/composition.py
 """
 
+import logging as std_logging
 import os
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -35,6 +36,7 @@ def main(argv: list[str]) -> None:
     """Sets the devices up and trains."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    logging.get_absl_handler().addFilter(_is_ours)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path.home() / ".cache/rbjax"))
     path = config_flags.get_config_filename(flags.FLAGS["config"])
@@ -49,10 +51,26 @@ def main(argv: list[str]) -> None:
         sys.exit(f"Error: {error}")
 
 
+def _is_ours(record) -> bool:
+    """Leaves out what Orbax tells about itself."""
+    return "orbax" not in record.pathname or record.levelno > std_logging.INFO
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the flags; ends the program with one line that says what is wrong with them."""
+    try:
+        return flags.FLAGS(argv)
+    except AttributeError as error:  # of ml_collections
+        message = " ".join(str(error).replace("\\", "").split())
+        sys.exit(f"Error: the configuration has no field {message}")
+    except (flags.Error, OSError) as error:  # may hold the traceback of the configuration file
+        sys.exit(f"Error: {str(error).strip().splitlines()[-1].strip()}")
+
+
 def cli() -> None:
     """Runs `main` with the flags parsed."""
     flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)
 
 
 if __name__ == "__main__":

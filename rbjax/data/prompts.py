@@ -29,12 +29,12 @@ def word_tokenizer(vocabulary: dict) -> tokenizers.Tokenizer:
 
 
 def encode(tokenizer: tokenizers.Tokenizer, texts: list[str], length: int) -> np.ndarray:
-    """Texts -> int32 [N, length], padded.
+    """Texts -> int32 [N, length], padded with the tokenizer's padding, else its last token (CLIP).
 
     Raises:
       ValueError: a text does not fit; it names the text and its length.
     """
-    rows = np.full((len(texts), length), tokenizer.token_to_id(PAD), np.int32)
+    rows = np.full((len(texts), length), _padding(tokenizer), np.int32)
     for row, text in zip(rows, texts, strict=True):
         ids = tokenizer.encode(text).ids
         if len(ids) > length:
@@ -43,3 +43,8 @@ def encode(tokenizer: tokenizers.Tokenizer, texts: list[str], length: int) -> np
             )
         row[: len(ids)] = ids
     return rows
+
+
+def _padding(tokenizer: tokenizers.Tokenizer) -> int:
+    own = tokenizer.padding["pad_id"] if tokenizer.padding else tokenizer.token_to_id(PAD)
+    return tokenizer.encode("").ids[-1] if own is None else own

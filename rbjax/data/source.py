@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 import tfds_retribooru  # noqa: F401  registers the builders
 from tfds_retribooru.clusters import Clusters
 
+
 @dataclasses.dataclass(frozen=True)
 class Split:
     """One split of a data set.
@@ -84,6 +85,7 @@ def open_split(builder, name: str) -> Split:
 
     Raises:
       ValueError: the data set has no such split.
+      FileNotFoundError: clusters or vocabulary are missing.
     """
     if name not in builder.info.splits:
         raise ValueError(
@@ -91,11 +93,15 @@ def open_split(builder, name: str) -> Split:
             f"{sorted(builder.info.splits)}"
         )
     directory = pathlib.Path(builder.data_dir)
-    vocabulary = json.loads((directory / "vocabulary.json").read_text())
+    path = directory / "vocabulary.json"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is missing: build the data set again with `tfds_retribooru` imported"
+        )
     return Split(
         name=name,
         records=builder.as_data_source(split=name),
         clusters=Clusters.load(directory / f"clusters-{name}.npz"),
-        vocabulary=vocabulary,
+        vocabulary=json.loads(path.read_text()),
         directory=directory,
     )

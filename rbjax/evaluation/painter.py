@@ -61,17 +61,18 @@ class Painter:
         whole = [self.examples.views[int(i), CHARACTER] for i in positions]
         return transforms.to_float(np.stack(whole))
 
-    def _batch(self, pairs: list[tuple[Case, Case]], blank: bool) -> np.ndarray:
-        filled = pairs + [pairs[0]] * (self.batch_size - len(pairs))
-        batch = loader.stack([self._example(case, source, blank) for case, source in filled])
-        seeds = np.array([case.seed for case, _ in filled], np.uint32)
-        placed = loader.place(batch, self.sharding)
-        images = self._generate(self.params, placed, jax.device_put(seeds, self.sharding))
-        return np.asarray(images)[: len(pairs)]
-
-    def _example(self, case: Case, source: Case, blank: bool) -> dict[str, np.ndarray]:
+    def example(self, case: Case, source: Case, blank: bool) -> dict[str, np.ndarray]:
+        """What the model reads for a case with the references of `source`; see data/loader.py."""
         concepts = [CONCEPTS.index(name) for name in source.concepts]
         chosen = references.pad(list(source.references), concepts, self.examples.size)
         if blank:
             chosen = references.pad([], [], self.examples.size)
         return self.examples.example(source.references[0], list(case.prompt), chosen)
+
+    def _batch(self, pairs: list[tuple[Case, Case]], blank: bool) -> np.ndarray:
+        filled = pairs + [pairs[0]] * (self.batch_size - len(pairs))
+        batch = loader.stack([self.example(case, source, blank) for case, source in filled])
+        seeds = np.array([case.seed for case, _ in filled], np.uint32)
+        placed = loader.place(batch, self.sharding)
+        images = self._generate(self.params, placed, jax.device_put(seeds, self.sharding))
+        return np.asarray(images)[: len(pairs)]

@@ -1,7 +1,7 @@
 """Weights in the layout of diffusers and transformers: one rule per kind of leaf.
 
-Our modules carry the attribute names of their Hugging Face twins, so a parameter's path is already its
-key; only the last name and the axis order differ:
+Our modules carry the attribute names of their Hugging Face twins, so a parameter's path is already
+its key; only the last name and the axis order differ:
 
 | our module      | our leaf    | key      | axes                          |
 | --------------- | ----------- | -------- | ----------------------------- |
@@ -12,9 +12,10 @@ key; only the last name and the axis order differ:
 | any of these    | `bias`      | `bias`   | as it is                      |
 | any other       | its name    | its name | as it is (a bare `nnx.Param`) |
 
-The mapping is a bijection: a missing or extra key is an error that lists all such keys. A model class may
-have two attributes for files that hold more than the parameters do: `tied_keys` (a dict from the key of an
-alias to the key that owns the values) and `ignored_keys` (endings of buffer names that older files hold).
+The mapping is a bijection: a missing or extra key is an error that lists all such keys. A model
+class may have two attributes for files that hold more than the parameters do: `tied_keys` (a dict
+from the key of an alias to the key that owns the values) and `ignored_keys` (endings of buffer
+names that older files hold).
 """
 
 import json
@@ -49,7 +50,7 @@ def state_dict(model: nnx.Module) -> dict[str, np.ndarray]:
 def load_state_dict(
     model: nnx.Module, tensors: Mapping[str, np.ndarray], strict: bool = True
 ) -> tuple[list[str], list[str]]:
-    """Writes torch-style tensors into the parameters of `model`, each cast to its parameter's dtype.
+    """Writes torch-style tensors into the parameters of `model`, cast to their dtypes.
 
     Args:
       model: the module to fill; it is changed only if nothing is wrong.
@@ -89,7 +90,7 @@ def save(
     name: str = WEIGHTS_NAME,
     dtype: np.dtype | None = None,
 ) -> None:
-    """Writes `folder/config.json` and the weights as `folder/name` (float values as `dtype` if given)."""
+    """Writes `folder/config.json` and the weights as `folder/name` (as `dtype` if given)."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = state_dict(model)
@@ -109,9 +110,12 @@ def load(model: nnx.Module, folder: str | Path, name: str = WEIGHTS_NAME) -> Non
     """
     path = Path(folder) / name
     if not path.is_file():
-        found = sorted(p.name for p in Path(folder).glob("*")) if Path(folder).is_dir() else "no folder"
+        found = (
+            sorted(p.name for p in Path(folder).glob("*")) if Path(folder).is_dir() else "no folder"
+        )
         raise FileNotFoundError(
-            f"No weights at {path} (found: {found}). Only safetensors are read: convert a .bin file first."
+            f"No weights at {path} (found: {found}). "
+            "Only safetensors are read: convert a .bin file first."
         )
     load_state_dict(model, load_file(path))
 
@@ -157,7 +161,9 @@ def _without_aliases(model: nnx.Module, tensors: Mapping) -> dict[str, np.ndarra
             continue
         copy = tensors.pop(alias)
         if not np.array_equal(tensors.setdefault(owner, copy), copy):
-            raise ValueError(f"{alias} is tied to {owner}, but the file holds different values for the two.")
+            raise ValueError(
+                f"{alias} is tied to {owner}, but the file holds different values for the two."
+            )
     return tensors
 
 

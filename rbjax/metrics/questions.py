@@ -1,7 +1,8 @@
 """Questions that a prompt implies: one for each attribute that its tags name.
 
-The vocabulary is the `vocabulary.json` that the data set stores: `tags` says of which attribute a tag is and
-how a question about that attribute is answered, `questions` holds one question for each attribute.
+The vocabulary is the `vocabulary.json` that the data set stores: `tags` says of which attribute a
+tag is and how a question about that attribute is answered, `questions` holds one question for each
+attribute.
 """
 
 import dataclasses
@@ -20,8 +21,8 @@ class Question:
 def from_prompt(tags: list[str], vocabulary: dict, size: int, ask: Mapping) -> list[Question]:
     """Returns the questions of the known tags, in the order of the prompt.
 
-    Tags that the vocabulary lacks (such as "solo") ask nothing, and so do attributes that the VQA model
-    cannot tell at this size.
+    Tags that the vocabulary lacks (such as "solo") ask nothing, and so do attributes that the VQA
+    model cannot tell at this size.
 
     Args:
       tags: the prompt, split at commas.
@@ -53,15 +54,16 @@ def yes_or_no(phrase: str) -> str:
 def asked_at(size: int, ask: Mapping[str, Collection[int]]) -> set[str]:
     """Returns the attributes that may be asked of images of `size` pixels.
 
-    A size between two measured ones counts as the smaller of the two.
+    A size between two measured ones counts as the smaller of the two. Nothing is asked of a model
+    that is good at nothing.
 
     Raises:
       ValueError: `size` is below every measured size.
     """
     sizes = sorted({measured for at in ask.values() for measured in at})
     smaller = [measured for measured in sizes if measured <= size]
-    if not smaller:
+    if not smaller and sizes:
         raise ValueError(
-            f"No question can be asked of images of {size} px: the smallest size is {sizes[:1]}."
+            f"No question can be asked of images of {size} px: the smallest size is {sizes[0]}."
         )
-    return {attribute for attribute, at in ask.items() if smaller[-1] in at}
+    return {attribute for attribute, at in ask.items() if smaller and smaller[-1] in at}

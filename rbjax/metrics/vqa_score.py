@@ -1,14 +1,16 @@
 """The VQA score: what a VQA model answers about generated images.
 
-The paper's formula is not public; this is ours. Each image is asked the questions that its prompt implies
-(`rbjax.metrics.questions`), e(x) is the embedding of an answer (`VQA.embed`), cos the cosine:
+The paper's formula is not public; this is ours. Each image is asked the questions that its prompt
+implies (`rbjax.metrics.questions`), e(x) is the embedding of an answer (`VQA.embed`), cos the
+cosine:
 
-- flexibility = mean over images and questions of cos(e(answer), e(wanted answer)): does the image show what
-  the prompt asks for? 1 is always, about 0 is never.
+- flexibility = mean over images and questions of cos(e(answer), e(wanted answer)): does the image
+  show what the prompt asks for? 1 is always, about 0 is never.
 - diversity = mean over questions and over pairs of images made from the same references of
-  1 - cos(e(answer), e(answer')): do images of one subject differ where prompts leave them free? 0 to about 1.
-- P(yes) = mean over images of the product over the prompt's phrases of P(yes) / (P(yes) + P(no)), for
-  "is there PHRASE?" (as in T2I-CompBench).
+  1 - cos(e(answer), e(answer')): do images of one subject differ where prompts leave them free? 0
+  to about 1.
+- P(yes) = mean over images of the product over the prompt's phrases of P(yes) / (P(yes) + P(no)),
+  for "is there PHRASE?" (as in T2I-CompBench).
 
 Axes: N images, K images of one subject, Q questions, D width of an embedding.
 """
@@ -40,7 +42,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def flexibility(answers: np.ndarray, wanted: np.ndarray) -> float:
-    """Returns the mean cosine of answers [..., D] and wanted answers [..., D]; nan if there is none."""
+    """Returns the mean cosine of answers and wanted answers [..., D]; nan if there is none."""
     return float(np.mean(cosine(answers, wanted))) if answers.size else float("nan")
 
 
@@ -48,7 +50,8 @@ def diversity(answers: np.ndarray) -> float:
     """Returns the mean of 1 - cosine over pairs of images and over questions.
 
     Args:
-      answers: embeddings [K, Q, D] of the answers to the same questions about images of one subject.
+      answers: embeddings [K, Q, D] of the answers to the same questions about images of one
+          subject.
 
     Raises:
       ValueError: there are fewer than two images.
@@ -60,7 +63,7 @@ def diversity(answers: np.ndarray) -> float:
 
 
 def probability_of_all(probabilities: list[np.ndarray]) -> np.ndarray:
-    """Returns for each image [N] the product of the probabilities of its phrases (1 for no phrase)."""
+    """Returns for each image [N] the product over its phrases (1 for no phrase)."""
     return np.array([np.prod(image) for image in probabilities])
 
 
@@ -136,12 +139,14 @@ class VQA:
     def embed(self, answers: list[str]) -> np.ndarray:
         """Returns float32 [len(answers), D]: equal answers have cosine 1, unrelated ones about 0.
 
-        An answer is the mean of the decoder's embeddings of its words, from which the mean of the whole
-        vocabulary was subtracted (all embeddings share a large component). No word gives zeros.
+        An answer is the mean of the decoder's embeddings of its words, from which the mean of the
+        whole vocabulary was subtracted (all embeddings share a large component). No word counts as
+        [UNK].
         """
         words = np.asarray(self._words) - np.mean(self._words, axis=0)
         ids = [self._tokenizer.encode(a, add_special_tokens=False).ids for a in answers]
-        rows = [words[row].mean(axis=0) if row else np.zeros(words.shape[1]) for row in ids]
+        unknown = [self._tokenizer.token_to_id("[UNK]")]
+        rows = [words[row or unknown].mean(axis=0) for row in ids]
         return np.array(rows, np.float32).reshape(len(answers), words.shape[1])
 
     def tokenize(self, questions: list[str]) -> tuple[np.ndarray, np.ndarray]:

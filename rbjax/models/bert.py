@@ -1,12 +1,14 @@
 """The BERT of BLIP: bidirectional encoder and causal decoder, both with cross-attention.
 
-Attribute names are those of transformers' `BlipTextModel` and `BlipTextLMHeadModel`, so the leaf rule of
-`rbjax.interop.huggingface` converts weights. Layer norms come after the residual sum ("post-norm").
+Attribute names are those of transformers' `BlipTextModel` and `BlipTextLMHeadModel`, so the leaf
+rule of `rbjax.interop.huggingface` converts weights. Layer norms come after the residual sum
+("post-norm").
 
-Axes: B rows of text, T tokens, D text width, S states per row that cross-attention reads, E their width,
-H heads, V vocabulary. A batch of states may have fewer rows than the batch of text: text rows are then
-grouped, B = rows of states × questions of each, so that the keys and values of an image are computed once
-however many questions it is asked.
+Axes: B rows of text, T tokens, D text width, S states per row that cross-attention reads, E their
+    width,
+H heads, V vocabulary. A batch of states may have fewer rows than the batch of text: text rows are
+then grouped, B = rows of states × questions of each, so that the keys and values of an image are
+computed once however many questions it is asked.
 """
 
 import dataclasses
@@ -35,7 +37,7 @@ def activation(name: str) -> Callable[[jax.Array], jax.Array]:
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
-    """The fields of transformers' `BlipTextConfig` that change the result (no dropout is applied)."""
+    """The fields of transformers' `BlipTextConfig` that matter here (no dropout is applied)."""
 
     vocab_size: int = 30524
     hidden_size: int = 768
@@ -76,7 +78,9 @@ class SelfAttention(nnx.Module):
     def __init__(self, config: BertConfig, state_size: int, rngs: nnx.Rngs):
         size, self.heads = config.hidden_size, config.num_attention_heads
         if size % self.heads:
-            raise ValueError(f"hidden_size {size} is not a multiple of {self.heads} attention heads.")
+            raise ValueError(
+                f"hidden_size {size} is not a multiple of {self.heads} attention heads."
+            )
         self.query = nnx.Linear(size, size, rngs=rngs)
         self.key = nnx.Linear(state_size, size, rngs=rngs)
         self.value = nnx.Linear(state_size, size, rngs=rngs)
@@ -85,7 +89,9 @@ class SelfAttention(nnx.Module):
         rows = states.shape[0]
         query = self.query(hidden).reshape(rows, -1, self.heads, hidden.shape[-1] // self.heads)
         split = (rows, states.shape[1], *query.shape[2:])
-        out = attend(query, self.key(states).reshape(split), self.value(states).reshape(split), mask)
+        out = attend(
+            query, self.key(states).reshape(split), self.value(states).reshape(split), mask
+        )
         return out.reshape(hidden.shape)
 
 
@@ -164,7 +170,9 @@ class Embeddings(nnx.Module):
     def __call__(self, input_ids: jax.Array) -> jax.Array:
         length, limit = input_ids.shape[1], self.position_embeddings.num_embeddings
         if length > limit:
-            raise ValueError(f"A text of {length} tokens is longer than max_position_embeddings {limit}.")
+            raise ValueError(
+                f"A text of {length} tokens is longer than max_position_embeddings {limit}."
+            )
         positions = self.position_embeddings(jnp.arange(length))
         return self.LayerNorm(self.word_embeddings(input_ids) + positions)
 

@@ -54,6 +54,8 @@ class Conjunction(nnx.Module):
         self.norm_query = layers.group_norm(channels, groups, 1e-6, dtype, rngs)
         self.norm_reference = layers.group_norm(channels, groups, 1e-6, dtype, rngs)
         self.attn = layers.Attention(channels, channels, config.heads, dtype, rngs)
+        if self.positions:  # equal projections: attention starts at the query's own position
+            self.attn.to_k.kernel.set_value(jnp.copy(self.attn.to_q.kernel.get_value()))
         zeros = nnx.initializers.zeros_init()
         self.zero_conv = nnx.Conv(
             channels, channels, (1, 1), kernel_init=zeros, dtype=dtype, rngs=rngs

@@ -27,12 +27,14 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> jax.sharding.Mesh:
     )
 
 
-def check_batch(mesh: jax.sharding.Mesh, batch_size: int) -> None:
-    """Raises ValueError if the batch does not divide over the mesh and the processes."""
+def check_batch(
+    mesh: jax.sharding.Mesh, batch_size: int, field: str = "config.batch_size"
+) -> None:
+    """Raises ValueError, naming `field`, if the batch does not divide over mesh and processes."""
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % parts or batch_size % jax.process_count() or batch_size < 1:
         raise ValueError(
-            f"config.batch_size={batch_size} does not divide by mesh.data x mesh.fsdp = {parts} "
+            f"{field}={batch_size} does not divide by mesh.data x mesh.fsdp = {parts} "
             f"(and {jax.process_count()} processes): use a multiple of {parts}."
         )
 

@@ -14,6 +14,7 @@ from rbjax.data.loader import Examples
 from rbjax.data.references import TASKS
 from rbjax.data.source import Split
 from rbjax.data.views import Views
+from rbjax.diffusion import sampler
 from rbjax.diffusion.schedule import Schedule
 from rbjax.generate import Sampling
 from rbjax.interop import huggingface
@@ -90,8 +91,10 @@ def setup(config: ConfigDict) -> Experiment:
     check(config)
     mesh = meshes.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     meshes.check_batch(mesh, config.batch_size)
-    Sampling.from_config(config.sampling)
+    meshes.check_batch(mesh, config.eval.batch_size, "config.eval.batch_size")
+    sampling = Sampling.from_config(config.sampling)
     schedule = Schedule(**dict(config.noise_schedule))
+    sampler.plan(schedule, sampling.steps, sampling.method)  # raises for what cannot work
     builder = source.prepare(config.data.dataset, config.data_dir)
     vocabulary = json.loads((pathlib.Path(builder.data_dir) / "vocabulary.json").read_text())
     tokenizer = prompts.word_tokenizer(vocabulary)
@@ -141,7 +144,7 @@ def _load_pretrained(experiment: Experiment, state: states.TrainState, shardings
 
 
 def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Makes the working directory and keeps the configuration in it.
+    """Makes the working directory, and compares its last run's configuration with this one.
 
     Raises:
       ValueError: the directory belongs to another configuration; it lists the fields.
@@ -159,7 +162,11 @@ def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
         ) from error
     if path.exists():
         _compare(json.loads(path.read_text()), json.loads(config.to_json()), workdir)
-    path.write_text(config.to_json(indent=1))
+
+
+def keep_config(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Writes the configuration where `check_workdir` looks for it, once it is known to work."""
+    (workdir / "config.json").write_text(config.to_json(indent=1))
 
 
 def _compare(old: dict, new: dict, workdir: pathlib.Path) -> None:

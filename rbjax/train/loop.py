@@ -40,6 +40,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     if is_finished(config, workdir):
         return
     exp = experiment.setup(config)
+    experiment.keep_config(config, workdir)
     with jax.set_mesh(exp.mesh):
         _run(exp, workdir)
 
@@ -246,8 +247,9 @@ def sample_grid(painter: Painter, cases, generated: np.ndarray) -> Image.Image:
     views = painter.examples.views
     lines = []
     for case, image in zip(cases, generated, strict=True):
-        example = painter._example(case, case, blank=False)
+        example = painter.example(case, case, blank=False)
         target = case.real if case.real is not None else case.references[-1]
         real = views[target, loader.CHARACTER]
-        lines.append([*example["references"], transforms.to_uint8(image), np.asarray(real)])
+        shown = transforms.to_float(example["references"])
+        lines.append([*shown, image, transforms.to_float(real)])
     return pictures.grid(lines, scale=2)

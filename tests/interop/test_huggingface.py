@@ -52,7 +52,9 @@ def test_weights_mean_the_same_in_torch():
     ours = nnx.Conv(3, 7, (2, 5), padding="VALID", rngs=nnx.Rngs(1))
     ours.kernel, ours.bias = block.conv.kernel, block.conv.bias
     np.testing.assert_allclose(ours(x), conv.transpose(0, 2, 3, 1), atol=1e-5)
-    linear = torch.nn.functional.linear(torch.tensor(x), state["linear.weight"], state["linear.bias"])
+    linear = torch.nn.functional.linear(
+        torch.tensor(x), state["linear.weight"], state["linear.bias"]
+    )
     np.testing.assert_allclose(block.linear(x), linear, atol=1e-5)
 
 
@@ -80,7 +82,11 @@ def test_every_wrong_key_is_named_and_nothing_is_changed():
     del tensors["scale"], tensors["words.weight"]
     with pytest.raises(ValueError) as error:
         huggingface.load_state_dict(model, tensors)
-    for part in ("missing (2): scale, words.weight", "unexpected (1): extra", "offset (file (4,), model (3,))"):
+    for part in (
+        "missing (2): scale, words.weight",
+        "unexpected (1): extra",
+        "offset (file (4,), model (3,))",
+    ):
         assert part in str(error.value)
     assert all((before[key] == value).all() for key, value in huggingface.state_dict(model).items())
 
@@ -96,7 +102,9 @@ def test_tied_copies_and_buffers_are_accepted():
     extra = {"copy.weight": tensors["words.weight"], "a.position_ids": np.arange(3)}
     huggingface.load_state_dict(Model(0), tensors | extra)
     with pytest.raises(ValueError, match="copy.weight is tied to words.weight"):
-        huggingface.load_state_dict(Model(0), tensors | {"copy.weight": tensors["words.weight"] + 1})
+        huggingface.load_state_dict(
+            Model(0), tensors | {"copy.weight": tensors["words.weight"] + 1}
+        )
 
 
 def test_missing_file_says_where(tmp_path):

@@ -18,20 +18,20 @@ from rbjax.models.blip import BlipConfig, BlipForQuestionAnswering
 TOKENS = {"bos_token_id": 5, "pad_token_id": 0, "sep_token_id": 3, "eos_token_id": 3}
 CONFIGS = {
     "more text heads": (
-        {"hidden_size": 30, "intermediate_size": 50, "num_hidden_layers": 2, "num_attention_heads": 3,
-         "image_size": 42, "patch_size": 14, "layer_norm_eps": 1e-3},
+        {"hidden_size": 30, "intermediate_size": 50, "num_hidden_layers": 2,
+         "num_attention_heads": 3, "image_size": 42, "patch_size": 14, "layer_norm_eps": 1e-3},
         {"vocab_size": 37, "hidden_size": 30, "intermediate_size": 44, "num_hidden_layers": 3,
          "num_attention_heads": 5, "max_position_embeddings": 9},
     ),
     "other activations": (
-        {"hidden_size": 66, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 11,
-         "image_size": 20, "patch_size": 4, "hidden_act": "relu"},
+        {"hidden_size": 66, "intermediate_size": 24, "num_hidden_layers": 3,
+         "num_attention_heads": 11, "image_size": 20, "patch_size": 4, "hidden_act": "relu"},
         {"vocab_size": 61, "hidden_size": 66, "intermediate_size": 34, "num_hidden_layers": 1,
          "num_attention_heads": 6, "max_position_embeddings": 12, "hidden_act": "gelu_new"},
     ),
     "image cut by patches": (
-        {"hidden_size": 15, "intermediate_size": 30, "num_hidden_layers": 1, "num_attention_heads": 1,
-         "image_size": 23, "patch_size": 5},
+        {"hidden_size": 15, "intermediate_size": 30, "num_hidden_layers": 1,
+         "num_attention_heads": 1, "image_size": 23, "patch_size": 5},
         {"vocab_size": 23, "hidden_size": 15, "intermediate_size": 24, "num_hidden_layers": 2,
          "num_attention_heads": 3, "max_position_embeddings": 8, "layer_norm_eps": 1e-5},
     ),
@@ -54,7 +54,9 @@ def _pair(vision, text):
     torch.manual_seed(0)
     config = transformers.BlipConfig(vision_config=vision, text_config=text | TOKENS)
     oracle = transformers.BlipForQuestionAnswering(config).eval()
-    for parameter in oracle.parameters():  # biases, norms and positions too, or they would not be tested
+    for (
+        parameter
+    ) in oracle.parameters():  # biases, norms and positions too, or they would not be tested
         parameter.data.normal_(0.0, 0.4)
     config = BlipConfig.from_dict(config.to_dict())
     ours = nnx.eval_shape(lambda: BlipForQuestionAnswering(config, nnx.Rngs(0)))
@@ -98,7 +100,11 @@ def test_generate_agrees(pair, inputs):
     oracle, ours = pair
     images, questions, mask, _ = inputs
     wanted = oracle.generate(
-        torch.tensor(questions), _nchw(images), torch.tensor(mask), max_new_tokens=4, do_sample=False
+        torch.tensor(questions),
+        _nchw(images),
+        torch.tensor(mask),
+        max_new_tokens=4,
+        do_sample=False,
     ).numpy()
     with jax.default_matmul_precision("highest"):
         tokens = np.asarray(_generate(ours, images, questions, mask))
@@ -117,7 +123,9 @@ def test_hidden_padding_changes_nothing(pair, inputs):
 def test_questions_share_an_image(pair, inputs):
     images = np.repeat(inputs[0][:1], 3, axis=0)
     shared = _logits(pair[1], images[:1], *inputs[1:], hide_padding=True)
-    np.testing.assert_allclose(shared, _logits(pair[1], images, *inputs[1:], hide_padding=True), atol=1e-5)
+    np.testing.assert_allclose(
+        shared, _logits(pair[1], images, *inputs[1:], hide_padding=True), atol=1e-5
+    )
 
 
 def test_transformers_reads_what_we_save(pair, inputs, tmp_path):

@@ -1,10 +1,11 @@
 """Draws portraits: python_avatars writes the SVG, resvg rasterises it.
 
-As a program (`python -m tfds_retribooru.avatars.drawing`) it draws a share of a data set to its
-standard output; `draw_all` runs one such process a core and gives the pictures in order.
+`draw_all` runs one process a core, each of which draws a share of a data set to its standard output
+(`main`), and gives the pictures in order.
 """
 
 import argparse
+import functools
 import io
 import os
 import struct
@@ -40,8 +41,8 @@ def draw(portrait: Portrait) -> tuple[bytes, bytes]:
 
 def face_box(portrait: Portrait) -> np.ndarray:
     """The head's box, from the drawing's geometry: float32 (centre x, centre y, width, height)."""
-    left, top, right, bottom = (
-        np.clip((np.array(HEAD) - [portrait.left, portrait.top] * 2) / portrait.side, 0, 1)
+    left, top, right, bottom = np.clip(
+        (np.array(HEAD) - [portrait.left, portrait.top] * 2) / portrait.side, 0, 1
     )
     if portrait.flip:
         left, right = 1 - right, 1 - left
@@ -53,10 +54,9 @@ def draw_all(
     seed: int, clusters: list[tuple[int, int]], varied: bool
 ) -> Iterator[tuple[Portrait, bytes, bytes]]:
     """Portraits of (character, outfit) clusters with picture and mask, drawn on all cores."""
-    todo = [p for p in _portraits(seed, varied, clusters)]
     workers = [_worker(seed, varied, part) for part in _parts(clusters)]
     try:
-        for i, portrait in enumerate(todo):
+        for i, portrait in enumerate(_portraits(seed, varied, clusters)):
             pipe = workers[i // characters.IMAGES % len(workers)].stdout
             yield portrait, _read(pipe), _read(pipe)
     finally:
@@ -66,7 +66,8 @@ def draw_all(
 
 
 def _svg(portrait: Portrait) -> str:
-    v, colors = portrait.values, {k: "#%02x%02x%02x" % c for k, c in portrait.colors.items()}
+    v = portrait.values
+    colors = {k: "#{:02x}{:02x}{:02x}".format(*c) for k, c in portrait.colors.items()}
     parts = {
         name: ATTRIBUTES[name].values[v[name]]
         for name in ("nose", "accessory", "facial_hair", "clothing", "eyes", "eyebrows", "mouth")
@@ -101,9 +102,9 @@ def _png(image: Image.Image) -> bytes:
 
 
 def _portraits(seed: int, varied: bool, clusters) -> Iterator[Portrait]:
+    whole = functools.lru_cache(maxsize=1)(characters.portraits)  # neighbours share a character
     for character, outfit in clusters:
-        whole = characters.portraits(seed, character, varied)
-        yield from (p for p in whole if p.outfit == outfit)
+        yield from (p for p in whole(seed, character, varied) if p.outfit == outfit)
 
 
 def _parts(clusters: list) -> list[list]:
@@ -113,7 +114,8 @@ def _parts(clusters: list) -> list[list]:
 
 def _worker(seed: int, varied: bool, clusters) -> subprocess.Popen:
     """A process of its own: independent of how, and by which threads, the caller was started."""
-    command = [sys.executable, "-m", __name__, "--seed", str(seed), "--varied", str(int(varied))]
+    program = f"from {__name__} import main; main()"
+    command = [sys.executable, "-c", program, "--seed", str(seed), "--varied", str(int(varied))]
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     worker = subprocess.Popen(
@@ -133,9 +135,10 @@ def _write(pipe: BinaryIO, data: bytes) -> None:
 
 def _read(pipe: BinaryIO) -> bytes:
     header = pipe.read(4)
-    if len(header) < 4:
+    data = pipe.read(*struct.unpack(">I", header)) if len(header) == 4 else b""
+    if not data:
         raise RuntimeError("a drawing process ended early; its message is above")
-    return pipe.read(*struct.unpack(">I", header))
+    return data
 
 
 def main() -> None:
@@ -148,7 +151,3 @@ def main() -> None:
     for portrait in _portraits(args.seed, bool(args.varied), clusters):
         for data in draw(portrait):
             _write(sys.stdout.buffer, data)
-
-
-if __name__ == "__main__":
-    main()

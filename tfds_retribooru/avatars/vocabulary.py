@@ -156,6 +156,8 @@ ATTRIBUTES = {
     "background": Attribute("free", PALETTE, "{} background", "what color is the background?"),
 }
 HIDES_EYES = ("eyepatch", "white sunglasses", "black sunglasses")
+HIDES_EYEBROWS = ("white sunglasses",)
+HIDES_PRINT = ("white",)  # prints are white
 
 
 def names(kind: str) -> list[str]:
@@ -171,6 +173,10 @@ def visible(values: dict[str, str]) -> dict[str, str]:
         hidden.add("hair_color")
     if values["accessory"] in HIDES_EYES:
         hidden.add("eyes")
+    if values["accessory"] in HIDES_EYEBROWS:
+        hidden.add("eyebrows")
+    if values["clothing_color"] in HIDES_PRINT:
+        hidden.add("graphic")
     return {name: value for name, value in values.items() if name not in hidden}
 
 

@@ -1,0 +1,253 @@
+"""Training examples: what they hold, what chance does, and that a run can be resumed."""
+
+from collections import Counter
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from rbjax.data import loader, prompts, source, transforms
+from rbjax.data.references import CHARACTER, CLOTHES, CONCEPTS, FACE
+from rbjax.data.views import Views
+
+SIZE, TOKENS = 16, 40
+SHAPES = {
+    "image": (SIZE, SIZE, 3),
+    "prompt_ids": (TOKENS,),
+    "references": (4, SIZE, SIZE, 3),
+    "concept_ids": (4, loader.CONCEPT_TOKENS),
+    "reference_mask": (4,),
+    "index": (),
+}
+KINDS = {FACE: {"identity"}, CLOTHES: {"outfit"}, CHARACTER: {"identity", "outfit"}}
+
+
+def config(**changes) -> ConfigDict:
+    defaults = {
+        **{"faces": 2, "clothes": 2, "vary_references": False, "tasks": {"composition": 1.0}},
+        **{"prompt_tags": "free", "max_tokens": TOKENS},
+        **{"drop_prompt": 0.0, "drop_references": 0.0, "drop_both": 0.0},
+    }
+    return ConfigDict({**defaults, **changes})
+
+
+@pytest.fixture(scope="module")
+def make(avatars):
+    """make(**settings) -> Examples."""
+    split = source.open_split(avatars, "train")
+    views = Views(split, SIZE, "crop", cache=True)
+    tokenizer = prompts.word_tokenizer(split.vocabulary)
+    return lambda **changes: loader.Examples(split, views, tokenizer, config(**changes))
+
+
+def draw(examples, count=24) -> list[dict]:
+    """Examples of every tenth target, each with its own chance."""
+    return [examples.random_map(10 * i, np.random.default_rng(i)) for i in range(count)]
+
+
+def shown(examples, example) -> list[int]:
+    """The concepts of the visible references."""
+    rows = example["concept_ids"][example["reference_mask"]]
+    return [CONCEPTS.index(examples.tokenizer.id_to_token(row[1])) for row in rows]
+
+
+def prompt(examples, example) -> list[str]:
+    return examples.tokenizer.decode(example["prompt_ids"], skip_special_tokens=False).split()
+
+
+def framed(tags) -> list[str]:
+    """The words of a prompt of these tags, padded."""
+    words = [prompts.START, *" ".join(tags).split(), prompts.END]
+    return words + [prompts.PAD] * (TOKENS - len(words))
+
+
+# --- an example
+
+
+@pytest.mark.parametrize("task", ["composition", "same_identity", "same_outfit", "reconstruction"])
+def test_shapes_types_and_contents(make, task):
+    examples = make(tasks={task: 1.0})
+    for i, example in enumerate(draw(examples)):
+        assert {key: value.shape for key, value in example.items()} == SHAPES
+        kinds = {key: value.dtype.name for key, value in example.items()}
+        assert set(kinds.values()) == {"uint8", "int32", "bool"}
+        assert example["index"] == 10 * i
+        np.testing.assert_array_equal(example["image"], examples.views[10 * i, CHARACTER])
+        unused = example["references"][~example["reference_mask"]]
+        assert (unused == transforms.WHITE).all()
+
+
+def test_references_are_views_of_the_named_concept(make):
+    examples = make()
+    clusters = examples.split.clusters
+    for example in draw(examples):
+        target = int(example["index"])
+        pictures = example["references"][example["reference_mask"]]
+        for picture, concept in zip(pictures, shown(examples, example), strict=True):
+            images = clusters.same_character(target)
+            matches = [i for i in images if (examples.views[i, concept] == picture).all()]
+            assert matches and target not in matches
+
+
+@pytest.mark.parametrize("task", ["composition", "same_identity", "same_outfit", "reconstruction"])
+def test_free_prompts_say_nothing_that_the_references_carry(make, task):
+    examples = make(tasks={task: 1.0}, vary_references=True)
+    known = examples.split.vocabulary["tags"]
+    for example in draw(examples):
+        carried = set().union(*(KINDS[c] for c in shown(examples, example)))
+        tags = examples.split.tags[int(example["index"])]
+        free = [t for t in tags if t == "solo" or known[t]["kind"] not in carried]
+        assert prompt(examples, example) == framed(free)
+        assert any(known[t]["kind"] == "free" for t in free if t != "solo")
+
+
+def test_all_prompts_say_everything(make):
+    examples = make(prompt_tags="all")
+    for example in draw(examples):
+        tags = examples.split.tags[int(example["index"])]
+        assert example["reference_mask"].any()
+        assert prompt(examples, example) == framed(tags)
+
+
+# --- switches, in both positions
+
+
+def is_dropped(examples, example) -> tuple[bool, bool]:
+    no_prompt = prompt(examples, example) == framed([])
+    return no_prompt, not example["reference_mask"].any()
+
+
+@pytest.mark.parametrize(
+    "rates, expected",
+    [
+        ({}, (False, False)),
+        ({"drop_prompt": 1.0}, (True, False)),
+        ({"drop_references": 1.0}, (False, True)),
+        ({"drop_both": 1.0}, (True, True)),
+    ],
+)
+def test_drop_rates(make, rates, expected):
+    examples = make(**rates)
+    assert {is_dropped(examples, example) for example in draw(examples)} == {expected}
+
+
+def test_drop_rates_add_up(make):
+    examples = make(drop_prompt=0.2, drop_references=0.3, drop_both=0.1)
+    rng = np.random.default_rng(0)
+    counts = Counter(is_dropped(examples, examples.random_map(0, rng)) for _ in range(600))
+    rates = {key: count / 600 for key, count in counts.items()}
+    expected = {(True, False): 0.2, (False, True): 0.3, (True, True): 0.1, (False, False): 0.4}
+    assert rates == pytest.approx(expected, abs=0.08)
+
+
+def test_dropped_references_leave_the_whole_prompt(make):
+    examples = make(drop_references=1.0)
+    for example in draw(examples):
+        assert prompt(examples, example) == framed(examples.split.tags[int(example["index"])])
+        assert (example["references"] == transforms.WHITE).all()
+
+
+def test_number_of_references_is_fixed_or_varies(make):
+    def counts(vary):
+        examples = make(vary_references=vary)
+        rng = np.random.default_rng(0)
+        pairs = [Counter(shown(examples, examples.random_map(0, rng))) for _ in range(60)]
+        return {(pair[FACE], pair[CLOTHES]) for pair in pairs}
+
+    assert counts(False) == {(2, 2)}
+    assert counts(True) == {(1, 1), (1, 2), (2, 1), (2, 2)}
+
+
+def test_padding_comes_last(make):
+    for example in draw(make(vary_references=True)):
+        mask = example["reference_mask"].tolist()
+        assert mask == sorted(mask, reverse=True)
+
+
+def test_tasks_mix_by_weight(make):
+    examples = make(tasks={"composition": 3.0, "same_identity": 1.0, "same_outfit": 0.0})
+    rng = np.random.default_rng(0)
+    drawn = [shown(examples, examples.random_map(0, rng)) for _ in range(400)]
+    whole = sum(CHARACTER in concepts for concepts in drawn)
+    assert whole / 400 == pytest.approx(0.25, abs=0.07)
+    only = make(tasks={"composition": 0.0, "same_identity": 0.5, "same_outfit": 0.0})
+    assert all(set(shown(only, example)) == {CHARACTER} for example in draw(only))
+
+
+# --- batches
+
+
+def batches(examples, seed, count=4, threads=2):
+    iterator = loader.iterator(examples, batch_size=8, seed=seed, threads=threads)
+    return [next(iterator) for _ in range(count)]
+
+
+def assert_equal(a: list[dict], b: list[dict]):
+    for x, y in zip(a, b, strict=True):
+        assert x.keys() == y.keys()
+        for key in x:
+            np.testing.assert_array_equal(x[key], y[key])
+
+
+def test_same_seed_same_bytes(make):
+    examples = make(vary_references=True, drop_prompt=0.2)
+    assert_equal(batches(examples, seed=3), batches(examples, seed=3, threads=1))
+
+
+def test_another_seed_another_order(make):
+    first, second = (batches(make(), seed, count=1)[0] for seed in (3, 4))
+    assert first["index"].tolist() != second["index"].tolist()
+
+
+def test_an_epoch_shows_every_image_once(make):
+    examples = make()
+    size = len(examples.split)
+    indices = np.concatenate([b["index"] for b in batches(examples, 0, count=size // 8 * 2)])
+    assert sorted(indices[: size // 8 * 8]) == sorted(set(indices[: size // 8 * 8]))
+    assert set(indices.tolist()) == set(range(size))
+
+
+def test_chance_differs_between_epochs(make):
+    examples = make()
+    size = len(examples.split)
+    drawn = batches(examples, 0, count=size // 4)
+    seen = {}
+    for batch in drawn:
+        for index, pictures in zip(batch["index"], batch["references"], strict=True):
+            seen.setdefault(int(index), []).append(pictures.tobytes())
+    twice = [pictures for pictures in seen.values() if len(pictures) == 2]
+    assert sum(a != b for a, b in twice) > 0.9 * len(twice)
+
+
+def test_a_resumed_iterator_goes_on_exactly(make):
+    examples = make(vary_references=True, drop_both=0.1)
+    iterator = loader.iterator(examples, batch_size=8, seed=5, threads=2)
+    for _ in range(3):
+        next(iterator)
+    state = iterator.get_state()
+    expected = [next(iterator) for _ in range(3)]
+    resumed = loader.iterator(examples, batch_size=8, seed=5, threads=2)
+    resumed.set_state(state)
+    assert_equal([next(resumed) for _ in range(3)], expected)
+
+
+def test_processes_share_the_images_and_no_more(make, monkeypatch):
+    whole = np.concatenate([b["index"] for b in batches(make(), 0, count=2)])
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    parts = []
+    for process in range(2):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        parts.append(np.concatenate([b["index"] for b in batches(make(), 0, count=2)]))
+    assert [len(part) for part in parts] == [8, 8]
+    np.testing.assert_array_equal(np.stack(parts, axis=1).ravel(), whole)
+
+
+def test_stack_and_place(make):
+    batch = loader.stack(draw(make(), 8))
+    assert batch["references"].shape == (8, *SHAPES["references"])
+    mesh = jax.make_mesh((8,), ("data",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    placed = loader.place(batch, sharding)
+    assert all(value.sharding == sharding for value in placed.values())
+    assert_equal([placed], [batch])

@@ -1,0 +1,109 @@
+"""Opening a data set, and the views kept beside it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from rbjax.data import source, transforms
+from rbjax.data.references import CHARACTER, CLOTHES, CONCEPTS, FACE
+from rbjax.data.views import Views
+
+
+@pytest.fixture
+def split(avatars, tmp_path):
+    """A split in a directory of its own."""
+    folder = tmp_path / "avatars" / "tiny" / "1.0.0"
+    shutil.copytree(avatars.data_path, folder)
+    return source.open_split(tfds.builder_from_directory(folder), "validation")
+
+
+def test_prepare_finds_what_is_built(avatars_dir, avatars, capsys):
+    builder = source.prepare("avatars/tiny", str(avatars_dir))
+    assert builder.data_path == avatars.data_path
+    assert "Building" not in capsys.readouterr().out
+
+
+def test_prepare_restores_lost_files_beside_the_records(avatars, tmp_path):
+    folder = tmp_path / "avatars" / "tiny" / "1.0.0"
+    shutil.copytree(avatars.data_path, folder)
+    vocabulary = json.loads((folder / "vocabulary.json").read_text())
+    for name in ("vocabulary.json", "clusters-test.npz"):
+        (folder / name).unlink()
+    builder = source.prepare("avatars/tiny", str(tmp_path))
+    assert source.open_split(builder, "test").vocabulary == vocabulary
+
+
+def test_missing_data_dir_says_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match="config.data_dir=.*does not exist. Create it"):
+        source.prepare("avatars/tiny", str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("name", ["no_such_data_set", "avatars/no_such_config"])
+def test_unknown_data_set_is_named(tmp_path, name):
+    with pytest.raises(ValueError, match=f"config.data.dataset='{name}' is not a known data set"):
+        source.prepare(name, str(tmp_path))
+
+
+def test_unknown_split_names_the_known(avatars):
+    with pytest.raises(ValueError, match="no split 'dev', only .'test', 'train', 'validation'"):
+        source.open_split(avatars, "dev")
+
+
+@pytest.mark.parametrize("lost", ["vocabulary.json", "clusters-validation.npz"])
+def test_a_lost_file_says_what_to_do(split, lost):
+    (split.directory / lost).unlink()
+    with pytest.raises(FileNotFoundError, match=f"{lost} is missing: build the data set again"):
+        source.open_split(tfds.builder_from_directory(split.directory), "validation")
+
+
+def test_a_split_holds_records_clusters_and_tags(avatars):
+    split = source.open_split(avatars, "test")
+    assert len(split) == len(split.clusters) == len(split.tags) == 24
+    for i in range(0, 24, 5):
+        record = split.records[i]
+        assert ", ".join(split.tags[i]).encode() == record["prompts"]
+        name = split.clusters.names[split.clusters.character[i]]
+        assert name == record["character"].decode()
+
+
+@pytest.mark.parametrize("prompt", ["1girl, red hair", b"1girl, red hair", " 1girl ,,red hair,"])
+def test_split_tags(prompt):
+    assert source.split_tags(prompt) == ["1girl", "red hair"]
+
+
+@pytest.mark.parametrize("view", transforms.VIEWS)
+def test_cached_views_equal_those_from_records(split, view):
+    cached, direct = (Views(split, 20, view, cache) for cache in (True, False))
+    for i in range(len(split)):
+        for concept in (FACE, CLOTHES, CHARACTER):
+            np.testing.assert_array_equal(cached[i, concept], direct[i, concept])
+    assert cached.array.shape == (12, len(CONCEPTS), 20, 20, 3)
+    assert direct.array is None
+
+
+def test_views_are_made_once(split, monkeypatch):
+    first = Views(split, 8, "crop", cache=True)[3, FACE].copy()
+    monkeypatch.setattr(transforms, "concept_view", None)
+    np.testing.assert_array_equal(Views(split, 8, "crop", cache=True)[3, FACE], first)
+
+
+def test_an_interrupted_file_is_not_read(split):
+    (split.directory / "views-validation-8-crop.partial").write_bytes(b"half a file")
+    cached, direct = (Views(split, 8, "crop", cache) for cache in (True, False))
+    np.testing.assert_array_equal(cached[11, CLOTHES], direct[11, CLOTHES])
+    assert not list(split.directory.glob("*.partial"))
+
+
+def test_an_interrupted_run_leaves_no_file(split, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transforms, "concept_view", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Views(split, 8, "crop", cache=True)
+    assert not list(split.directory.glob("views-validation-*.npy"))
+    assert Views(split, 8, "crop", cache=True)[0, FACE].any()

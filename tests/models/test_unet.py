@@ -1,0 +1,159 @@
+"""The UNet against diffusers, on random weights and odd shapes."""
+
+import diffusers
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+
+from rbjax.interop import huggingface
+from rbjax.models.unet import UNet2DConditionModel, UNetConfig
+
+ATTENTION, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"
+CONFIGS = {
+    "three_levels_one_without_attention": (
+        dict(
+            block_out_channels=(12, 24, 36),
+            down_block_types=(ATTENTION, PLAIN, ATTENTION),
+            layers_per_block=1,
+            attention_head_dim=3,
+            norm_num_groups=6,
+        ),
+        (10, 14),
+    ),
+    "linear_projection_and_heads_of_each_level": (
+        dict(
+            block_out_channels=(16, 24),
+            down_block_types=(ATTENTION, ATTENTION),
+            layers_per_block=1,
+            attention_head_dim=(2, 3),
+            norm_num_groups=4,
+            use_linear_projection=True,
+        ),
+        (6, 4),
+    ),
+    "three_layers_a_block": (
+        dict(
+            block_out_channels=(8, 16),
+            down_block_types=(PLAIN, ATTENTION),
+            layers_per_block=3,
+            attention_head_dim=1,
+            norm_num_groups=8,
+        ),
+        (4, 6),
+    ),
+    "odd_maps_and_narrowing_levels": (
+        dict(
+            block_out_channels=(20, 10, 15),
+            down_block_types=(PLAIN, ATTENTION, PLAIN),
+            layers_per_block=1,
+            attention_head_dim=5,
+            norm_num_groups=5,
+            in_channels=5,
+            out_channels=3,
+        ),
+        (7, 9),
+    ),
+    "other_time_and_norm_constants": (
+        dict(
+            block_out_channels=(8, 8),
+            down_block_types=(ATTENTION, PLAIN),
+            layers_per_block=2,
+            attention_head_dim=2,
+            norm_num_groups=2,
+            norm_eps=1e-2,
+            flip_sin_to_cos=False,
+            freq_shift=1,
+            transformer_layers_per_block=2,
+        ),
+        (4, 4),
+    ),
+}
+WITH_GRADIENTS = ("three_levels_one_without_attention", "linear_projection_and_heads_of_each_level")
+
+
+def oracle(changes: dict) -> diffusers.UNet2DConditionModel:
+    torch.manual_seed(0)
+    kinds = [kind.replace("Down", "Up") for kind in reversed(changes["down_block_types"])]
+    config = dict(in_channels=4, out_channels=4, cross_attention_dim=20) | changes
+    model = diffusers.UNet2DConditionModel(sample_size=8, up_block_types=tuple(kinds), **config)
+    for parameter in model.parameters():  # none at 0 or 1, where an error would not show
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return model.eval()
+
+
+def twin(model: diffusers.UNet2DConditionModel) -> UNet2DConditionModel:
+    ours = UNet2DConditionModel(UNetConfig.from_dict(dict(model.config)), nnx.Rngs(0))
+    tensors = {key: value.detach().numpy() for key, value in model.state_dict().items()}
+    huggingface.load_state_dict(ours, tensors)
+    return ours
+
+
+def inputs(config: UNetConfig, size: tuple[int, int]):
+    rng = np.random.default_rng(0)
+    latents = rng.standard_normal((2, *size, config.in_channels), np.float32)
+    context = rng.standard_normal((2, 7, 20), np.float32)
+    return latents, np.array([3, 777]), context
+
+
+def run_torch(model, latents, timesteps, context):
+    """Output [B, h, w, C] and the leaf of the latents, channels first."""
+    leaf = torch.tensor(latents).permute(0, 3, 1, 2).contiguous().requires_grad_()
+    out = model(leaf, torch.tensor(timesteps), torch.tensor(context)).sample
+    return out.permute(0, 2, 3, 1), leaf
+
+
+def check_close(actual, expected, tolerance: float, floor: float = 0.0) -> None:
+    scale = max(np.abs(expected).max(), floor)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in WITH_GRADIENTS])
+def test_output_equals_diffusers(name):
+    changes, size = CONFIGS[name]
+    model = oracle(changes)
+    ours = twin(model)
+    arrays = inputs(ours.config, size)
+    with torch.no_grad():
+        expected = run_torch(model, *arrays)[0].numpy()
+    check_close(nnx.jit(lambda m, *a: m(*a))(ours, *arrays), expected, 1e-4)
+
+
+@pytest.mark.parametrize("name", WITH_GRADIENTS)
+def test_output_and_all_gradients_equal_diffusers(name):
+    changes, size = CONFIGS[name]
+    model = oracle(changes)
+    ours = twin(model)
+    latents, timesteps, context = inputs(ours.config, size)
+    graphdef, state = nnx.split(ours)
+
+    @jax.jit
+    @jax.value_and_grad
+    def value_and_grads(arguments):
+        params, x = arguments
+        return jnp.mean(nnx.merge(graphdef, params)(x, timesteps, context) ** 2)
+
+    value, (grads, latents_grad) = value_and_grads((state, jnp.asarray(latents)))
+    out, leaf = run_torch(model, latents, timesteps, context)
+    loss = (out**2).mean()
+    loss.backward()
+    np.testing.assert_allclose(value, loss.item(), rtol=1e-5)
+    check_close(latents_grad, leaf.grad.permute(0, 2, 3, 1).numpy(), 1e-4)
+    found = huggingface.state_dict(nnx.merge(graphdef, grads))
+    expected = {key: p.grad.numpy() for key, p in model.named_parameters()}
+    assert found.keys() == expected.keys()
+    floor = 1e-2 * max(np.abs(grad).max() for grad in expected.values())
+    for key, grad in expected.items():
+        check_close(found[key], grad, 2e-4, floor)
+
+
+def test_features_that_sd_lacks_are_refused():
+    with pytest.raises(ValueError, match="class_embed_type='timestep' is not supported"):
+        UNetConfig.from_dict({"class_embed_type": "timestep"})
+
+
+def test_one_number_of_heads_holds_for_all_levels():
+    assert UNetConfig(attention_head_dim=8).heads == (8, 8, 8, 8)
+    assert UNetConfig(attention_head_dim=(5, 10, 20, 20)).heads == (5, 10, 20, 20)
