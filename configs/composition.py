@@ -23,7 +23,9 @@ def get_config(variant: str = "avatars") -> ConfigDict:
         "smoke": smoke,
     }
     if variant not in variants:
-        raise ValueError(f"unknown variant {variant!r} of composition.py: use {', '.join(variants)}")
+        raise ValueError(
+            f"unknown variant {variant!r} of composition.py: use {', '.join(variants)}"
+        )
     return variants[variant]()
 
 
@@ -54,7 +56,7 @@ def avatars() -> ConfigDict:
     c.data.tasks.same_outfit = 0.0
     c.data.tasks.reconstruction = 0.0
     c.data.prompt_tags = "free"  # "free": no tag that the references carry; "all": all tags
-    c.data.max_tokens = 40  # length of a prompt
+    c.data.max_tokens = 32  # length of a prompt
     c.data.drop_prompt = 0.05  # rate of examples without prompt
     c.data.drop_references = 0.05  # rate of examples without references
     c.data.drop_both = 0.05  # rate of examples without either
@@ -64,8 +66,8 @@ def avatars() -> ConfigDict:
     c.model = ConfigDict()
     c.model.patch = 6  # PixelUnshuffle: pixels of a latent's side
     c.model.unet = ConfigDict()  # fields of diffusers' UNet2DConditionModel
-    c.model.unet.block_out_channels = (96, 160)
-    c.model.unet.down_block_types = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D")
+    c.model.unet.block_out_channels = (64, 128)
+    c.model.unet.down_block_types = ("DownBlock2D", "CrossAttnDownBlock2D")
     c.model.unet.layers_per_block = 1
     c.model.unet.attention_head_dim = 1  # number of heads (sic, as in diffusers)
     c.model.unet.cross_attention_dim = 96  # = text.hidden_size
@@ -95,7 +97,7 @@ def avatars() -> ConfigDict:
     c.train.adam_b2 = 0.99
     c.train.clip_norm = 1.0  # global norm of the gradient; 0 = off
     c.train.ema_decay = 0.998
-    c.train.weighting = "velocity"  # of the loss: "uniform", "velocity" or "min_snr"
+    c.train.weighting = "uniform"  # of the loss: "uniform", "velocity" or "min_snr"
 
     c.sampling = ConfigDict()
     c.sampling.steps = 25
@@ -140,7 +142,7 @@ def avatars_64() -> ConfigDict:
     c.data.view = "crop"
     c.model.patch = 4
     c.model.unet.block_out_channels = (96, 160, 224)
-    c.model.unet.down_block_types = ("CrossAttnDownBlock2D",) * 3
+    c.model.unet.down_block_types = ("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 2
     c.train.learning_rate = 1e-3
     return c
 

@@ -83,9 +83,7 @@ def _noise(seeds: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def _guided(pipeline: nnx.Module, variants: list[tuple[float, dict]]) -> sampler.Denoiser:
     """All variants in one call of the model, joined along the batch."""
     count = len(variants)
-    joined = {
-        key: jnp.concatenate([batch[key] for _, batch in variants]) for key in variants[0][1]
-    }
+    joined = {key: jnp.concatenate([batch[key] for _, batch in variants]) for key in variants[0][1]}
     prompt = pipeline.encode_text(joined["prompt_ids"])
     concepts = pipeline.encode_text(joined["concept_ids"])
     images = pipeline.encode_images(joined["references"])

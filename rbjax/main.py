@@ -61,7 +61,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except AttributeError as error:  # of ml_collections
-        message = " ".join(str(error).replace("\\", "").split())
+        message = str(error).strip("'").replace("\\n", ". ").replace("\\", "")
         sys.exit(f"Error: the configuration has no field {message}")
     except (flags.Error, OSError) as error:  # may hold the traceback of the configuration file
         sys.exit(f"Error: {str(error).strip().splitlines()[-1].strip()}")

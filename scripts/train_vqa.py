@@ -24,7 +24,7 @@ import numpy as np
 import optax
 import tensorflow_datasets as tfds
 from flax import nnx
-from vqa_accuracy import asked_of, measure, measure_all, print_table
+from vqa_accuracy import measure, measure_all, print_table, report
 from vqa_data import INPUT, SIZES, Images, Texts, choose_questions, disturb, look, view_table
 
 from rbjax.interop import huggingface
@@ -91,13 +91,13 @@ def run(train: dict[str, Images], test: dict[str, Images], texts: Texts, args) -
 
     def check() -> None:
         accuracy = measure(model, few, texts, sizes=(48, 128))
-        print(json.dumps(accuracy["what"]), flush=True)
-        write(model, {"asked": asked_of(accuracy), "accuracy": {"centered": accuracy}}, args.out)
+        print(json.dumps(accuracy), flush=True)
+        write(model, report({"centered": accuracy}), args.out)
 
     fit(model, train, texts, check, args)
-    report = measure_all(model, test, texts)
-    write(model, report, args.out)
-    print_table(report["accuracy"])
+    measured = measure_all(model, test, texts)
+    write(model, measured, args.out)
+    print_table(measured["accuracy"])
 
 
 def blip_config(args: argparse.Namespace, texts: Texts) -> BlipConfig:
@@ -252,10 +252,10 @@ def make_step(graph, loss_fn, optimizer) -> Callable:
     return step
 
 
-def write(model, report: dict, folder: str) -> None:
+def write(model, accuracy: dict, folder: str) -> None:
     """Writes config and weights (half precision) and what is known of their accuracy."""
     huggingface.save(model, model.config.to_dict(), folder, dtype=np.float16)
-    (Path(folder) / "accuracy.json").write_text(json.dumps(report, indent=1) + "\n")
+    (Path(folder) / "accuracy.json").write_text(json.dumps(accuracy, indent=1) + "\n")
 
 
 if __name__ == "__main__":

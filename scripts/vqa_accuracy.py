@@ -11,17 +11,21 @@ KINDS = ("what", "is there")
 
 
 def measure_all(model, test: dict[str, Images], texts: Texts) -> dict:
-    """Returns the content of `accuracy.json`: where to ask, and {"accuracy": {config: ...}}."""
-    accuracy = {config: measure(model, images, texts) for config, images in test.items()}
-    return {"asked": asked_of(accuracy["centered"]), "accuracy": accuracy}
+    """Returns the content of `accuracy.json`, from the images of each config."""
+    return report({config: measure(model, images, texts) for config, images in test.items()})
 
 
-def asked_of(accuracy: dict) -> dict[str, list[int]]:
-    """Returns at which sizes to ask an attribute: both kinds of question must be reliable."""
-    what, phrase = (accuracy[kind] for kind in KINDS)
+def report(accuracy: dict) -> dict:
+    """Returns accuracies by config, and where in `centered` each kind of question is reliable."""
+    what, phrase = (accuracy["centered"][kind] for kind in KINDS)
+    return {"asked": reliable(what), "phrases": reliable(phrase), "accuracy": accuracy}
+
+
+def reliable(accuracy: dict) -> dict[str, list[int]]:
+    """Returns the sizes at which each attribute reaches the required accuracy."""
     return {
-        name: [size for size in what[name] if min(what[name][size], phrase[name][size]) >= REQUIRED]
-        for name in what
+        name: [size for size, share in row.items() if share >= REQUIRED]
+        for name, row in accuracy.items()
     }
 
 

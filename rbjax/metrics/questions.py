@@ -40,7 +40,10 @@ def from_prompt(tags: list[str], vocabulary: dict, size: int, ask: Mapping) -> l
 
 
 def phrases_from_prompt(tags: list[str], vocabulary: dict, size: int, ask: Mapping) -> list[str]:
-    """Returns the tags that a yes/no question may be asked about; arguments as of `from_prompt`."""
+    """Returns the tags that may be asked about with yes or no.
+
+    Arguments are those of `from_prompt`, but `ask` is `VQA.phrases`.
+    """
     asked = asked_at(size, ask)
     known = vocabulary["tags"]
     return [tag for tag in tags if tag in known and known[tag]["attribute"] in asked]

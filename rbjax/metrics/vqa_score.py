@@ -81,7 +81,8 @@ class VQA:
     ):
         """See `load`; `accuracy` is the content of `accuracy.json`."""
         self.accuracy = accuracy
-        self.asked = {attribute: tuple(sizes) for attribute, sizes in accuracy["asked"].items()}
+        self.asked = {name: tuple(sizes) for name, sizes in accuracy["asked"].items()}
+        self.phrases = {name: tuple(sizes) for name, sizes in accuracy.get("phrases", {}).items()}
         self._tokenizer = tokenizer
         self._size = model.config.vision.image_size
         self._length = model.config.text.max_position_embeddings
@@ -114,6 +115,10 @@ class VQA:
         """Returns the attributes that images of `size` pixels may be asked about."""
         return questions_lib.asked_at(size, self.asked)
 
+    def phrases_at(self, size: int) -> set[str]:
+        """Returns the attributes about whose tags "is there TAG?" may be asked at `size` pixels."""
+        return questions_lib.asked_at(size, self.phrases)
+
     def answers(self, images: np.ndarray, questions: list[list[str]]) -> list[list[str]]:
         """Answers each image's questions greedily.
 
@@ -143,7 +148,8 @@ class VQA:
         whole vocabulary was subtracted (all embeddings share a large component). No word counts as
         [UNK].
         """
-        words = np.asarray(self._words) - np.mean(self._words, axis=0)
+        words = np.asarray(self._words)
+        words = words - words.mean(axis=0)
         ids = [self._tokenizer.encode(a, add_special_tokens=False).ids for a in answers]
         unknown = [self._tokenizer.token_to_id("[UNK]")]
         rows = [words[row or unknown].mean(axis=0) for row in ids]

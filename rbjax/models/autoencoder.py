@@ -1,4 +1,4 @@
-"""Between pixels and latents. `PixelUnshuffle` stands where Stable Diffusion has its KL autoencoder."""
+"""Between pixels and latents: `PixelUnshuffle` stands where SD has its KL autoencoder."""
 
 import dataclasses
 

@@ -103,7 +103,7 @@ class RetriNet(nnx.Module):
         self.copy_encoder()
 
     def copy_encoder(self) -> None:
-        """Initialises the retrieval encoder from the UNet's encoder (paper, architecture figure)."""
+        """Initialises the retrieval encoder from the UNet's encoder (paper)."""
         source = nnx.to_pure_dict(nnx.state(self.unet, nnx.Param))
         target = nnx.state(self.retrieval_encoder, nnx.Param)
         copied = {name: source[name] for name in nnx.to_pure_dict(target)}

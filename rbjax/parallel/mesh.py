@@ -1,4 +1,4 @@
-"""The device mesh: axes `data` (copies), `fsdp` (split parameters and batch), `tensor` (split layers)."""
+"""The device mesh: axes `data` (copies), `fsdp` (split parameters), `tensor` (split layers)."""
 
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -27,9 +27,7 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> jax.sharding.Mesh:
     )
 
 
-def check_batch(
-    mesh: jax.sharding.Mesh, batch_size: int, field: str = "config.batch_size"
-) -> None:
+def check_batch(mesh: jax.sharding.Mesh, batch_size: int, field: str = "config.batch_size") -> None:
     """Raises ValueError, naming `field`, if the batch does not divide over mesh and processes."""
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % parts or batch_size % jax.process_count() or batch_size < 1:

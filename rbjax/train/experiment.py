@@ -55,9 +55,7 @@ class Experiment:
     def examples(self, split: Split) -> Examples:
         """What makes the split's examples."""
         data = self.config.data
-        return Examples(
-            split, Views(split, data.size, data.view, data.cache), self.tokenizer, data
-        )
+        return Examples(split, Views(split, data.size, data.view, data.cache), self.tokenizer, data)
 
 
 def check(config: ConfigDict) -> None:
@@ -65,8 +63,8 @@ def check(config: ConfigDict) -> None:
     data = config.data
     if min(data.faces, data.clothes) < 0 or data.faces + data.clothes < 1:
         raise ValueError(
-            f"config.data.faces={data.faces} and config.data.clothes={data.clothes}: RetriNet needs "
-            "at least one reference; set one of them to 1 or more."
+            f"config.data.faces={data.faces} and config.data.clothes={data.clothes}: RetriNet "
+            "needs at least one reference; set one of them to 1 or more."
         )
     unknown = set(data.tasks) - set(TASKS)
     if unknown or sum(data.tasks.values()) <= 0 or min(data.tasks.values()) < 0:
@@ -109,9 +107,7 @@ def create_state(experiment: Experiment):
     def make_params() -> states.Tree:
         return nnx.to_pure_dict(nnx.state(_pipeline(config, experiment.tokenizer), nnx.Param))
 
-    state, shardings = states.create(
-        make_params, config.train, config.total_steps, experiment.mesh
-    )
+    state, shardings = states.create(make_params, config.train, config.total_steps, experiment.mesh)
     if config.pretrained:
         state = _load_pretrained(experiment, state, shardings)
     return state, shardings
@@ -124,7 +120,7 @@ def _pipeline(config: ConfigDict, tokenizer: tokenizers.Tokenizer) -> Pipeline:
 
 
 def _load_pretrained(experiment: Experiment, state: states.TrainState, shardings):
-    """Reads unet/ and text_encoder/ of a diffusers folder; the retrieval encoder copies the UNet's."""
+    """Reads unet/ and text_encoder/; the retrieval encoder copies the UNet's encoder."""
     folder = pathlib.Path(experiment.config.pretrained).expanduser()
     missing = [str(folder / n) for n in ("unet", "text_encoder") if not (folder / n).is_dir()]
     if missing:
@@ -139,8 +135,9 @@ def _load_pretrained(experiment: Experiment, state: states.TrainState, shardings
     params = nnx.to_pure_dict(nnx.state(pipeline, nnx.Param))
     config = experiment.config
     fresh = states.init(params, config.train, config.total_steps)
-    return jax.device_put(state.replace(
-        trained=fresh.trained, frozen=fresh.frozen, ema=fresh.ema), shardings)
+    return jax.device_put(
+        state.replace(trained=fresh.trained, frozen=fresh.frozen, ema=fresh.ema), shardings
+    )
 
 
 def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:

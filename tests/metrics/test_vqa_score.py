@@ -13,7 +13,7 @@ from rbjax.metrics import vqa_score
 from rbjax.models.blip import BlipConfig, BlipForQuestionAnswering
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [DEC] yes no is there what color red blue hat ?".split()
-ACCURACY = {"asked": {"color": [32, 64], "hat": [64]}}
+ACCURACY = {"asked": {"color": [32, 64], "hat": [64]}, "phrases": {"color": [64], "hat": []}}
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,7 @@ def test_embeddings_of_equal_answers_agree(vqa):
 def test_what_may_be_asked_depends_on_the_size(vqa):
     assert vqa.asked_at(48) == {"color"}
     assert vqa.asked_at(512) == {"color", "hat"}
+    assert vqa.phrases_at(64) == {"color"}
 
 
 def test_wrong_inputs_are_named(vqa, images):

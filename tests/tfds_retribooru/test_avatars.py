@@ -155,9 +155,10 @@ def test_tags_say_only_what_is_seen(everyone):
         printed = values["graphic"] != "none" and values["clothing_color"] != "white"
         assert ("graphic" in seen) == printed
         sometimes = {"eyes", "eyebrows", "hair_color", "graphic", "nose"}
-        assert set(values) - set(seen) - sometimes == {
-            name for name, value in values.items() if value == "none"
-        } - sometimes
+        assert (
+            set(values) - set(seen) - sometimes
+            == {name for name, value in values.items() if value == "none"} - sometimes
+        )
 
 
 def test_every_tag_has_one_meaning():
@@ -259,9 +260,15 @@ def test_tfds_data_source_and_load_find_the_data_set(avatars_dir):
     subprocess.run([sys.executable, "-c", program, str(avatars_dir)], check=True)
 
 
-def test_tfds_load_refuses_what_it_would_ignore(avatars):
-    with pytest.raises(ValueError, match="neither decoders nor shuffle_files"):
-        avatars.as_dataset(split="test", shuffle_files=True)
+def test_tfds_load_slices_shuffles_and_decodes_in_part(avatars, records):
+    part = tfds.decode.PartialDecoding({"id": True})
+    config = tfds.ReadConfig(shuffle_seed=1)
+    read = avatars.as_dataset("test[:9]", decoders=part, read_config=config, shuffle_files=True)
+    ids = [record["id"] for record in read.as_numpy_iterator()]
+    stored = [record["id"] for record in records["test"][:9]]
+    assert ids != stored and sorted(ids) == sorted(stored)
+    raw = avatars.as_dataset("test", decoders={"mask": tfds.decode.SkipDecoding()})
+    assert next(raw.as_numpy_iterator())["mask"].startswith(b"\x89PNG")
 
 
 def test_varied_is_of_the_same_people():

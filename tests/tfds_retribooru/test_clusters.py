@@ -116,13 +116,13 @@ def test_half_a_million_images_answer_with_views():
     clusters = from_records(ids, names, similars)
     assert len(clusters.outfit_start) == count // outfit + 1
 
-    rng, start = np.random.default_rng(0), time.perf_counter()
+    rng, start = np.random.default_rng(0), time.process_time()
     for image in rng.integers(count, size=1000):
         parts = clusters.other_outfits(image)
         assert all(part.base is clusters.order for part in parts)
         total = len(clusters.same_character(image))
         assert sum(map(len, parts)) == total - outfit
-    assert time.perf_counter() - start < 2  # 150 times less than by copying
+    assert time.process_time() - start < 2
     before, after = clusters.other_outfits(1000)
     assert np.shares_memory(before, clusters.order) and np.shares_memory(after, clusters.order)
     assert len(before) + len(after) == count // 2 - outfit

@@ -1,0 +1,36 @@
+"""The same program on one device and on eight."""
+
+import jax
+import numpy as np
+import small
+from flax import nnx
+
+from rbjax.data import loader
+from rbjax.diffusion.schedule import Schedule
+from rbjax.parallel import mesh as meshes
+from rbjax.train import state as states
+from rbjax.train import step
+
+
+def losses(data: int, fsdp: int, tensor: int, steps: int = 3) -> list[float]:
+    mesh, config = meshes.make_mesh(data, fsdp, tensor), small.train_config()
+    graphdef = nnx.split(small.pipeline())[0]
+    params = small.params_of(small.pipeline())
+    with jax.set_mesh(mesh):
+        state, shardings = states.create(lambda: params, config, steps, mesh)
+        update = step.make_update(graphdef, Schedule(), config, steps, jax.random.key(0))
+        compiled = jax.jit(update, out_shardings=(shardings, meshes.replicated(mesh)))
+        found = []
+        for number in range(steps):
+            arrays = {k: np.asarray(v) for k, v in small.batch(8, seed=number).items()}
+            batch = loader.place(arrays, meshes.batch_sharding(mesh))
+            zero = jax.device_put(step.TrainMetrics.empty(), meshes.replicated(mesh))
+            state, running = compiled(state, zero, batch)
+            found.append(float(running.compute()["loss"]))
+    return found
+
+
+def test_losses_on_one_device_equal_those_on_eight():
+    alone, together = losses(1, 1, 1), losses(2, 2, 2)
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+    assert len(set(alone)) == 3

@@ -1,0 +1,43 @@
+"""A run of the smoke variant on the smallest pipeline, and a judge that needs no weights."""
+
+import importlib.util
+import pathlib
+
+import numpy as np
+import small
+from ml_collections import ConfigDict
+
+COMPOSITION = pathlib.Path(__file__).parents[2] / "configs" / "composition.py"
+
+
+def config(data_dir) -> ConfigDict:
+    """The smoke variant on `avatars/tiny`, smaller still."""
+    spec = importlib.util.spec_from_file_location("composition", COMPOSITION)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    c = module.get_config("smoke")
+    c.unlock()
+    c.data_dir = str(data_dir)
+    c.data.size = 12
+    c.model.update(small.model_config())
+    c.model.patch = 3
+    c.eval.characters = 2
+    c.sampling.steps = 1
+    c.lock()
+    return c
+
+
+class VQA:
+    """Answers at random, the same each time."""
+
+    def asked_at(self, size):
+        return {"hair", "hair_color", "skin", "clothing", "eyes", "mouth", "background"}
+
+    def answers(self, images, questions):
+        return [["red"] * len(texts) for texts in questions]
+
+    def probability_yes(self, images, phrases):
+        return [np.full(len(texts), 0.5) for texts in phrases]
+
+    def embed(self, answers):
+        return np.stack([np.random.default_rng(len(a)).normal(size=8) for a in answers])

@@ -1,0 +1,68 @@
+"""A run that is interrupted and resumed is the run that was not."""
+
+import jax
+import numpy as np
+import pytest
+import small_run
+
+from rbjax.train import checkpoints, loop
+
+
+class NoEvaluation:
+    """Stands for loop.Evaluation."""
+
+    @classmethod
+    def start(cls, exp, workdir):
+        return cls()
+
+    def sample(self, *arguments):
+        pass
+
+    periodic = final = sample
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.fixture
+def run(avatars_dir, monkeypatch):
+    """run(workdir, stop_after) trains; returns {step: (state, state of the data)} as saved."""
+    monkeypatch.setattr(loop, "Evaluation", NoEvaluation)
+    original = checkpoints.save
+
+    def train(workdir, stop_after=None):
+        saved = {}
+
+        def save(manager, number, state, data, force=False):
+            original(manager, number, state, data, force)
+            saved[number] = (jax.tree.map(np.asarray, state), data.get_state())
+            if number == stop_after:
+                manager.close()
+                raise Interrupted
+
+        monkeypatch.setattr(checkpoints, "save", save)
+        loop.train(small_run.config(avatars_dir), workdir)
+        return saved
+
+    return train
+
+
+def test_resumed_run_equals_an_uninterrupted_one(run, tmp_path, capsys):
+    whole = run(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(tmp_path / "parts", stop_after=3)
+    resumed = run(tmp_path / "parts")
+    assert set(whole) == {3, 6} and set(resumed) == {6}
+    assert "Resuming at step 3." in capsys.readouterr().out
+    jax.tree.map(np.testing.assert_array_equal, resumed[6][0], whole[6][0])
+    assert resumed[6][1] == whole[6][1]
+    changed = jax.tree.map(
+        lambda a, b: bool((a != b).any()), whole[3][0].trained, whole[6][0].trained
+    )
+    assert any(jax.tree.leaves(changed))
+
+
+def test_without_a_checkpoint_the_state_is_returned(tmp_path):
+    state = object()
+    assert checkpoints.restore(checkpoints.manager(tmp_path, 3), state, None, None) is state

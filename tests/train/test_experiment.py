@@ -1,0 +1,120 @@
+"""Settings that cannot work, and working directories that belong to another run."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import small
+import small_run
+from flax import nnx
+
+from rbjax.interop import huggingface
+from rbjax.train import experiment
+
+
+@pytest.fixture
+def config():
+    return small_run.config("").copy_and_resolve_references()
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"data.faces": 0, "data.clothes": 0}, "config.data.faces=0 .* at least one reference"),
+        ({"data.faces": -1}, "config.data.faces=-1"),
+        ({"data.tasks.composition": 0.0}, "config.data.tasks=.* not all 0"),
+        ({"data.tasks.same_outfit": -1.0}, "config.data.tasks="),
+        ({"data.drop_both": 0.95}, "drop_both is more than 1"),
+        ({"data.prompt_tags": "some"}, "config.data.prompt_tags='some': use 'free' or 'all'"),
+        ({"total_steps": 0}, "config.total_steps=0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(config, changes, message):
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(ValueError, match=message):
+        experiment.check(config)
+
+
+def test_unknown_task_is_refused(config):
+    with config.unlocked():
+        config.data.tasks.imitate = 1.0
+    with pytest.raises(ValueError, match="config.data.tasks=.*imitate.*composition"):
+        experiment.check(config)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"batch_size": 12}, "config.batch_size=12"),
+        ({"eval.batch_size": 3}, "config.eval.batch_size=3"),
+        ({"sampling.method": "magic"}, "magic"),
+        ({"data_dir": "/nowhere"}, "config.data_dir='/nowhere' does not exist"),
+    ],
+)
+def test_settings_are_refused_before_data_is_built(config, changes, message):
+    config.update_from_flattened_dict(changes)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        experiment.setup(config)
+
+
+def test_another_configuration_is_refused_with_its_fields(config, tmp_path):
+    experiment.check_workdir(config, tmp_path)
+    experiment.keep_config(config, tmp_path)
+    config.update_from_flattened_dict({"seed": 5, "data.size": 24})
+    with pytest.raises(ValueError) as error:
+        experiment.check_workdir(config, tmp_path)
+    lines = str(error.value).splitlines()
+    assert lines[1:3] == ["  data.size: 12 there, 24 now", "  seed: 0 there, 5 now"]
+    assert len(lines) == 4
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
+
+
+def test_settings_that_do_not_change_training_may_change(config, tmp_path):
+    experiment.keep_config(config, tmp_path)
+    changes = {"total_steps": 9, "eval.prompts": 3, "mesh.fsdp": 2, "log_every": 1, "data_dir": "x"}
+    config.update_from_flattened_dict(changes)
+    experiment.check_workdir(config, tmp_path)
+
+
+def test_the_same_configuration_is_accepted(config, tmp_path):
+    experiment.keep_config(config, tmp_path)
+    experiment.check_workdir(config, tmp_path)
+
+
+def test_directory_that_cannot_be_written_is_refused(config, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(PermissionError, match="cannot write to --workdir=.*choose another"):
+        experiment.check_workdir(config, tmp_path / "file" / "run")
+
+
+def test_checking_leaves_no_configuration_behind(config, tmp_path):
+    experiment.check_workdir(config, tmp_path / "new")
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_pretrained_folder_without_models_is_refused(config, avatars_dir, tmp_path):
+    config.update_from_flattened_dict({"data_dir": str(avatars_dir), "pretrained": str(tmp_path)})
+    with pytest.raises(FileNotFoundError, match="config.pretrained=.*unet, .*text_encoder missing"):
+        experiment.create_state(experiment.setup(config))
+
+
+def test_pretrained_weights_are_loaded_and_the_encoder_copied(config, avatars_dir, tmp_path):
+    config.data_dir = str(avatars_dir)
+    exp = experiment.setup(config)
+    source = experiment._pipeline(config, exp.tokenizer)
+    for i, (_, param) in enumerate(nnx.to_flat_state(nnx.state(source, nnx.Param))):
+        param.set_value(jax.random.normal(jax.random.key(i), param.shape))
+    weights = "diffusion_pytorch_model.safetensors"
+    huggingface.save(source.retrinet.unet, {}, tmp_path / "unet", weights)
+    huggingface.save(source.text_encoder, {}, tmp_path / "text_encoder")
+    config.pretrained = str(tmp_path)
+    state, _ = experiment.create_state(experiment.setup(config))
+    retrinet, saved = state.trained["retrinet"], small.params_of(source)
+    same = lambda a, b: jax.tree.map(np.testing.assert_array_equal, a, b)  # noqa: E731
+    same(state.trained["text_encoder"], saved["text_encoder"])
+    same(retrinet["unet"], saved["retrinet"]["unet"])
+    encoder = retrinet["retrieval_encoder"]
+    same(encoder, {name: retrinet["unet"][name] for name in encoder})
+    same(state.ema, state.trained)
+    np.testing.assert_array_equal(retrinet["conjunctions"][0]["zero_conv"]["kernel"], 0)
