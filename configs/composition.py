@@ -97,7 +97,7 @@ def avatars() -> ConfigDict:
     c.train.adam_b2 = 0.99
     c.train.clip_norm = 1.0  # global norm of the gradient; 0 = off
     c.train.ema_decay = 0.998
-    c.train.weighting = "uniform"  # of the loss: "uniform", "velocity" or "min_snr"
+    c.train.weighting = "velocity"  # of the loss: "uniform", "velocity" or "min_snr"
 
     c.sampling = ConfigDict()
     c.sampling.steps = 25

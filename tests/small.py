@@ -57,7 +57,8 @@ def train_config(**changes) -> ConfigDict:
 
 def pipeline(seed: int = 0, **retrieval) -> Pipeline:
     """A pipeline whose references matter."""
-    made = Pipeline(model_config(**retrieval), VOCABULARY, TOKENS, nnx.Rngs(seed))
+    config = model_config(**retrieval)
+    made = nnx.jit(lambda: Pipeline(config, VOCABULARY, TOKENS, nnx.Rngs(seed)))()
     awaken(made.retrinet)
     return made
 

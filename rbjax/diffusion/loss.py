@@ -5,7 +5,7 @@ Two weightings besides the plain mean, each the error of a thing that every mode
 * `velocity`: the squared error of the velocity that the prediction implies. With latents x, noise
   e and noisy latents a x + s e, an error d of the clean latents is an error d / s of the velocity,
   and an error d of the noise one of d / a, on the straight line as on the variance-preserving
-  curve. Small s and a are taken as 0.05, so that the weight is at most 400 (this bound is ours).
+  curve. Small s and a are taken as 0.2, so that the weight is at most 25 (this bound is ours).
 * `min_snr`: min(SNR, 5) times the squared error of the clean latents, SNR = a² / s² (Hang et al.,
   arXiv 2303.09556).
 """
@@ -17,7 +17,7 @@ from rbjax.diffusion import schedule as schedules
 from rbjax.diffusion.schedule import Schedule
 
 WEIGHTINGS = ("uniform", "velocity", "min_snr")
-SMALLEST_COEFFICIENT = 0.05
+SMALLEST_COEFFICIENT = 0.2
 SNR_LIMIT = 5.0
 
 

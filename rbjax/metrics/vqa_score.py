@@ -82,7 +82,7 @@ class VQA:
         """See `load`; `accuracy` is the content of `accuracy.json`."""
         self.accuracy = accuracy
         self.asked = {name: tuple(sizes) for name, sizes in accuracy["asked"].items()}
-        self.phrases = {name: tuple(sizes) for name, sizes in accuracy.get("phrases", {}).items()}
+        self.phrases = {name: tuple(sizes) for name, sizes in accuracy["phrases"].items()}
         self._tokenizer = tokenizer
         self._size = model.config.vision.image_size
         self._length = model.config.text.max_position_embeddings

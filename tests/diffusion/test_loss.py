@@ -8,7 +8,7 @@ from rbjax.diffusion import loss as losses
 from rbjax.diffusion import schedule as schedules
 from rbjax.diffusion.schedule import Schedule
 
-TIMESTEPS = np.array([99, 300, 700, 900])
+TIMESTEPS = np.array([250, 400, 600, 720])
 SCHEDULES = [
     Schedule(),
     Schedule(prediction_type="sample"),
@@ -55,8 +55,8 @@ def test_velocity_weighting_is_the_error_of_the_implied_velocity(schedule):
 
 def test_velocity_weighting_is_bounded_where_noise_vanishes():
     flow = SCHEDULES[3]
-    weights = losses.weights(flow, jnp.array([0, 48, 49, 999]), "velocity")
-    np.testing.assert_allclose(weights, [400, 400, 400, 1], rtol=1e-5)
+    weights = losses.weights(flow, jnp.array([0, 198, 199, 999]), "velocity")
+    np.testing.assert_allclose(weights, [25, 25, 25, 1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -28,13 +28,14 @@ CONFIG = RetriNetConfig(unet=UNET, heads=3, positions=True, reference_timestep="
 
 @functools.cache
 def fresh() -> RetriNet:
-    return RetriNet(CONFIG, nnx.Rngs(0))
+    return nnx.jit(lambda: RetriNet(CONFIG, nnx.Rngs(0)))()
 
 
 @functools.cache
 def awake(**changes) -> RetriNet:
     """With zero convolutions that are not zero; the parameters do not depend on the changes."""
-    retrinet = RetriNet(dataclasses.replace(CONFIG, **changes), nnx.Rngs(0))
+    config = dataclasses.replace(CONFIG, **changes)
+    retrinet = nnx.jit(lambda: RetriNet(config, nnx.Rngs(0)))()
     small.awaken(retrinet)
     return retrinet
 
@@ -163,7 +164,7 @@ def test_retrieval_encoder_starts_as_a_copy_of_the_encoder():
 
 
 def test_the_copy_is_a_copy():
-    retrinet = RetriNet(CONFIG, nnx.Rngs(0))
+    retrinet = nnx.clone(fresh())
     retrinet.unet.conv_in.bias.set_value(jnp.ones(12))
     np.testing.assert_array_equal(retrinet.retrieval_encoder.conv_in.bias.get_value(), 0)
 

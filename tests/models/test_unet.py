@@ -85,7 +85,8 @@ def oracle(changes: dict) -> diffusers.UNet2DConditionModel:
 
 
 def twin(model: diffusers.UNet2DConditionModel) -> UNet2DConditionModel:
-    ours = UNet2DConditionModel(UNetConfig.from_dict(dict(model.config)), nnx.Rngs(0))
+    config = UNetConfig.from_dict(dict(model.config))
+    ours = nnx.eval_shape(lambda: UNet2DConditionModel(config, nnx.Rngs(0)))
     tensors = {key: value.detach().numpy() for key, value in model.state_dict().items()}
     huggingface.load_state_dict(ours, tensors)
     return ours

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.core import dataset_metadata
 
 from tfds_retribooru.avatars import characters, drawing, vocabulary
 from tfds_retribooru.clusters import Clusters
@@ -186,7 +187,7 @@ def test_description_and_citation_are_found(avatars):
     assert avatars.info.description.startswith("Illustrated portraits")
     assert "2312.02521" in avatars.info.citation
     tags = avatars.get_metadata().tags
-    assert tags and set(tags) <= set(tfds.core.utils.dataset_metadata.valid_tags())
+    assert tags and set(tags) <= set(dataset_metadata.valid_tags())
 
 
 def test_pictures_are_distinct(records):
