@@ -33,7 +33,7 @@ def avatars() -> ConfigDict:
     """The default: learns composition from scratch on two CPU cores."""
     c = ConfigDict()
     c.seed = 0  # of initialisation, order, noise and evaluation
-    c.total_steps = 3000  # updates; also the length of the learning rate's decay
+    c.total_steps = 2200  # updates; also the length of the learning rate's decay
     c.batch_size = 32  # examples of an update, over all devices
     c.data_dir = ""  # of TFDS; "" = ~/tensorflow_datasets
     c.pretrained = ""  # folder with unet/ and text_encoder/ in diffusers' format; "" = from scratch
@@ -97,7 +97,7 @@ def avatars() -> ConfigDict:
     c.train.adam_b2 = 0.99
     c.train.clip_norm = 1.0  # global norm of the gradient; 0 = off
     c.train.ema_decay = 0.998
-    c.train.weighting = "velocity"  # of the loss: "uniform", "velocity" or "min_snr"
+    c.train.weighting = "uniform"  # of the loss: "uniform", "velocity" or "min_snr"
 
     c.sampling = ConfigDict()
     c.sampling.steps = 25
@@ -109,7 +109,7 @@ def avatars() -> ConfigDict:
     c.checkpoint_every = 500
     c.sample_every = 500
     c.sample_images = 8  # rows of a sample grid
-    c.eval_every = 1000
+    c.eval_every = 1100
     c.eval = ConfigDict()
     c.eval.split = "test"  # characters that training never sees
     c.eval.characters = 100  # at the end

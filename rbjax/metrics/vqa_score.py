@@ -87,7 +87,7 @@ class VQA:
         self._size = model.config.vision.image_size
         self._length = model.config.text.max_position_embeddings
         self._text = model.config.text
-        self._words = model.text_decoder.bert.embeddings.word_embeddings.embedding[...]
+        self._words = _whiten(model.text_decoder.bert.embeddings.word_embeddings.embedding[...])
         yes_no = tokenizer.token_to_id("yes"), tokenizer.token_to_id("no")
         graph, self._state = nnx.split(model)
         self._generate = jax.jit(partial(_generate, graph))
@@ -144,16 +144,14 @@ class VQA:
     def embed(self, answers: list[str]) -> np.ndarray:
         """Returns float32 [len(answers), D]: equal answers have cosine 1, unrelated ones about 0.
 
-        An answer is the mean of the decoder's embeddings of its words, from which the mean of the
-        whole vocabulary was subtracted (all embeddings share a large component). No word counts as
-        [UNK].
+        An answer is the mean of its words' embeddings in the decoder, centred and whitened over the
+        vocabulary: as they are, all words of a kind (such as colours) point one way. No word counts
+        as [UNK].
         """
-        words = np.asarray(self._words)
-        words = words - words.mean(axis=0)
         ids = [self._tokenizer.encode(a, add_special_tokens=False).ids for a in answers]
         unknown = [self._tokenizer.token_to_id("[UNK]")]
-        rows = [words[row or unknown].mean(axis=0) for row in ids]
-        return np.array(rows, np.float32).reshape(len(answers), words.shape[1])
+        rows = [self._words[row or unknown].mean(axis=0) for row in ids]
+        return np.array(rows, np.float32).reshape(len(answers), self._words.shape[1])
 
     def tokenize(self, questions: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Returns token ids and mask, both int32 [len(questions), T].
@@ -191,6 +189,15 @@ class VQA:
             out = np.asarray(function(self._state, batch, ids, mask)).reshape(_BATCH, width, -1)
             results += [out[i, : len(row)] for i, row in enumerate(part)]
         return [row.squeeze(-1) if row.shape[-1] == 1 else row for row in results]
+
+
+def _whiten(rows: np.ndarray) -> np.ndarray:
+    """Centres [V, D] and gives it equal variance in all directions that it spans."""
+    rows = np.asarray(rows, np.float64)
+    rows = rows - rows.mean(axis=0)
+    variances, axes = np.linalg.eigh(rows.T @ rows)
+    spanned = variances > 1e-6 * variances[-1]
+    return rows @ (axes[:, spanned] / np.sqrt(variances[spanned]))
 
 
 def _pad(images: np.ndarray) -> np.ndarray:

@@ -95,7 +95,7 @@ def test_embeddings_of_equal_answers_agree(vqa):
     assert vqa_score.cosine(same, again) == pytest.approx(1)
     assert vqa_score.cosine(same, other) < 0.9
     assert np.linalg.norm(empty) > 0
-    assert vqa.embed([]).shape == (0, 12)
+    assert vqa.embed([]).shape == (0, same.shape[0])
 
 
 def test_what_may_be_asked_depends_on_the_size(vqa):
@@ -124,7 +124,7 @@ def test_the_packaged_model_loads_and_is_small():
     assert sum(file.stat().st_size for file in vqa_score.PACKAGED.iterdir()) < 8 * 2**20
     colors = vqa.embed(["red", "green", "blue", "black", "white"])
     cosines = vqa_score.cosine(colors[:, None], colors[None])
-    np.testing.assert_allclose(cosines, np.eye(5), atol=0.4)
+    np.testing.assert_allclose(cosines, np.eye(5), atol=0.1)
 
 
 def test_the_packaged_model_sees_a_flat_background():
