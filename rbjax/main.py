@@ -46,9 +46,9 @@ def main(argv: list[str]) -> None:
     try:
         loop.train(CONFIG.value, workdir)
     except (ValueError, OSError) as error:
-        if flags.FLAGS["alsologtostderr"].value:
+        if logging.get_verbosity() >= logging.DEBUG:
             raise
-        sys.exit(f"Error: {error}")
+        sys.exit(f"Error: {error}\n(--verbosity=1 shows where it comes from.)")
 
 
 def _is_ours(record) -> bool:
@@ -61,7 +61,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except AttributeError as error:  # of ml_collections
-        message = str(error).strip("'").replace("\\n", ". ").replace("\\", "")
+        message = str(error).strip("'\"").replace("\\n", ". ").replace("\\", "")
         sys.exit(f"Error: the configuration has no field {message}")
     except (flags.Error, OSError) as error:  # may hold the traceback of the configuration file
         sys.exit(f"Error: {str(error).strip().splitlines()[-1].strip()}")
