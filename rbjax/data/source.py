@@ -87,11 +87,7 @@ def open_split(builder, name: str) -> Split:
       ValueError: the data set has no such split.
       FileNotFoundError: clusters or vocabulary are missing.
     """
-    if name not in builder.info.splits:
-        raise ValueError(
-            f"{builder.name} in {builder.data_dir} has no split {name!r}, only "
-            f"{sorted(builder.info.splits)}"
-        )
+    check_split(builder, name)
     directory = pathlib.Path(builder.data_dir)
     path = directory / "vocabulary.json"
     if not path.exists():
@@ -105,3 +101,12 @@ def open_split(builder, name: str) -> Split:
         vocabulary=json.loads(path.read_text()),
         directory=directory,
     )
+
+
+def check_split(builder, name: str) -> None:
+    """Raises ValueError if the data set has no such split."""
+    if name not in builder.info.splits:
+        raise ValueError(
+            f"{builder.name} in {builder.data_dir} has no split {name!r}, only "
+            f"{sorted(builder.info.splits)}"
+        )

@@ -73,6 +73,6 @@ class Painter:
         filled = pairs + [pairs[0]] * (self.batch_size - len(pairs))
         batch = loader.stack([self.example(case, source, blank) for case, source in filled])
         seeds = np.array([case.seed for case, _ in filled], np.uint32)
-        placed = loader.place(batch, self.sharding)
-        images = self._generate(self.params, placed, jax.device_put(seeds, self.sharding))
+        placed = jax.device_put((batch, seeds), self.sharding)  # every process has all of it
+        images = self._generate(self.params, *placed)
         return np.asarray(images)[: len(pairs)]

@@ -58,10 +58,19 @@ class UNetConfig:
             "resnet_time_scale_shift": "default",
             "act_fn": "silu",
             "mid_block_type": "UNetMidBlock2DCrossAttn",
+            "downsample_padding": 1,
+            "mid_block_scale_factor": 1,
+            "center_input_sample": False,
         }
         for key, value in unsupported.items():
             if config.get(key, value) != value:
                 raise ValueError(f"UNet config: {key}={config[key]!r} is not supported")
+        mirrored = [k.replace("Down", "Up") for k in reversed(config.get("down_block_types", ()))]
+        if mirrored and list(config.get("up_block_types", mirrored)) != mirrored:
+            raise ValueError(
+                f"UNet config: up_block_types={config['up_block_types']!r} do not mirror "
+                f"down_block_types={config['down_block_types']!r}, which is not supported"
+            )
         names = {field.name for field in dataclasses.fields(cls)} - {"dtype"}
         known = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in names}
         return cls(**known)

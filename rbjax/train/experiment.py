@@ -94,6 +94,7 @@ def setup(config: ConfigDict) -> Experiment:
     schedule = Schedule(**dict(config.noise_schedule))
     sampler.plan(schedule, sampling.steps, sampling.method)  # raises for what cannot work
     builder = source.prepare(config.data.dataset, config.data_dir)
+    source.check_split(builder, config.eval.split)
     vocabulary = json.loads((pathlib.Path(builder.data_dir) / "vocabulary.json").read_text())
     tokenizer = prompts.word_tokenizer(vocabulary)
     graphdef = nnx.split(nnx.eval_shape(lambda: _pipeline(config, tokenizer)))[0]

@@ -99,7 +99,7 @@ def _run(exp: Experiment, workdir: pathlib.Path) -> None:
                 with progress.timed("checkpoint"):
                     checkpoints.save(manager, number, current, data, force=True)
     manager.close()
-    evaluation.final(config.total_steps, current, history)
+    evaluation.final(int(current.step), current, history)
 
 
 def _compile(exp: Experiment, shardings) -> Callable:
