@@ -100,7 +100,7 @@ def avatars() -> ConfigDict:
     c.train.weighting = "uniform"  # of the loss: "uniform", "velocity" or "min_snr"
 
     c.sampling = ConfigDict()
-    c.sampling.steps = 25
+    c.sampling.steps = 10  # calls of the model
     c.sampling.method = "euler"  # "ddim", "euler" or "dpm++2m"
     c.sampling.guidance_references = 1.5  # 1 = off
     c.sampling.guidance_prompt = 1.5  # 1 = off
