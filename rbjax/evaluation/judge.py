@@ -25,7 +25,10 @@ class VQA(Protocol):
     """The judge; `rbjax.metrics.vqa_score.VQA` is one."""
 
     def asked_at(self, size: int) -> set[str]:
-        """Returns the attributes that it is good at, in images of that size."""
+        """Returns the attributes that it is good at naming, in images of that size."""
+
+    def phrases_at(self, size: int) -> set[str]:
+        """Returns the attributes for which its yes or no to a tag is good, at that size."""
 
     def answers(self, images: np.ndarray, questions: list[list[str]]) -> list[list[str]]:
         """Returns the answer to each question about each of the N images."""
@@ -44,20 +47,22 @@ class Interview:
     Attributes:
         suite: the cases.
         vqa: the judge.
-        asked: the attributes that it is asked about.
+        asked: the attributes that it is asked about with "what ...?".
+        phrases: the attributes about whose tags it is asked "is there ...?".
         shown: position to the answers about that reference.
     """
 
     suite: Suite
     vqa: VQA
     asked: frozenset[str]
+    phrases: frozenset[str]
     shown: Mapping[int, Answers]
 
     @classmethod
     def start(cls, suite: Suite, images: Images, vqa: VQA, size: int) -> "Interview":
         """Asks about every whole reference image what its tags can answer."""
         asked = frozenset(vqa.asked_at(size)) & suite.vocabulary["questions"].keys()
-        empty = cls(suite, vqa, asked, {})
+        empty = cls(suite, vqa, asked, frozenset(vqa.phrases_at(size)), {})
         positions = sorted({p for case in suite.cases for p in case.references})
         names = [list(empty.told(suite.tags[position], KINDS)) for position in positions]
         answers = empty.ask(images(positions), names)
@@ -151,8 +156,14 @@ def _mean(values: Sequence[float]) -> float:
 
 def _probabilities(row: Row, interview: Interview) -> list[float]:
     """Returns the product of P(yes) over the phrases of each prompt, [N]."""
+    vocabulary = interview.suite.vocabulary
     phrases = [
-        [tag for tag in case.prompt if interview.told([tag], ("free",))] for case in row.cases
+        [
+            tag
+            for tag in case.prompt
+            if interview.phrases & told([tag], vocabulary, ("free",)).keys()
+        ]
+        for case in row.cases
     ]
     replies = interview.vqa.probability_yes(row.images, phrases)
     return [float(np.prod(reply)) if len(reply) else np.nan for reply in replies]

@@ -15,7 +15,8 @@ Columns, each the mean over characters:
 * `vqa_flexibility`: mean cosine between the embedding of the answer and that of the wanted answer;
 * `vqa_diversity`: mean pairwise (1 - cosine) of the answers to one question over the images made
   from the same references;
-* `p_yes`: product over the prompt's phrases of P(yes) / (P(yes) + P(no));
+* `p_yes`: product over the prompt's phrases of P(yes) / (P(yes) + P(no)), of the phrases to which
+  the VQA model's yes or no can be trusted at this size;
 * `outfit_agreement`, `identity_agreement`: share of the outfit's (or the character's) attributes
   for which the answer is the same as for the references. The latter is the majority of the
   answers on whole images of those references that are given for the clothes (or the face), at the
@@ -26,7 +27,7 @@ Only questions that the VQA model is good at, at the generated size, are asked. 
 returns is JSON; these keys stay:
 
     {"schema": 1, "size": int, "characters": int, "cases": int, "confidence": 0.95,
-     "asked": [attribute, ...],
+     "asked": [attribute, ...], "phrases": [attribute, ...],
      "rows": {row: {column: {"mean": float, "low": float, "high": float} | null}},
      "images": {row: int},
      "attributes": {row: {attribute: {"kind": str, "share": float}}}}
@@ -100,6 +101,7 @@ def score(
         "cases": len(suite.cases),
         "confidence": bootstrap.CONFIDENCE,
         "asked": sorted(interview.asked),
+        "phrases": sorted(interview.phrases),
         "rows": {
             name: {column: _interval(row.columns[column], resamples) for column in COLUMNS}
             for name, row in judged.items()

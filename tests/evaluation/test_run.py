@@ -94,6 +94,14 @@ def test_only_what_the_judge_can_see_is_asked(world, suite):
     np.testing.assert_allclose(mean(judged, "trained", "p_yes"), 0.9)
 
 
+def test_p_yes_leaves_out_phrases_that_the_judge_cannot_tell(world, suite):
+    judged = run.evaluate(
+        world.generate, suite, world.images, ReadingVQA(phrases=()), ("trained",), resamples=50
+    )
+    assert judged["rows"]["trained"]["p_yes"] is None
+    assert judged["rows"]["trained"]["vqa_flexibility"]["mean"] == 1
+
+
 def test_the_share_of_every_attribute_is_told(results):
     attributes = results["attributes"]["references_blanked"]
     assert set(attributes) == set(NAMES)

@@ -41,13 +41,16 @@ def paint(answers: dict[str, str]) -> np.ndarray:
 class ReadingVQA:
     """Reads the pixels; every text has an embedding of its own, at right angles to all others."""
 
-    def __init__(self, asked=NAMES):
-        self.asked = set(asked)
+    def __init__(self, asked=NAMES, phrases=NAMES):
+        self.asked, self.phrases = set(asked), set(phrases)
         self.texts = {NOTHING: 0}
 
     def asked_at(self, size):
         assert size == SIZE
         return self.asked | {"unknown to the data set"}
+
+    def phrases_at(self, size):
+        return self.asked & self.phrases
 
     def read(self, image, name):
         index = round(float(image[NAMES.index(name), 0, 0]) * 16)

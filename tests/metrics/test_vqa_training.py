@@ -59,13 +59,15 @@ def test_the_first_view_is_area_reduction_then_the_resize_of_inference():
     pixels = np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3), np.uint8)
     table = vqa_data.view_table(np.random.default_rng(0), 3)
     np.testing.assert_allclose(table.sum(axis=-1), 1, atol=1e-5)
-    for s, size in enumerate(vqa_data.SIZES):
+    for size in (32, 64, 128):  # PIL's box is an exact average where it divides the image
+        s = vqa_data.SIZES.index(size)
         small = Image.fromarray(pixels[0]).resize((size, size), Image.Resampling.BOX)
         wanted = resize(np.asarray(small, np.float32)[None] / 127.5 - 1, vqa_data.INPUT)
         seen = vqa_data.look(table, pixels, *(np.array([i]) for i in (s, 0, 0)))
         np.testing.assert_allclose(seen, wanted, atol=0.02)
 
 
+@pytest.mark.slow
 def test_a_short_run_writes_a_folder_that_loads(texts, tmp_path):
     rng = np.random.default_rng(0)
     labels = np.stack([rng.integers(0, 2, 20), rng.integers(0, 3, 20)], axis=1)
