@@ -73,6 +73,10 @@ class Interview:
         answers = told(tags, self.suite.vocabulary, kinds)
         return {name: answer for name, answer in answers.items() if name in self.asked}
 
+    def can_tell(self, tag: str) -> bool:
+        """Whether "is there TAG?" may be asked: it is a free tag, and the judge is good at it."""
+        return not self.phrases.isdisjoint(told([tag], self.suite.vocabulary, ("free",)))
+
     def ask(self, images: np.ndarray, names: Sequence[Sequence[str]]) -> list[Answers]:
         """Returns the answers about each image, to the questions of its attributes."""
         texts = self.suite.vocabulary["questions"]
@@ -156,15 +160,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def _probabilities(row: Row, interview: Interview) -> list[float]:
     """Returns the product of P(yes) over the phrases of each prompt, [N]."""
-    vocabulary = interview.suite.vocabulary
-    phrases = [
-        [
-            tag
-            for tag in case.prompt
-            if interview.phrases & told([tag], vocabulary, ("free",)).keys()
-        ]
-        for case in row.cases
-    ]
+    phrases = [list(filter(interview.can_tell, case.prompt)) for case in row.cases]
     replies = interview.vqa.probability_yes(row.images, phrases)
     return [float(np.prod(reply)) if len(reply) else np.nan for reply in replies]
 
