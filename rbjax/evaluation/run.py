@@ -140,5 +140,5 @@ def percent(value: Mapping[str, float] | None) -> str:
     """Returns `mean [low, high]` in percent."""
     if value is None:
         return "–"
-    mean, low, high = (round(100 * value[name], 1) + 0.0 for name in ("mean", "low", "high"))
+    mean, low, high = (100 * value[name] for name in ("mean", "low", "high"))
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]"

@@ -38,7 +38,7 @@ _MAX_NEW_TOKENS = 4
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Returns the cosines [...] of the rows of two arrays [..., D]; 0 where a row is zero."""
     norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    return np.sum(a * b, axis=-1) / np.where(norms == 0, 1, norms)
+    return np.clip(np.sum(a * b, axis=-1) / np.where(norms == 0, 1, norms), -1, 1)
 
 
 def flexibility(answers: np.ndarray, wanted: np.ndarray) -> float:
