@@ -7,7 +7,7 @@ import numpy as np
 import small
 from ml_collections import ConfigDict
 
-COMPOSITION = pathlib.Path(__file__).parents[2] / "configs" / "composition.py"
+COMPOSITION = pathlib.Path(__file__).parents[1] / "configs" / "composition.py"
 
 
 def config(data_dir) -> ConfigDict:

@@ -9,8 +9,11 @@ from jax.sharding import PartitionSpec as P
 
 # Layers that widen are split by their outputs, those that narrow by their inputs, so that a pair
 # exchanges data once. The fsdp axis splits the other side. Kernels are [in, out], [h, w, in, out].
+# Convolutions are not split over tensor: with jax 0.10 on CPU the partitioned program then gave
+# another loss (1.4 %) than the whole one.
 RULES: tuple[tuple[str, P], ...] = (
-    (r"(to_out/\d+|ff/net/2|out_proj|fc2|conv2|proj_out)/kernel$", P("tensor", "fsdp")),
+    (r"(conv\w*|proj_in|proj_out|patch_embedding)/kernel$", P("fsdp", None)),
+    (r"(to_out/\d+|ff/net/2|out_proj|fc2)/kernel$", P("tensor", "fsdp")),
     (r"kernel$", P("fsdp", "tensor")),
     (r"embedding$", P("tensor", "fsdp")),
     (r"(scale|bias)$", P()),

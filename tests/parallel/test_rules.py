@@ -22,7 +22,7 @@ def test_first_match_wins(mesh):
 
 
 def test_the_axes_of_the_table_are_the_last_ones(mesh):
-    assert rules.spec("conv_in/kernel", (3, 3, 8, 16), mesh) == P(None, None, "fsdp", "tensor")
+    assert rules.spec("conv_in/kernel", (3, 3, 8, 16), mesh) == P(None, None, "fsdp", None)
 
 
 @pytest.mark.parametrize(
