@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
     except (ValueError, OSError) as error:
         if logging.get_verbosity() >= logging.DEBUG:
             raise
-        sys.exit(f"Error: {error}\n(--verbosity=1 shows where it comes from.)")
+        sys.exit(f"Error: {error} (--verbosity=1 shows where this comes from)")
 
 
 def _is_ours(record) -> bool:
