@@ -7,8 +7,7 @@ zoomed, blurred and made noisy a little, because the model will judge generated 
 vision model learns alone to name all attributes through a linear layer, which is several times
 faster than asking; then the whole model learns to answer "what ...?" and "is there ...?", and the
 linear layer is thrown away. Afterwards the accuracy of each attribute at each size is measured on
-the `test` split; an attribute below 95 % at a size is not asked there. About 20 minutes on two CPU
-cores.
+the `test` split; an attribute below 95 % at a size is not asked there.
 """
 
 import argparse
