@@ -63,7 +63,12 @@ def concept_view(record: dict, concept: int, size: int, view: str) -> np.ndarray
     image = record["image"]
     if concept == CHARACTER:
         return resize(image, size)
-    top, bottom, left, right = concept_box(record["bbox"], record["mask"], concept)
+    return box_view(image, concept_box(record["bbox"], record["mask"], concept), size, view)
+
+
+def box_view(image: np.ndarray, box: tuple[int, int, int, int], size: int, view: str) -> np.ndarray:
+    """Uint8 [H, W, 3] -> what a box (top, bottom, left, right) in it shows: [size, size, 3]."""
+    top, bottom, left, right = box
     if view == "crop":
         return resize(image[top:bottom, left:right], size)
     painted = np.full_like(image, WHITE)
