@@ -132,7 +132,7 @@ def retrinet_config(config) -> dict:
     ]
     return {
         "_class_name": "RetriNetModel",
-        "unet": unet,
+        "unet_config": unet,
         **{name: getattr(config, name) for name in RETRIEVAL},
     }
 
@@ -140,7 +140,7 @@ def retrinet_config(config) -> dict:
 def _model_section(folder: Path, index: dict, dtype: str) -> dict:
     """The experiment's `model` section, from the parts' own configurations."""
     retrinet = huggingface.load_config(folder / "retrinet")
-    unet = dataclasses.asdict(UNetConfig.from_dict(retrinet["unet"]))
+    unet = dataclasses.asdict(UNetConfig.from_dict(retrinet["unet_config"]))
     del unet["in_channels"], unet["out_channels"]  # the autoencoder gives them
     text = huggingface.load_config(folder / "text_encoder")
     return {
@@ -189,7 +189,11 @@ def _load_tokenizer(folder: Path) -> tokenizers.Tokenizer:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: save the model again")
-    return tokenizers.Tokenizer.from_file(str(path))
+    tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    tokenizer.no_truncation()  # transformers saves the lengths of its last call
+    if tokenizer.padding:
+        tokenizer.enable_padding(**tokenizer.padding | {"length": None})
+    return tokenizer
 
 
 def _scheduler_config(model: Model) -> dict:
