@@ -1,0 +1,121 @@
+"""An export makes our images in a process without JAX, and comes back exactly."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_model
+from PIL import Image
+from safetensors.numpy import load_file
+
+from rbjax import generate, guidance
+from rbjax.data.reference_images import Reference
+from rbjax.guidance import Sampling
+from rbjax.interop import model_folder, torch_export
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+PROMPT = "smile, red background"
+BOX = (1, 2, 4, 5)
+IN_TORCH = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("jax", "jaxlib", "flax", "rbjax"):
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Blocked())
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image
+
+folder, out, prompt = sys.argv[1:]
+torch.set_num_threads(1)
+pipe = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
+references = [("face", Image.open(out + "/a.png"), (1, 2, 4, 5)),
+              ("clothes", Image.open(out + "/b.png"))]
+noise = torch.tensor(np.load(out + "/noise.npy")).permute(0, 3, 1, 2)
+arguments = dict(num_inference_steps=20, latents=noise, output_type="pt")
+images = pipe(prompt, references, **arguments).images
+np.save(out + "/images.npy", images.permute(0, 2, 3, 1).numpy())
+np.save(out + "/alone.npy", pipe(prompt, **arguments).images.permute(0, 2, 3, 1).numpy())
+pipe.save_pretrained(out + "/saved")
+"""
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_model.model()
+
+
+@pytest.fixture(scope="module")
+def export(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export")
+    torch_export.export(model, folder)
+    return folder
+
+
+def picture(seed: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def in_torch(export, tmp_path_factory):
+    """What a process without JAX leaves: images with and without references, and saved/."""
+    out = tmp_path_factory.mktemp("torch")
+    Image.fromarray(picture(0, 9, 7)).save(out / "a.png")
+    Image.fromarray(picture(1, 30, 40)).save(out / "b.png")
+    np.save(out / "noise.npy", guidance._noise(np.arange(2, dtype=np.uint32), (2, 4, 4, 12)))
+    environment = os.environ | {"HF_HOME": str(out / "hf"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", IN_TORCH, str(export), str(out), PROMPT]
+    done = subprocess.run(command, env=environment, cwd=out, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.parametrize("file, count", [("images.npy", 2), ("alone.npy", 0)])
+def test_the_same_noise_makes_the_same_image_in_torch(model, in_torch, file, count):
+    references = [
+        Reference("face", picture(0, 9, 7), BOX),
+        Reference("clothes", picture(1, 30, 40)),
+    ][:count]
+    sampling = Sampling(**small_model.SAMPLING | {"steps": 20})
+    ours = generate.generate(model, PROMPT, references, 2, 0, sampling)
+    difference = np.abs(255 * np.load(in_torch / file) - ours)
+    assert difference.max() <= 0.6  # ours is rounded to whole numbers
+    assert np.ptp(ours) > 100
+
+
+def test_an_export_is_a_saved_model(model, export):
+    assert_equal_weights(generate.load_model(export).params, model.params)
+
+
+def test_what_torch_saves_comes_back_exactly(model, in_torch, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        sys, "argv", ["import", "--folder", str(in_torch / "saved"), "--out", str(tmp_path / "m")]
+    )
+    runpy.run_path(str(SCRIPTS / "import_pytorch.py"), run_name="__main__")
+    back = model_folder.load(tmp_path / "m")
+    assert_equal_weights(back.params, model.params)
+    assert back.graphdef == model.graphdef and back.schedule == model.schedule
+    assert back.tokenizer.encode(PROMPT).ids == model.tokenizer.encode(PROMPT).ids
+
+
+def test_the_single_file_holds_every_weight_with_its_part(export):
+    single = load_file(export / torch_export.SINGLE_FILE)
+    for part, file in torch_export.WEIGHTS.items():
+        for key, value in load_file(export / part / file).items():
+            np.testing.assert_array_equal(single.pop(f"{part}.{key}"), value)
+    assert not single
+
+
+def assert_equal_weights(found: dict, expected: dict) -> None:
+    found, expected = small_model.flat(found), small_model.flat(expected)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        np.testing.assert_array_equal(found[key], value, err_msg=key)
