@@ -75,6 +75,16 @@ class UNetConfig:
         known = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in names}
         return cls(**known)
 
+    def to_dict(self) -> dict:
+        """Returns a `config.json` that diffusers reads."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        mirrored = [kind.replace("Down", "Up") for kind in reversed(self.down_block_types)]
+        return {
+            "_class_name": "UNet2DConditionModel",
+            **{name: value for name, value in fields.items() if name != "dtype"},
+            "up_block_types": mirrored,
+        }
+
 
 class TimestepEmbedding(nnx.Module):
     """Two linear layers over the sinusoidal embedding."""
