@@ -117,3 +117,13 @@ def create(make_params, config: ConfigDict, total_steps: int, mesh: jax.sharding
 
     shardings = rules.shardings(jax.eval_shape(make), mesh)
     return jax.jit(make, out_shardings=shardings)(), shardings
+
+
+def start(params: Tree, config: ConfigDict, total_steps: int, mesh: jax.sharding.Mesh):
+    """As `create`, from parameters that exist and are placed; their memory is used again."""
+
+    def make(params: Tree) -> TrainState:
+        return init(params, config, total_steps)
+
+    shardings = rules.shardings(jax.eval_shape(make, params), mesh)
+    return jax.jit(make, out_shardings=shardings, donate_argnums=0)(params), shardings
