@@ -45,7 +45,7 @@ def split_trained(params: Tree, trained: list[str], frozen: list[str]) -> tuple[
     """
     flat = nnx.traversals.flatten_mapping(params)
     names = {path: "/".join(map(str, path)) for path in flat}
-    hits = {path: (_matches(name, trained), _matches(name, frozen)) for path, name in names.items()}
+    hits = {path: (matches(name, trained), matches(name, frozen)) for path, name in names.items()}
     wrong = [f"  {names[p]}: {'both' if a else 'neither'}" for p, (a, b) in hits.items() if a == b]
     if wrong:
         raise ValueError(
@@ -57,7 +57,8 @@ def split_trained(params: Tree, trained: list[str], frozen: list[str]) -> tuple[
     return first, second
 
 
-def _matches(name: str, patterns: list[str]) -> bool:
+def matches(name: str, patterns: list[str]) -> bool:
+    """Whether one of the regular expressions matches from the start of the name."""
     return any(re.match(pattern, name) for pattern in patterns)
 
 
