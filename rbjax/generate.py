@@ -37,20 +37,21 @@ SHIPPED = Path(__file__).parent / "weights" / "avatars"
 GRID_PIXELS = 192  # smallest side of a picture in the grid
 
 
-def load_model(checkpoint: str | Path | None = None) -> Model:
+def load_model(checkpoint: str | Path | None = None, dtype: str | None = None) -> Model:
     """Opens a saved model (see interop/model_folder.py) or the working directory of a training.
 
     Args:
       checkpoint: the folder; None = the model that ships with the package.
+      dtype: of the computation; None = float32 for a saved model, else as in the training.
 
     Raises:
       FileNotFoundError: the folder holds neither.
     """
     folder = SHIPPED if checkpoint is None else Path(checkpoint).expanduser()
     if (folder / model_folder.INDEX).is_file():
-        return model_folder.load(folder)
+        return model_folder.load(folder, dtype or "float32")
     if (folder / "checkpoints").is_dir():
-        return trained.load(folder)
+        return trained.load(folder, dtype)
     if checkpoint is None:
         raise FileNotFoundError(f"no model ships in {folder}: train one and give --checkpoint")
     raise FileNotFoundError(
@@ -110,11 +111,12 @@ def _example(model: Model, prompt: str, references: Sequence[Reference]) -> dict
     data = model.config.data
     blank = np.full((data.size, data.size, 3), transforms.WHITE, np.uint8)
     concepts = [reference.concept for reference in references] or [CONCEPTS[0]]
+    length = prompts.concept_length(model.tokenizer)
     return {
         "image": blank,
         "prompt_ids": prompts.encode(model.tokenizer, [prompt], data.max_tokens)[0],
         "references": np.stack([r.view(data.size, data.view) for r in references] or [blank]),
-        "concept_ids": prompts.encode(model.tokenizer, concepts, loader.CONCEPT_TOKENS),
+        "concept_ids": prompts.encode(model.tokenizer, concepts, length),
         "reference_mask": np.full(len(concepts), bool(references)),
     }
 
@@ -193,6 +195,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--method", choices=sampler.METHODS, help="sampler (default: as in its training)")
     add("--guidance_references", type=float, help="1 = off; above: closer to the references")
     add("--guidance_prompt", type=float, help="1 = off; above: closer to the prompt")
+    add("--dtype", choices=("float32", "bfloat16"), help="of the computation")
     add("--out", type=Path, default=Path("generated"), help="folder of the PNGs")
     return parser.parse_args(argv)
 
@@ -207,7 +210,7 @@ def run(args: argparse.Namespace) -> list[Path]:
     """Does what the command line asks; returns the files written."""
     texts = [(concept, text) for concept in CONCEPTS for text in getattr(args, concept)]
     references = [parse(concept, text) for concept, text in texts]  # before anything slow
-    model = load_model(args.checkpoint)
+    model = load_model(args.checkpoint, args.dtype)
     names = [field.name for field in dataclasses.fields(Sampling)]
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     sampling = dataclasses.replace(default_sampling(model), **given)

@@ -50,6 +50,7 @@ def train_config(**changes) -> ConfigDict:
             "clip_norm": 1.0,
             "ema_decay": 0.9,
             "weighting": "uniform",
+            "accumulate": 1,
         }
         | changes
     )

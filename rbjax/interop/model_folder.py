@@ -3,6 +3,7 @@
     model_index.json   size, view and patch of the images, length of prompts, sampling defaults
     retrinet/          config.json, diffusion_pytorch_model.safetensors
     text_encoder/      config.json, model.safetensors
+    vae/               likewise; only where the latents are those of a KL autoencoder
     tokenizer/         tokenizer.json, tokenizer_config.json
     scheduler/         scheduler_config.json
 
@@ -21,25 +22,17 @@ import tokenizers
 from flax import nnx
 from ml_collections import ConfigDict
 
-from rbjax.data import prompts
+from rbjax.data import pretrained_tokenizer, prompts
 from rbjax.diffusion.schedule import Schedule
 from rbjax.interop import huggingface
+from rbjax.models.autoencoder_kl import AutoencoderKLConfig
 from rbjax.models.clip import CLIPTextConfig
 from rbjax.models.pipeline import Pipeline
 from rbjax.models.unet import UNetConfig
 
 INDEX = "model_index.json"
-RETRINET_WEIGHTS = "diffusion_pytorch_model.safetensors"
 SCHEDULER_CONFIG = "scheduler_config.json"
 RETRIEVAL = ("heads", "positions", "reference_timestep")
-TEXT = (
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "hidden_act",
-    "layer_norm_eps",
-)
 IMAGE = ("size", "view", "max_tokens")  # fields of the experiment's `data` section
 
 
@@ -81,15 +74,15 @@ def save(model: Model, folder: str | Path, dtype: np.dtype | None = None) -> Non
     """Writes the folder; weights as `dtype` if given (np.float16 halves the files)."""
     folder = Path(folder)
     pipeline = nnx.merge(model.graphdef, nnx.State(jax.tree.map(nnx.Param, model.params)))
-    parts = (
-        ("retrinet", retrinet_config(pipeline.retrinet.config), RETRINET_WEIGHTS),
-        ("text_encoder", _text_config(model), huggingface.WEIGHTS_NAME),
-    )
-    for name, config, file in parts:
-        huggingface.save(getattr(pipeline, name), config, folder / name, file, dtype)
+    retrinet, text = pipeline.retrinet, pipeline.text_encoder
+    huggingface.save(retrinet, folder / "retrinet", retrinet_config(retrinet.config), dtype=dtype)
+    ids = _special_ids(model.tokenizer)
+    huggingface.save(text, folder / "text_encoder", text.config.to_dict() | ids, dtype=dtype)
+    if has_vae(model):
+        huggingface.save(pipeline.autoencoder, folder / "vae", dtype=dtype)
     _save_tokenizer(model, folder / "tokenizer")
     _write_json(folder / "scheduler" / SCHEDULER_CONFIG, _scheduler_config(model))
-    _write_json(folder / INDEX, _index(model.config))
+    _write_json(folder / INDEX, _index(model))
 
 
 def load(folder: str | Path, dtype: str = "float32") -> Model:
@@ -105,7 +98,7 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
     """
     folder = Path(folder)
     index = _read_json(folder / INDEX)
-    tokenizer = _load_tokenizer(folder / "tokenizer")
+    tokenizer = _load_tokenizer(folder / "tokenizer", index["max_tokens"])
     config = ConfigDict(
         {
             "model": _model_section(folder, index, dtype),
@@ -117,54 +110,51 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
         }
     )
     pipeline = abstract_pipeline(config, tokenizer)
-    huggingface.load(pipeline.retrinet, folder / "retrinet", RETRINET_WEIGHTS)
-    huggingface.load(pipeline.text_encoder, folder / "text_encoder")
+    huggingface.fill(pipeline.retrinet, folder / "retrinet")
+    huggingface.fill(pipeline.text_encoder, folder / "text_encoder")
+    if config.model.get("vae"):
+        huggingface.fill(pipeline.autoencoder, folder / "vae")
     graphdef, params = nnx.split(pipeline, nnx.Param)
     return Model(config, tokenizer, graphdef, nnx.to_pure_dict(params))
 
 
+def has_vae(model: Model) -> bool:
+    """Whether the latents are those of a KL autoencoder."""
+    return bool(model.config.model.get("vae"))
+
+
 def retrinet_config(config) -> dict:
     """The `config.json` of a RetriNet: a diffusers UNet's fields and what RetriNet adds."""
-    unet = dataclasses.asdict(config.unet)
-    del unet["dtype"]
-    unet["up_block_types"] = [
-        kind.replace("Down", "Up") for kind in reversed(unet["down_block_types"])
-    ]
-    return {
-        "_class_name": "RetriNetModel",
-        "unet_config": unet,
-        **{name: getattr(config, name) for name in RETRIEVAL},
-    }
+    unet = config.unet.to_dict()
+    del unet["_class_name"]
+    retrieval = {name: getattr(config, name) for name in RETRIEVAL}
+    return {"_class_name": "RetriNetModel", "unet_config": unet, **retrieval}
 
 
 def _model_section(folder: Path, index: dict, dtype: str) -> dict:
     """The experiment's `model` section, from the parts' own configurations."""
     retrinet = huggingface.load_config(folder / "retrinet")
-    unet = dataclasses.asdict(UNetConfig.from_dict(retrinet["unet_config"]))
-    del unet["in_channels"], unet["out_channels"]  # the autoencoder gives them
     text = huggingface.load_config(folder / "text_encoder")
-    return {
+    section = {
         "patch": index["patch"],
-        "unet": unet | {"dtype": dtype},
-        "text": {name: text[name] for name in TEXT},
+        "unet": _fields(UNetConfig.from_dict(retrinet["unet_config"]), dtype),
+        "text": _fields(CLIPTextConfig.from_dict(text), dtype),
         "retrieval": {name: retrinet[name] for name in RETRIEVAL},
     }
+    if (folder / "vae").is_dir():
+        vae = huggingface.load_config(folder / "vae")
+        section["vae"] = _fields(AutoencoderKLConfig.from_dict(vae), dtype)
+    return section
 
 
-def _text_config(model: Model) -> dict:
-    """The `config.json` that transformers reads."""
-    text, tokenizer = CLIPTextConfig(**model.config.model.text), model.tokenizer
-    start, *_, end = tokenizer.encode("").ids
-    return {
-        "architectures": ["CLIPTextModel"],
-        "model_type": "clip_text_model",
-        "vocab_size": tokenizer.get_vocab_size(),
-        "max_position_embeddings": model.config.data.max_tokens,
-        "bos_token_id": start,
-        "eos_token_id": end,
-        "pad_token_id": _padding(tokenizer),
-        **{name: getattr(text, name) for name in TEXT},
-    }
+def _fields(config, dtype: str) -> dict:
+    return dataclasses.asdict(config) | {"dtype": dtype}
+
+
+def _special_ids(tokenizer: tokenizers.Tokenizer) -> dict:
+    """Fields that transformers wants of a text encoder."""
+    start, *_, end = prompts.encode(tokenizer, [""], 2)[0].tolist()
+    return {"bos_token_id": start, "eos_token_id": end, "pad_token_id": _padding(tokenizer)}
 
 
 def _save_tokenizer(model: Model, folder: Path) -> None:
@@ -185,14 +175,15 @@ def _padding(tokenizer: tokenizers.Tokenizer) -> int:
     return int(prompts.encode(tokenizer, [""], 3)[0, -1])
 
 
-def _load_tokenizer(folder: Path) -> tokenizers.Tokenizer:
+def _load_tokenizer(folder: Path, length: int) -> tokenizers.Tokenizer:
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: save the model again")
+        raise FileNotFoundError(f"{path} is missing: not a folder of a saved model")
     tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    if tokenizer.token_to_id(prompts.UNKNOWN) is None:  # not one of words
+        return pretrained_tokenizer.load(folder, length)
     tokenizer.no_truncation()  # transformers saves the lengths of its last call
-    if tokenizer.padding:
-        tokenizer.enable_padding(**tokenizer.padding | {"length": None})
+    tokenizer.no_padding()
     return tokenizer
 
 
@@ -206,15 +197,16 @@ def _scheduler_config(model: Model) -> dict:
     }
 
 
-def _index(config: ConfigDict) -> dict:
+def _index(model: Model) -> dict:
     """The pipeline's own settings, and where diffusers finds each part's class."""
+    config = model.config
     return {
         "_class_name": ["pipeline", "RetriNetPipeline"],
         "retrinet": ["modeling_retrinet", "RetriNetModel"],
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
         "scheduler": ["scheduling_retrinet", "RetriNetScheduler"],
-        "vae": [None, None],
+        "vae": ["diffusers", "AutoencoderKL"] if has_vae(model) else [None, None],
         "patch": config.model.patch,
         **{name: config.data[name] for name in IMAGE},
         "sampling": dict(config.sampling),

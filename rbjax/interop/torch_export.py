@@ -24,8 +24,9 @@ PLACES = {
 }
 SINGLE_FILE = "retrinet.safetensors"
 WEIGHTS = {
-    "retrinet": model_folder.RETRINET_WEIGHTS,
+    "retrinet": huggingface.DIFFUSERS_WEIGHTS_NAME,
     "text_encoder": huggingface.WEIGHTS_NAME,
+    "vae": huggingface.DIFFUSERS_WEIGHTS_NAME,
 }
 
 
@@ -49,5 +50,6 @@ def prefixed(folder: Path) -> dict[str, np.ndarray]:
     return {
         f"{part}.{key}": value
         for part, file in WEIGHTS.items()
+        if (folder / part).is_dir()
         for key, value in load_file(folder / part / file).items()
     }

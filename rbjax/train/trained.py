@@ -17,8 +17,12 @@ from rbjax.train import state as states
 TOKENIZER = "tokenizer.json"
 
 
-def load(workdir: pathlib.Path) -> Model:
+def load(workdir: pathlib.Path, dtype: str | None = None) -> Model:
     """Reads the working directory of a run.
+
+    Args:
+      workdir: of the run.
+      dtype: of the computation; None = as in the training.
 
     Raises:
       FileNotFoundError: there is no configuration or no checkpoint.
@@ -27,6 +31,9 @@ def load(workdir: pathlib.Path) -> Model:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {workdir} is not the workdir of a training")
     config = ConfigDict(_tuples(json.loads(path.read_text())))
+    for part in ("unet", "vae", "text"):
+        if dtype and part in config.model:
+            config.model[part].dtype = dtype
     tokenizer = _tokenizer(workdir, config)
     graphdef, abstract = nnx.split(model_folder.abstract_pipeline(config, tokenizer), nnx.Param)
     params = _restore(workdir, nnx.to_pure_dict(abstract), config.train)

@@ -124,7 +124,27 @@ def test_output_equals_diffusers(name):
 
 @pytest.mark.parametrize("name", WITH_GRADIENTS)
 def test_output_and_all_gradients_equal_diffusers(name):
-    changes, size = CONFIGS[name]
+    check_gradients(*CONFIGS[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("heads, plain", [(1, 0), (3, 1), ((1, 3, 5), 2)])
+def test_output_and_all_gradients_equal_diffusers_in_a_sweep(linear, layers, heads, plain):
+    kinds = [PLAIN if level == plain else ATTENTION for level in range(3)]
+    changes = dict(
+        block_out_channels=(15, 30, 45),
+        down_block_types=tuple(kinds),
+        layers_per_block=layers,
+        attention_head_dim=heads,
+        norm_num_groups=5,
+        use_linear_projection=linear,
+    )
+    check_gradients(changes, (9, 6))
+
+
+def check_gradients(changes: dict, size: tuple[int, int]) -> None:
     model = oracle(changes)
     ours = twin(model)
     latents, timesteps, context = inputs(ours.config, size)
@@ -148,6 +168,46 @@ def test_output_and_all_gradients_equal_diffusers(name):
     floor = 1e-2 * max(np.abs(grad).max() for grad in expected.values())
     for key, grad in expected.items():
         check_close(found[key], grad, 2e-4, floor)
+
+
+@pytest.mark.parametrize("remat", [True, False])
+def test_remat_is_in_the_program_as_the_config_says(remat):
+    program = str(jax.make_jaxpr(gradients, static_argnums=0)(*one_level(remat)))
+    assert ("prevent_cse" in program) == remat
+
+
+def test_remat_changes_no_gradient():
+    found, expected = (
+        jax.jit(gradients, static_argnums=0)(*one_level(remat)) for remat in (True, False)
+    )
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * float(jnp.abs(b).max()) + 1e-8)
+
+
+def one_level(remat: bool):
+    """(remat, parameters) of a UNet of one level."""
+    return remat, nnx.state(one_level_unet(remat), nnx.Param)
+
+
+def one_level_unet(remat: bool) -> UNet2DConditionModel:
+    config = UNetConfig(
+        block_out_channels=(4,),
+        down_block_types=(ATTENTION,),
+        layers_per_block=1,
+        attention_head_dim=2,
+        cross_attention_dim=20,
+        norm_num_groups=2,
+        remat=remat,
+    )
+    return nnx.jit(lambda: UNet2DConditionModel(config, nnx.Rngs(0)))()
+
+
+def gradients(remat, params):
+    unet = nnx.eval_shape(lambda: one_level_unet(remat))
+    graphdef = nnx.split(unet)[0]
+    latents, timesteps, context = inputs(unet.config, (3, 4))
+    loss = lambda p: jnp.mean(nnx.merge(graphdef, p)(latents, timesteps, context) ** 2)  # noqa: E731
+    return jax.grad(loss)(params)
 
 
 def test_features_that_sd_lacks_are_refused():

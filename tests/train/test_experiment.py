@@ -2,14 +2,9 @@
 
 import json
 
-import jax
-import numpy as np
 import pytest
-import small
 import small_run
-from flax import nnx
 
-from rbjax.interop import huggingface
 from rbjax.train import experiment
 
 
@@ -48,6 +43,8 @@ def test_unknown_task_is_refused(config):
     [
         ({"batch_size": 12}, "config.batch_size=12"),
         ({"eval.batch_size": 3}, "config.eval.batch_size=3"),
+        ({"train.accumulate": 3}, "config.batch_size=8 .* 8 x train.accumulate = 24"),
+        ({"train.accumulate": 0}, "config.train.accumulate=0"),
         ({"sampling.method": "magic"}, "magic"),
         ({"data_dir": "/nowhere"}, "config.data_dir='/nowhere' does not exist"),
     ],
@@ -91,30 +88,3 @@ def test_directory_that_cannot_be_written_is_refused(config, tmp_path):
 def test_checking_leaves_no_configuration_behind(config, tmp_path):
     experiment.check_workdir(config, tmp_path / "new")
     assert not list((tmp_path / "new").iterdir())
-
-
-def test_pretrained_folder_without_models_is_refused(config, avatars_dir, tmp_path):
-    config.update_from_flattened_dict({"data_dir": str(avatars_dir), "pretrained": str(tmp_path)})
-    with pytest.raises(FileNotFoundError, match="config.pretrained=.*unet, .*text_encoder missing"):
-        experiment.create_state(experiment.setup(config))
-
-
-def test_pretrained_weights_are_loaded_and_the_encoder_copied(config, avatars_dir, tmp_path):
-    config.data_dir = str(avatars_dir)
-    exp = experiment.setup(config)
-    source = experiment._pipeline(config, exp.tokenizer)
-    for i, (_, param) in enumerate(nnx.to_flat_state(nnx.state(source, nnx.Param))):
-        param.set_value(jax.random.normal(jax.random.key(i), param.shape))
-    weights = "diffusion_pytorch_model.safetensors"
-    huggingface.save(source.retrinet.unet, {}, tmp_path / "unet", weights)
-    huggingface.save(source.text_encoder, {}, tmp_path / "text_encoder")
-    config.pretrained = str(tmp_path)
-    state, _ = experiment.create_state(experiment.setup(config))
-    retrinet, saved = state.trained["retrinet"], small.params_of(source)
-    same = lambda a, b: jax.tree.map(np.testing.assert_array_equal, a, b)  # noqa: E731
-    same(state.trained["text_encoder"], saved["text_encoder"])
-    same(retrinet["unet"], saved["retrinet"]["unet"])
-    encoder = retrinet["retrieval_encoder"]
-    same(encoder, {name: retrinet["unet"][name] for name in encoder})
-    same(state.ema, state.trained)
-    np.testing.assert_array_equal(retrinet["conjunctions"][0]["zero_conv"]["kernel"], 0)

@@ -116,7 +116,7 @@ class Exploding(nnx.Module):
     def __init__(self):
         self.w = nnx.Param(jnp.ones(()))
 
-    def encode_images(self, images):
+    def encode_images(self, images, key):
         return images.astype(jnp.float32)
 
     def predict(self, batch, noisy, timesteps):
@@ -147,3 +147,21 @@ def test_learning_rate_is_warmup_then_cosine():
 def test_warmup_is_at_most_half_of_the_run():
     rate = states.learning_rate(small.train_config(learning_rate=0.3, warmup_steps=100), 6)
     np.testing.assert_allclose(rate(3), 0.3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_accumulated_gradients_are_the_mean_over_the_parts(count):
+    batch = {"x": jnp.arange(12.0).reshape(6, 2), "y": jnp.arange(6) ** 2}
+    key = jax.random.key(3)
+
+    def grad_of(part, part_key):
+        noise = jax.random.normal(part_key, (2,))
+        loss = lambda w: jnp.sum((part["x"] @ (w + noise) - part["y"]) ** 3)  # noqa: E731
+        return jax.value_and_grad(loss)(jnp.ones(2))
+
+    keys = [key] if count == 1 else [jax.random.fold_in(key, i) for i in range(count)]
+    parts = [{name: x[i::count] for name, x in batch.items()} for i in range(count)]
+    each = [grad_of(part, k) for part, k in zip(parts, keys, strict=True)]
+    expected = jax.tree.map(lambda *leaves: sum(leaves) / count, *each)
+    found = jax.jit(lambda: step.accumulate(grad_of, batch, key, count))()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)

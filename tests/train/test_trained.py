@@ -70,3 +70,8 @@ def test_lists_of_the_file_are_tuples_again(workdir):
     assert kinds == tuple(
         json.loads((workdir / "config.json").read_text())["model"]["unet"]["down_block_types"]
     )
+
+
+def test_the_computations_dtype_may_be_another(workdir):
+    assert trained.load(workdir).config.model.unet.dtype == "float32"
+    assert trained.load(workdir, "bfloat16").config.model.unet.dtype == "bfloat16"

@@ -15,7 +15,6 @@ from PIL import Image
 from torch.nn import functional
 
 CONCEPTS = ("face", "clothes", "character")
-CONCEPT_TOKENS = 3  # start, word, end
 WHITE = (255, 255, 255)
 logger = logging.get_logger(__name__)
 
@@ -149,7 +148,8 @@ class RetriNetPipeline(DiffusionPipeline):
         pictures = np.stack([self.view(*reference) for reference in references])
         pixels = torch.tensor(pictures, device=self._execution_device).permute(0, 3, 1, 2)
         latents = self.encode_images(pixels.to(self.retrinet.dtype) / 127.5 - 1)[None]
-        concepts = self.encode_text([concept for concept, *_ in references], CONCEPT_TOKENS)[None]
+        length = max(len(self.tokenizer(word).input_ids) for word in CONCEPTS)
+        concepts = self.encode_text([concept for concept, *_ in references], length)[None]
         return lambda timestep: self.retrinet.encode_references(latents, concepts, timestep)
 
     def view(self, concept: str, picture: Image.Image, box: tuple | None = None) -> np.ndarray:
