@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from rbjax.data import prompts
 from rbjax.diffusion.schedule import Schedule
+from rbjax.interop import model_folder
 from rbjax.interop.model_folder import Model
-from rbjax.models.pipeline import Pipeline
 
 TAGS = {tag: {"kind": "free"} for tag in ("smile", "open mouth", "red background")}
 SAMPLING = {"steps": 2, "method": "euler", "guidance_references": 2.0, "guidance_prompt": 3.0}
@@ -33,10 +33,20 @@ def config(view: str = "in_place", **retrieval) -> ConfigDict:
 def model(seed: int = 0, **changes) -> Model:
     """A model whose references matter."""
     tokenizer, settings = prompts.word_tokenizer({"tags": TAGS}), config(**changes)
-    sizes = settings.model, tokenizer.get_vocab_size(), small.TOKENS
-    pipeline = nnx.jit(lambda: Pipeline(*sizes, nnx.Rngs(seed)))()
-    small.awaken(pipeline.retrinet)
-    return Model(settings, tokenizer, nnx.split(pipeline)[0], small.params_of(pipeline))
+    graphdef, abstract = nnx.split(model_folder.abstract_pipeline(settings, tokenizer), nnx.Param)
+    rng = np.random.default_rng(seed)
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: _random(path[-1].key, leaf.shape, rng), nnx.to_pure_dict(abstract)
+    )
+    return Model(settings, tokenizer, graphdef, params)
+
+
+def _random(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Values of the usual size, drawn by numpy: compiling an initialisation takes longer."""
+    values = rng.normal(size=shape).astype(np.float32)
+    if name == "kernel":
+        return values / np.sqrt(np.prod(shape[:-1]), dtype=np.float32)
+    return values * np.float32(0.1) + np.float32(name == "scale")
 
 
 def flat(params: dict) -> dict[str, np.ndarray]:

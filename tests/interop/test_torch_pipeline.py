@@ -5,10 +5,10 @@ import inspect
 from types import SimpleNamespace
 
 import diffusers
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import small
 import torch
 from flax import nnx
 from PIL import Image
@@ -32,6 +32,7 @@ def load(name: str):
 modeling, scheduling = load("modeling_retrinet"), load("scheduling_retrinet")
 pipeline, comfyui = load("pipeline"), load("comfyui_retrinet")
 
+RNGS = SimpleNamespace(params=lambda: jax.random.key(0))  # for shapes alone
 ATTENTION, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"
 CONFIGS = {
     "three_levels_at_the_targets_time": RetriNetConfig(
@@ -69,9 +70,9 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_retrinet_predicts_the_same_in_torch(name):
     config = CONFIGS[name]
-    ours = nnx.jit(lambda: RetriNet(config, nnx.Rngs(0)))()
-    small.awaken(ours)
-    theirs = torch_retrinet(ours)
+    theirs = torch_retrinet(config)
+    ours = nnx.eval_shape(lambda: RetriNet(config, RNGS))
+    huggingface.load_state_dict(ours, {k: v.numpy() for k, v in theirs.state_dict().items()})
     rng, c = np.random.default_rng(0), config.unet
     latents = rng.normal(size=(3, 7, 9, c.in_channels)).astype(np.float32)
     references = rng.normal(size=(3, 2, 7, 9, c.in_channels)).astype(np.float32)
@@ -91,14 +92,12 @@ def test_retrinet_predicts_the_same_in_torch(name):
     np.testing.assert_allclose(found.permute(0, 2, 3, 1), expected, atol=2e-5 * scale)
 
 
-def torch_retrinet(ours: RetriNet) -> torch.nn.Module:
-    """The torch module with our weights; every key must match."""
-    config = model_folder.retrinet_config(ours.config)
-    del config["_class_name"]
-    theirs = modeling.RetriNetModel(**config)
-    state = {key: torch.tensor(value) for key, value in huggingface.state_dict(ours).items()}
-    theirs.load_state_dict(state, strict=True)
-    return theirs.eval()
+def torch_retrinet(config: RetriNetConfig) -> torch.nn.Module:
+    """The torch module, with its own random weights."""
+    torch.manual_seed(0)
+    settings = model_folder.retrinet_config(config)
+    del settings["_class_name"]
+    return modeling.RetriNetModel(**settings).eval()
 
 
 SCHEDULES = [
