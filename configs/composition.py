@@ -33,7 +33,7 @@ def avatars() -> ConfigDict:
     """The default: learns composition from scratch on two CPU cores."""
     c = ConfigDict()
     c.seed = 0  # of initialisation, order, noise and evaluation
-    c.total_steps = 2200  # updates; also the length of the learning rate's decay
+    c.total_steps = 2000  # updates; also the length of the learning rate's decay
     c.batch_size = 32  # examples of an update, over all devices
     c.data_dir = ""  # of TFDS; "" = ~/tensorflow_datasets
     c.pretrained = ""  # folder with unet/ and text_encoder/ in diffusers' format; "" = from scratch
@@ -64,10 +64,12 @@ def avatars() -> ConfigDict:
     c.data.threads = 2  # that prepare examples
 
     c.model = ConfigDict()
-    c.model.patch = 6  # PixelUnshuffle: pixels of a latent's side
+    c.model.patch = 6  # BlockDCT: pixels of a latent's side
+    c.model.luma = 26  # BlockDCT: frequencies of brightness, at most patch**2
+    c.model.chroma = 11  # BlockDCT: frequencies of either colour difference, at most patch**2
     c.model.unet = ConfigDict()  # fields of diffusers' UNet2DConditionModel
     c.model.unet.block_out_channels = (64, 128)
-    c.model.unet.down_block_types = ("DownBlock2D", "CrossAttnDownBlock2D")
+    c.model.unet.down_block_types = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D")
     c.model.unet.layers_per_block = 1
     c.model.unet.attention_head_dim = 1  # number of heads (sic, as in diffusers)
     c.model.unet.cross_attention_dim = 96  # = text.hidden_size
@@ -97,6 +99,7 @@ def avatars() -> ConfigDict:
     c.train.adam_b2 = 0.99
     c.train.clip_norm = 1.0  # global norm of the gradient; 0 = off
     c.train.ema_decay = 0.998
+    c.train.timestep_shift = 1.0  # above 1: more of the noisy times (as Stable Diffusion 3)
     c.train.weighting = "uniform"  # of the loss: "uniform", "velocity" or "min_snr"
 
     c.sampling = ConfigDict()
@@ -109,7 +112,7 @@ def avatars() -> ConfigDict:
     c.checkpoint_every = 500
     c.sample_every = 500
     c.sample_images = 8  # rows of a sample grid
-    c.eval_every = 1100
+    c.eval_every = 1000
     c.eval = ConfigDict()
     c.eval.split = "test"  # characters that training never sees
     c.eval.characters = 100  # at the end
@@ -124,10 +127,9 @@ def avatars() -> ConfigDict:
 def avatars_long() -> ConfigDict:
     """The default for longer."""
     c = avatars()
-    c.total_steps = 15000
-    c.eval_every = 5000
-    c.checkpoint_every = 1000
-    c.sample_every = 1000
+    c.total_steps = 6000
+    c.eval_every = 3000
+    c.checkpoint_every = c.sample_every = 1000
     return c
 
 
@@ -140,7 +142,7 @@ def avatars_64() -> ConfigDict:
     c.data.faces = c.data.clothes = 2
     c.data.vary_references = True
     c.data.view = "crop"
-    c.model.patch = 4
+    c.model.patch, c.model.luma, c.model.chroma = 4, 16, 6
     c.model.unet.block_out_channels = (96, 160, 224)
     c.model.unet.down_block_types = ("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 2
     c.train.learning_rate = 1e-3
@@ -152,7 +154,7 @@ def avatars_128() -> ConfigDict:
     c = avatars_64()
     c.batch_size = 128
     c.data.size = 128
-    c.model.patch = 8
+    c.model.patch, c.model.luma, c.model.chroma = 8, 40, 16
     c.model.unet.dtype = "bfloat16"
     return c
 

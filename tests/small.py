@@ -16,6 +16,8 @@ def model_config(**retrieval) -> ConfigDict:
     return ConfigDict(
         {
             "patch": 2,
+            "luma": 4,
+            "chroma": 4,
             "unet": {
                 "block_out_channels": (8, 16),
                 "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
@@ -49,6 +51,7 @@ def train_config(**changes) -> ConfigDict:
             "adam_b2": 0.99,
             "clip_norm": 1.0,
             "ema_decay": 0.9,
+            "timestep_shift": 1.0,
             "weighting": "uniform",
         }
         | changes

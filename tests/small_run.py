@@ -20,7 +20,7 @@ def config(data_dir) -> ConfigDict:
     c.data_dir = str(data_dir)
     c.data.size = 12
     c.model.update(small.model_config())
-    c.model.patch = 3
+    c.model.patch, c.model.luma, c.model.chroma = 3, 7, 5
     c.eval.characters = 2
     c.sampling.steps = 1
     c.lock()

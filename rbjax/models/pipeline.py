@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from ml_collections import ConfigDict
 
-from rbjax.models.autoencoder import PixelUnshuffle
+from rbjax.models.autoencoder import BlockDCT
 from rbjax.models.clip import CLIPTextConfig, CLIPTextModel
 from rbjax.models.retrinet import RetriNet, RetriNetConfig
 from rbjax.models.unet import UNetConfig
@@ -26,7 +26,7 @@ class Pipeline(nnx.Module):
           max_tokens: length of a prompt.
           rngs: of the parameters.
         """
-        self.autoencoder = PixelUnshuffle(config.patch)
+        self.autoencoder = BlockDCT(config.patch, config.luma, config.chroma)
         self.retrinet = RetriNet(retrinet_config(config), rngs)
         text = dict(config.text)
         self.text_encoder = CLIPTextModel(
@@ -62,7 +62,7 @@ class Pipeline(nnx.Module):
 
 def retrinet_config(config: ConfigDict) -> RetriNetConfig:
     """Reads the experiment's `model` section."""
-    channels = PixelUnshuffle(config.patch).channels
+    channels = BlockDCT(config.patch, config.luma, config.chroma).channels
     unet = dict(config.unet)
     unet["dtype"] = jnp.dtype(unet["dtype"])
     return RetriNetConfig(

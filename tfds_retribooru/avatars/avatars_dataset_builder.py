@@ -29,8 +29,11 @@ class AvatarsConfig(tfds.core.BuilderConfig):
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Illustrated avatars with known identity, outfit and expression."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {
+        "1.0.0": "First release.",
+        "1.1.0": "No character of test looks like another one.",
+    }
     BUILDER_CONFIGS = [
         AvatarsConfig(name="centered", description="Figures in one place."),
         AvatarsConfig(name="varied", varied=True, description="Flipped, moved, scaled."),
@@ -63,7 +66,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return self.dataset_info_from_configs(features=f.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
-        splits = characters.splits(self.builder_config.characters)
+        splits = characters.splits(self.builder_config.characters, self.builder_config.seed)
         return {name: self._generate_examples(part) for name, part in splits.items()}
 
     def _generate_examples(self, part: list[tuple[int, int]]):
