@@ -8,6 +8,8 @@ Variants (times on 2 CPU cores):
   avatars_64    64 px, moving figures (flip, scale, position): hours
   avatars_128   128 px, moving figures: for an accelerator
   smoke         a few steps on a few characters: seconds, shows that everything runs
+  sd15          RetriBooru at 384 px on Stable Diffusion (--config.pretrained=DIR): the paper's
+                set-up, for accelerators with 32 GiB and more
 """
 
 from ml_collections import ConfigDict
@@ -21,6 +23,7 @@ def get_config(variant: str = "avatars") -> ConfigDict:
         "avatars_64": avatars_64,
         "avatars_128": avatars_128,
         "smoke": smoke,
+        "sd15": sd15,
     }
     if variant not in variants:
         raise ValueError(
@@ -36,7 +39,7 @@ def avatars() -> ConfigDict:
     c.total_steps = 2000  # updates; also the length of the learning rate's decay
     c.batch_size = 32  # examples of an update, over all devices
     c.data_dir = ""  # of TFDS; "" = ~/tensorflow_datasets
-    c.pretrained = ""  # folder with unet/ and text_encoder/ in diffusers' format; "" = from scratch
+    c.pretrained = ""  # folder of Stable Diffusion in diffusers' format; "" = from scratch
 
     c.mesh = ConfigDict()
     c.mesh.data = -1  # copies of the model; -1 = all devices that the other axes leave
@@ -67,6 +70,7 @@ def avatars() -> ConfigDict:
     c.model.patch = 6  # BlockDCT: pixels of a latent's side
     c.model.luma = 26  # BlockDCT: frequencies of brightness, at most patch**2
     c.model.chroma = 11  # BlockDCT: frequencies of either colour difference, at most patch**2
+    c.model.vae = ConfigDict()  # fields of diffusers' AutoencoderKL; empty = BlockDCT
     c.model.unet = ConfigDict()  # fields of diffusers' UNet2DConditionModel
     c.model.unet.block_out_channels = (64, 128)
     c.model.unet.down_block_types = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D")
@@ -75,6 +79,7 @@ def avatars() -> ConfigDict:
     c.model.unet.cross_attention_dim = 96  # = text.hidden_size
     c.model.unet.norm_num_groups = 16
     c.model.unet.dtype = "float32"  # of the computation; parameters are float32
+    c.model.unet.remat = False  # compute activations twice, to keep fewer
     c.model.text = ConfigDict()  # fields of transformers' CLIPTextModel
     c.model.text.hidden_size = 96
     c.model.text.intermediate_size = 192
@@ -99,8 +104,8 @@ def avatars() -> ConfigDict:
     c.train.adam_b2 = 0.99
     c.train.clip_norm = 1.0  # global norm of the gradient; 0 = off
     c.train.ema_decay = 0.998
-    c.train.timestep_shift = 1.0  # above 1: more of the noisy times (as Stable Diffusion 3)
     c.train.weighting = "uniform"  # of the loss: "uniform", "velocity" or "min_snr"
+    c.train.accumulate = 1  # parts of a batch that go through the model one after the other
 
     c.sampling = ConfigDict()
     c.sampling.steps = 10  # calls of the model
@@ -178,4 +183,60 @@ def smoke() -> ConfigDict:
     c.eval.prompts = 2
     c.eval.periodic_characters = 1
     c.eval.batch_size = 8
+    return c
+
+
+def sd15() -> ConfigDict:
+    """The paper's set-up: what is frozen, 2 faces + 2 clothes, 50 % prompt drop, 384 px.
+
+    The model's sizes, the tokenizer and the noise schedule come from the folder of
+    `config.pretrained`: Stable Diffusion 1.x or 2.x, or a finetune of one of them.
+    """
+    c = avatars()
+    c.unlock()
+    c.total_steps = 100_000
+    c.batch_size = 64
+    c.data.dataset = "retribooru/384"
+    c.data.size = 384
+    c.data.faces = c.data.clothes = 2
+    c.data.view = "crop"
+    c.data.max_tokens = 77
+    c.data.drop_prompt = 0.5  # paper
+    c.data.cache = False
+    c.data.threads = 16
+    c.model.vae = ConfigDict({"dtype": "bfloat16"})
+    c.model.unet = ConfigDict({"dtype": "bfloat16", "remat": True})
+    c.model.text = ConfigDict({"dtype": "float32"})
+    c.model.retrieval.heads = 8
+    c.model.retrieval.positions = False
+    c.model.retrieval.reference_timestep = "target"  # paper, v2
+    c.noise_schedule.betas = ""  # "" = as the folder's scheduler says
+    c.noise_schedule.prediction_type = ""  # likewise
+    c.train.trained = (
+        r"retrinet/unet/(up_blocks|conv_norm_out|conv_out)/",  # SD's decoder
+        r"retrinet/retrieval_encoder/(?!time_embedding)",
+        r"retrinet/conjunctions/",
+    )
+    c.train.frozen = (
+        r"autoencoder/",
+        r"text_encoder/",
+        r"retrinet/unet/(conv_in|time_embedding|down_blocks|mid_block)/",
+        r"retrinet/retrieval_encoder/time_embedding/",
+    )
+    c.train.learning_rate = 5e-5
+    c.train.warmup_steps = 1000
+    c.train.weight_decay = 0.01
+    c.train.adam_b2 = 0.999
+    c.train.ema_decay = 0.9999
+    c.train.weighting = "min_snr"
+    c.train.accumulate = 4
+    c.sampling.steps = 20
+    c.sampling.method = "dpm++2m"
+    c.sampling.guidance_references = 2.0
+    c.sampling.guidance_prompt = 5.0
+    c.checkpoint_every = 2000
+    c.sample_every = 2000
+    c.eval_every = 10_000
+    c.eval.batch_size = 16
+    c.lock()
     return c

@@ -83,7 +83,7 @@ def run(train: dict[str, Images], test: dict[str, Images], texts: Texts, args) -
     """Trains, measures and writes; `train` and `test` hold the images of each config."""
     model = BlipForQuestionAnswering(blip_config(args, texts), nnx.Rngs(args.seed))
     if args.init:
-        huggingface.load(model, args.init)
+        huggingface.fill(model, args.init)
     Path(args.out).mkdir(parents=True, exist_ok=True)
     texts.tokenizer.save(str(Path(args.out) / "tokenizer.json"))
     few = Images(test["centered"].pixels[::4], test["centered"].labels[::4])
@@ -253,7 +253,7 @@ def make_step(graph, loss_fn, optimizer) -> Callable:
 
 def write(model, accuracy: dict, folder: str) -> None:
     """Writes config and weights (half precision) and what is known of their accuracy."""
-    huggingface.save(model, model.config.to_dict(), folder, dtype=np.float16)
+    huggingface.save(model, folder, dtype=np.float16)
     (Path(folder) / "accuracy.json").write_text(json.dumps(accuracy, indent=1) + "\n")
 
 

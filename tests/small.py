@@ -51,8 +51,8 @@ def train_config(**changes) -> ConfigDict:
             "adam_b2": 0.99,
             "clip_norm": 1.0,
             "ema_decay": 0.9,
-            "timestep_shift": 1.0,
             "weighting": "uniform",
+            "accumulate": 1,
         }
         | changes
     )

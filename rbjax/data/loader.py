@@ -13,6 +13,7 @@ A batch is a dict (B batch, R references, T tokens):
 """
 
 import dataclasses
+import functools
 
 import grain
 import jax
@@ -25,7 +26,6 @@ from rbjax.data.references import CHARACTER, CLOTHES, CONCEPTS, FACE
 from rbjax.data.source import Split
 from rbjax.data.views import Views
 
-CONCEPT_TOKENS = 3  # start, word, end
 CARRIED = {FACE: {"identity"}, CLOTHES: {"outfit"}, CHARACTER: {"identity", "outfit"}}
 
 
@@ -55,6 +55,11 @@ class Examples(grain.transforms.RandomMap):
         """R, the number of references of every example, padding included."""
         return self.config.faces + self.config.clothes
 
+    @functools.cached_property
+    def concept_tokens(self) -> int:
+        """Tc, the length of every concept word's ids."""
+        return prompts.concept_length(self.tokenizer)
+
     def example(
         self, target: int, tags: list[str], chosen: references.Chosen
     ) -> dict[str, np.ndarray]:
@@ -66,7 +71,7 @@ class Examples(grain.transforms.RandomMap):
             "prompt_ids": self._encode(", ".join(tags), self.config.max_tokens),
             "references": np.stack([self.views[i, c] if m else blank for i, c, m in pairs]),
             "concept_ids": np.stack(
-                [self._encode(CONCEPTS[c], CONCEPT_TOKENS) for c in chosen.concepts]
+                [self._encode(CONCEPTS[c], self.concept_tokens) for c in chosen.concepts]
             ),
             "reference_mask": chosen.mask,
             "index": np.int32(target),

@@ -1,8 +1,11 @@
 """Prompts as token ids.
 
 A data set brings its vocabulary, so a text encoder trained from scratch uses a tokenizer with one
-token a word, made from it. A pretrained text encoder brings its own `tokenizer.json`.
+token a word, made from it. A pretrained text encoder brings its own tokenizer, see
+pretrained_tokenizer.py.
 """
+
+import warnings
 
 import numpy as np
 import tokenizers
@@ -31,18 +34,41 @@ def word_tokenizer(vocabulary: dict) -> tokenizers.Tokenizer:
 def encode(tokenizer: tokenizers.Tokenizer, texts: list[str], length: int) -> np.ndarray:
     """Texts -> int32 [N, length], padded with the tokenizer's padding, else its last token (CLIP).
 
+    A tokenizer that truncates (a pretrained one) cuts a text that does not fit, with a warning
+    that says what was cut.
+
     Raises:
       ValueError: a text does not fit; it names the text and its length.
     """
     rows = np.full((len(texts), length), _padding(tokenizer), np.int32)
     for row, text in zip(rows, texts, strict=True):
-        ids = tokenizer.encode(text).ids
+        encoded = tokenizer.encode(text)
+        ids = encoded.ids
+        if encoded.overflowing:
+            _warn_of_cut(text, encoded)
         if len(ids) > length:
             raise ValueError(
                 f"the prompt {text!r} has {len(ids)} tokens, more than data.max_tokens={length}"
             )
         row[: len(ids)] = ids
     return rows
+
+
+def concept_length(tokenizer: tokenizers.Tokenizer) -> int:
+    """Tokens of the longest concept word; 3 (start, word, end) where each is one token."""
+    return max(len(tokenizer.encode(word).ids) for word in CONCEPTS)
+
+
+def _warn_of_cut(text: str, encoded: tokenizers.Encoding) -> None:
+    """Warns once for each text (Python shows an equal warning only once)."""
+    rest = encoded.overflowing[0]
+    first = rest.special_tokens_mask.index(0)
+    cut = text[rest.offsets[first][0] :]
+    warnings.warn(
+        f"The prompt is longer than {len(encoded.ids)} tokens; what follows is cut: {cut!r} "
+        f"(of {text!r}).",
+        stacklevel=3,
+    )
 
 
 def _padding(tokenizer: tokenizers.Tokenizer) -> int:

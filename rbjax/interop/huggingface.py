@@ -13,23 +13,52 @@ its key; only the last name and the axis order differ:
 | any other       | its name    | its name | as it is (a bare `nnx.Param`) |
 
 The mapping is a bijection: a missing or extra key is an error that lists all such keys. A model
-class may have two attributes for files that hold more than the parameters do: `tied_keys` (a dict
-from the key of an alias to the key that owns the values) and `ignored_keys` (endings of buffer
-names that older files hold).
+class may have three attributes for files that spell or hold more than the parameters do:
+`old_keys` (pairs of a pattern in the keys of older files and what stands there now), `tied_keys`
+(a dict from the key of an alias to the key that owns the values) and `ignored_keys` (endings of
+buffer names that older files hold).
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
+
+from rbjax.interop import tensor_files
+from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
+from rbjax.models.blip import BlipConfig, BlipForQuestionAnswering
+from rbjax.models.clip import CLIPTextConfig, CLIPTextModel
+from rbjax.models.clip_image import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+from rbjax.models.unet import UNet2DConditionModel, UNetConfig
+from rbjax.parallel import rules
 
 CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
+WEIGHTS_NAME = "model.safetensors"  # of transformers
+DIFFUSERS_WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
+MODELS = {  # class name in a config.json -> our module and its settings
+    "UNet2DConditionModel": (UNet2DConditionModel, UNetConfig),
+    "AutoencoderKL": (AutoencoderKL, AutoencoderKLConfig),
+    "CLIPTextModel": (CLIPTextModel, CLIPTextConfig),
+    "CLIPVisionModelWithProjection": (CLIPVisionModelWithProjection, CLIPVisionConfig),
+    "CLIPModel": (CLIPModel, CLIPConfig),
+    "BlipForQuestionAnswering": (BlipForQuestionAnswering, BlipConfig),
+}
+MODEL_TYPES = {  # `model_type` where a config.json names no class
+    "clip_text_model": "CLIPTextModel",
+    "clip_vision_model": "CLIPVisionModelWithProjection",
+    "clip": "CLIPModel",
+    "blip": "BlipForQuestionAnswering",
+}
 _NORMS = (nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm, nnx.BatchNorm)
 _LEAF_NAMES = (
     (nnx.Linear, "kernel"),
@@ -39,11 +68,120 @@ _LEAF_NAMES = (
 )
 
 
+def load(
+    path: str | Path, dtype: np.dtype | None = None, mesh: jax.sharding.Mesh | None = None
+) -> nnx.Module:
+    """Builds the module that a folder holds and reads its weights, one tensor at a time.
+
+    Args:
+      path: folder with `config.json` and safetensors (one file or shards), e.g. `sd15/unet`; or
+        one safetensors file beside its `config.json`.
+      dtype: of the parameters; None keeps that of each tensor in the file. The computation is in
+        float32 either way (BLIP's: in the parameters' dtype).
+      mesh: places each tensor by the table of parallel/rules.py; None takes the default device.
+
+    Returns:
+      One of MODELS, called as in diffusers and transformers, but channels last.
+
+    Raises:
+      FileNotFoundError: no config or weights there; pickles (`.bin`, `.ckpt`) are never read.
+      ValueError: a class or feature that is not supported, or keys that do not fit (all named).
+    """
+    path = Path(path)
+    if path.suffix in (".safetensors", *tensor_files.PICKLES):
+        folder, tensors = path.parent, tensor_files.open_file(path)
+    else:
+        folder, tensors = path, None
+    model = build(load_config(folder), folder)
+    tensors = tensor_files.open_folder(folder) if tensors is None else tensors
+    _fill(model, tensors, lambda param, value: np.asarray(value, dtype), mesh)
+    return model
+
+
+def build(config: dict, where: str | Path = CONFIG_NAME) -> nnx.Module:
+    """The module of a `config.json` without weights (abstract parameters).
+
+    Raises:
+      ValueError: the class or a feature is not supported; `where` is named.
+    """
+    name = config.get("_class_name") or next(iter(config.get("architectures") or []), None)
+    name = name or MODEL_TYPES.get(config.get("model_type"), config.get("model_type"))
+    if name not in MODELS:
+        raise ValueError(f"{where} holds a {name!r}; supported are {', '.join(MODELS)}.")
+    module, settings = MODELS[name]
+    try:
+        read = settings.from_dict(config)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return nnx.eval_shape(lambda: module(read, nnx.Rngs(0)))
+
+
+def fill(
+    model: nnx.Module,
+    folder: str | Path,
+    name: str | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+) -> None:
+    """Reads a folder's weights into `model` (abstract or not), cast to its parameters' dtypes.
+
+    Args:
+      model: to fill; every key must match.
+      folder: with the weights.
+      name: of the safetensors file or index; None tries the usual names.
+      mesh: see `load`.
+
+    Raises:
+      FileNotFoundError, ValueError: see `load`.
+    """
+    _fill(model, tensor_files.open_folder(Path(folder), name), _as_parameter, mesh)
+
+
+def save(
+    model: nnx.Module,
+    folder: str | Path,
+    config: dict | None = None,
+    name: str | None = None,
+    dtype: np.dtype | None = None,
+) -> None:
+    """Writes `folder/config.json` and the weights, as diffusers and transformers read them.
+
+    Args:
+      model: to save.
+      folder: made if it is not there.
+      config: content of `config.json`; None takes that of the model's settings.
+      name: of the weights' file; None takes the name that the class has upstream.
+      dtype: of the tensors; None keeps theirs.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = model.config.to_dict() if config is None else config
+    default = DIFFUSERS_WEIGHTS_NAME if "_class_name" in config else WEIGHTS_NAME
+    tensors = {k: np.asarray(v, dtype, order="C") for k, v in state_dict(model).items()}
+    save_file(tensors, folder / (name or default), metadata={"format": "pt"})
+    (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def load_config(folder: str | Path) -> dict:
+    """Returns the content of `folder/config.json`.
+
+    Raises:
+      FileNotFoundError: there is none; for a pipeline's folder it names the parts.
+    """
+    folder = Path(folder)
+    path = folder / CONFIG_NAME
+    if path.is_file():
+        return json.loads(path.read_text())
+    message = f"No {CONFIG_NAME} in {folder}: not a folder of a saved model."
+    if parts := sorted(p.parent.name for p in folder.glob(f"*/{CONFIG_NAME}")):
+        message += f" It holds several: load one of {', '.join(parts)} instead."
+    raise FileNotFoundError(message)
+
+
 def state_dict(model: nnx.Module) -> dict[str, np.ndarray]:
     """Returns the parameters on the host under their torch names and in their torch axis order."""
     return {
         key: _to_torch(np.asarray(jax.device_get(param.get_value())), kernel)
-        for key, param, kernel in _parameters(model)
+        for key, (_, param, kernel) in _parameters(model).items()
     }
 
 
@@ -63,80 +201,55 @@ def load_state_dict(
     Raises:
       ValueError: names every missing, unexpected and misshapen key.
     """
-    tensors = _without_aliases(model, tensors)
-    parameters = {key: (param, kernel) for key, param, kernel in _parameters(model)}
+    return _fill(model, tensors, _as_parameter, None, strict)
+
+
+def _as_parameter(param: nnx.Param, value) -> np.ndarray:
+    return np.asarray(value).astype(param.dtype, copy=False)
+
+
+def _fill(model: nnx.Module, tensors: Mapping, read, mesh, strict: bool = True):
+    """Checks all keys and shapes, then reads tensor by tensor: `read(param, tensor) -> array`."""
+    tensors = _without_aliases(model, _renamed(model, tensors))
+    parameters = _parameters(model)
     missing = sorted(parameters.keys() - tensors.keys())
     unexpected = sorted(tensors.keys() - parameters.keys())
     misshapen = [
         f"{key} (file {tuple(tensors[key].shape)}, model {_torch_shape(param.shape, kernel)})"
-        for key, (param, kernel) in parameters.items()
+        for key, (_, param, kernel) in parameters.items()
         if key in tensors and tuple(tensors[key].shape) != _torch_shape(param.shape, kernel)
     ]
     wrong = {"misshapen": misshapen}
     if strict:
         wrong |= {"missing": missing, "unexpected": unexpected}
     _raise_if_any(type(model).__name__, wrong)
-    for key, (param, kernel) in parameters.items():
+    for key, (path, param, kernel) in parameters.items():
         if key in tensors:
-            value = _from_torch(np.asarray(tensors[key]), kernel)
-            param.set_value(jnp.asarray(value, dtype=param.dtype))
+            param.set_value(_place(path, _from_torch(read(param, tensors[key]), kernel), mesh))
     return missing, unexpected
 
 
-def save(
-    model: nnx.Module,
-    config: dict,
-    folder: str | Path,
-    name: str = WEIGHTS_NAME,
-    dtype: np.dtype | None = None,
-) -> None:
-    """Writes `folder/config.json` and the weights as `folder/name` (as `dtype` if given)."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = state_dict(model)
-    if dtype is not None:
-        tensors = {key: value.astype(dtype) for key, value in tensors.items()}
-    tensors = {key: np.ascontiguousarray(value) for key, value in tensors.items()}
-    save_file(tensors, folder / name, metadata={"format": "pt"})
-    (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+def _place(path: str, value: np.ndarray, mesh: jax.sharding.Mesh | None) -> jax.Array:
+    """To the default device, or to the shards that the rules give this path."""
+    if mesh is None:
+        return jax.device_put(np.array(value, order="C"))
+    sharding = jax.sharding.NamedSharding(mesh, rules.spec(path, value.shape, mesh))
+    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
 
-def load(model: nnx.Module, folder: str | Path, name: str = WEIGHTS_NAME) -> None:
-    """Fills `model` from the safetensors file `folder/name`; every key must match.
-
-    Raises:
-      FileNotFoundError: the file is not there. Pickled weights (`.bin`) are never read.
-      ValueError: see `load_state_dict`.
-    """
-    path = Path(folder) / name
-    if not path.is_file():
-        found = (
-            sorted(p.name for p in Path(folder).glob("*")) if Path(folder).is_dir() else "no folder"
-        )
-        raise FileNotFoundError(
-            f"No weights at {path} (found: {found}). "
-            "Only safetensors are read: convert a .bin file first."
-        )
-    load_state_dict(model, load_file(path))
+def _parameters(model: nnx.Module) -> dict[str, tuple[str, nnx.Param, bool]]:
+    """(path with "/", parameter, whether its axes are those of a kernel) by key."""
+    return {key: (path, param, kernel) for key, path, param, kernel in _walk(model)}
 
 
-def load_config(folder: str | Path) -> dict:
-    """Returns the content of `folder/config.json`; raises FileNotFoundError if there is none."""
-    path = Path(folder) / CONFIG_NAME
-    if not path.is_file():
-        raise FileNotFoundError(f"No {CONFIG_NAME} in {folder}: not a folder of a saved model.")
-    return json.loads(path.read_text())
-
-
-def _parameters(model: nnx.Module) -> Iterator[tuple[str, nnx.Param, bool]]:
-    """Yields (key, parameter, whether its axes are those of a kernel) in a stable order."""
+def _walk(model: nnx.Module) -> Iterator[tuple[str, str, nnx.Param, bool]]:
     for path, module in nnx.iter_modules(model):
         for name, value in vars(module).items():
             if not isinstance(value, nnx.Param) or value.get_value() is None:
                 continue
             renamed = any(isinstance(module, kind) and name == leaf for kind, leaf in _LEAF_NAMES)
             key = ".".join(map(str, (*path, "weight" if renamed else name)))
-            yield key, value, renamed and name == "kernel"
+            yield key, "/".join(map(str, (*path, name))), value, renamed and name == "kernel"
 
 
 def _to_torch(value: np.ndarray, kernel: bool) -> np.ndarray:
@@ -152,7 +265,18 @@ def _torch_shape(shape: tuple[int, ...], kernel: bool) -> tuple[int, ...]:
     return (shape[-1], shape[-2], *shape[:-2]) if kernel else tuple(shape)
 
 
-def _without_aliases(model: nnx.Module, tensors: Mapping) -> dict[str, np.ndarray]:
+def _renamed(model: nnx.Module, tensors: Mapping) -> dict:
+    """The tensors under today's keys."""
+
+    def current(key: str) -> str:
+        for pattern, replacement in getattr(model, "old_keys", ()):
+            key = re.sub(pattern, replacement, key)
+        return key
+
+    return {current(key): value for key, value in tensors.items()}
+
+
+def _without_aliases(model: nnx.Module, tensors: Mapping) -> dict:
     """Drops buffers and tied copies; a copy that differs from its owner is an error."""
     ignored = tuple(getattr(model, "ignored_keys", ()))
     tensors = {key: value for key, value in tensors.items() if not key.endswith(ignored or "\0")}
@@ -160,7 +284,7 @@ def _without_aliases(model: nnx.Module, tensors: Mapping) -> dict[str, np.ndarra
         if alias not in tensors:
             continue
         copy = tensors.pop(alias)
-        if not np.array_equal(tensors.setdefault(owner, copy), copy):
+        if not np.array_equal(np.asarray(tensors.setdefault(owner, copy)), np.asarray(copy)):
             raise ValueError(
                 f"{alias} is tied to {owner}, but the file holds different values for the two."
             )

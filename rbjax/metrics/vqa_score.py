@@ -107,7 +107,7 @@ class VQA:
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"No {name} in {folder}; scripts/train_vqa.py writes it.")
         model = nnx.eval_shape(lambda: BlipForQuestionAnswering(config, nnx.Rngs(0)))
-        huggingface.load(model, folder)
+        huggingface.fill(model, folder)
         tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         return cls(model, tokenizer, json.loads((folder / "accuracy.json").read_text()))
 

@@ -44,8 +44,12 @@ class BlockDCT:
         """Latent channels."""
         return self.luma + 2 * self.chroma
 
-    def encode(self, images: jax.Array) -> jax.Array:
+    def encode(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Images [B, H, W, 3] in [-1, 1] -> latents [B, H/factor, W/factor, channels].
+
+        Args:
+          images: to encode.
+          key: unread; there is nothing to sample (see `AutoencoderKL.encode`).
 
         Raises:
           ValueError: H or W is not a multiple of the factor.

@@ -1,7 +1,10 @@
 """CLIP's text encoder, with the attribute names of transformers' `CLIPTextModel`.
 
 A causal transformer over the tokens of a prompt; the last layer's normalised states are what a
-UNet attends to. Axes: B prompts, T tokens, D channels, H heads.
+UNet attends to. Stable Diffusion 2.x uses OpenCLIP's in the same form: exact gelu, and the last
+layer already left out of its file. The image encoder in clip_image.py shares the layers.
+
+Axes: B prompts, T tokens, D channels, H heads.
 """
 
 import dataclasses
@@ -19,21 +22,22 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class CLIPTextConfig:
-    """Sizes of the encoder; names are those of the `config.json` of transformers.
+class TransformerConfig:
+    """What the text and the image encoder have in common; names are those of transformers.
+
+    `dtype` is that of the computation, whatever that of the parameters.
 
     Raises:
         ValueError: for an unknown activation, or channels that the heads don't divide.
     """
 
-    vocab_size: int = 49408
     hidden_size: int = 512
     intermediate_size: int = 2048
     num_hidden_layers: int = 12
     num_attention_heads: int = 8
-    max_position_embeddings: int = 77
     hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
+    dtype: Any = jnp.float32
 
     def __post_init__(self):
         if self.hidden_act not in ACTIVATIONS:
@@ -47,21 +51,41 @@ class CLIPTextConfig:
             )
 
     @classmethod
-    def from_dict(cls, config: Mapping[str, Any]) -> "CLIPTextConfig":
+    def from_dict(cls, config: Mapping[str, Any]):
         """Reads a transformers config; what this encoder does not need is left out."""
-        names = {field.name for field in dataclasses.fields(cls)}
+        names = {field.name for field in dataclasses.fields(cls)} - {"dtype"}
         return cls(**{name: value for name, value in config.items() if name in names})
+
+    def fields(self) -> dict:
+        """The fields that a `config.json` holds."""
+        names = [field.name for field in dataclasses.fields(self) if field.name != "dtype"]
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclasses.dataclass(frozen=True)
+class CLIPTextConfig(TransformerConfig):
+    """Sizes of the text encoder."""
+
+    vocab_size: int = 49408
+    max_position_embeddings: int = 77
+
+    def to_dict(self) -> dict:
+        """Returns a `config.json` that transformers reads."""
+        kind = {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"}
+        return kind | self.fields()
 
 
 class CLIPTextModel(nnx.Module):
     """Token ids to token states."""
 
+    old_keys = ((r"^text_model\.", ""),)  # of files written before transformers 5
+    ignored_keys = ("embeddings.position_ids",)
+
     def __init__(self, config: CLIPTextConfig, rngs: nnx.Rngs):
+        self.config = config
         self.embeddings = Embeddings(config, rngs)
-        self.encoder = Encoder(config, rngs)
-        self.final_layer_norm = nnx.LayerNorm(
-            config.hidden_size, epsilon=config.layer_norm_eps, rngs=rngs
-        )
+        self.encoder = Encoder(config, True, rngs)
+        self.final_layer_norm = layer_norm(config, rngs)
 
     def __call__(self, input_ids: jax.Array) -> jax.Array:
         """Returns the last hidden state [B, T, D] of int ids [B, T].
@@ -76,12 +100,8 @@ class Embeddings(nnx.Module):
     """Sum of the embeddings of a token and of its place."""
 
     def __init__(self, config: CLIPTextConfig, rngs: nnx.Rngs):
-        start = nnx.initializers.normal(0.02)
-        width = config.hidden_size
-        self.token_embedding = nnx.Embed(config.vocab_size, width, embedding_init=start, rngs=rngs)
-        self.position_embedding = nnx.Embed(
-            config.max_position_embeddings, width, embedding_init=start, rngs=rngs
-        )
+        self.token_embedding = embed(config.vocab_size, config, rngs)
+        self.position_embedding = embed(config.max_position_embeddings, config, rngs)
 
     def __call__(self, input_ids: jax.Array) -> jax.Array:
         length, longest = input_ids.shape[-1], self.position_embedding.num_embeddings
@@ -95,9 +115,9 @@ class Embeddings(nnx.Module):
 class Encoder(nnx.Module):
     """The stack of layers."""
 
-    def __init__(self, config: CLIPTextConfig, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, causal: bool, rngs: nnx.Rngs):
         self.layers = nnx.List(
-            [EncoderLayer(config, rngs) for _ in range(config.num_hidden_layers)]
+            [EncoderLayer(config, causal, rngs) for _ in range(config.num_hidden_layers)]
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -109,11 +129,10 @@ class Encoder(nnx.Module):
 class EncoderLayer(nnx.Module):
     """Pre-norm attention and MLP."""
 
-    def __init__(self, config: CLIPTextConfig, rngs: nnx.Rngs):
-        width, eps = config.hidden_size, config.layer_norm_eps
-        self.layer_norm1 = nnx.LayerNorm(width, epsilon=eps, rngs=rngs)
-        self.self_attn = Attention(config, rngs)
-        self.layer_norm2 = nnx.LayerNorm(width, epsilon=eps, rngs=rngs)
+    def __init__(self, config: TransformerConfig, causal: bool, rngs: nnx.Rngs):
+        self.layer_norm1 = layer_norm(config, rngs)
+        self.self_attn = Attention(config, causal, rngs)
+        self.layer_norm2 = layer_norm(config, rngs)
         self.mlp = MLP(config, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -122,40 +141,52 @@ class EncoderLayer(nnx.Module):
 
 
 class Attention(nnx.Module):
-    """Causal multi-head self-attention."""
+    """Multi-head self-attention; `causal` hides later tokens."""
 
-    def __init__(self, config: CLIPTextConfig, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, causal: bool, rngs: nnx.Rngs):
         width = config.hidden_size
-        self.num_heads = config.num_attention_heads
-        self.q_proj = nnx.Linear(width, width, rngs=rngs)
-        self.k_proj = nnx.Linear(width, width, rngs=rngs)
-        self.v_proj = nnx.Linear(width, width, rngs=rngs)
-        self.out_proj = nnx.Linear(width, width, rngs=rngs)
+        self.num_heads, self.causal = config.num_attention_heads, causal
+        self.q_proj = linear(width, width, config, rngs)
+        self.k_proj = linear(width, width, config, rngs)
+        self.v_proj = linear(width, width, config, rngs)
+        self.out_proj = linear(width, width, config, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         heads = (*x.shape[:-1], self.num_heads, x.shape[-1] // self.num_heads)  # [B, T, H, D / H]
         q, k, v = (project(x).reshape(heads) for project in (self.q_proj, self.k_proj, self.v_proj))
-        return self.out_proj(jax.nn.dot_product_attention(q, k, v, is_causal=True).reshape(x.shape))
+        out = jax.nn.dot_product_attention(q, k, v, is_causal=self.causal)
+        return self.out_proj(out.reshape(x.shape))
 
 
 class MLP(nnx.Module):
     """Two linear layers with the configured activation."""
 
-    def __init__(self, config: CLIPTextConfig, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
         self.activation = config.hidden_act
-        self.fc1 = nnx.Linear(config.hidden_size, config.intermediate_size, rngs=rngs)
-        self.fc2 = nnx.Linear(config.intermediate_size, config.hidden_size, rngs=rngs)
+        self.fc1 = linear(config.hidden_size, config.intermediate_size, config, rngs)
+        self.fc2 = linear(config.intermediate_size, config.hidden_size, config, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.fc2(ACTIVATIONS[self.activation](self.fc1(x)))
 
 
-def without_prefix(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Renames the keys of a `CLIPTextModel` file of any age to this module's.
+def linear(cin: int, cout: int, config, rngs: nnx.Rngs, bias: bool = True) -> nnx.Linear:
+    """A linear layer that computes in the config's dtype."""
+    return nnx.Linear(cin, cout, use_bias=bias, dtype=config.dtype, rngs=rngs)
 
-    Files written before transformers 5 carry the prefix `text_model.`, and the oldest also a
-    buffer of positions.
-    """
-    named = {key.removeprefix("text_model."): value for key, value in tensors.items()}
-    named.pop("embeddings.position_ids", None)
-    return named
+
+def embed(count: int, config: TransformerConfig, rngs: nnx.Rngs) -> nnx.Embed:
+    """An embedding of `count` rows, started at a deviation of 0.02."""
+    start = nnx.initializers.normal(0.02)
+    return nnx.Embed(count, config.hidden_size, embedding_init=start, dtype=config.dtype, rngs=rngs)
+
+
+def layer_norm(config: TransformerConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """A LayerNorm with the two-pass variance of torch."""
+    return nnx.LayerNorm(
+        config.hidden_size,
+        epsilon=config.layer_norm_eps,
+        use_fast_variance=False,
+        dtype=config.dtype,
+        rngs=rngs,
+    )

@@ -167,21 +167,26 @@ class Transformer2D(nnx.Module):
 
 
 class ResnetBlock(nnx.Module):
-    """Two convolutions with the time embedding between them (`ResnetBlock2D`)."""
+    """Two convolutions with the time embedding between them (`ResnetBlock2D`).
 
-    def __init__(self, cin: int, cout: int, time: int, config, rngs: nnx.Rngs):
+    `time` is the width of the time embedding; None (KL autoencoder) leaves it out.
+    """
+
+    def __init__(self, cin: int, cout: int, time: int | None, config, rngs: nnx.Rngs):
         dtype, groups, epsilon = config.dtype, config.norm_num_groups, config.norm_eps
         self.norm1 = group_norm(cin, groups, epsilon, dtype, rngs)
         self.conv1 = conv(cin, cout, 3, dtype, rngs)
-        self.time_emb_proj = nnx.Linear(time, cout, dtype=dtype, rngs=rngs)
+        if time is not None:
+            self.time_emb_proj = nnx.Linear(time, cout, dtype=dtype, rngs=rngs)
         self.norm2 = group_norm(cout, groups, epsilon, dtype, rngs)
         self.conv2 = conv(cout, cout, 3, dtype, rngs)
         if cin != cout:
             self.conv_shortcut = conv(cin, cout, 1, dtype, rngs)
 
-    def __call__(self, x: jax.Array, temb: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, temb: jax.Array | None = None) -> jax.Array:
         h = self.conv1(jax.nn.silu(self.norm1(x)))
-        h = h + self.time_emb_proj(jax.nn.silu(temb))[:, None, None]
+        if hasattr(self, "time_emb_proj"):
+            h = h + self.time_emb_proj(jax.nn.silu(temb))[:, None, None]
         h = self.conv2(jax.nn.silu(self.norm2(h)))
         return h + (self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x)
 

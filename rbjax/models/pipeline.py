@@ -9,13 +9,17 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from rbjax.models.autoencoder import BlockDCT
+from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.models.clip import CLIPTextConfig, CLIPTextModel
 from rbjax.models.retrinet import RetriNet, RetriNetConfig
 from rbjax.models.unet import UNetConfig
 
 
 class Pipeline(nnx.Module):
-    """The modules of one experiment; parameter names start with text_encoder or retrinet."""
+    """The modules of one experiment.
+
+    Parameter names start with text_encoder, retrinet or autoencoder (BlockDCT has none).
+    """
 
     def __init__(self, config: ConfigDict, vocab_size: int, max_tokens: int, rngs: nnx.Rngs):
         """Builds the modules.
@@ -26,17 +30,22 @@ class Pipeline(nnx.Module):
           max_tokens: length of a prompt.
           rngs: of the parameters.
         """
-        self.autoencoder = BlockDCT(config.patch, config.luma, config.chroma)
+        if config.get("vae"):
+            self.autoencoder = AutoencoderKL(AutoencoderKLConfig(**_settings(config.vae)), rngs)
+        else:
+            self.autoencoder = BlockDCT(config.patch, config.luma, config.chroma)
         self.retrinet = RetriNet(retrinet_config(config), rngs)
-        text = dict(config.text)
-        self.text_encoder = CLIPTextModel(
-            CLIPTextConfig(vocab_size=vocab_size, max_position_embeddings=max_tokens, **text), rngs
-        )
+        sizes = {"vocab_size": vocab_size, "max_position_embeddings": max_tokens}
+        self.text_encoder = CLIPTextModel(CLIPTextConfig(**sizes | _settings(config.text)), rngs)
 
-    def encode_images(self, images: jax.Array) -> jax.Array:
-        """uint8 [..., H, W, 3] -> latents [..., h, w, C]."""
+    def encode_images(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """uint8 [..., H, W, 3] -> latents [..., h, w, C].
+
+        With a key the KL autoencoder's latents are sampled, as for a training target; without
+        one (references, ours) they are the mean.
+        """
         flat = images.reshape(-1, *images.shape[-3:]).astype(jnp.float32) / 127.5 - 1
-        latents = self.autoencoder.encode(flat)
+        latents = self.autoencoder.encode(flat, key)
         return latents.reshape(*images.shape[:-3], *latents.shape[1:])
 
     def decode_latents(self, latents: jax.Array) -> jax.Array:
@@ -62,12 +71,19 @@ class Pipeline(nnx.Module):
 
 def retrinet_config(config: ConfigDict) -> RetriNetConfig:
     """Reads the experiment's `model` section."""
-    channels = BlockDCT(config.patch, config.luma, config.chroma).channels
-    unet = dict(config.unet)
-    unet["dtype"] = jnp.dtype(unet["dtype"])
+    unet = _settings(config.unet)
+    if not config.get("vae"):
+        channels = BlockDCT(config.patch, config.luma, config.chroma).channels
+        unet |= {"in_channels": channels, "out_channels": channels}
     return RetriNetConfig(
-        unet=UNetConfig(in_channels=channels, out_channels=channels, **unet),
+        unet=UNetConfig(**unet),
         heads=config.retrieval.heads,
         positions=config.retrieval.positions,
         reference_timestep=config.retrieval.reference_timestep,
     )
+
+
+def _settings(section: ConfigDict) -> dict:
+    """A part of the `model` section as arguments of a config class."""
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
+    return values | {"dtype": jnp.dtype(values["dtype"])} if "dtype" in values else values

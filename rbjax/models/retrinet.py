@@ -90,6 +90,11 @@ class Conjunction(nnx.Module):
         return jnp.where(mask.any(axis=1)[:, None, None, None], out, 0)
 
 
+def make_conjunctions(config: RetriNetConfig, rngs: nnx.Rngs) -> nnx.List:
+    """One conjunction a level: all that RetriNet adds to pretrained weights."""
+    return nnx.List(Conjunction(width, config, rngs) for width in config.unet.block_out_channels)
+
+
 class RetriNet(nnx.Module):
     """UNet, retrieval encoder and conjunctions."""
 
@@ -97,9 +102,7 @@ class RetriNet(nnx.Module):
         self.config = config
         self.unet = UNet2DConditionModel(config.unet, rngs)
         self.retrieval_encoder = Encoder(config.unet, rngs)
-        self.conjunctions = nnx.List(
-            Conjunction(width, config, rngs) for width in config.unet.block_out_channels
-        )
+        self.conjunctions = make_conjunctions(config, rngs)
         self.copy_encoder()
 
     def copy_encoder(self) -> None:

@@ -34,7 +34,8 @@ class UNetConfig:
     norm_eps: float = 1e-5
     flip_sin_to_cos: bool = True
     freq_shift: float = 0.0
-    dtype: Any = jnp.float32
+    dtype: Any = jnp.float32  # of the computation
+    remat: bool = False  # recompute each layer's activations in the backward pass
 
     @property
     def heads(self) -> tuple[int, ...]:
@@ -71,9 +72,19 @@ class UNetConfig:
                 f"UNet config: up_block_types={config['up_block_types']!r} do not mirror "
                 f"down_block_types={config['down_block_types']!r}, which is not supported"
             )
-        names = {field.name for field in dataclasses.fields(cls)} - {"dtype"}
+        names = {field.name for field in dataclasses.fields(cls)} - {"dtype", "remat"}
         known = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in names}
         return cls(**known)
+
+    def to_dict(self) -> dict:
+        """Returns a `config.json` that diffusers reads."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        mirrored = [kind.replace("Down", "Up") for kind in reversed(self.down_block_types)]
+        return {
+            "_class_name": "UNet2DConditionModel",
+            **{k: value for k, value in fields.items() if k not in ("dtype", "remat")},
+            "up_block_types": mirrored,
+        }
 
 
 class TimestepEmbedding(nnx.Module):
@@ -94,6 +105,7 @@ class DownBlock(nnx.Module):
         cout = config.block_out_channels[level]
         time = 4 * config.block_out_channels[0]
         count = config.layers_per_block
+        self.remat = config.remat
         self.resnets = nnx.List(
             layers.ResnetBlock(cin if j == 0 else cout, cout, time, config, rngs)
             for j in range(count)
@@ -107,15 +119,19 @@ class DownBlock(nnx.Module):
 
     def __call__(self, x: jax.Array, temb: jax.Array, context: jax.Array) -> list[jax.Array]:
         """Returns the output of every layer, the downsampled map last (if there is one)."""
+        layer = jax.checkpoint(self.layer, static_argnums=0) if self.remat else self.layer
         outputs = []
-        for j, resnet in enumerate(self.resnets):
-            x = resnet(x, temb)
-            if hasattr(self, "attentions"):
-                x = self.attentions[j](x, context)
+        for j in range(len(self.resnets)):
+            x = layer(j, x, temb, context)
             outputs.append(x)
         if hasattr(self, "downsamplers"):
             outputs.append(self.downsamplers[0](x))
         return outputs
+
+    def layer(self, j: int, x: jax.Array, temb: jax.Array, context: jax.Array) -> jax.Array:
+        """Resnet j and the attention after it."""
+        x = self.resnets[j](x, temb)
+        return self.attentions[j](x, context) if hasattr(self, "attentions") else x
 
 
 class MidBlock(nnx.Module):
@@ -123,12 +139,18 @@ class MidBlock(nnx.Module):
 
     def __init__(self, config: UNetConfig, rngs: nnx.Rngs):
         width, time = config.block_out_channels[-1], 4 * config.block_out_channels[0]
+        self.remat = config.remat
         self.resnets = nnx.List(
             layers.ResnetBlock(width, width, time, config, rngs) for _ in range(2)
         )
         self.attentions = nnx.List([layers.Transformer2D(width, config.heads[-1], config, rngs)])
 
     def __call__(self, x: jax.Array, temb: jax.Array, context: jax.Array) -> jax.Array:
+        block = jax.checkpoint(self.block) if self.remat else self.block
+        return block(x, temb, context)
+
+    def block(self, x: jax.Array, temb: jax.Array, context: jax.Array) -> jax.Array:
+        """All three."""
         x = self.attentions[0](self.resnets[0](x, temb), context)
         return self.resnets[1](x, temb)
 
@@ -143,6 +165,7 @@ class UpBlock(nnx.Module):
         above = widths[max(level - 1, 0)]
         count = config.layers_per_block + 1
         time = 4 * widths[0]
+        self.remat = config.remat
         self.resnets = nnx.List(
             layers.ResnetBlock(
                 (below if j == 0 else cout) + (above if j == count - 1 else cout),
@@ -162,11 +185,15 @@ class UpBlock(nnx.Module):
 
     def __call__(self, x, temb, context, skips: list[jax.Array], size) -> jax.Array:
         """Consumes `skips` from the back; upsamples to `size` (h, w) where it has an upsampler."""
-        for j, resnet in enumerate(self.resnets):
-            x = resnet(jnp.concatenate([x, skips.pop()], axis=-1), temb)
-            if hasattr(self, "attentions"):
-                x = self.attentions[j](x, context)
+        layer = jax.checkpoint(self.layer, static_argnums=0) if self.remat else self.layer
+        for j in range(len(self.resnets)):
+            x = layer(j, x, skips.pop(), temb, context)
         return self.upsamplers[0](x, size) if hasattr(self, "upsamplers") else x
+
+    def layer(self, j: int, x, skip, temb, context) -> jax.Array:
+        """Resnet j over the joined maps and the attention after it."""
+        x = self.resnets[j](jnp.concatenate([x, skip], axis=-1), temb)
+        return self.attentions[j](x, context) if hasattr(self, "attentions") else x
 
 
 class Encoder(nnx.Module):

@@ -27,13 +27,23 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> jax.sharding.Mesh:
     )
 
 
-def check_batch(mesh: jax.sharding.Mesh, batch_size: int, field: str = "config.batch_size") -> None:
-    """Raises ValueError, naming `field`, if the batch does not divide over mesh and processes."""
-    parts = mesh.shape["data"] * mesh.shape["fsdp"]
-    if batch_size % parts or batch_size % jax.process_count() or batch_size < 1:
+def check_batch(
+    mesh: jax.sharding.Mesh, batch_size: int, field: str = "config.batch_size", parts: int = 1
+) -> None:
+    """Checks that a batch divides over mesh, processes and `parts` of gradient accumulation.
+
+    Raises:
+      ValueError: it does not; the message names `field`.
+    """
+    if parts < 1:
+        raise ValueError(f"config.train.accumulate={parts}: must be at least 1")
+    devices = mesh.shape["data"] * mesh.shape["fsdp"]
+    factor = devices * parts
+    if batch_size % factor or batch_size % jax.process_count() or batch_size < 1:
+        accumulated = f" x train.accumulate = {factor}" if parts > 1 else ""
         raise ValueError(
-            f"{field}={batch_size} does not divide by mesh.data x mesh.fsdp = {parts} "
-            f"(and {jax.process_count()} processes): use a multiple of {parts}."
+            f"{field}={batch_size} does not divide by mesh.data x mesh.fsdp = {devices}"
+            f"{accumulated} (and {jax.process_count()} processes): use a multiple of {factor}."
         )
 
 

@@ -17,9 +17,9 @@ from rbjax.data.views import Views
 from rbjax.diffusion import sampler
 from rbjax.diffusion.schedule import Schedule
 from rbjax.generate import Sampling
-from rbjax.interop import huggingface
 from rbjax.models.pipeline import Pipeline
 from rbjax.parallel import mesh as meshes
+from rbjax.train import pretrained
 from rbjax.train import state as states
 
 # Fields that may differ between two runs in one working directory.
@@ -78,66 +78,70 @@ def check(config: ConfigDict) -> None:
         raise ValueError(f"config.data.prompt_tags={data.prompt_tags!r}: use 'free' or 'all'")
     if config.total_steps < 1:
         raise ValueError(f"config.total_steps={config.total_steps}: must be at least 1")
+    if not config.pretrained and not config.model.patch:
+        raise ValueError(
+            "config.pretrained is empty, and config.model describes no model of its own: give a "
+            "folder of Stable Diffusion in diffusers' format, --config.pretrained=DIR"
+        )
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+    """The whole configuration: checked, and with what `config.pretrained` says written into it.
+
+    Raises:
+      ValueError, FileNotFoundError: for settings that cannot work; the message names the field.
+    """
+    check(config)
+    return pretrained.resolve(config) if config.pretrained else config
 
 
 def setup(config: ConfigDict) -> Experiment:
     """Builds the data set if needed, and everything but the parameters.
+
+    Args:
+      config: as `resolve` returns it.
 
     Raises:
       ValueError, FileNotFoundError: for settings that cannot work; the message names the field.
     """
     check(config)
     mesh = meshes.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
-    meshes.check_batch(mesh, config.batch_size)
+    meshes.check_batch(mesh, config.batch_size, parts=config.train.accumulate)
     meshes.check_batch(mesh, config.eval.batch_size, "config.eval.batch_size")
     sampling = Sampling.from_config(config.sampling)
     schedule = Schedule(**dict(config.noise_schedule))
     sampler.plan(schedule, sampling.steps, sampling.method)  # raises for what cannot work
     builder = source.prepare(config.data.dataset, config.data_dir)
     source.check_split(builder, config.eval.split)
-    vocabulary = json.loads((pathlib.Path(builder.data_dir) / "vocabulary.json").read_text())
-    tokenizer = prompts.word_tokenizer(vocabulary)
+    tokenizer = _tokenizer(config, builder)
     graphdef = nnx.split(nnx.eval_shape(lambda: _pipeline(config, tokenizer)))[0]
     return Experiment(config, mesh, builder, tokenizer, graphdef, schedule)
 
 
+def _tokenizer(config: ConfigDict, builder) -> tokenizers.Tokenizer:
+    """That of the pretrained text encoder, or one with the data set's words."""
+    if config.pretrained:
+        return pretrained.tokenizer(config)
+    vocabulary = json.loads((pathlib.Path(builder.data_dir) / "vocabulary.json").read_text())
+    return prompts.word_tokenizer(vocabulary)
+
+
 def create_state(experiment: Experiment):
-    """A state at step 0 and its shardings, initialised in its shards."""
-    config = experiment.config
+    """A state at step 0 and its shardings, initialised or read straight into its shards."""
+    config, mesh = experiment.config, experiment.mesh
+    if config.pretrained:
+        params = pretrained.load_params(config, mesh)
+        return states.start(params, config.train, config.total_steps, mesh)
 
     def make_params() -> states.Tree:
         return nnx.to_pure_dict(nnx.state(_pipeline(config, experiment.tokenizer), nnx.Param))
 
-    state, shardings = states.create(make_params, config.train, config.total_steps, experiment.mesh)
-    if config.pretrained:
-        state = _load_pretrained(experiment, state, shardings)
-    return state, shardings
+    return states.create(make_params, config.train, config.total_steps, mesh)
 
 
 def _pipeline(config: ConfigDict, tokenizer: tokenizers.Tokenizer) -> Pipeline:
     return Pipeline(
         config.model, tokenizer.get_vocab_size(), config.data.max_tokens, nnx.Rngs(config.seed)
-    )
-
-
-def _load_pretrained(experiment: Experiment, state: states.TrainState, shardings):
-    """Reads unet/ and text_encoder/; the retrieval encoder copies the UNet's encoder."""
-    folder = pathlib.Path(experiment.config.pretrained).expanduser()
-    missing = [str(folder / n) for n in ("unet", "text_encoder") if not (folder / n).is_dir()]
-    if missing:
-        raise FileNotFoundError(
-            f"config.pretrained={str(folder)!r} is not a folder in diffusers' format: "
-            f"{', '.join(missing)} missing"
-        )
-    pipeline = _pipeline(experiment.config, experiment.tokenizer)
-    huggingface.load(pipeline.retrinet.unet, folder / "unet", "diffusion_pytorch_model.safetensors")
-    huggingface.load(pipeline.text_encoder, folder / "text_encoder")
-    pipeline.retrinet.copy_encoder()
-    params = nnx.to_pure_dict(nnx.state(pipeline, nnx.Param))
-    config = experiment.config
-    fresh = states.init(params, config.train, config.total_steps)
-    return jax.device_put(
-        state.replace(trained=fresh.trained, frozen=fresh.frozen, ema=fresh.ema), shardings
     )
 
 

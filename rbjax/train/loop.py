@@ -35,7 +35,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     Raises:
       ValueError, OSError: for settings that cannot work, before anything is computed.
     """
-    experiment.check(config)
+    config = experiment.resolve(config)
     experiment.check_workdir(config, workdir)
     if is_finished(config, workdir):
         return

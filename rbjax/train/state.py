@@ -45,7 +45,7 @@ def split_trained(params: Tree, trained: list[str], frozen: list[str]) -> tuple[
     """
     flat = nnx.traversals.flatten_mapping(params)
     names = {path: "/".join(map(str, path)) for path in flat}
-    hits = {path: (_matches(name, trained), _matches(name, frozen)) for path, name in names.items()}
+    hits = {path: (matches(name, trained), matches(name, frozen)) for path, name in names.items()}
     wrong = [f"  {names[p]}: {'both' if a else 'neither'}" for p, (a, b) in hits.items() if a == b]
     if wrong:
         raise ValueError(
@@ -57,7 +57,8 @@ def split_trained(params: Tree, trained: list[str], frozen: list[str]) -> tuple[
     return first, second
 
 
-def _matches(name: str, patterns: list[str]) -> bool:
+def matches(name: str, patterns: list[str]) -> bool:
+    """Whether one of the regular expressions matches from the start of the name."""
     return any(re.match(pattern, name) for pattern in patterns)
 
 
@@ -117,3 +118,13 @@ def create(make_params, config: ConfigDict, total_steps: int, mesh: jax.sharding
 
     shardings = rules.shardings(jax.eval_shape(make), mesh)
     return jax.jit(make, out_shardings=shardings)(), shardings
+
+
+def start(params: Tree, config: ConfigDict, total_steps: int, mesh: jax.sharding.Mesh):
+    """As `create`, from parameters that exist and are placed; their memory is used again."""
+
+    def make(params: Tree) -> TrainState:
+        return init(params, config, total_steps)
+
+    shardings = rules.shardings(jax.eval_shape(make, params), mesh)
+    return jax.jit(make, out_shardings=shardings, donate_argnums=0)(params), shardings

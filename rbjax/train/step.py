@@ -27,12 +27,7 @@ class TrainMetrics(metrics.Collection):
 
 
 def diffusion_loss(
-    pipeline: nnx.Module,
-    batch: dict,
-    key: jax.Array,
-    schedule: Schedule,
-    weighting: str,
-    shift: float = 1.0,
+    pipeline: nnx.Module, batch: dict, key: jax.Array, schedule: Schedule, weighting: str
 ) -> jax.Array:
     """Mean loss of a batch at random times.
 
@@ -42,25 +37,16 @@ def diffusion_loss(
       key: of this step.
       schedule: of the noise.
       weighting: see diffusion/loss.py.
-      shift: see `draw_timesteps`.
     """
-    time_key, noise_key = jax.random.split(key)
-    latents = pipeline.encode_images(batch["image"])
+    time_key, noise_key, sample_key = jax.random.split(key, 3)
+    latents = pipeline.encode_images(batch["image"], sample_key)
     noise = jax.random.normal(noise_key, latents.shape)
-    timesteps = draw_timesteps(time_key, len(latents), schedule.num_train_timesteps, shift)
+    timesteps = jax.random.randint(
+        time_key, latents.shape[:1], 0, schedule.num_train_timesteps, jnp.int32
+    )
     noisy = add_noise(schedule, latents, noise, timesteps)
     output = pipeline.predict(batch, noisy, timesteps)
     return losses.diffusion_loss(schedule, output, latents, noise, timesteps, weighting).mean()
-
-
-def draw_timesteps(key: jax.Array, count: int, total: int, shift: float) -> jax.Array:
-    """Random times int32 [count] below `total`; shift > 1 draws more of the noisy ones.
-
-    A uniform u becomes shift * u / (1 + (shift - 1) * u) (arXiv 2403.03206, equation 23).
-    """
-    u = jax.random.uniform(key, (count,))
-    shifted = shift * u / (1 + (shift - 1) * u)
-    return jnp.minimum(jnp.int32(shifted * total), total - 1)
 
 
 def make_update(
@@ -68,20 +54,20 @@ def make_update(
 ) -> Callable[[TrainState, TrainMetrics, dict], tuple[TrainState, TrainMetrics]]:
     """The update, ready to be jitted; reads the `train` section.
 
-    An update whose gradient is not finite is not applied.
+    An update whose gradient is not finite is not applied. With `accumulate` above 1 the batch
+    goes through the model in so many parts, one after the other, and their gradients are averaged.
     """
     tx = states.optimizer(config, total_steps)
     rate = states.learning_rate(config, total_steps)
 
     def update(state: TrainState, running: TrainMetrics, batch: dict):
-        def loss_of(trained):
+        def loss_of(trained, part, part_key):
             pipeline = nnx.merge(graphdef, nnx_state(states.merge(trained, state.frozen)))
-            step_key = jax.random.fold_in(key, state.step)
-            return diffusion_loss(
-                pipeline, batch, step_key, schedule, config.weighting, config.timestep_shift
-            )
+            return diffusion_loss(pipeline, part, part_key, schedule, config.weighting)
 
-        loss, grads = jax.value_and_grad(loss_of)(state.trained)
+        grad_of = functools.partial(jax.value_and_grad(loss_of), state.trained)
+        step_key = jax.random.fold_in(key, state.step)
+        loss, grads = accumulate(grad_of, batch, step_key, config.accumulate)
         grad_norm = optax.global_norm(grads)
         applied = _apply(tx, state, grads, config.ema_decay)
         keep = functools.partial(jnp.where, jnp.isfinite(grad_norm))
@@ -95,6 +81,30 @@ def make_update(
         return new, running.merge(output)
 
     return update
+
+
+def accumulate(grad_of: Callable, batch: dict, key: jax.Array, count: int):
+    """The mean of `grad_of(part, key)` over `count` parts of a batch, computed one by one.
+
+    Part i holds the examples i, i + count, ...: each device's share of the batch stays on it.
+
+    Args:
+      grad_of: returns a tree of arrays, e.g. loss and gradients.
+      batch: dict of arrays [B, ...], B a multiple of count.
+      key: of this step; part i reads `fold_in(key, i)`, a single part `key` itself.
+      count: of parts.
+    """
+    if count == 1:
+        return grad_of(batch, key)
+    parts = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(grad_of, batch, key))
+
+    def add(total, part_and_key):
+        return jax.tree.map(jnp.add, total, grad_of(*part_and_key)), None
+
+    total, _ = jax.lax.scan(add, zero, (parts, keys))
+    return jax.tree.map(lambda x: x / count, total)
 
 
 def _apply(tx, state: TrainState, grads: states.Tree, ema_decay: float) -> TrainState:

@@ -16,7 +16,7 @@ SHAPES = {
     "image": (SIZE, SIZE, 3),
     "prompt_ids": (TOKENS,),
     "references": (4, SIZE, SIZE, 3),
-    "concept_ids": (4, loader.CONCEPT_TOKENS),
+    "concept_ids": (4, 3),
     "reference_mask": (4,),
     "index": (),
 }

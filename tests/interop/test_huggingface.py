@@ -60,8 +60,8 @@ def test_weights_mean_the_same_in_torch():
 
 def test_round_trip_through_a_folder_is_exact(tmp_path):
     first, second = Model(0), Model(1)
-    huggingface.save(first, {"size": 3}, tmp_path)
-    huggingface.load(second, tmp_path)
+    huggingface.save(first, tmp_path, {"size": 3})
+    huggingface.fill(second, tmp_path)
     expected, loaded = huggingface.state_dict(first), huggingface.state_dict(second)
     assert expected.keys() == loaded.keys()
     assert all((expected[key] == loaded[key]).all() for key in expected)
@@ -70,8 +70,8 @@ def test_round_trip_through_a_folder_is_exact(tmp_path):
 
 def test_half_precision_files_load_as_float32(tmp_path):
     model = Model(0)
-    huggingface.save(model, {}, tmp_path, dtype=np.float16)
-    huggingface.load(model, tmp_path)
+    huggingface.save(model, tmp_path, {}, dtype=np.float16)
+    huggingface.fill(model, tmp_path)
     assert model.words.embedding.dtype == np.float32
 
 
@@ -109,6 +109,6 @@ def test_tied_copies_and_buffers_are_accepted():
 
 def test_missing_file_says_where(tmp_path):
     with pytest.raises(FileNotFoundError, match="No weights at"):
-        huggingface.load(Model(0), tmp_path)
+        huggingface.fill(Model(0), tmp_path)
     with pytest.raises(FileNotFoundError, match="config.json"):
         huggingface.load_config(tmp_path)

@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
         },
     })  # fmt: skip
     model = nnx.jit(lambda: BlipForQuestionAnswering(config, nnx.Rngs(0)))()
-    huggingface.save(model, config.to_dict(), folder)
+    huggingface.save(model, folder)
     _tokenizer().save(str(folder / "tokenizer.json"))
     (folder / "accuracy.json").write_text(json.dumps(ACCURACY))
     return folder

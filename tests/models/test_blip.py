@@ -132,7 +132,7 @@ def test_transformers_reads_what_we_save(pair, inputs, tmp_path):
     _, ours = pair
     config = ours.config.to_dict()
     assert BlipConfig.from_dict(config) == ours.config
-    huggingface.save(ours, config, tmp_path)
+    huggingface.save(ours, tmp_path)
     loaded, info = transformers.BlipForQuestionAnswering.from_pretrained(
         tmp_path, output_loading_info=True
     )

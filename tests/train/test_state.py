@@ -116,7 +116,7 @@ class Exploding(nnx.Module):
     def __init__(self):
         self.w = nnx.Param(jnp.ones(()))
 
-    def encode_images(self, images):
+    def encode_images(self, images, key):
         return images.astype(jnp.float32)
 
     def predict(self, batch, noisy, timesteps):

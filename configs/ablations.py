@@ -1,0 +1,49 @@
+"""The paper's ablations: one change to composition.py:sd15 (or to another of its variants).
+
+Run:  python -m rbjax.main --config configs/ablations.py:CHANGE --config.pretrained=DIR
+      python -m rbjax.main --config configs/ablations.py:avatars,CHANGE
+
+Changes:
+  train_all         the encoder and middle block of SD train as well
+  train_encoder     the encoder and middle block of SD train, its decoder does not
+  train_references  all of SD is frozen: retrieval encoder and conjunctions train
+  drop_prompt_0 | drop_prompt_10 | drop_prompt_50 | drop_prompt_90   percent without prompt
+  time_target | time_zero   references are encoded at the target's time, or at time 0
+  references_1 | references_2 | references_4   references of an example, faces first
+"""
+
+from ml_collections import ConfigDict
+
+from configs import composition
+
+FROM_SD = r"retrinet/unet/"
+ENCODER = r"retrinet/unet/(conv_in|time_embedding|down_blocks|mid_block)/"
+DECODER = r"retrinet/unet/(up_blocks|conv_norm_out|conv_out)/"
+ADDED = (r"retrinet/retrieval_encoder/", r"retrinet/conjunctions/")
+OTHERS = (r"autoencoder/", r"text_encoder/")
+CHANGES = {
+    "train_all": {"train.trained": (FROM_SD, *ADDED), "train.frozen": OTHERS},
+    "train_encoder": {"train.trained": (ENCODER, *ADDED), "train.frozen": (DECODER, *OTHERS)},
+    "train_references": {"train.trained": ADDED, "train.frozen": (FROM_SD, *OTHERS)},
+    "drop_prompt_0": {"data.drop_prompt": 0.0},
+    "drop_prompt_10": {"data.drop_prompt": 0.1},
+    "drop_prompt_50": {"data.drop_prompt": 0.5},
+    "drop_prompt_90": {"data.drop_prompt": 0.9},
+    "time_target": {"model.retrieval.reference_timestep": "target"},
+    "time_zero": {"model.retrieval.reference_timestep": "zero"},
+    "references_1": {"data.faces": 1, "data.clothes": 0},
+    "references_2": {"data.faces": 1, "data.clothes": 1},
+    "references_4": {"data.faces": 2, "data.clothes": 2},
+}
+
+
+def get_config(variant: str = "time_target") -> ConfigDict:
+    """Returns the configuration of `CHANGE` or `VARIANT,CHANGE`; raises ValueError otherwise."""
+    base, _, change = variant.rpartition(",")
+    if change not in CHANGES:
+        raise ValueError(f"unknown change {change!r} of ablations.py: use {', '.join(CHANGES)}")
+    if base and base != "sd15" and change.startswith("train_"):
+        raise ValueError(f"{change} is about the weights of Stable Diffusion: use sd15,{change}")
+    c = composition.get_config(base or "sd15")
+    c.update_from_flattened_dict(CHANGES[change])
+    return c

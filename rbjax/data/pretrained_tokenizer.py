@@ -1,0 +1,94 @@
+"""The tokenizer of a pretrained folder: CLIP's byte-pair encoding, without transformers."""
+
+import json
+import pathlib
+
+import tokenizers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+WORDS = (  # as in CLIP: special tokens, English endings, words, digits, the rest
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+)
+
+
+def load(folder: str | pathlib.Path, length: int) -> tokenizers.Tokenizer:
+    """Reads `tokenizer.json`, or `vocab.json` and `merges.txt`; longer texts are truncated.
+
+    Args:
+      folder: `tokenizer/` of a diffusers folder.
+      length: tokens of a prompt, start and end included.
+
+    Raises:
+      FileNotFoundError: the folder holds neither.
+    """
+    folder = pathlib.Path(folder)
+    padding = _padding(folder)
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        tokenizer = clip_bpe(folder / "vocab.json", folder / "merges.txt", padding)
+    else:
+        raise FileNotFoundError(
+            f"{folder} holds neither tokenizer.json nor vocab.json and merges.txt: not the "
+            "tokenizer of a diffusers folder."
+        )
+    tokenizer.enable_padding(pad_id=_id(tokenizer, padding), pad_token=padding)
+    tokenizer.enable_truncation(length)
+    return tokenizer
+
+
+def clip_bpe(vocabulary: pathlib.Path, merges: pathlib.Path, padding: str) -> tokenizers.Tokenizer:
+    """CLIP's tokenizer from its two files, equal to transformers' `CLIPTokenizer`.
+
+    As there, the padding token is never part of a word: SD 2.x reads "!" in a prompt as padding.
+    """
+    model = models.BPE.from_file(
+        str(vocabulary),
+        str(merges),
+        unk_token=END,
+        continuing_subword_prefix="",
+        end_of_word_suffix="</w>",
+        fuse_unk=False,
+    )
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in (START, END, padding)])
+    tokenizer.post_processor = processors.RobertaProcessing(
+        (END, _id(tokenizer, END)), (START, _id(tokenizer, START)), False, False
+    )
+    return tokenizer
+
+
+def _padding(folder: pathlib.Path) -> str:
+    """The padding token: SD 1.x pads with the end token, SD 2.x with "!"."""
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        path = folder / name
+        token = json.loads(path.read_text()).get("pad_token") if path.is_file() else None
+        if token:
+            return token["content"] if isinstance(token, dict) else token
+    return END
+
+
+def _id(tokenizer: tokenizers.Tokenizer, token: str) -> int:
+    found = tokenizer.token_to_id(token)
+    if found is None:
+        raise ValueError(f"the tokenizer has no token {token!r}: not CLIP's")
+    return found

@@ -1,0 +1,94 @@
+"""Safetensors files of one model: one file, or shards with an index; read one tensor at a time."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+STEMS = ("diffusion_pytorch_model", "model")  # of diffusers, of transformers
+PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a file: `np.asarray` reads it.
+
+    The file is opened for each tensor, so that what was read before does not stay mapped.
+    """
+
+    path: Path
+    key: str
+    shape: tuple[int, ...]
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        with safe_open(self.path, "numpy") as file:
+            return np.asarray(file.get_tensor(self.key), dtype)
+
+
+def open_folder(folder: Path, name: str | None = None) -> dict[str, StoredTensor]:
+    """The tensors of a model's folder, unread.
+
+    Args:
+      folder: with one safetensors file, or shards and their `.safetensors.index.json`.
+      name: of the file; None tries diffusers' and transformers' names, then their fp16 variants.
+
+    Raises:
+      FileNotFoundError: no such file; it lists what is there. Pickles are never read.
+      ValueError: a file is damaged, or an index and its shards disagree.
+    """
+    path = _find(folder, name)
+    return _open_index(path) if path.suffix == ".json" else open_file(path)
+
+
+def open_file(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of one safetensors file, unread; raises as `open_folder`."""
+    if path.suffix in PICKLES:
+        raise ValueError(f"{path} is a pickle. {_conversion(path.parent)}")
+    if not path.is_file():
+        raise FileNotFoundError(f"No file {path}")
+    try:
+        with safe_open(path, "numpy") as file:
+            return {
+                key: StoredTensor(path, key, tuple(file.get_slice(key).get_shape()))
+                for key in file.keys()  # noqa: SIM118  the file is no mapping
+            }
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def _find(folder: Path, name: str | None) -> Path:
+    endings = (".safetensors", ".safetensors.index.json", ".fp16.safetensors")
+    names = [name] if name else [stem + ending for ending in endings for stem in STEMS]
+    for candidate in names:
+        if (folder / candidate).is_file():
+            return folder / candidate
+    found = sorted(p.name for p in folder.glob("*")) if folder.is_dir() else "no folder"
+    hint = ""
+    if folder.is_dir() and any(p.suffix in PICKLES for p in folder.glob("*")):
+        hint = f" {_conversion(folder)}"
+    raise FileNotFoundError(
+        f"No weights at {folder / name if name else folder} (found: {found}).{hint}"
+    )
+
+
+def _conversion(folder: Path) -> str:
+    return (
+        "Only safetensors are read, because a pickle can run any code. In an environment with "
+        f"torch, convert it once: model.from_pretrained({str(folder)!r}).save_pretrained(OUT) of "
+        "diffusers or transformers writes safetensors."
+    )
+
+
+def _open_index(path: Path) -> dict[str, StoredTensor]:
+    places = json.loads(path.read_text())["weight_map"]
+    tensors = {}
+    for shard in sorted(set(places.values())):
+        if not (path.parent / shard).is_file():
+            raise FileNotFoundError(f"{path} names the shard {shard}, which is not beside it")
+        tensors |= open_file(path.parent / shard)
+    absent = sorted(places.keys() - tensors.keys())
+    if absent:
+        raise ValueError(f"{path} promises tensors that no shard holds: {', '.join(absent)}")
+    return tensors

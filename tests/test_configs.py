@@ -1,0 +1,72 @@
+"""Every configuration builds, passes the checks, and changes what it says."""
+
+import importlib
+import re
+
+import jax
+import pytest
+import sd_folder
+from flax import nnx
+
+from rbjax.models.pipeline import Pipeline
+from rbjax.train import experiment
+from rbjax.train import state as states
+
+ABLATIONS = importlib.import_module("configs.ablations").CHANGES
+CASES = [
+    *(("composition", v) for v in ("avatars", "avatars_64", "avatars_128", "smoke", "sd15")),
+    *((name, v) for name in ("same_identity", "reconstruction") for v in ("avatars", "sd15")),
+    ("faces", None),
+    *(("ablations", change) for change in ABLATIONS),
+    *(("ablations", f"avatars,{change}") for change in ABLATIONS if "train" not in change),
+]
+
+
+def get(name: str, variant: str | None):
+    module = importlib.import_module(f"configs.{name}")
+    return module.get_config(variant) if variant else module.get_config()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return sd_folder.write(tmp_path_factory.mktemp("sd"))
+
+
+@pytest.mark.parametrize("name, variant", CASES)
+def test_every_configuration_is_complete(name, variant, folder):
+    """Checked, resolved on a Stable Diffusion folder where it needs one; each parameter placed."""
+    config = get(name, variant)
+    if not config.model.patch:
+        config.pretrained = str(folder)
+    resolved = experiment.resolve(config)
+    pipeline = nnx.eval_shape(lambda: Pipeline(resolved.model, 99, 77, nnx.Rngs(0)))
+    params = nnx.to_pure_dict(nnx.state(pipeline, nnx.Param))
+    trained, frozen = states.split_trained(params, resolved.train.trained, resolved.train.frozen)
+    assert jax.tree.leaves(trained)
+    assert bool(jax.tree.leaves(frozen)) == bool(resolved.pretrained)
+
+
+def test_reconstruction_and_same_identity_train_their_task_alone():
+    for name in ("reconstruction", "same_identity"):
+        tasks = get(name, "sd15").data.tasks
+        assert {task for task, weight in tasks.items() if weight} == {name}
+
+
+@pytest.mark.parametrize("rate", [0, 10, 50, 90])
+def test_prompt_drop_is_in_percent(rate):
+    assert get("ablations", f"drop_prompt_{rate}").data.drop_prompt == rate / 100
+
+
+def test_trained_modules_of_the_ablations():
+    names = ["retrinet/unet/mid_block/x", "retrinet/unet/up_blocks/0", "retrinet/conjunctions/0"]
+    expected = {"train_all": (1, 1, 1), "train_encoder": (1, 0, 1), "train_references": (0, 0, 1)}
+    for change, wanted in expected.items():
+        patterns = get("ablations", change).train.trained
+        assert tuple(int(any(re.match(p, n) for p in patterns)) for n in names) == wanted
+
+
+def test_unknown_changes_are_refused():
+    with pytest.raises(ValueError, match="unknown change 'x' of ablations.py: use train_all"):
+        get("ablations", "avatars,x")
+    with pytest.raises(ValueError, match="train_all is about the weights of Stable Diffusion"):
+        get("ablations", "avatars,train_all")

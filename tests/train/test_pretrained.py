@@ -1,0 +1,184 @@
+"""Training on a Stable Diffusion folder: what is read, what trains, what is refused."""
+
+import json
+import logging
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import sd_folder
+import sd_run
+
+from rbjax.diffusion.schedule import Schedule
+from rbjax.interop import huggingface
+from rbjax.train import experiment, pretrained
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return sd_folder.write(tmp_path_factory.mktemp("sd"))
+
+
+@pytest.fixture(scope="module")
+def run(folder, avatars_dir):
+    """(experiment, state before, state after two updates)."""
+    *states, loss = sd_run.two_updates(folder, avatars_dir)
+    assert np.isfinite(loss)
+    return states
+
+
+def values(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    return huggingface.state_dict(huggingface.load(folder, np.float32))
+
+
+def flat(tree: dict, prefix: str = "") -> dict:
+    """Arrays by "/"-joined names."""
+    items: dict = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        items |= flat(value, f"{name}/") if isinstance(value, dict) else {name: value}
+    return items
+
+
+def test_the_state_starts_with_the_folder_s_weights(run, folder):
+    _, before, _ = run
+    params = flat(before.frozen) | flat(before.trained)
+    conv = values(folder / "unet")["down_blocks.1.resnets.0.conv1.weight"].transpose(2, 3, 1, 0)
+    name = "down_blocks/1/resnets/0/conv1/kernel"
+    np.testing.assert_array_equal(params[f"retrinet/unet/{name}"], conv)
+    np.testing.assert_array_equal(params[f"retrinet/retrieval_encoder/{name}"], conv)
+    bias = values(folder / "vae")["quant_conv.bias"]
+    np.testing.assert_array_equal(params["autoencoder/quant_conv/bias"], bias)
+    words = values(folder / "text_encoder")["embeddings.token_embedding.weight"]
+    key = "text_encoder/embeddings/token_embedding/embedding"
+    np.testing.assert_array_equal(params[key], words)
+    np.testing.assert_array_equal(params["retrinet/conjunctions/0/zero_conv/kernel"], 0)
+    assert {x.dtype for x in params.values()} == {np.dtype(np.float32)}
+
+
+def test_what_the_paper_freezes_stays_and_the_rest_changes(run):
+    _, before, after = run
+    jax.tree.map(np.testing.assert_array_equal, after.frozen, before.frozen)
+    assert set(before.frozen["retrinet"]["unet"]) == {
+        "conv_in",
+        "time_embedding",
+        "down_blocks",
+        "mid_block",
+    }
+    old, new = flat(before.trained["retrinet"]), flat(after.trained["retrinet"])
+    changed = {name.split("/")[0] for name in old if (old[name] != new[name]).any()}
+    assert changed == {"unet", "retrieval_encoder", "conjunctions"}
+
+
+def test_moments_exist_for_what_trains_alone(run):
+    _, before, _ = run
+    assert set(before.trained) == {"retrinet"}
+    assert jax.tree.structure(before.opt_state[1][0].mu) == jax.tree.structure(before.trained)
+
+
+def test_settings_come_from_the_folder(run, folder):
+    exp, _, _ = run
+    scheduler = json.loads((folder / "scheduler/scheduler_config.json").read_text())
+    assert exp.schedule == Schedule.from_config(scheduler)
+    assert exp.schedule.betas == "scaled_linear"
+    assert exp.config.model.unet.block_out_channels == (8, 16)
+    assert exp.config.model.unet.dtype == exp.config.model.vae.dtype == "bfloat16"
+    assert exp.config.model.unet.remat
+    assert exp.tokenizer.get_vocab_size() == exp.config.model.text.vocab_size
+
+
+def test_a_resolved_configuration_survives_its_file(run, tmp_path):
+    exp, _, _ = run
+    experiment.keep_config(exp.config, tmp_path)
+    experiment.check_workdir(exp.config, tmp_path)
+
+
+WITHOUT_TORCH = """
+import importlib.abc, pathlib, sys
+
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "transformers", "diffusers"):
+            raise ImportError(f"{name} is not installed")
+
+sys.meta_path.insert(0, Blocker())
+sys.path[:0] = [".", "tests"]
+import sd_run
+print("loss", sd_run.two_updates(*map(pathlib.Path, sys.argv[1:]))[-1])
+"""
+
+
+def test_it_trains_where_torch_is_not_installed(folder, avatars_dir):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, folder, avatars_dir],
+        capture_output=True,
+        text=True,
+        cwd=pathlib.Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert np.isfinite(float(done.stdout.split("loss")[-1]))
+
+
+def test_missing_parts_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="unet, vae, text_encoder, tokenizer missing"):
+        experiment.resolve(sd_run.sd15(tmp_path))
+
+
+def test_no_folder_is_an_error_that_says_what_to_give():
+    with pytest.raises(ValueError, match="config.pretrained is empty.*--config.pretrained=DIR"):
+        experiment.resolve(sd_run.sd15(""))
+
+
+def test_mixed_parts_are_refused_with_all_reasons(tmp_path):
+    sd_folder.write(tmp_path, text_width=16, latent_channels=3)
+    with pytest.raises(ValueError) as error:
+        experiment.resolve(sd_run.sd15(tmp_path))
+    assert "width 12, but text_encoder/ writes 16" in str(error.value)
+    assert "vae/ has 3 latent channels" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"data.max_tokens": 78}, "config.data.max_tokens=78: text_encoder/ takes at most 77"),
+        ({"data.size": 17}, "config.data.size=17 is not a multiple of vae/'s 2 pixels"),
+        ({"train.trained": (".*",)}, "config.train.trained includes the autoencoder"),
+    ],
+)
+def test_settings_that_do_not_fit_the_folder_are_refused(folder, changes, message):
+    with pytest.raises(ValueError, match=message):
+        experiment.resolve(sd_run.sd15(folder, **changes))
+
+
+def test_parts_of_another_kind_are_refused(folder, tmp_path):
+    for part in ("unet", "vae", "text_encoder"):
+        (tmp_path / part).mkdir()
+        content = (folder / part / "config.json").read_text()
+        (tmp_path / part / "config.json").write_text(content)
+    (tmp_path / "tokenizer").mkdir()
+    content = (folder / "unet" / "config.json").read_text().replace("UNet2DCond", "UNet3DCond")
+    (tmp_path / "unet" / "config.json").write_text(content)
+    with pytest.raises(ValueError, match="holds a UNet3DConditionModel, not a UNet2DCond"):
+        experiment.resolve(sd_run.sd15(tmp_path))
+
+
+def test_a_schedule_that_conflicts_is_said_and_the_configuration_holds(folder, caplog):
+    config = sd_run.sd15(folder, **{"noise_schedule.prediction_type": "v_prediction"})
+    with caplog.at_level(logging.WARNING):
+        resolved = experiment.resolve(config)
+    assert "prediction_type='v_prediction', but the weights were trained with 'epsilon'" in (
+        caplog.text
+    )
+    assert resolved.noise_schedule.prediction_type == "v_prediction"
+    assert resolved.noise_schedule.beta_end == 0.012
+
+
+def test_a_tokenizer_of_another_model_is_refused(folder):
+    resolved = experiment.resolve(sd_run.sd15(folder))
+    with resolved.unlocked():
+        resolved.model.text.vocab_size = 100
+    with pytest.raises(ValueError, match="has 514 tokens, text_encoder/ only 100"):
+        pretrained.tokenizer(resolved)
