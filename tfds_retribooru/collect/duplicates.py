@@ -2,7 +2,7 @@
 
 The hash is imagehash's `phash` with 256 bits. Two pictures are near copies if at most DISTANCE bits
 differ. Cutting the bits into DISTANCE + 1 bands, such a pair agrees in at least one band whole, so
-only pictures with an equal band are compared: a band has 23 bits, its millions of values keep the
+only pictures with an equal band are compared: a band has 36 bits, whose many values keep the
 groups small, and equal hashes are taken together first.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 SIDE = 16  # of the hash, in bits
-DISTANCE = 10  # of 256 bits
+DISTANCE = 6  # of 256 bits
 _PAIRS = 1 << 22  # compared at a time
 
 
@@ -47,7 +47,7 @@ def near_copies(hashes: Sequence[bytes], ids: np.ndarray, distance: int = DISTAN
       distance: most bits that may differ.
     """
     order = np.argsort(ids, kind="stable")
-    bits = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(order), -1)[order]
+    bits = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(order), SIDE * SIDE // 8)[order]
     unique, first = np.unique(bits, axis=0, return_index=True)  # first = the smallest id
     copies = np.ones(len(order), bool)
     copies[first] = False

@@ -98,7 +98,9 @@ def parse(value: dict) -> Post:
     """
     tagged = isinstance(value.get("tags"), list)
     general, artists, characters = _tag_list(value["tags"]) if tagged else _tag_strings(value)
-    rating = (RATINGS_2021 if tagged else RATINGS).get(value.get("rating"))
+    letter = value.get("rating")
+    ratings = RATINGS_2021 if tagged else RATINGS
+    rating = ratings.get(letter) if isinstance(letter, str) else None
     if rating is None:
         raise ValueError("bad_rating")
     width, height = _number(value.get("image_width")), _number(value.get("image_height"))
@@ -158,7 +160,7 @@ def _tag_list(tags: list) -> tuple[list[str], list[str], list[str]]:
             if category in kinds and "\ufffd" not in name:
                 kinds[category].append(name)
         return tuple(kinds.values())
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         raise ValueError("bad_tags") from None
 
 
