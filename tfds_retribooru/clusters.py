@@ -20,6 +20,8 @@ import tensorflow_datasets as tfds
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from tfds_retribooru import reading
+
 
 @dataclasses.dataclass(frozen=True)
 class Clusters:
@@ -129,14 +131,15 @@ def from_records(
 
 def write(builder: tfds.core.DatasetBuilder) -> None:
     """Stores `clusters-SPLIT.npz` beside the records of a built data set, where it is missing."""
-    decoders = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
     for split in builder.info.splits:
         path = pathlib.Path(builder.data_path) / f"clusters-{split}.npz"
         if path.exists():
             continue
-        records = list(builder.as_data_source(split=split, decoders=decoders))
-        ids, characters = ([r[key].decode() for r in records] for key in ("id", "character"))
-        similars = [[s.decode() for s in r["similar"]] for r in records]
+        ids, characters, similars = [], [], []
+        for record in reading.texts(builder, split):
+            ids.append(record["id"].decode())
+            characters.append(record["character"].decode())
+            similars.append([name.decode() for name in record["similar"]])
         from_records(ids, characters, similars).save(path)
 
 
