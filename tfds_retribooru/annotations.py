@@ -123,7 +123,7 @@ def _element(text: str, file: TextIO) -> tuple[Any, int, str]:
     while True:
         try:
             item, end = _DECODER.raw_decode(text)
-            if end < len(text):  # else a number may go on
+            if text[end : end + 1] in (*_SPACE, ",", "]"):  # else a number may go on
                 return item, end, text
         except RecursionError:
             return None, 0, text
