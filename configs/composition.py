@@ -8,6 +8,7 @@ Variants (times on 2 CPU cores):
   avatars_64    64 px, moving figures (flip, scale, position): hours
   avatars_128   128 px, moving figures: for an accelerator
   smoke         a few steps on a few characters: seconds, shows that everything runs
+  retribooru_smoke  the same on RetriBooru at 384 px, which must be built or lie in downloads/manual
 """
 
 from ml_collections import ConfigDict
@@ -21,6 +22,7 @@ def get_config(variant: str = "avatars") -> ConfigDict:
         "avatars_64": avatars_64,
         "avatars_128": avatars_128,
         "smoke": smoke,
+        "retribooru_smoke": retribooru_smoke,
     }
     if variant not in variants:
         raise ValueError(
@@ -176,4 +178,19 @@ def smoke() -> ConfigDict:
     c.eval.prompts = 2
     c.eval.periodic_characters = 1
     c.eval.batch_size = 8
+    return c
+
+
+def retribooru_smoke() -> ConfigDict:
+    """A few steps of everything on real data, with the small model.
+
+    See tfds_retribooru/retribooru/README.md for the data. Nothing is scored: it has no questions.
+    """
+    c = smoke()
+    c.data.dataset = "retribooru/384"
+    c.data.faces = c.data.clothes = 2
+    c.data.vary_references = True
+    c.data.view = "crop"
+    c.data.max_tokens = 77
+    c.data.cache = False  # pictures are decoded when they are needed
     return c

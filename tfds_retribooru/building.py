@@ -85,10 +85,6 @@ class Plan:
     split: np.ndarray
     similar: Sequence[tuple[str, ...]]
 
-    def names(self) -> list[str]:
-        """The splits that have records."""
-        return [name for i, name in enumerate(splits.SPLITS) if (self.split == i).any()]
-
 
 def plan(read: Read, log: Rejections) -> Plan:
     """Reads all records once; notes every fault that needs no picture.
@@ -133,6 +129,29 @@ def _checked_links(ids, characters, similars, places, log: Rejections) -> list[t
     return checked
 
 
+def usable_splits(
+    read: Read, planned: Plan, locate: Locate, side: int | None, log: Rejections
+) -> list[str]:
+    """The splits with a record whose picture can be used: TFDS cannot store an empty one.
+
+    The faults of a split without any are noted.
+    """
+    faults: dict[int, list[Fault]] = {int(split): [] for split in np.unique(planned.split)}
+    for record, split in zip(_records(read), planned.split, strict=True):
+        if split in faults:
+            picture = _picture(record, locate, side)
+            if isinstance(picture, Picture):
+                del faults[split]
+            else:
+                faults[split].append(_whole_fault(record, picture, {}))
+        if not faults:
+            break
+    for fault in (fault for unusable in faults.values() for fault in unusable):
+        log.add(fault)
+    used = set(planned.split.tolist()) - faults.keys()
+    return [name for i, name in enumerate(splits.SPLITS) if i in used]
+
+
 def examples(
     read: Read,
     planned: Plan,
@@ -156,13 +175,12 @@ def examples(
 
     Raises:
       TooManyRejected: see rejections.Rejections.
-      ValueError: no record of the split can be used.
+      ValueError: all pictures of the split were there before.
     """
     number, empty = splits.SPLITS.index(split), True
-    records = (item for item in read() if isinstance(item, Record))
     chosen = (
         dataclasses.replace(record, similar=similar)
-        for record, similar, of in zip(records, planned.similar, planned.split, strict=True)
+        for record, similar, of in zip(_records(read), planned.similar, planned.split, strict=True)
         if of == number
     )
     for record, picture in in_order(lambda r: (r, _picture(r, locate, side)), chosen):
@@ -176,7 +194,11 @@ def examples(
         empty = False
         yield record.id, example(record, picture)
     if empty:
-        raise ValueError(f"no record of the split {split!r} can be used.\n{log.summary()}")
+        raise ValueError(f"all pictures of the split {split!r} were there before.\n{log.summary()}")
+
+
+def _records(read: Read) -> Iterator[Record]:
+    return (item for item in read() if isinstance(item, Record))
 
 
 def _picture(record: Record, locate: Locate, side: int | None) -> Picture | Unreadable:

@@ -74,6 +74,25 @@ class Clusters:
     def _range(self, starts: np.ndarray, cluster: int) -> np.ndarray:
         return self.order[starts[cluster] : starts[cluster + 1]]
 
+    def restricted(self, keep: np.ndarray) -> "Clusters":
+        """The same clusters, of which only some images can be found: those of `keep`, bool [N].
+
+        Positions, characters and outfits keep their numbers; `order` and its ranges hold the kept
+        images alone, so a range may be empty. The rank of an image that is not kept is -1.
+        """
+        kept = keep[self.order]
+        before = np.concatenate([[0], np.cumsum(kept)]).astype(np.int32)
+        order = self.order[kept]
+        rank = np.full(len(self), -1, np.int32)
+        rank[order] = np.arange(len(order), dtype=np.int32)
+        return dataclasses.replace(
+            self,
+            order=order,
+            rank=rank,
+            character_start=before[self.character_start],
+            outfit_start=before[self.outfit_start],
+        )
+
     def save(self, path: pathlib.Path) -> None:
         """Writes an npz file, under another name first."""
         partial = path.with_suffix(".partial")

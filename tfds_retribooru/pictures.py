@@ -17,7 +17,7 @@ from tfds_retribooru.records import Box, cut_box
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 SMALLEST = 16  # pixels of the shorter side
 LONGEST = 16384  # pixels of the longer side
-MOST = 1 << 26  # pixels altogether (67 million: 200 MB as RGB)
+MOST = 100_000_000  # pixels altogether (300 MB as RGB)
 QUALITY = 95  # of the JPEG that is stored, with full colour resolution
 BLACK = 24  # the brightest value in the black bars of a letterbox (a JPEG's bars are not quite 0)
 

@@ -4,6 +4,8 @@ A data set brings its vocabulary, so a text encoder trained from scratch uses a 
 token a word, made from it. A pretrained text encoder brings its own `tokenizer.json`.
 """
 
+import bisect
+
 import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
@@ -43,6 +45,18 @@ def encode(tokenizer: tokenizers.Tokenizer, texts: list[str], length: int) -> np
             )
         row[: len(ids)] = ids
     return rows
+
+
+def fitting(tokenizer: tokenizers.Tokenizer, tags: list[str], length: int) -> list[str]:
+    """The first tags, as many as make a prompt of at most `length` tokens."""
+
+    def is_too_long(count: int) -> bool:
+        encoded = tokenizer.encode(", ".join(tags[:count]))
+        return len(encoded.ids) > length or bool(encoded.overflowing)
+
+    if not is_too_long(len(tags)):
+        return tags
+    return tags[: bisect.bisect_left(range(len(tags)), True, key=is_too_long) - 1]
 
 
 def _padding(tokenizer: tokenizers.Tokenizer) -> int:

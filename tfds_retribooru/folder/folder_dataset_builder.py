@@ -1,11 +1,12 @@
 """The TFDS builder `folder`: any pictures of people or characters, sorted into folders."""
 
+import functools
 import pathlib
 
 import tensorflow_datasets as tfds
 
 from tfds_retribooru import building, reading
-from tfds_retribooru.building import Plan
+from tfds_retribooru.building import Locate, Plan, Read
 from tfds_retribooru.folder import scan
 from tfds_retribooru.rejections import Rejections
 
@@ -40,8 +41,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         root = self._root(dl_manager)
         self.log = Rejections(pathlib.Path(self.data_path), self.max_rejected)
         self.seen: dict[bytes, str] = {}
-        planned = building.plan(lambda: scan.read(root), self.log)
-        return {name: self._generate_examples(root, planned, name) for name in planned.names()}
+        read = functools.partial(scan.read, root)
+        locate = functools.partial(scan.locate, root)
+        planned = building.plan(read, self.log)
+        side = self.builder_config.side
+        names = building.usable_splits(read, planned, locate, side, self.log)
+        return {name: self._generate_examples(read, locate, planned, name) for name in names}
 
     def _root(self, dl_manager) -> pathlib.Path:
         if self.path:
@@ -53,16 +58,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             raise FileNotFoundError(f"{root} is not a folder.\n{self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         return root
 
-    def _generate_examples(self, root: pathlib.Path, planned: Plan, split: str):
-        return building.examples(
-            lambda: scan.read(root),
-            planned,
-            split,
-            lambda record: (root / record.id, None),
-            self.builder_config.side,
-            self.seen,
-            self.log,
-        )
+    def _generate_examples(self, read: Read, locate: Locate, planned: Plan, split: str):
+        side = self.builder_config.side
+        return building.examples(read, planned, split, locate, side, self.seen, self.log)
 
     def _as_dataset(self, split, decoders=None, read_config=None, shuffle_files=False):
         return reading.as_dataset(self, split, decoders, read_config, shuffle_files)

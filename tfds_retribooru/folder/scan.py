@@ -26,6 +26,11 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
                 yield from _record(root, image, character.name, _links(names, number))
 
 
+def locate(root: pathlib.Path, record: Record) -> tuple[pathlib.Path, None]:
+    """The picture of a record; folders have no masks."""
+    return root / record.id, None
+
+
 def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 

@@ -1,11 +1,12 @@
 """The TFDS builder `retribooru`: from annotations and pictures to a data set."""
 
+import functools
 import pathlib
 
 import tensorflow_datasets as tfds
 
 from tfds_retribooru import annotations, building, reading
-from tfds_retribooru.building import Plan
+from tfds_retribooru.building import Locate, Plan, Read
 from tfds_retribooru.rejections import Rejections
 from tfds_retribooru.retribooru import files
 
@@ -46,10 +47,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         paths = annotations.files(root / "annotations")
         self.log = Rejections(pathlib.Path(self.data_path), self.max_rejected)
         self.seen: dict[bytes, str] = {}
-        planned = building.plan(lambda: annotations.read(paths), self.log)
-        return {
-            name: self._generate_examples(root, paths, planned, name) for name in planned.names()
-        }
+        read = functools.partial(annotations.read, paths)
+        locate = functools.partial(files.locate, root)
+        planned = building.plan(read, self.log)
+        side = self.builder_config.side
+        names = building.usable_splits(read, planned, locate, side, self.log)
+        return {name: self._generate_examples(read, locate, planned, name) for name in names}
 
     def _root(self, manual_dir: pathlib.Path) -> pathlib.Path:
         """The folder with annotations/: MANUAL_DIR/retribooru, or MANUAL_DIR itself."""
@@ -61,18 +64,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             f"{self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
         )
 
-    def _generate_examples(
-        self, root: pathlib.Path, paths: list[pathlib.Path], planned: Plan, split: str
-    ):
-        return building.examples(
-            lambda: annotations.read(paths),
-            planned,
-            split,
-            lambda record: files.locate(root, record),
-            self.builder_config.side,
-            self.seen,
-            self.log,
-        )
+    def _generate_examples(self, read: Read, locate: Locate, planned: Plan, split: str):
+        side = self.builder_config.side
+        return building.examples(read, planned, split, locate, side, self.seen, self.log)
 
     def _as_dataset(self, split, decoders=None, read_config=None, shuffle_files=False):
         return reading.as_dataset(self, split, decoders, read_config, shuffle_files)

@@ -27,7 +27,7 @@ def records(characters: int) -> list[dict]:
     made = []
     for character in range(characters):
         for outfit in range(OUTFITS):
-            first = 1000 + 100 * character + 10 * outfit
+            first = 6000 + 100 * character + 10 * outfit
             ids = [str(first + i) for i in range(IMAGES)]
             for name in ids:
                 made.append(
