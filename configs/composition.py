@@ -8,6 +8,7 @@ Variants (times on 2 CPU cores):
   avatars_64    64 px, moving figures (flip, scale, position): hours
   avatars_128   128 px, moving figures: for an accelerator
   smoke         a few steps on a few characters: seconds, shows that everything runs
+  retribooru_smoke  the same on RetriBooru at 384 px, which must be built or lie in downloads/manual
   sd15          RetriBooru at 384 px on Stable Diffusion (--config.pretrained=DIR): the paper's
                 set-up, for accelerators with 32 GiB and more
 """
@@ -24,6 +25,7 @@ def get_config(variant: str = "avatars") -> ConfigDict:
         "avatars_128": avatars_128,
         "smoke": smoke,
         "sd15": sd15,
+        "retribooru_smoke": retribooru_smoke,
     }
     if variant not in variants:
         raise ValueError(
@@ -204,6 +206,7 @@ def sd15() -> ConfigDict:
     c.data.drop_prompt = 0.5  # paper
     c.data.cache = False
     c.data.threads = 16
+    c.model.patch = 0  # the model comes from the folder
     c.model.vae = ConfigDict({"dtype": "bfloat16"})
     c.model.unet = ConfigDict({"dtype": "bfloat16", "remat": True})
     c.model.text = ConfigDict({"dtype": "float32"})
@@ -239,4 +242,19 @@ def sd15() -> ConfigDict:
     c.eval_every = 10_000
     c.eval.batch_size = 16
     c.lock()
+    return c
+
+
+def retribooru_smoke() -> ConfigDict:
+    """A few steps of everything on real data, with the small model.
+
+    See tfds_retribooru/retribooru/README.md for the data. Nothing is scored: it has no questions.
+    """
+    c = smoke()
+    c.data.dataset = "retribooru/384"
+    c.data.faces = c.data.clothes = 2
+    c.data.vary_references = True
+    c.data.view = "crop"
+    c.data.max_tokens = 77
+    c.data.cache = False  # pictures are decoded when they are needed
     return c
