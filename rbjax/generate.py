@@ -1,102 +1,242 @@
-"""References and prompt to images: sampling with separate guidance for references and prompt."""
+"""References and a prompt to images, with a saved or a trained model.
 
+    python -m rbjax.generate --prompt "smile, night sky" --face a.png --clothes b.png --out images
+
+From Python:
+
+    from rbjax import generate
+    model = generate.load_model("runs/composition")
+    images = generate.generate(model, "smile", [generate.parse("face", "a.png@10,4,40,40")])
+"""
+
+import argparse
 import dataclasses
-from collections.abc import Callable
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
-from ml_collections import ConfigDict
+import numpy as np
+import tqdm
+from absl import logging
+from PIL import Image, PngImagePlugin
 
+from rbjax.data import loader, prompts, transforms
+from rbjax.data.reference_images import Reference, parse
+from rbjax.data.references import CONCEPTS
 from rbjax.diffusion import sampler
-from rbjax.diffusion.schedule import Schedule
-from rbjax.train.step import nnx_state
+from rbjax.evaluation import pictures
+from rbjax.guidance import Sampling, make_generate
+from rbjax.interop import model_folder
+from rbjax.interop.model_folder import Model
+from rbjax.train import trained
+
+SHIPPED = Path(__file__).parent / "weights" / "avatars"
+GRID_PIXELS = 192  # smallest side of a picture in the grid
 
 
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-    """How to sample.
-
-    Attributes:
-      steps: calls of the model.
-      method: see diffusion/sampler.py.
-      guidance_references: 1 = off; above, further away from the model without references.
-      guidance_prompt: 1 = off; above, further away from the model without prompt.
-    """
-
-    steps: int
-    method: str
-    guidance_references: float
-    guidance_prompt: float
-
-    @classmethod
-    def from_config(cls, config: ConfigDict) -> "Sampling":
-        """Reads the experiment's `sampling` section."""
-        return cls(**dict(config))
-
-
-def make_generate(
-    graphdef: nnx.GraphDef, schedule: Schedule, sampling: Sampling, empty_prompt: jax.Array
-) -> Callable[[dict, dict, jax.Array], jax.Array]:
-    """Returns generate(params, batch, seeds) -> images float32 [B, H, W, 3] in [-1, 1], to jit.
-
-    An image depends on its own references, prompt and seed alone, not on its batch.
+def load_model(checkpoint: str | Path | None = None) -> Model:
+    """Opens a saved model (see interop/model_folder.py) or the working directory of a training.
 
     Args:
-      graphdef: of the pipeline.
-      schedule: of training.
-      sampling: settings.
-      empty_prompt: int32 [T], ids of the dropped prompt.
+      checkpoint: the folder; None = the model that ships with the package.
+
+    Raises:
+      FileNotFoundError: the folder holds neither.
     """
+    folder = SHIPPED if checkpoint is None else Path(checkpoint).expanduser()
+    if (folder / model_folder.INDEX).is_file():
+        return model_folder.load(folder)
+    if (folder / "checkpoints").is_dir():
+        return trained.load(folder)
+    if checkpoint is None:
+        raise FileNotFoundError(f"no model ships in {folder}: train one and give --checkpoint")
+    raise FileNotFoundError(
+        f"--checkpoint={folder} holds no model: expected {model_folder.INDEX} (a saved model) or "
+        "checkpoints/ (the --workdir of a training)"
+    )
 
-    def generate(params: dict, batch: dict, seeds: jax.Array) -> jax.Array:
-        pipeline = nnx.merge(graphdef, nnx_state(params))
-        noise = _noise(seeds, jax.eval_shape(pipeline.encode_images, batch["image"]).shape)
-        variants = guidance_variants(batch, empty_prompt, sampling)
-        denoise = _guided(pipeline, variants)
-        latents = sampler.sample(denoise, noise, schedule, sampling.steps, sampling.method)
-        return pipeline.decode_latents(latents)
 
-    return generate
+def generate(
+    model: Model,
+    prompt: str,
+    references: Sequence[Reference] = (),
+    num_images: int = 1,
+    seed: int = 0,
+    sampling: Sampling | None = None,
+    progress: bool = False,
+) -> np.ndarray:
+    """Generates images; the same arguments give the same bytes.
 
+    Args:
+      model: see `load_model`.
+      prompt: comma-joined tags; words that the model does not know are warned about.
+      references: any number, also none.
+      num_images: image i has the seed `seed` + i.
+      seed: of the noise.
+      sampling: steps, method and guidance; None = those of the model's training.
+      progress: show a bar over the steps.
 
-def guidance_variants(
-    batch: dict, empty_prompt: jax.Array, sampling: Sampling
-) -> list[tuple[float, dict]]:
-    """[(weight, batch)]: the prediction is the weighted sum over the batches.
+    Returns:
+      uint8 [num_images, H, W, 3].
 
-    With u = neither, r = references only, f = both:
-    u + guidance_references (r - u) + guidance_prompt (f - r). Batches of weight 0 are left out.
+    Raises:
+      ValueError: the prompt is too long, or a sampling setting is impossible.
     """
-    no_prompt = {**batch, "prompt_ids": jnp.broadcast_to(empty_prompt, batch["prompt_ids"].shape)}
-    nothing = {**no_prompt, "reference_mask": jnp.zeros_like(batch["reference_mask"])}
-    references, prompt = sampling.guidance_references, sampling.guidance_prompt
-    weighted = [(1 - references, nothing), (references - prompt, no_prompt), (prompt, batch)]
-    return [(weight, variant) for weight, variant in weighted if weight]
+    sampling = sampling or default_sampling(model)
+    _warn_of_unknown_words(model, prompt)
+    example = _example(model, prompt, references)
+    batch = loader.stack([example] * num_images)
+    empty = prompts.encode(model.tokenizer, [""], model.config.data.max_tokens)[0]
+    with tqdm.tqdm(total=sampling.steps, desc="sampling", disable=not progress) as bar:
+        run = make_generate(
+            model.graphdef, model.schedule, sampling, jnp.asarray(empty), bar.update
+        )
+        seeds = jnp.arange(seed, seed + num_images, dtype=jnp.uint32)
+        images = np.asarray(jax.jit(run)(model.params, batch, seeds))
+        jax.effects_barrier()  # the last call of the bar
+    return transforms.to_uint8(images)
 
 
-def _noise(seeds: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Standard normal noise, each example of its own seed: [B, h, w, C]."""
-    return jax.vmap(lambda seed: jax.random.normal(jax.random.key(seed), shape[1:]))(seeds)
+def default_sampling(model: Model) -> Sampling:
+    """The settings of the model's training."""
+    return Sampling.from_config(model.config.sampling)
 
 
-def _guided(pipeline: nnx.Module, variants: list[tuple[float, dict]]) -> sampler.Denoiser:
-    """All variants in one call of the model, joined along the batch."""
-    count = len(variants)
-    joined = {key: jnp.concatenate([batch[key] for _, batch in variants]) for key in variants[0][1]}
-    prompt = pipeline.encode_text(joined["prompt_ids"])
-    concepts = pipeline.encode_text(joined["concept_ids"])
-    images = pipeline.encode_images(joined["references"])
-    retrinet, mask = pipeline.retrinet, joined["reference_mask"]
-    once = None
-    if retrinet.config.reference_timestep == "zero":
-        once = retrinet.encode_references(images, concepts, jnp.zeros(mask.shape[0]))
+def _example(model: Model, prompt: str, references: Sequence[Reference]) -> dict[str, np.ndarray]:
+    """The arrays of data/loader.py; a model that is given no reference sees a blank, masked one."""
+    data = model.config.data
+    blank = np.full((data.size, data.size, 3), transforms.WHITE, np.uint8)
+    concepts = [reference.concept for reference in references] or [CONCEPTS[0]]
+    return {
+        "image": blank,
+        "prompt_ids": prompts.encode(model.tokenizer, [prompt], data.max_tokens)[0],
+        "references": np.stack([r.view(data.size, data.view) for r in references] or [blank]),
+        "concept_ids": prompts.encode(model.tokenizer, concepts, loader.CONCEPT_TOKENS),
+        "reference_mask": np.full(len(concepts), bool(references)),
+    }
 
-    def denoise(latents: jax.Array, timesteps: jax.Array) -> jax.Array:
-        x, t = jnp.tile(latents, (count, 1, 1, 1)), jnp.tile(timesteps, count)
-        keys_values = once or retrinet.encode_references(images, concepts, t)
-        outputs = retrinet.denoise(x, t, prompt, keys_values, mask)
-        parts = zip(variants, jnp.split(outputs, count), strict=True)
-        return sum(weight * output for (weight, _), output in parts)
 
-    return denoise
+def _warn_of_unknown_words(model: Model, prompt: str) -> None:
+    unknown = model.tokenizer.token_to_id(prompts.UNKNOWN)
+    encoding = model.tokenizer.encode(prompt)
+    pairs = zip(encoding.ids, encoding.offsets, strict=True)
+    words = [prompt[start:end] for token, (start, end) in pairs if token == unknown]
+    if words:
+        logging.warning(
+            "the model does not know %s: no image of its training was described so",
+            ", ".join(map(repr, words)),
+        )
+
+
+def write(
+    images: np.ndarray, model: Model, references: Sequence[Reference], settings: dict, out: Path
+) -> list[Path]:
+    """Writes SEED.png of every image, and grid.png: the references above, the images below.
+
+    Args:
+      images: of `generate`.
+      model: that made them.
+      references: shown in the grid as the model saw them.
+      settings: go into the PNGs' metadata as JSON, under the key `rbjax`.
+      out: folder.
+
+    Returns:
+      The files.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    files = []
+    for i, image in enumerate(images):
+        seed = settings["seed"] + i
+        files.append(out / f"{seed:06d}.png")
+        Image.fromarray(image).save(files[-1], pnginfo=_metadata(settings | {"seed": seed}))
+    data = model.config.data
+    shown = [reference.view(data.size, data.view) for reference in references]
+    rows = [[transforms.to_float(image) for image in row] for row in (shown, images) if len(row)]
+    grid = pictures.grid(rows, scale=max(1, GRID_PIXELS // data.size))
+    files.append(out / "grid.png")
+    grid.save(files[-1], pnginfo=_metadata(settings | {"num_images": len(images)}))
+    return files
+
+
+def _metadata(settings: dict) -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("rbjax", json.dumps(settings))
+    return info
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line (`argv` in its place)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rbjax.generate",
+        description="Generates images from references and a prompt.",
+        epilog="A reference is FILE, FILE@left,top,width,height (pixels: the part that shows the "
+        "concept) or FILE@MASK (an image, white there). Without box or mask all of it counts. "
+        "Give each kind as often as you like.",
+    )
+    add = parser.add_argument
+    add("--checkpoint", help="saved model or --workdir of a training (default: the shipped model)")
+    add("--prompt", default="", help="comma-joined tags (default: none)")
+    for concept in CONCEPTS:
+        add(
+            f"--{concept}",
+            action="append",
+            default=[],
+            metavar="FILE[@BOX or @MASK]",
+            help=f"reference for the {concept}",
+        )
+    add("--num_images", type=_positive, default=4, help="how many, with seeds SEED, SEED + 1, ...")
+    add("--seed", type=int, default=0, help="of the noise; the same seed gives the same image")
+    add("--steps", type=_positive, help="calls of the model (default: as in its training)")
+    add("--method", choices=sampler.METHODS, help="sampler (default: as in its training)")
+    add("--guidance_references", type=float, help="1 = off; above: closer to the references")
+    add("--guidance_prompt", type=float, help="1 = off; above: closer to the prompt")
+    add("--out", type=Path, default=Path("generated"), help="folder of the PNGs")
+    return parser.parse_args(argv)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> list[Path]:
+    """Does what the command line asks; returns the files written."""
+    texts = [(concept, text) for concept in CONCEPTS for text in getattr(args, concept)]
+    references = [parse(concept, text) for concept, text in texts]  # before anything slow
+    model = load_model(args.checkpoint)
+    names = [field.name for field in dataclasses.fields(Sampling)]
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    sampling = dataclasses.replace(default_sampling(model), **given)
+    images = generate(
+        model, args.prompt, references, args.num_images, args.seed, sampling, progress=True
+    )
+    settings = {
+        "checkpoint": args.checkpoint or "shipped",
+        "prompt": args.prompt,
+        "references": texts,
+        "seed": args.seed,
+        **dataclasses.asdict(sampling),
+    }
+    return write(images, model, references, settings, args.out)
+
+
+def main() -> None:
+    """The command; ends with one line where the user can put something right."""
+    args = parse_args()
+    try:
+        files = run(args)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        sys.exit("Error: not enough memory on the device: reduce --num_images or the references")
+    except (ValueError, OSError) as error:
+        sys.exit(f"Error: {error}")
+    print(f"{len(files) - 1} images and a grid: {files[-1]}")
+
+
+if __name__ == "__main__":
+    main()

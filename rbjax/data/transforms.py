@@ -67,7 +67,12 @@ def concept_view(record: dict, concept: int, size: int, view: str) -> np.ndarray
     mask = record["mask"]
     if not record.get("has_mask", True):
         mask = np.full((*image.shape[:2], 1), 255, np.uint8)
-    top, bottom, left, right = concept_box(record["bbox"], mask, concept)
+    return box_view(image, concept_box(record["bbox"], mask, concept), size, view)
+
+
+def box_view(image: np.ndarray, box: tuple[int, int, int, int], size: int, view: str) -> np.ndarray:
+    """Uint8 [H, W, 3] -> what a box (top, bottom, left, right) in it shows: [size, size, 3]."""
+    top, bottom, left, right = box
     if view == "crop":
         return resize(image[top:bottom, left:right], size)
     painted = np.full_like(image, WHITE)

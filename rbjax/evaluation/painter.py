@@ -12,7 +12,7 @@ from rbjax.data import loader, prompts, references, transforms
 from rbjax.data.loader import Examples
 from rbjax.data.references import CHARACTER, CONCEPTS
 from rbjax.evaluation.suite import Case
-from rbjax.generate import Sampling, make_generate
+from rbjax.guidance import Sampling, make_generate
 from rbjax.parallel import mesh as meshes
 
 

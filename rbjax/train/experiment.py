@@ -16,7 +16,7 @@ from rbjax.data.source import Split
 from rbjax.data.views import Views
 from rbjax.diffusion import sampler
 from rbjax.diffusion.schedule import Schedule
-from rbjax.generate import Sampling
+from rbjax.guidance import Sampling
 from rbjax.models.pipeline import Pipeline
 from rbjax.parallel import mesh as meshes
 from rbjax.train import pretrained

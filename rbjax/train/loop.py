@@ -19,7 +19,7 @@ from rbjax.evaluation.judge import Silent
 from rbjax.evaluation.painter import Painter
 from rbjax.metrics.vqa_score import VQA
 from rbjax.parallel import mesh as meshes
-from rbjax.train import checkpoints, experiment, state, step
+from rbjax.train import checkpoints, experiment, state, step, trained
 from rbjax.train.experiment import Experiment
 from rbjax.train.state import TrainState
 from rbjax.train.step import TrainMetrics
@@ -44,6 +44,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
         return
     exp = experiment.setup(config)
     experiment.keep_config(config, workdir)
+    exp.tokenizer.save(str(workdir / trained.TOKENIZER))
     with jax.set_mesh(exp.mesh):
         _run(exp, workdir)
 

@@ -9,10 +9,10 @@ import pytest
 import small
 from flax import nnx
 
-from rbjax import generate
+from rbjax import guidance
 from rbjax.diffusion import sampler
 from rbjax.diffusion.schedule import Schedule
-from rbjax.generate import Sampling
+from rbjax.guidance import Sampling
 
 SCHEDULE = Schedule(betas="rectified_flow", prediction_type="sample")
 EMPTY = jnp.array([2, 3, 0, 0, 0, 0])
@@ -22,7 +22,7 @@ OFF, ON = Sampling(2, "euler", 1.0, 1.0), Sampling(2, "euler", 2.0, 3.0)
 @functools.cache
 def compiled(sampling: Sampling, reference_timestep: str = "zero"):
     pipeline = small.pipeline(reference_timestep=reference_timestep)
-    made = generate.make_generate(nnx.split(pipeline)[0], SCHEDULE, sampling, EMPTY)
+    made = guidance.make_generate(nnx.split(pipeline)[0], SCHEDULE, sampling, EMPTY)
     return functools.partial(jax.jit(made), small.params_of(pipeline))
 
 
@@ -50,14 +50,14 @@ def test_guidance_on_changes_the_image():
 )
 def test_guidance_weights_sum_to_one(references, prompt, count):
     sampling = Sampling(2, "euler", references, prompt)
-    variants = generate.guidance_variants(small.batch(2), EMPTY, sampling)
+    variants = guidance.guidance_variants(small.batch(2), EMPTY, sampling)
     assert len(variants) == count
     assert sum(weight for weight, _ in variants) == pytest.approx(1)
 
 
 def test_variants_drop_prompt_and_references():
     batch = small.batch(2)
-    nothing, references, full = (b for _, b in generate.guidance_variants(batch, EMPTY, ON))
+    nothing, references, full = (b for _, b in guidance.guidance_variants(batch, EMPTY, ON))
     np.testing.assert_array_equal(nothing["prompt_ids"], [EMPTY] * 2)
     np.testing.assert_array_equal(references["prompt_ids"], [EMPTY] * 2)
     assert not nothing["reference_mask"].any()
@@ -94,8 +94,8 @@ def test_encoding_references_once_equals_encoding_them_each_step(monkeypatch):
 
         return denoise
 
-    monkeypatch.setattr(generate, "_guided", guided)
-    each = jax.jit(generate.make_generate(graphdef, SCHEDULE, ON, EMPTY))(params, batch, seeds)
+    monkeypatch.setattr(guidance, "_guided", guided)
+    each = jax.jit(guidance.make_generate(graphdef, SCHEDULE, ON, EMPTY))(params, batch, seeds)
     np.testing.assert_allclose(once, each, atol=1e-5)
 
 

@@ -1,0 +1,232 @@
+"""A saved model: one folder with everything that generating needs, in diffusers' layout.
+
+    model_index.json   size, view and patch of the images, length of prompts, sampling defaults
+    retrinet/          config.json, diffusion_pytorch_model.safetensors
+    text_encoder/      config.json, model.safetensors
+    tokenizer/         tokenizer.json, tokenizer_config.json
+    scheduler/         scheduler_config.json
+
+No data set is needed to read it. `rbjax/interop/torch_export.py` adds the Python files that make
+the same folder a diffusers pipeline.
+"""
+
+import dataclasses
+import json
+import types
+from pathlib import Path
+
+import jax
+import numpy as np
+import tokenizers
+from flax import nnx
+from ml_collections import ConfigDict
+
+from rbjax.data import prompts
+from rbjax.diffusion.schedule import Schedule
+from rbjax.interop import huggingface
+from rbjax.models.clip import CLIPTextConfig
+from rbjax.models.pipeline import Pipeline
+from rbjax.models.unet import UNetConfig
+
+INDEX = "model_index.json"
+RETRINET_WEIGHTS = "diffusion_pytorch_model.safetensors"
+SCHEDULER_CONFIG = "scheduler_config.json"
+RETRIEVAL = ("heads", "positions", "reference_timestep")
+TEXT = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "hidden_act",
+    "layer_norm_eps",
+)
+IMAGE = ("size", "view", "max_tokens")  # fields of the experiment's `data` section
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model with its settings.
+
+    Attributes:
+      config: sections `model`, `noise_schedule` and `sampling` of the experiment, and of `data`
+        the fields in IMAGE.
+      tokenizer: of prompts and concept words.
+      graphdef: of the pipeline.
+      params: of the pipeline, nested dict.
+    """
+
+    config: ConfigDict
+    tokenizer: tokenizers.Tokenizer
+    graphdef: nnx.GraphDef
+    params: dict
+
+    @property
+    def schedule(self) -> Schedule:
+        """The noise schedule of training."""
+        return Schedule(**dict(self.config.noise_schedule))
+
+
+def abstract_pipeline(config: ConfigDict, tokenizer: tokenizers.Tokenizer) -> Pipeline:
+    """The pipeline of a configuration, with shapes in place of arrays.
+
+    Traced `nnx.Rngs` would take a time that grows with the square of the number of parameters, and
+    shapes need no chance: all parameters get the same key.
+    """
+    sizes = config.model, tokenizer.get_vocab_size(), config.data.max_tokens
+    rngs = types.SimpleNamespace(params=lambda: jax.random.key(0))
+    return nnx.eval_shape(lambda: Pipeline(*sizes, rngs))
+
+
+def save(model: Model, folder: str | Path, dtype: np.dtype | None = None) -> None:
+    """Writes the folder; weights as `dtype` if given (np.float16 halves the files)."""
+    folder = Path(folder)
+    pipeline = nnx.merge(model.graphdef, nnx.State(jax.tree.map(nnx.Param, model.params)))
+    parts = (
+        ("retrinet", retrinet_config(pipeline.retrinet.config), RETRINET_WEIGHTS),
+        ("text_encoder", _text_config(model), huggingface.WEIGHTS_NAME),
+    )
+    for name, config, file in parts:
+        huggingface.save(getattr(pipeline, name), config, folder / name, file, dtype)
+    _save_tokenizer(model, folder / "tokenizer")
+    _write_json(folder / "scheduler" / SCHEDULER_CONFIG, _scheduler_config(model))
+    _write_json(folder / INDEX, _index(model.config))
+
+
+def load(folder: str | Path, dtype: str = "float32") -> Model:
+    """Reads a folder that `save` or diffusers' `save_pretrained` wrote.
+
+    Args:
+      folder: to read.
+      dtype: of the computation; parameters are float32.
+
+    Raises:
+      FileNotFoundError: a part is missing.
+      ValueError: weights do not fit the configuration; it lists the keys.
+    """
+    folder = Path(folder)
+    index = _read_json(folder / INDEX)
+    tokenizer = _load_tokenizer(folder / "tokenizer")
+    config = ConfigDict(
+        {
+            "model": _model_section(folder, index, dtype),
+            "data": {name: index[name] for name in IMAGE},
+            "noise_schedule": dataclasses.asdict(
+                Schedule.from_config(_read_json(folder / "scheduler" / SCHEDULER_CONFIG))
+            ),
+            "sampling": index["sampling"],
+        }
+    )
+    pipeline = abstract_pipeline(config, tokenizer)
+    huggingface.load(pipeline.retrinet, folder / "retrinet", RETRINET_WEIGHTS)
+    huggingface.load(pipeline.text_encoder, folder / "text_encoder")
+    graphdef, params = nnx.split(pipeline, nnx.Param)
+    return Model(config, tokenizer, graphdef, nnx.to_pure_dict(params))
+
+
+def retrinet_config(config) -> dict:
+    """The `config.json` of a RetriNet: a diffusers UNet's fields and what RetriNet adds."""
+    unet = dataclasses.asdict(config.unet)
+    del unet["dtype"]
+    unet["up_block_types"] = [
+        kind.replace("Down", "Up") for kind in reversed(unet["down_block_types"])
+    ]
+    return {
+        "_class_name": "RetriNetModel",
+        "unet_config": unet,
+        **{name: getattr(config, name) for name in RETRIEVAL},
+    }
+
+
+def _model_section(folder: Path, index: dict, dtype: str) -> dict:
+    """The experiment's `model` section, from the parts' own configurations."""
+    retrinet = huggingface.load_config(folder / "retrinet")
+    unet = dataclasses.asdict(UNetConfig.from_dict(retrinet["unet_config"]))
+    del unet["in_channels"], unet["out_channels"]  # the autoencoder gives them
+    text = huggingface.load_config(folder / "text_encoder")
+    return {
+        "patch": index["patch"],
+        "unet": unet | {"dtype": dtype},
+        "text": {name: text[name] for name in TEXT},
+        "retrieval": {name: retrinet[name] for name in RETRIEVAL},
+    }
+
+
+def _text_config(model: Model) -> dict:
+    """The `config.json` that transformers reads."""
+    text, tokenizer = CLIPTextConfig(**model.config.model.text), model.tokenizer
+    start, *_, end = tokenizer.encode("").ids
+    return {
+        "architectures": ["CLIPTextModel"],
+        "model_type": "clip_text_model",
+        "vocab_size": tokenizer.get_vocab_size(),
+        "max_position_embeddings": model.config.data.max_tokens,
+        "bos_token_id": start,
+        "eos_token_id": end,
+        "pad_token_id": _padding(tokenizer),
+        **{name: getattr(text, name) for name in TEXT},
+    }
+
+
+def _save_tokenizer(model: Model, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    model.tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": model.config.data.max_tokens,
+        "pad_token": model.tokenizer.id_to_token(_padding(model.tokenizer)),
+    }
+    if model.tokenizer.token_to_id(prompts.UNKNOWN) is not None:
+        config["unk_token"] = prompts.UNKNOWN
+    _write_json(folder / "tokenizer_config.json", config)
+
+
+def _padding(tokenizer: tokenizers.Tokenizer) -> int:
+    """The id that fills a prompt up."""
+    return int(prompts.encode(tokenizer, [""], 3)[0, -1])
+
+
+def _load_tokenizer(folder: Path) -> tokenizers.Tokenizer:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: save the model again")
+    tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    tokenizer.no_truncation()  # transformers saves the lengths of its last call
+    if tokenizer.padding:
+        tokenizer.enable_padding(**tokenizer.padding | {"length": None})
+    return tokenizer
+
+
+def _scheduler_config(model: Model) -> dict:
+    schedule = dataclasses.asdict(model.schedule)
+    return {
+        "_class_name": "RetriNetScheduler",
+        "beta_schedule": schedule.pop("betas"),
+        **schedule,
+        "method": model.config.sampling.method,
+    }
+
+
+def _index(config: ConfigDict) -> dict:
+    """The pipeline's own settings, and where diffusers finds each part's class."""
+    return {
+        "_class_name": ["pipeline", "RetriNetPipeline"],
+        "retrinet": ["modeling_retrinet", "RetriNetModel"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+        "scheduler": ["scheduling_retrinet", "RetriNetScheduler"],
+        "vae": [None, None],
+        "patch": config.model.patch,
+        **{name: config.data[name] for name in IMAGE},
+        "sampling": dict(config.sampling),
+    }
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _read_json(path: Path) -> dict:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: not a folder of a saved model")
+    return json.loads(path.read_text())

@@ -1,0 +1,53 @@
+"""A saved model as a diffusers pipeline: the Python files of torch_pipeline/, and one single file.
+
+The export is the folder of model_folder.py (our parameter names are diffusers') with the classes
+that diffusers lacks beside the parts they belong to, so `rbjax.generate` reads it too. torch is
+not needed to write it.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from rbjax.interop import huggingface, model_folder
+from rbjax.interop.model_folder import Model
+
+SOURCES = Path(__file__).parent / "torch_pipeline"
+PLACES = {
+    "pipeline.py": "",
+    "modeling_retrinet.py": "retrinet",
+    "scheduling_retrinet.py": "scheduler",
+    "comfyui_retrinet.py": "",
+    "README.md": "",
+}
+SINGLE_FILE = "retrinet.safetensors"
+WEIGHTS = {
+    "retrinet": model_folder.RETRINET_WEIGHTS,
+    "text_encoder": huggingface.WEIGHTS_NAME,
+}
+
+
+def export(model: Model, folder: str | Path, dtype: np.dtype | None = None) -> None:
+    """Writes the folder of a diffusers pipeline; see torch_pipeline/README.md for its use.
+
+    Args:
+      model: to export.
+      folder: to write.
+      dtype: of the weights; None = as they are.
+    """
+    folder = Path(folder)
+    model_folder.save(model, folder, dtype)
+    for name, place in PLACES.items():
+        shutil.copyfile(SOURCES / name, folder / place / name)
+    save_file(prefixed(folder), folder / SINGLE_FILE, metadata={"format": "pt"})
+
+
+def prefixed(folder: Path) -> dict[str, np.ndarray]:
+    """All weights of a saved model; a key starts with the name of its part."""
+    return {
+        f"{part}.{key}": value
+        for part, file in WEIGHTS.items()
+        for key, value in load_file(folder / part / file).items()
+    }
