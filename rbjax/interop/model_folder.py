@@ -1,7 +1,7 @@
 """A saved model: one folder with everything that generating needs, in diffusers' layout.
 
-    model_index.json   size, view and patch of the images, length of prompts, sampling defaults
-    retrinet/          config.json, diffusion_pytorch_model.safetensors
+    model_index.json   size and view of the images, length of prompts, sampling defaults
+    retrinet/, vae/    config.json, diffusion_pytorch_model.safetensors
     text_encoder/      config.json, model.safetensors
     tokenizer/         tokenizer.json, tokenizer_config.json
     scheduler/         scheduler_config.json
@@ -20,16 +20,18 @@ import numpy as np
 import tokenizers
 from flax import nnx
 from ml_collections import ConfigDict
+from safetensors.numpy import save_file
 
 from rbjax.data import prompts
 from rbjax.diffusion.schedule import Schedule
 from rbjax.interop import huggingface
+from rbjax.models.autoencoder import BlockDCT
+from rbjax.models.autoencoder_kl import AutoencoderKLConfig
 from rbjax.models.clip import CLIPTextConfig
 from rbjax.models.pipeline import Pipeline
 from rbjax.models.unet import UNetConfig
 
 INDEX = "model_index.json"
-RETRINET_WEIGHTS = "diffusion_pytorch_model.safetensors"
 SCHEDULER_CONFIG = "scheduler_config.json"
 RETRIEVAL = ("heads", "positions", "reference_timestep")
 TEXT = (
@@ -82,11 +84,12 @@ def save(model: Model, folder: str | Path, dtype: np.dtype | None = None) -> Non
     folder = Path(folder)
     pipeline = nnx.merge(model.graphdef, nnx.State(jax.tree.map(nnx.Param, model.params)))
     parts = (
-        ("retrinet", retrinet_config(pipeline.retrinet.config), RETRINET_WEIGHTS),
+        ("retrinet", retrinet_config(pipeline.retrinet.config), huggingface.DIFFUSERS_WEIGHTS_NAME),
         ("text_encoder", _text_config(model), huggingface.WEIGHTS_NAME),
     )
     for name, config, file in parts:
         huggingface.save(getattr(pipeline, name), config, folder / name, file, dtype)
+    _save_autoencoder(pipeline.autoencoder, folder / "vae", dtype)
     _save_tokenizer(model, folder / "tokenizer")
     _write_json(folder / "scheduler" / SCHEDULER_CONFIG, _scheduler_config(model))
     _write_json(folder / INDEX, _index(model.config))
@@ -108,7 +111,7 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
     tokenizer = _load_tokenizer(folder / "tokenizer")
     config = ConfigDict(
         {
-            "model": _model_section(folder, index, dtype),
+            "model": _model_section(folder, dtype),
             "data": {name: index[name] for name in IMAGE},
             "noise_schedule": dataclasses.asdict(
                 Schedule.from_config(_read_json(folder / "scheduler" / SCHEDULER_CONFIG))
@@ -117,8 +120,10 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
         }
     )
     pipeline = abstract_pipeline(config, tokenizer)
-    huggingface.load(pipeline.retrinet, folder / "retrinet", RETRINET_WEIGHTS)
-    huggingface.load(pipeline.text_encoder, folder / "text_encoder")
+    huggingface.fill(pipeline.retrinet, folder / "retrinet")
+    huggingface.fill(pipeline.text_encoder, folder / "text_encoder")
+    if config.model.get("vae"):
+        huggingface.fill(pipeline.autoencoder, folder / "vae")
     graphdef, params = nnx.split(pipeline, nnx.Param)
     return Model(config, tokenizer, graphdef, nnx.to_pure_dict(params))
 
@@ -137,18 +142,43 @@ def retrinet_config(config) -> dict:
     }
 
 
-def _model_section(folder: Path, index: dict, dtype: str) -> dict:
+def _model_section(folder: Path, dtype: str) -> dict:
     """The experiment's `model` section, from the parts' own configurations."""
     retrinet = huggingface.load_config(folder / "retrinet")
     unet = dataclasses.asdict(UNetConfig.from_dict(retrinet["unet_config"]))
-    del unet["in_channels"], unet["out_channels"]  # the autoencoder gives them
     text = huggingface.load_config(folder / "text_encoder")
-    return {
-        "patch": index["patch"],
+    vae = huggingface.load_config(folder / "vae")
+    if vae["_class_name"] == BlockDCT.__name__:
+        del unet["in_channels"], unet["out_channels"]  # the autoencoder gives them
+        own = {"patch": vae["factor"], "luma": vae["luma"], "chroma": vae["chroma"]}
+    else:
+        settings = dataclasses.asdict(AutoencoderKLConfig.from_dict(vae))
+        own = {"patch": 0, "vae": settings | {"dtype": dtype}}
+    return own | {
         "unet": unet | {"dtype": dtype},
         "text": {name: text[name] for name in TEXT},
         "retrieval": {name: retrinet[name] for name in RETRIEVAL},
     }
+
+
+def _save_autoencoder(autoencoder, folder: Path, dtype: np.dtype | None) -> None:
+    """A KL autoencoder, or a BlockDCT as the kernels of its two convolutions in torch."""
+    if not isinstance(autoencoder, BlockDCT):
+        config, file = autoencoder.config.to_dict(), huggingface.DIFFUSERS_WEIGHTS_NAME
+        huggingface.save(autoencoder, config, folder, file, dtype)
+        return
+    encoder, decoder = autoencoder.kernels()
+    side = autoencoder.factor
+    encoder = encoder.reshape(side, side, 3, -1).transpose(3, 2, 0, 1)
+    decoder = decoder.reshape(-1, side, side, 3).transpose(0, 3, 1, 2)
+    config = {"_class_name": "BlockDCT", **dataclasses.asdict(autoencoder), "scaling_factor": 1.0}
+    tensors = {"encoder.weight": encoder, "decoder.weight": decoder}
+    _write_json(folder / huggingface.CONFIG_NAME, config)
+    save_file(
+        {key: np.ascontiguousarray(value) for key, value in tensors.items()},
+        folder / huggingface.DIFFUSERS_WEIGHTS_NAME,
+        metadata={"format": "pt"},
+    )
 
 
 def _text_config(model: Model) -> dict:
@@ -214,11 +244,17 @@ def _index(config: ConfigDict) -> dict:
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
         "scheduler": ["scheduling_retrinet", "RetriNetScheduler"],
-        "vae": [None, None],
-        "patch": config.model.patch,
+        "vae": _autoencoder_class(config.model),
         **{name: config.data[name] for name in IMAGE},
         "sampling": dict(config.sampling),
     }
+
+
+def _autoencoder_class(model: ConfigDict) -> list[str]:
+    """[module, class] of the autoencoder in diffusers' index."""
+    if model.get("vae"):
+        return ["diffusers", "AutoencoderKL"]
+    return ["modeling_block_dct", "BlockDCT"]
 
 
 def _write_json(path: Path, content: dict) -> None:

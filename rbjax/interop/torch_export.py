@@ -18,13 +18,15 @@ SOURCES = Path(__file__).parent / "torch_pipeline"
 PLACES = {
     "pipeline.py": "",
     "modeling_retrinet.py": "retrinet",
+    "modeling_block_dct.py": "vae",
     "scheduling_retrinet.py": "scheduler",
     "comfyui_retrinet.py": "",
     "README.md": "",
 }
 SINGLE_FILE = "retrinet.safetensors"
 WEIGHTS = {
-    "retrinet": model_folder.RETRINET_WEIGHTS,
+    "retrinet": huggingface.DIFFUSERS_WEIGHTS_NAME,
+    "vae": huggingface.DIFFUSERS_WEIGHTS_NAME,
     "text_encoder": huggingface.WEIGHTS_NAME,
 }
 
