@@ -102,3 +102,15 @@ def test_encoding_references_once_equals_encoding_them_each_step(monkeypatch):
 def test_references_may_be_encoded_at_the_targets_time():
     found = compiled(OFF, "target")(small.batch(2), jnp.array([4, 5], jnp.uint32))
     assert found.shape == (2, 8, 8, 3) and bool(jnp.isfinite(found).all())
+
+
+def test_every_step_is_announced():
+    pipeline, batch, calls = small.pipeline(), small.batch(2), []
+    announced = guidance.make_generate(
+        nnx.split(pipeline)[0], SCHEDULE, OFF, EMPTY, lambda: calls.append(1)
+    )
+    seeds = jnp.array([4, 5], jnp.uint32)
+    found = jax.jit(announced)(small.params_of(pipeline), batch, seeds)
+    jax.effects_barrier()
+    assert len(calls) == OFF.steps
+    np.testing.assert_allclose(found, compiled(OFF)(batch, seeds), atol=1e-6)

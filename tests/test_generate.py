@@ -1,0 +1,143 @@
+"""The command and the function that generate images of a saved model."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import small
+import small_model
+from PIL import Image
+
+from rbjax import generate
+from rbjax.data.reference_images import Reference
+from rbjax.evaluation import pictures
+from rbjax.guidance import Sampling, make_generate
+from rbjax.interop import model_folder
+
+PROMPT = "smile, red background"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_model.model()
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    model_folder.save(model, path)
+    return path
+
+
+def picture(seed: int, height: int = 9, width: int = 7) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def references() -> list[Reference]:
+    return [Reference("face", picture(0), (1, 2, 4, 5)), Reference("clothes", picture(1, 30, 40))]
+
+
+@pytest.fixture(scope="module")
+def images(model):
+    return generate.generate(model, PROMPT, references(), num_images=2, seed=4)
+
+
+def test_images_are_those_of_the_sampler(model, images):
+    data = model.config.data
+    words = {text: model.tokenizer.encode(text).ids for text in (PROMPT, "face", "clothes", "")}
+    ids = {text: np.array(w + [0] * (small.TOKENS - len(w)), np.int32) for text, w in words.items()}
+    views = np.stack([r.view(data.size, data.view) for r in references()])
+    batch = {
+        "image": np.zeros((2, data.size, data.size, 3), np.uint8),
+        "prompt_ids": np.stack([ids[PROMPT]] * 2),
+        "references": np.stack([views] * 2),
+        "concept_ids": np.stack([[ids["face"][:3], ids["clothes"][:3]]] * 2),
+        "reference_mask": np.ones((2, 2), bool),
+    }
+    sampling = Sampling(**small_model.SAMPLING)
+    run = jax.jit(make_generate(model.graphdef, model.schedule, sampling, ids[""]))
+    found = np.asarray(run(model.params, batch, np.array([4, 5], np.uint32)))
+    assert np.abs(pictures.to_uint8(found).astype(int) - images).max() <= 1
+
+
+def test_same_seed_same_bytes(model, images):
+    again = generate.generate(model, PROMPT, references(), num_images=2, seed=4)
+    assert again.tobytes() == images.tobytes()
+    assert (images[0] != images[1]).any()
+
+
+def test_no_reference_is_a_number_of_references_too(model, images):
+    found = generate.generate(model, PROMPT, num_images=1, seed=4)
+    assert found.shape == (1, 8, 8, 3) and (found[0] != images[0]).any()
+
+
+def test_the_order_of_references_does_not_matter(model, images):
+    found = generate.generate(model, PROMPT, references()[::-1], num_images=2, seed=4)
+    assert np.abs(found.astype(int) - images).max() <= 1
+
+
+def test_unknown_words_are_named(model, caplog):
+    generate._warn_of_unknown_words(model, "smile, zorgle, open nose")
+    assert "does not know 'zorgle', 'nose'" in caplog.text
+
+
+def test_a_prompt_that_is_too_long_is_refused(model):
+    with pytest.raises(ValueError, match="has 7 tokens"):
+        generate.generate(model, "smile, smile, smile, smile, smile")
+
+
+def test_the_command_writes_images_grid_and_settings(folder, tmp_path, images, monkeypatch):
+    Image.fromarray(picture(0)).save(tmp_path / "a.png")
+    Image.fromarray(picture(1, 30, 40)).save(tmp_path / "b.png")
+    monkeypatch.chdir(tmp_path)
+    line = f"--checkpoint {folder} --face a.png@1,2,4,5 --clothes b.png --num_images 2 --seed 4"
+    args = generate.parse_args([*line.split(), "--out", "out", "--prompt", PROMPT])
+    files = generate.run(args)
+    assert [file.name for file in files] == ["000004.png", "000005.png", "grid.png"]
+    for i, file in enumerate(files[:2]):
+        with Image.open(file) as opened:
+            np.testing.assert_array_equal(np.asarray(opened), images[i])
+            settings = json.loads(opened.text["rbjax"])
+        assert settings["seed"] == 4 + i and settings["prompt"] == PROMPT
+        assert settings["references"] == [["face", "a.png@1,2,4,5"], ["clothes", "b.png"]]
+        assert settings["steps"] == 2 and settings["guidance_prompt"] == 3.0
+    with Image.open(files[2]) as grid:
+        scale = generate.GRID_PIXELS // 8
+        assert grid.size == ((2 * 8 + pictures.GAP) * scale,) * 2
+
+
+def test_options_replace_the_settings_of_training(folder, tmp_path):
+    line = f"--checkpoint {folder} --num_images 1 --steps 1 --method ddim --guidance_references 0"
+    generate.run(generate.parse_args([*line.split(), "--out", str(tmp_path)]))
+    with Image.open(tmp_path / "000000.png") as opened:
+        settings = json.loads(opened.text["rbjax"])
+    assert (settings["steps"], settings["method"], settings["guidance_references"]) == (
+        1,
+        "ddim",
+        0,
+    )
+
+
+def test_a_folder_that_holds_no_model_says_what_is_expected(tmp_path):
+    with pytest.raises(FileNotFoundError, match="expected model_index.json"):
+        generate.load_model(tmp_path)
+
+
+def test_missing_shipped_weights_say_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(generate, "SHIPPED", tmp_path)
+    with pytest.raises(FileNotFoundError, match="no model ships"):
+        generate.load_model()
+
+
+@pytest.mark.parametrize("option", ["--num_images", "--steps"])
+def test_numbers_below_one_are_refused(option, capsys):
+    with pytest.raises(SystemExit):
+        generate.parse_args([option, "0"])
+    assert "at least 1" in capsys.readouterr().err
+
+
+def test_the_command_ends_with_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["generate", "--face", str(tmp_path / "none.png")])
+    with pytest.raises(SystemExit, match="Error: there is no reference image"):
+        generate.main()
