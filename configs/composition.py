@@ -8,6 +8,7 @@ Variants (times on 2 CPU cores):
   avatars_64    64 px, moving figures (flip, scale, position): hours
   avatars_128   128 px, moving figures: for an accelerator
   smoke         a few steps on a few characters: seconds, shows that everything runs
+  retribooru_smoke  the same on RetriBooru at 384 px, which must be built or lie in downloads/manual
   sd15          RetriBooru at 384 px on Stable Diffusion (--config.pretrained=DIR): the paper's
                 set-up, for accelerators with 32 GiB and more
 """
@@ -24,6 +25,7 @@ def get_config(variant: str = "avatars") -> ConfigDict:
         "avatars_128": avatars_128,
         "smoke": smoke,
         "sd15": sd15,
+        "retribooru_smoke": retribooru_smoke,
     }
     if variant not in variants:
         raise ValueError(
@@ -36,7 +38,7 @@ def avatars() -> ConfigDict:
     """The default: learns composition from scratch on two CPU cores."""
     c = ConfigDict()
     c.seed = 0  # of initialisation, order, noise and evaluation
-    c.total_steps = 2200  # updates; also the length of the learning rate's decay
+    c.total_steps = 2000  # updates; also the length of the learning rate's decay
     c.batch_size = 32  # examples of an update, over all devices
     c.data_dir = ""  # of TFDS; "" = ~/tensorflow_datasets
     c.pretrained = ""  # folder of Stable Diffusion in diffusers' format; "" = from scratch
@@ -67,11 +69,13 @@ def avatars() -> ConfigDict:
     c.data.threads = 2  # that prepare examples
 
     c.model = ConfigDict()
-    c.model.patch = 6  # PixelUnshuffle: pixels of a latent's side
-    c.model.vae = ConfigDict()  # fields of diffusers' AutoencoderKL; empty = PixelUnshuffle
+    c.model.patch = 6  # BlockDCT: pixels of a latent's side
+    c.model.luma = 26  # BlockDCT: frequencies of brightness, at most patch**2
+    c.model.chroma = 11  # BlockDCT: frequencies of either colour difference, at most patch**2
+    c.model.vae = ConfigDict()  # fields of diffusers' AutoencoderKL; empty = BlockDCT
     c.model.unet = ConfigDict()  # fields of diffusers' UNet2DConditionModel
     c.model.unet.block_out_channels = (64, 128)
-    c.model.unet.down_block_types = ("DownBlock2D", "CrossAttnDownBlock2D")
+    c.model.unet.down_block_types = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D")
     c.model.unet.layers_per_block = 1
     c.model.unet.attention_head_dim = 1  # number of heads (sic, as in diffusers)
     c.model.unet.cross_attention_dim = 96  # = text.hidden_size
@@ -115,7 +119,7 @@ def avatars() -> ConfigDict:
     c.checkpoint_every = 500
     c.sample_every = 500
     c.sample_images = 8  # rows of a sample grid
-    c.eval_every = 1100
+    c.eval_every = 1000
     c.eval = ConfigDict()
     c.eval.split = "test"  # characters that training never sees
     c.eval.characters = 100  # at the end
@@ -130,10 +134,9 @@ def avatars() -> ConfigDict:
 def avatars_long() -> ConfigDict:
     """The default for longer."""
     c = avatars()
-    c.total_steps = 15000
-    c.eval_every = 5000
-    c.checkpoint_every = 1000
-    c.sample_every = 1000
+    c.total_steps = 6000
+    c.eval_every = 3000
+    c.checkpoint_every = c.sample_every = 1000
     return c
 
 
@@ -146,7 +149,7 @@ def avatars_64() -> ConfigDict:
     c.data.faces = c.data.clothes = 2
     c.data.vary_references = True
     c.data.view = "crop"
-    c.model.patch = 4
+    c.model.patch, c.model.luma, c.model.chroma = 4, 16, 6
     c.model.unet.block_out_channels = (96, 160, 224)
     c.model.unet.down_block_types = ("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 2
     c.train.learning_rate = 1e-3
@@ -158,7 +161,7 @@ def avatars_128() -> ConfigDict:
     c = avatars_64()
     c.batch_size = 128
     c.data.size = 128
-    c.model.patch = 8
+    c.model.patch, c.model.luma, c.model.chroma = 8, 40, 16
     c.model.unet.dtype = "bfloat16"
     return c
 
@@ -203,7 +206,7 @@ def sd15() -> ConfigDict:
     c.data.drop_prompt = 0.5  # paper
     c.data.cache = False
     c.data.threads = 16
-    c.model.patch = 0
+    c.model.patch = 0  # the model comes from the folder
     c.model.vae = ConfigDict({"dtype": "bfloat16"})
     c.model.unet = ConfigDict({"dtype": "bfloat16", "remat": True})
     c.model.text = ConfigDict({"dtype": "float32"})
@@ -239,4 +242,19 @@ def sd15() -> ConfigDict:
     c.eval_every = 10_000
     c.eval.batch_size = 16
     c.lock()
+    return c
+
+
+def retribooru_smoke() -> ConfigDict:
+    """A few steps of everything on real data, with the small model.
+
+    See tfds_retribooru/retribooru/README.md for the data. Nothing is scored: it has no questions.
+    """
+    c = smoke()
+    c.data.dataset = "retribooru/384"
+    c.data.faces = c.data.clothes = 2
+    c.data.vary_references = True
+    c.data.view = "crop"
+    c.data.max_tokens = 77
+    c.data.cache = False  # pictures are decoded when they are needed
     return c

@@ -16,6 +16,8 @@ def model_config(**retrieval) -> ConfigDict:
     return ConfigDict(
         {
             "patch": 2,
+            "luma": 4,
+            "chroma": 4,
             "unet": {
                 "block_out_channels": (8, 16),
                 "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),

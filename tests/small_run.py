@@ -10,17 +10,17 @@ from ml_collections import ConfigDict
 COMPOSITION = pathlib.Path(__file__).parents[1] / "configs" / "composition.py"
 
 
-def config(data_dir) -> ConfigDict:
-    """The smoke variant on `avatars/tiny`, smaller still."""
+def config(data_dir, variant="smoke") -> ConfigDict:
+    """A smoke variant, smaller still."""
     spec = importlib.util.spec_from_file_location("composition", COMPOSITION)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    c = module.get_config("smoke")
+    c = module.get_config(variant)
     c.unlock()
     c.data_dir = str(data_dir)
     c.data.size = 12
     c.model.update(small.model_config())
-    c.model.patch = 3
+    c.model.patch, c.model.luma, c.model.chroma = 3, 7, 5
     c.eval.characters = 2
     c.sampling.steps = 1
     c.lock()

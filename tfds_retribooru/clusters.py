@@ -20,6 +20,8 @@ import tensorflow_datasets as tfds
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from tfds_retribooru import reading
+
 
 @dataclasses.dataclass(frozen=True)
 class Clusters:
@@ -71,6 +73,25 @@ class Clusters:
 
     def _range(self, starts: np.ndarray, cluster: int) -> np.ndarray:
         return self.order[starts[cluster] : starts[cluster + 1]]
+
+    def restricted(self, keep: np.ndarray) -> "Clusters":
+        """The same clusters, of which only some images can be found: those of `keep`, bool [N].
+
+        Positions, characters and outfits keep their numbers; `order` and its ranges hold the kept
+        images alone, so a range may be empty. The rank of an image that is not kept is -1.
+        """
+        kept = keep[self.order]
+        before = np.concatenate([[0], np.cumsum(kept)]).astype(np.int32)
+        order = self.order[kept]
+        rank = np.full(len(self), -1, np.int32)
+        rank[order] = np.arange(len(order), dtype=np.int32)
+        return dataclasses.replace(
+            self,
+            order=order,
+            rank=rank,
+            character_start=before[self.character_start],
+            outfit_start=before[self.outfit_start],
+        )
 
     def save(self, path: pathlib.Path) -> None:
         """Writes an npz file, under another name first."""
@@ -129,14 +150,15 @@ def from_records(
 
 def write(builder: tfds.core.DatasetBuilder) -> None:
     """Stores `clusters-SPLIT.npz` beside the records of a built data set, where it is missing."""
-    decoders = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
     for split in builder.info.splits:
         path = pathlib.Path(builder.data_path) / f"clusters-{split}.npz"
         if path.exists():
             continue
-        records = list(builder.as_data_source(split=split, decoders=decoders))
-        ids, characters = ([r[key].decode() for r in records] for key in ("id", "character"))
-        similars = [[s.decode() for s in r["similar"]] for r in records]
+        ids, characters, similars = [], [], []
+        for record in reading.texts(builder, split):
+            ids.append(record["id"].decode())
+            characters.append(record["character"].decode())
+            similars.append([name.decode() for name in record["similar"]])
         from_records(ids, characters, similars).save(path)
 
 

@@ -40,7 +40,8 @@ class Examples(grain.transforms.RandomMap):
 
     def random_map(self, target: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         task = _weighted(self.config.tasks, rng)
-        chosen = references.choose(self.split.clusters, target, task, *self._counts(rng), rng)
+        clusters = self.split.boxed if task == "composition" else self.split.clusters
+        chosen = references.choose(clusters, target, task, *self._counts(rng), rng)
         chosen = references.pad(
             list(chosen.images[chosen.mask]), list(chosen.concepts[chosen.mask]), self.size
         )
@@ -68,7 +69,7 @@ class Examples(grain.transforms.RandomMap):
         blank = np.full((self.views.size,) * 2 + (3,), transforms.WHITE, np.uint8)
         return {
             "image": np.asarray(self.views[target, CHARACTER]),
-            "prompt_ids": self._encode(", ".join(tags), self.config.max_tokens),
+            "prompt_ids": self._encode(", ".join(self._fitting(tags)), self.config.max_tokens),
             "references": np.stack([self.views[i, c] if m else blank for i, c, m in pairs]),
             "concept_ids": np.stack(
                 [self._encode(CONCEPTS[c], self.concept_tokens) for c in chosen.concepts]
@@ -79,6 +80,10 @@ class Examples(grain.transforms.RandomMap):
 
     def _encode(self, text: str, length: int) -> np.ndarray:
         return prompts.encode(self.tokenizer, [text], length)[0]
+
+    def _fitting(self, tags: list[str]) -> list[str]:
+        """The first tags, as many as fit into a prompt."""
+        return prompts.fitting(self.tokenizer, tags, self.config.max_tokens)
 
     def _counts(self, rng: np.random.Generator) -> tuple[int, int]:
         """How many faces and clothes this example gets."""

@@ -5,6 +5,7 @@ token a word, made from it. A pretrained text encoder brings its own tokenizer, 
 pretrained_tokenizer.py.
 """
 
+import bisect
 import warnings
 
 import numpy as np
@@ -69,6 +70,18 @@ def _warn_of_cut(text: str, encoded: tokenizers.Encoding) -> None:
         f"(of {text!r}).",
         stacklevel=3,
     )
+
+
+def fitting(tokenizer: tokenizers.Tokenizer, tags: list[str], length: int) -> list[str]:
+    """The first tags, as many as make a prompt of at most `length` tokens."""
+
+    def is_too_long(count: int) -> bool:
+        encoded = tokenizer.encode(", ".join(tags[:count]))
+        return len(encoded.ids) > length or bool(encoded.overflowing)
+
+    if not is_too_long(len(tags)):
+        return tags
+    return tags[: bisect.bisect_left(range(len(tags)), True, key=is_too_long) - 1]
 
 
 def _padding(tokenizer: tokenizers.Tokenizer) -> int:

@@ -63,7 +63,7 @@ def choose(
     pools = _pools(clusters, target, task, faces, clothes)
     images, concepts = [], []
     for concept, count, ranges in pools:
-        picked = _pick(clusters.order, ranges, clusters.rank[target], count, rng, task)
+        picked = _pick(clusters.order, ranges, int(clusters.rank[target]), count, rng, task)
         images += picked
         concepts += [concept] * len(picked)
     return pad(images, concepts, faces + clothes)
@@ -111,22 +111,20 @@ def _range(starts: np.ndarray, cluster: int) -> tuple[int, int]:
 
 def _pick(order, ranges, target_rank, count, rng, task) -> list[int]:
     """Up to `count` images out of the ranges, without the target unless it is the only source."""
-    keep_target = task == "reconstruction"
-    lengths = [stop - start for start, stop in ranges]
-    hole = None
-    for before, (start, stop) in zip(np.cumsum([0, *lengths]), ranges, strict=False):
-        if start <= target_rank < stop and not keep_target:
-            hole = int(before + target_rank - start)
-    available = sum(lengths) - (hole is not None)
-    numbers = _distinct(available, min(count, available), rng)
+    available, hole = 0, None  # numbers of the images in the ranges; that of the target
+    for start, stop in ranges:
+        if start <= target_rank < stop and task != "reconstruction":
+            hole = available + target_rank - start
+        available += stop - start
+    available -= hole is not None
     picked = []
-    for k in numbers:
+    for k in _distinct(available, min(count, available), rng):
         k += hole is not None and k >= hole  # skip the target
-        for (start, _), length in zip(ranges, lengths, strict=True):
-            if k < length:
+        for start, stop in ranges:
+            if k < stop - start:
                 picked.append(int(order[start + k]))
                 break
-            k -= length
+            k -= stop - start
     return picked
 
 

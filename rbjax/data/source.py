@@ -10,9 +10,11 @@ import json
 import pathlib
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 import tfds_retribooru  # noqa: F401  registers the builders
+from tfds_retribooru import reading
 from tfds_retribooru.clusters import Clusters
 
 
@@ -37,13 +39,26 @@ class Split:
     def __len__(self) -> int:
         return len(self.records)
 
-    @functools.cached_property
+    @property
     def tags(self) -> list[list[str]]:
-        """The prompt of every record as a list of tags; read once, without decoding pictures."""
-        decoders = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
-        builder = tfds.builder_from_directory(self.directory)
-        source = builder.as_data_source(split=self.name, decoders=decoders)
-        return [split_tags(record["prompts"]) for record in source]
+        """The prompt of every record as a list of tags."""
+        return self._texts[0]
+
+    @functools.cached_property
+    def boxed(self) -> Clusters:
+        """The clusters, with only the images whose face is boxed: those that can be references
+        for a face or for clothes."""
+        keep = self._texts[1]
+        return self.clusters if keep.all() else self.clusters.restricted(keep)
+
+    @functools.cached_property
+    def _texts(self) -> tuple[list[list[str]], np.ndarray]:
+        """(tags, whether there is a box) of every record; read once, without decoding pictures."""
+        tags, boxed = [], []
+        for record in reading.texts(tfds.builder_from_directory(self.directory), self.name):
+            tags.append(split_tags(record["prompts"]))
+            boxed.append(bool(record.get("has_bbox", True)))
+        return tags, np.array(boxed)
 
 
 def split_tags(prompt: str | bytes) -> list[str]:

@@ -49,7 +49,8 @@ def concept_view(record: dict, concept: int, size: int, view: str) -> np.ndarray
     """What a reference shows of one concept: uint8 [size, size, 3].
 
     Args:
-      record: with image, mask and bbox.
+      record: with image, mask and bbox. Without a mask (`has_mask` is false) the clothes are all
+        that is below the face; a record without a box has no face or clothes to show.
       concept: index into CONCEPTS.
       size: in pixels.
       view: "crop" enlarges the concept's box to the square; "in_place" leaves it where it is and
@@ -63,7 +64,10 @@ def concept_view(record: dict, concept: int, size: int, view: str) -> np.ndarray
     image = record["image"]
     if concept == CHARACTER:
         return resize(image, size)
-    return box_view(image, concept_box(record["bbox"], record["mask"], concept), size, view)
+    mask = record["mask"]
+    if not record.get("has_mask", True):
+        mask = np.full((*image.shape[:2], 1), 255, np.uint8)
+    return box_view(image, concept_box(record["bbox"], mask, concept), size, view)
 
 
 def box_view(image: np.ndarray, box: tuple[int, int, int, int], size: int, view: str) -> np.ndarray:

@@ -40,6 +40,28 @@ class VQA(Protocol):
         """Returns a vector for each text."""
 
 
+class Silent:
+    """A judge for data without questions: it is asked nothing, and nothing is scored."""
+
+    def asked_at(self, size: int) -> set[str]:
+        """None."""
+        return set()
+
+    phrases_at = asked_at
+
+    def answers(self, images: np.ndarray, questions: list[list[str]]) -> list[list[str]]:
+        """No answer to no question."""
+        return [[] for _ in questions]
+
+    def probability_yes(self, images: np.ndarray, phrases: list[list[str]]) -> list[list[float]]:
+        """As `answers`."""
+        return self.answers(images, phrases)
+
+    def embed(self, texts: list[str]) -> np.ndarray:
+        """No vector for no answer."""
+        return np.zeros((0, 1))
+
+
 @dataclasses.dataclass(frozen=True)
 class Interview:
     """Who is asked what about which suite.

@@ -51,6 +51,10 @@ ROW_NOTES = {
         "tags."
     ),
 }
+NOT_SCORED = (
+    '<p class="soft">None: the data set has no questions whose answers are known, so nothing was '
+    "asked about these images.</p>"
+)
 STYLE = """
 :root { --ink: #1e293b; --soft: #64748b; --line: #e2e8f0; --mark: #eff6ff; }
 body { font: 15px/1.55 system-ui, sans-serif; color: var(--ink); max-width: 1080px;
@@ -103,10 +107,13 @@ def write(
         title: the page's heading.
         characters: how many characters are pictured.
     """
-    parts = [_heading(title, results), _table(results), _bars(results), _notes()]
+    parts = [_heading(title, results)]
+    if scored := bool(results["asked"] or results["phrases"]):
+        parts += [_table(results), _bars(results), _notes()]
     if len(losses):
         parts.append(_section("Training", _picture(plots.loss_curve(losses), "loss by step")))
-    parts += [_examples(rows, suite, images, characters), _attributes(results)]
+    parts += [_examples(rows, suite, images, characters)]
+    parts += [_attributes(results)] if scored else [_section("Scores", NOT_SCORED)]
     if config is not None:
         text = json.dumps(config, indent=2, default=str, ensure_ascii=False)
         parts.append(_section("Config", f"<pre>{html.escape(text)}</pre>"))

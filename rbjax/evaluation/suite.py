@@ -12,6 +12,11 @@ A prompt names only attributes that no reference decides (kind "free" in the voc
 for values that none of the case's references has. An attribute that a reference does not show (it
 has no tag: eyes behind sunglasses) is left out, and the background has no colour of the
 character's hair or clothes.
+
+Where the vocabulary has no questions (real data: nobody knows all that a picture shows), a prompt
+is the recorded one of an image of the outfit that is no reference, without the tags that name what
+a reference carries. Where no image has a face box, the references are whole pictures of the
+character (`whole`).
 """
 
 import dataclasses
@@ -20,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-FACE, CLOTHES = "face", "clothes"
+FACE, CLOTHES, CHARACTER = "face", "clothes", "character"
+CARRIES = {FACE: {"identity"}, CLOTHES: {"outfit"}, CHARACTER: {"identity", "outfit"}}
 OPENING = "solo"  # the tag that every prompt begins with
 
 
@@ -31,7 +37,7 @@ class Case:
     Attributes:
         character: index of the character in the clusters.
         references: positions of the references, faces first.
-        concepts: "face" or "clothes" of each reference.
+        concepts: "face", "clothes" or "character" (the whole picture) of each reference.
         prompt: tags; the first is OPENING.
         seed: of the noise.
         real: position of an image of the same character and outfit that is no reference, or None.
@@ -69,11 +75,13 @@ def build(
     faces: int = 2,
     clothes: int = 2,
     seed: int = 0,
+    whole: bool = False,
 ) -> Suite:
     """Chooses the cases.
 
     Args:
-        clusters: `tfds_retribooru.clusters.Clusters` of the split.
+        clusters: `tfds_retribooru.clusters.Clusters` of the split; characters of which it has no
+            image are left out.
         tags: the tags of every record of the split.
         vocabulary: see `Suite`.
         characters: how many characters at most.
@@ -81,22 +89,29 @@ def build(
         faces: face references a case.
         clothes: clothes references a case.
         seed: decides everything that is drawn.
+        whole: the references are faces + clothes whole pictures.
 
     Raises:
         ValueError: if a number is too small, or the split has no character.
     """
-    total = len(clusters.character_start) - 1
+    present = np.flatnonzero(np.diff(clusters.character_start))
+    total = len(present)
     if min(characters, per_character, faces + clothes, total) < 1:
         raise ValueError(
             f"an evaluation needs at least one character, prompt and reference; got {characters} "
             f"of {total} characters, {per_character} prompts, {faces} + {clothes} references."
         )
     cases = []
-    for character in np.random.default_rng(seed).permutation(total)[:characters]:
+    for character in np.random.default_rng(seed).permutation(present)[:characters]:
         rng = np.random.default_rng([seed, int(character)])
-        references, concepts, left = _references(clusters, int(character), faces, clothes, rng)
-        shown = [tags[position] for position in references]
-        prompts = _prompts(shown, vocabulary, per_character, rng)
+        choose = _whole_references if whole else _references
+        references, concepts, left = choose(clusters, int(character), faces, clothes, rng)
+        if vocabulary["questions"]:
+            shown = [tags[position] for position in references]
+            prompts = _prompts(shown, vocabulary, per_character, rng)
+        else:
+            sources = [tags[position] for position in left or references]
+            prompts = _recorded(sources, concepts, vocabulary, per_character)
         for number, prompt in enumerate(prompts):
             real = left[number] if number < len(left) else None
             noise = int(rng.integers(2**31))
@@ -127,6 +142,26 @@ def _references(clusters, character: int, faces: int, clothes: int, rng: np.rand
     chosen = [*other[:faces], *same[:used]]
     concepts = (FACE,) * len(other[:faces]) + (CLOTHES,) * used
     return tuple(map(int, chosen)), concepts, [int(position) for position in left]
+
+
+def _whole_references(clusters, character: int, faces: int, clothes: int, rng):
+    """As `_references`, of whole pictures of any outfit."""
+    start, stop = clusters.character_start[character : character + 2]
+    members = [int(position) for position in rng.permutation(clusters.order[start:stop])]
+    used = min(faces + clothes, max(len(members) - 1, 1))
+    return tuple(members[:used]), (CHARACTER,) * used, members[used:]
+
+
+def _recorded(sources, concepts, vocabulary, count: int) -> list[tuple[str, ...]]:
+    """Returns `count` prompts of records in turn, without what the references carry."""
+    carried = set().union(*(CARRIES[concept] for concept in concepts)) if concepts else set()
+    known = vocabulary["tags"]
+    prompts = []
+    for number in range(count):
+        tags = sources[number % len(sources)]
+        free = (tag for tag in tags if known.get(tag, {}).get("kind") not in carried)
+        prompts.append((OPENING, *(tag for tag in free if tag != OPENING)))
+    return prompts
 
 
 def _prompts(shown, vocabulary, count: int, rng: np.random.Generator) -> list[tuple[str, ...]]:

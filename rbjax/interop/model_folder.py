@@ -1,9 +1,8 @@
 """A saved model: one folder with everything that generating needs, in diffusers' layout.
 
-    model_index.json   size, view and patch of the images, length of prompts, sampling defaults
-    retrinet/          config.json, diffusion_pytorch_model.safetensors
+    model_index.json   size and view of the images, length of prompts, sampling defaults
+    retrinet/, vae/    config.json, diffusion_pytorch_model.safetensors
     text_encoder/      config.json, model.safetensors
-    vae/               likewise; only where the latents are those of a KL autoencoder
     tokenizer/         tokenizer.json, tokenizer_config.json
     scheduler/         scheduler_config.json
 
@@ -21,10 +20,12 @@ import numpy as np
 import tokenizers
 from flax import nnx
 from ml_collections import ConfigDict
+from safetensors.numpy import save_file
 
 from rbjax.data import pretrained_tokenizer, prompts
 from rbjax.diffusion.schedule import Schedule
 from rbjax.interop import huggingface
+from rbjax.models.autoencoder import BlockDCT
 from rbjax.models.autoencoder_kl import AutoencoderKLConfig
 from rbjax.models.clip import CLIPTextConfig
 from rbjax.models.pipeline import Pipeline
@@ -32,6 +33,7 @@ from rbjax.models.unet import UNetConfig
 
 INDEX = "model_index.json"
 SCHEDULER_CONFIG = "scheduler_config.json"
+BLOCK_DCT = ["modeling_block_dct", "BlockDCT"]
 RETRIEVAL = ("heads", "positions", "reference_timestep")
 IMAGE = ("size", "view", "max_tokens")  # fields of the experiment's `data` section
 
@@ -78,8 +80,7 @@ def save(model: Model, folder: str | Path, dtype: np.dtype | None = None) -> Non
     huggingface.save(retrinet, folder / "retrinet", retrinet_config(retrinet.config), dtype=dtype)
     ids = _special_ids(model.tokenizer)
     huggingface.save(text, folder / "text_encoder", text.config.to_dict() | ids, dtype=dtype)
-    if has_vae(model):
-        huggingface.save(pipeline.autoencoder, folder / "vae", dtype=dtype)
+    _save_autoencoder(pipeline.autoencoder, folder / "vae", dtype)
     _save_tokenizer(model, folder / "tokenizer")
     _write_json(folder / "scheduler" / SCHEDULER_CONFIG, _scheduler_config(model))
     _write_json(folder / INDEX, _index(model))
@@ -101,7 +102,7 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
     tokenizer = _load_tokenizer(folder / "tokenizer", index["max_tokens"])
     config = ConfigDict(
         {
-            "model": _model_section(folder, index, dtype),
+            "model": _model_section(folder, dtype),
             "data": {name: index[name] for name in IMAGE},
             "noise_schedule": dataclasses.asdict(
                 Schedule.from_config(_read_json(folder / "scheduler" / SCHEDULER_CONFIG))
@@ -118,11 +119,6 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
     return Model(config, tokenizer, graphdef, nnx.to_pure_dict(params))
 
 
-def has_vae(model: Model) -> bool:
-    """Whether the latents are those of a KL autoencoder."""
-    return bool(model.config.model.get("vae"))
-
-
 def retrinet_config(config) -> dict:
     """The `config.json` of a RetriNet: a diffusers UNet's fields and what RetriNet adds."""
     unet = config.unet.to_dict()
@@ -131,24 +127,43 @@ def retrinet_config(config) -> dict:
     return {"_class_name": "RetriNetModel", "unet_config": unet, **retrieval}
 
 
-def _model_section(folder: Path, index: dict, dtype: str) -> dict:
+def _model_section(folder: Path, dtype: str) -> dict:
     """The experiment's `model` section, from the parts' own configurations."""
     retrinet = huggingface.load_config(folder / "retrinet")
     text = huggingface.load_config(folder / "text_encoder")
-    section = {
-        "patch": index["patch"],
+    vae = huggingface.load_config(folder / "vae")
+    if vae["_class_name"] == BlockDCT.__name__:
+        own = {"patch": vae["factor"], "luma": vae["luma"], "chroma": vae["chroma"]}
+    else:
+        own = {"patch": 0, "vae": _fields(AutoencoderKLConfig.from_dict(vae), dtype)}
+    return own | {
         "unet": _fields(UNetConfig.from_dict(retrinet["unet_config"]), dtype),
         "text": _fields(CLIPTextConfig.from_dict(text), dtype),
         "retrieval": {name: retrinet[name] for name in RETRIEVAL},
     }
-    if (folder / "vae").is_dir():
-        vae = huggingface.load_config(folder / "vae")
-        section["vae"] = _fields(AutoencoderKLConfig.from_dict(vae), dtype)
-    return section
 
 
 def _fields(config, dtype: str) -> dict:
     return dataclasses.asdict(config) | {"dtype": dtype}
+
+
+def _save_autoencoder(autoencoder, folder: Path, dtype: np.dtype | None) -> None:
+    """A KL autoencoder, or a BlockDCT as the kernels of its two convolutions in torch."""
+    if not isinstance(autoencoder, BlockDCT):
+        huggingface.save(autoencoder, folder, dtype=dtype)
+        return
+    encoder, decoder = autoencoder.kernels()
+    side = autoencoder.factor
+    encoder = encoder.reshape(side, side, 3, -1).transpose(3, 2, 0, 1)
+    decoder = decoder.reshape(-1, side, side, 3).transpose(0, 3, 1, 2)
+    config = {"_class_name": "BlockDCT", **dataclasses.asdict(autoencoder), "scaling_factor": 1.0}
+    tensors = {"encoder.weight": encoder, "decoder.weight": decoder}
+    _write_json(folder / huggingface.CONFIG_NAME, config)
+    save_file(
+        {key: np.ascontiguousarray(value) for key, value in tensors.items()},
+        folder / huggingface.DIFFUSERS_WEIGHTS_NAME,
+        metadata={"format": "pt"},
+    )
 
 
 def _special_ids(tokenizer: tokenizers.Tokenizer) -> dict:
@@ -206,8 +221,7 @@ def _index(model: Model) -> dict:
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
         "scheduler": ["scheduling_retrinet", "RetriNetScheduler"],
-        "vae": ["diffusers", "AutoencoderKL"] if has_vae(model) else [None, None],
-        "patch": config.model.patch,
+        "vae": ["diffusers", "AutoencoderKL"] if config.model.get("vae") else BLOCK_DCT,
         **{name: config.data[name] for name in IMAGE},
         "sampling": dict(config.sampling),
     }

@@ -18,6 +18,7 @@ SOURCES = Path(__file__).parent / "torch_pipeline"
 PLACES = {
     "pipeline.py": "",
     "modeling_retrinet.py": "retrinet",
+    "modeling_block_dct.py": "vae",
     "scheduling_retrinet.py": "scheduler",
     "comfyui_retrinet.py": "",
     "README.md": "",
@@ -50,6 +51,5 @@ def prefixed(folder: Path) -> dict[str, np.ndarray]:
     return {
         f"{part}.{key}": value
         for part, file in WEIGHTS.items()
-        if (folder / part).is_dir()
         for key, value in load_file(folder / part / file).items()
     }

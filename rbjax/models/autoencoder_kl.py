@@ -75,7 +75,7 @@ class AutoencoderKLConfig:
 
 
 class AutoencoderKL(nnx.Module):
-    """Images to latents and back, behind the same two methods as `PixelUnshuffle`."""
+    """Images to latents and back, behind the same two methods as `BlockDCT`."""
 
     old_keys = (  # of files written before diffusers 0.17
         (r"\.query\.", ".to_q."),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from ml_collections import ConfigDict
 
-from rbjax.models.autoencoder import PixelUnshuffle
+from rbjax.models.autoencoder import BlockDCT
 from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.models.clip import CLIPTextConfig, CLIPTextModel
 from rbjax.models.retrinet import RetriNet, RetriNetConfig
@@ -18,7 +18,7 @@ from rbjax.models.unet import UNetConfig
 class Pipeline(nnx.Module):
     """The modules of one experiment.
 
-    Parameter names start with text_encoder, retrinet or autoencoder (PixelUnshuffle has none).
+    Parameter names start with text_encoder, retrinet or autoencoder (BlockDCT has none).
     """
 
     def __init__(self, config: ConfigDict, vocab_size: int, max_tokens: int, rngs: nnx.Rngs):
@@ -33,7 +33,7 @@ class Pipeline(nnx.Module):
         if config.get("vae"):
             self.autoencoder = AutoencoderKL(AutoencoderKLConfig(**_settings(config.vae)), rngs)
         else:
-            self.autoencoder = PixelUnshuffle(config.patch)
+            self.autoencoder = BlockDCT(config.patch, config.luma, config.chroma)
         self.retrinet = RetriNet(retrinet_config(config), rngs)
         sizes = {"vocab_size": vocab_size, "max_position_embeddings": max_tokens}
         self.text_encoder = CLIPTextModel(CLIPTextConfig(**sizes | _settings(config.text)), rngs)
@@ -73,7 +73,7 @@ def retrinet_config(config: ConfigDict) -> RetriNetConfig:
     """Reads the experiment's `model` section."""
     unet = _settings(config.unet)
     if not config.get("vae"):
-        channels = PixelUnshuffle(config.patch).channels
+        channels = BlockDCT(config.patch, config.luma, config.chroma).channels
         unet |= {"in_channels": channels, "out_channels": channels}
     return RetriNetConfig(
         unet=UNetConfig(**unet),

@@ -52,6 +52,21 @@ class Experiment:
         """A split of the data set."""
         return source.open_split(self.builder, name)
 
+    def open_training(self) -> Split:
+        """The split `train`.
+
+        Raises:
+          ValueError: its records cannot serve a task that is wanted.
+        """
+        split = self.open("train")
+        if self.config.data.tasks.composition > 0 and not len(split.boxed.order):
+            raise ValueError(
+                f"config.data.tasks.composition={self.config.data.tasks.composition}: no record of "
+                f"{self.config.data.dataset} has a face box, so none shows a face or clothes. Set "
+                "it to 0 and same_identity (or same_outfit) to 1."
+            )
+        return split
+
     def examples(self, split: Split) -> Examples:
         """What makes the split's examples."""
         data = self.config.data

@@ -13,7 +13,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from rbjax.data import loader, transforms
+from rbjax.data.source import Split
 from rbjax.evaluation import pictures, report, rows, run, suite
+from rbjax.evaluation.judge import Silent
 from rbjax.evaluation.painter import Painter
 from rbjax.metrics.vqa_score import VQA
 from rbjax.parallel import mesh as meshes
@@ -23,6 +25,7 @@ from rbjax.train.state import TrainState
 from rbjax.train.step import TrainMetrics
 
 PERIODIC_ROWS = ("trained", "references_blanked")
+UNSCORED_ROWS = ("trained", "references_blanked", "real_images")  # to look at
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -63,7 +66,7 @@ def is_finished(config: ConfigDict, workdir: pathlib.Path) -> bool:
 
 def _run(exp: Experiment, workdir: pathlib.Path) -> None:
     config = exp.config
-    train_examples = exp.examples(exp.open("train"))
+    train_examples = exp.examples(exp.open_training())
     data = loader.iterator(train_examples, config.batch_size, config.seed, config.data.threads)
     current, shardings = experiment.create_state(exp)
     _overview(current)
@@ -160,27 +163,33 @@ class Evaluation:
       exp: the experiment.
       workdir: where results go.
       painter: of the evaluation's split.
-      vqa: the judge.
+      vqa: the judge; a Silent one where the data set has no questions.
     """
 
     exp: Experiment
     workdir: pathlib.Path
     painter: Painter
-    vqa: VQA
+    vqa: VQA | Silent
 
     @classmethod
     def start(cls, exp: Experiment, workdir: pathlib.Path) -> "Evaluation":
         """Opens the evaluation's split and the judge."""
         config = exp.config.eval
-        split = exp.examples(exp.open(config.split))
-        vqa = VQA.load(config.vqa) if config.vqa else VQA.load()
-        return cls(exp, workdir, Painter(exp, split, config.batch_size), vqa)
+        split = exp.open(config.split)
+        painter = Painter(exp, exp.examples(split), config.batch_size)
+        return cls(exp, workdir, painter, _judge(exp, split))
+
+    @property
+    def scores(self) -> bool:
+        """Whether there is anything to ask."""
+        return not isinstance(self.vqa, Silent)
 
     def suite(self, characters: int, prompts: int) -> suite.Suite:
         """The cases of so many characters."""
         split, data = self.painter.examples.split, self.exp.config.data
+        whole = not len(split.boxed.order)
         return suite.build(
-            split.clusters,
+            split.clusters if whole else split.boxed,
             split.tags,
             split.vocabulary,
             characters,
@@ -188,6 +197,7 @@ class Evaluation:
             data.faces,
             data.clothes,
             self.exp.config.seed,
+            whole,
         )
 
     def load(self, current: TrainState) -> None:
@@ -207,6 +217,8 @@ class Evaluation:
 
     def periodic(self, number: int, current: TrainState, writer) -> None:
         """Scores a few characters."""
+        if not self.scores:
+            return
         self.load(current)
         config = self.exp.config.eval
         cases = self.suite(config.periodic_characters, config.prompts)
@@ -227,7 +239,8 @@ class Evaluation:
         self.load(current)
         config = self.exp.config
         cases = self.suite(config.eval.characters, config.eval.prompts)
-        painted = rows.collect(self.painter, cases, self.painter.images)
+        wanted = rows.ROWS if self.scores else UNSCORED_ROWS
+        painted = rows.collect(self.painter, cases, self.painter.images, wanted)
         results = run.score(painted, cases, self.painter.images, self.vqa)
         results = {"step": number, **results}
         page = report.write(
@@ -240,7 +253,22 @@ class Evaluation:
             config=json.loads(config.to_json()),
         )
         (self.workdir / "results.json").write_text(json.dumps(results, indent=1))
-        print(f"{run.table(results)}\nResults: {self.workdir / 'results.json'}; report: {page}")
+        if self.scores:
+            print(run.table(results))
+        print(f"Results: {self.workdir / 'results.json'}; report: {page}")
+
+
+def _judge(exp: Experiment, split: Split) -> VQA | Silent:
+    """Who judges the images of a split."""
+    if not split.vocabulary["questions"]:
+        print(
+            f"{exp.config.data.dataset} has no questions to ask: images are made and shown, not "
+            "scored.",
+            flush=True,
+        )
+        return Silent()
+    folder = exp.config.eval.vqa
+    return VQA.load(folder) if folder else VQA.load()
 
 
 def sample_grid(painter: Painter, cases, generated: np.ndarray) -> Image.Image:

@@ -15,7 +15,7 @@ from rbjax.data.views import Views
 @pytest.fixture
 def split(avatars, tmp_path):
     """A split in a directory of its own."""
-    folder = tmp_path / "avatars" / "tiny" / "1.0.0"
+    folder = tmp_path / "avatars" / "tiny" / avatars.data_path.name
     shutil.copytree(avatars.data_path, folder)
     return source.open_split(tfds.builder_from_directory(folder), "validation")
 
@@ -27,7 +27,7 @@ def test_prepare_finds_what_is_built(avatars_dir, avatars, capsys):
 
 
 def test_prepare_restores_lost_files_beside_the_records(avatars, tmp_path):
-    folder = tmp_path / "avatars" / "tiny" / "1.0.0"
+    folder = tmp_path / "avatars" / "tiny" / avatars.data_path.name
     shutil.copytree(avatars.data_path, folder)
     vocabulary = json.loads((folder / "vocabulary.json").read_text())
     for name in ("vocabulary.json", "clusters-test.npz"):

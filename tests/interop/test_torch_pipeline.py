@@ -17,6 +17,7 @@ from rbjax.data import transforms
 from rbjax.diffusion import sampler
 from rbjax.diffusion.schedule import Schedule
 from rbjax.interop import huggingface, model_folder, torch_export
+from rbjax.models.autoencoder import BlockDCT
 from rbjax.models.retrinet import RetriNet, RetriNetConfig
 from rbjax.models.unet import UNetConfig
 
@@ -149,10 +150,9 @@ def test_impossible_settings_of_the_scheduler_are_refused():
         torch_scheduler(Schedule(), "heun")
 
 
-def empty_pipeline(**changes):
-    """A pipeline without models, for its own arithmetic."""
-    settings = dict(size=12, view="crop", patch=2) | changes
-    return pipeline.RetriNetPipeline(None, None, None, None, **settings)
+def empty_pipeline(vae=None, view: str = "crop"):
+    """A pipeline without other models, for its own arithmetic."""
+    return pipeline.RetriNetPipeline(None, None, None, None, vae, size=12, view=view)
 
 
 @pytest.mark.parametrize("view", transforms.VIEWS)
@@ -181,7 +181,20 @@ def test_guidance_weights_are_the_same(references, prompt, count):
     assert weights[-1] == (prompt, True, True)
 
 
-def test_a_vae_takes_the_place_of_blocks_of_pixels():
+def test_the_block_dct_is_the_same_in_torch(tmp_path):
+    ours = BlockDCT(factor=3, luma=7, chroma=4)
+    model_folder._save_autoencoder(ours, tmp_path, None)
+    theirs = load("modeling_block_dct").BlockDCT.from_pretrained(tmp_path)
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 6, 9, 3)).astype(np.float32)
+    latents = ours.encode(images)
+    with torch.no_grad():
+        found = theirs.encode(torch.tensor(images).permute(0, 3, 1, 2)).latent_dist.mode()
+        back = theirs.decode(found).sample
+    np.testing.assert_allclose(found.permute(0, 2, 3, 1), latents, atol=1e-5)
+    np.testing.assert_allclose(back.permute(0, 2, 3, 1), ours.decode(latents), atol=1e-5)
+
+
+def test_latents_are_the_scaled_mean_of_the_vae():
     torch.manual_seed(0)
     vae = diffusers.AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 2,

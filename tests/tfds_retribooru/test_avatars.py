@@ -142,6 +142,15 @@ def test_splits_share_no_outfit_and_test_no_character(count):
     assert splits == characters.splits(count)
 
 
+def test_nobody_in_test_looks_like_another_character():
+    people = {c for c, _ in characters.splits(1000)["test"]}
+    looks = [
+        tuple(characters.portraits(0, c, False)[0].values[n] for n in vocabulary.names("identity"))
+        for c in range(1000)
+    ]
+    assert all(looks.count(looks[c]) == 1 for c in people)
+
+
 # --- vocabulary
 
 

@@ -94,7 +94,7 @@ def test_missing_file_says_what_to_do(tmp_path):
 
 
 def test_write_makes_only_what_is_missing(avatars, tmp_path):
-    folder = tmp_path / "avatars" / "tiny" / "1.0.0"
+    folder = tmp_path / "avatars" / "tiny" / avatars.data_path.name
     shutil.copytree(avatars.data_path, folder)
     lost, kept = folder / "clusters-test.npz", folder / "clusters-train.npz"
     expected, time_kept = lost.read_bytes(), kept.stat().st_mtime_ns

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_retribooru import clusters
+from tfds_retribooru import clusters, reading
 from tfds_retribooru.avatars import characters, drawing, vocabulary
 from tfds_retribooru.avatars.characters import Portrait
 
@@ -29,8 +29,11 @@ class AvatarsConfig(tfds.core.BuilderConfig):
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Illustrated avatars with known identity, outfit and expression."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {
+        "1.0.0": "First release.",
+        "1.1.0": "No character of test looks like another one.",
+    }
     BUILDER_CONFIGS = [
         AvatarsConfig(name="centered", description="Figures in one place."),
         AvatarsConfig(name="varied", varied=True, description="Flipped, moved, scaled."),
@@ -63,7 +66,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return self.dataset_info_from_configs(features=f.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
-        splits = characters.splits(self.builder_config.characters)
+        splits = characters.splits(self.builder_config.characters, self.builder_config.seed)
         return {name: self._generate_examples(part) for name, part in splits.items()}
 
     def _generate_examples(self, part: list[tuple[int, int]]):
@@ -72,24 +75,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             yield portrait.id, record(portrait, image, mask)
 
     def _as_dataset(self, split, decoders=None, read_config=None, shuffle_files=False):
-        """A tf.data pipeline (`tfds.load`); TFDS reads ArrayRecord files as a data source only."""
-        import tensorflow as tf  # only here: the rest of the package does without
-
-        features = self.info.features
-        if isinstance(decoders, tfds.decode.PartialDecoding):
-            features, decoders = decoders.extract_features(features), decoders.decoders
-        raw = tfds.decode.DeserializeMethod.RAW_BYTES
-        source = self.as_data_source(split=split, deserialize_method=raw)
-        positions = tf.data.Dataset.range(len(source))
-        if shuffle_files:
-            seed = read_config and read_config.shuffle_seed
-            positions = positions.shuffle(len(source), seed)
-
-        def read(i):
-            record = tf.numpy_function(lambda k: source[int(k)], [i], tf.string)
-            return features.deserialize_example(tf.ensure_shape(record, ()), decoders=decoders)
-
-        return positions.map(read, num_parallel_calls=tf.data.AUTOTUNE)
+        return reading.as_dataset(self, split, decoders, read_config, shuffle_files)
 
     def download_and_prepare(self, **kwargs) -> None:
         """Builds the records and, beside them, the clusters and the vocabulary."""

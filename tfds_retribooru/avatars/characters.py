@@ -1,5 +1,6 @@
 """Who is drawn: characters, their outfits and images, each a function of (seed, its numbers)."""
 
+import collections
 import dataclasses
 import hashlib
 
@@ -69,16 +70,19 @@ def portraits(seed: int, character: int, varied: bool) -> list[Portrait]:
     ]
 
 
-def splits(count: int) -> dict[str, list[tuple[int, int]]]:
+def splits(count: int, seed: int = 0) -> dict[str, list[tuple[int, int]]]:
     """The (character, outfit) clusters of each split: 10 % of the characters are `test`, 5 % of
-    the other characters' outfits are `validation`; chosen by hash of the name, not by chance."""
+    the other characters' outfits are `validation`; chosen by hash of the name, not by chance.
+    Two characters can be drawn alike; such a one is never in `test`, which is smaller by them."""
 
     def rank(key) -> str:
         return hashlib.md5(repr(key).encode()).hexdigest()
 
-    characters = sorted(range(count), key=rank)
-    held_out = max(2, count // 10)
-    test, rest = characters[:held_out], characters[held_out:]
+    looks = [tuple(_identity(seed, c)[0].values()) for c in range(count)]
+    copies = collections.Counter(looks)
+    chosen = sorted(range(count), key=rank)[: max(2, count // 10)]
+    test = [c for c in chosen if copies[looks[c]] == 1]
+    rest = [c for c in range(count) if c not in test]
     clusters = sorted(((c, o) for c in rest for o in range(OUTFITS)), key=rank)
     held_out = max(2, len(clusters) // 20)
     return {

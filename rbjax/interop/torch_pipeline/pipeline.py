@@ -12,7 +12,6 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput
 from diffusers.utils import logging
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
-from torch.nn import functional
 
 CONCEPTS = ("face", "clothes", "character")
 WHITE = (255, 255, 255)
@@ -23,7 +22,6 @@ class RetriNetPipeline(DiffusionPipeline):
     """Generates images of a character from references of its face and clothes, and a prompt."""
 
     model_cpu_offload_seq = "text_encoder->vae->retrinet"
-    _optional_components = ["vae"]
 
     def __init__(
         self,
@@ -31,8 +29,7 @@ class RetriNetPipeline(DiffusionPipeline):
         text_encoder,
         tokenizer,
         scheduler,
-        vae=None,
-        patch: int = 1,
+        vae,
         size: int = 512,
         view: str = "crop",
         max_tokens: int = 77,
@@ -45,8 +42,7 @@ class RetriNetPipeline(DiffusionPipeline):
           text_encoder: `CLIPTextModel`.
           tokenizer: of prompts and concept words.
           scheduler: `RetriNetScheduler`, or one of diffusers' for the same schedule.
-          vae: `AutoencoderKL`; None = blocks of `patch` x `patch` pixels are the latents.
-          patch: side of such a block.
+          vae: `AutoencoderKL` or `BlockDCT`.
           size: of images and references, in pixels.
           view: how a reference shows its box: "crop" or "in_place".
           max_tokens: length of a prompt.
@@ -61,7 +57,7 @@ class RetriNetPipeline(DiffusionPipeline):
             vae=vae,
         )
         self.register_to_config(
-            patch=patch, size=size, view=view, max_tokens=max_tokens, sampling=sampling or {}
+            size=size, view=view, max_tokens=max_tokens, sampling=sampling or {}
         )
 
     @torch.no_grad()
@@ -182,23 +178,16 @@ class RetriNetPipeline(DiffusionPipeline):
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """Images [N, 3, H, W] in [-1, 1] -> latents [N, C, h, w]."""
-        if self.vae is not None:
-            return self.vae.encode(images).latent_dist.mode() * self.vae.config.scaling_factor
-        blocks = functional.pixel_unshuffle(images, self.config.patch)  # channels (rgb, y, x)
-        return blocks.unflatten(1, (3, -1)).transpose(1, 2).flatten(1, 2)  # (y, x, rgb)
+        return self.vae.encode(images).latent_dist.mode() * self.vae.config.scaling_factor
 
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """The inverse of `encode_images`."""
-        if self.vae is not None:
-            scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-            return self.vae.decode(scaled).sample
-        blocks = latents.unflatten(1, (-1, 3)).transpose(1, 2).flatten(1, 2)
-        return functional.pixel_shuffle(blocks, self.config.patch)
+        scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        return self.vae.decode(scaled).sample
 
     def _noise(self, images: int, generator) -> torch.Tensor:
-        factor = self.config.patch
-        if self.vae is not None:
-            factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        config = self.vae.config
+        factor = config.get("factor") or 2 ** (len(config.get("block_out_channels")) - 1)
         side = self.config.size // factor
         shape = (images, self.retrinet.config.unet_config["out_channels"], side, side)
         return randn_tensor(shape, generator=generator, device=self._execution_device)

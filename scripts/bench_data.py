@@ -1,0 +1,222 @@
+"""How fast pictures become a data set, and a data set becomes training examples.
+
+python scripts/bench_data.py
+
+Makes pictures like Danbooru's (JPEG and PNG, about a megapixel), and compares in turns, so that
+both sides see the same machine:
+
+* build: `retribooru/384` on one core, beside a plain Pillow loop on that core which opens,
+  converts, resizes (BOX) and saves the same files as the same JPEG;
+* input: examples of 1 target + 4 references, decoded, cropped and resized, by our loader, beside a
+  torch DataLoader that does the same from the same encoded pictures, with as many workers.
+
+Prints the median and the range of the rounds' rates, and the ratio of the medians.
+"""
+
+import argparse
+import io
+import json
+import os
+import pathlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+from PIL import Image
+
+import tfds_retribooru  # noqa: F401  registers the builders
+from rbjax.data import loader, prompts, references, source, transforms
+from rbjax.data.views import Views
+from tfds_retribooru import pictures
+
+SIDE = 384
+OUTFIT = 6  # pictures of an outfit; a character has two
+
+
+def draw(seed: int) -> Image.Image:
+    """A picture of 0.8 to 1.4 megapixels: flat areas, lines and some noise."""
+    rng = np.random.default_rng(seed)
+    size = (int(rng.integers(850, 1150)), int(rng.integers(950, 1250)))
+    coarse = Image.fromarray(rng.integers(0, 256, (12, 10, 3), np.uint8))
+    picture = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC)) // 24 * 24
+    noise = rng.integers(0, 6, picture.shape, np.uint8)
+    return Image.fromarray(picture + noise)
+
+
+def write(root: pathlib.Path, count: int) -> None:
+    """Annotations and flat pictures; one in four is a PNG, as at Danbooru."""
+    (root / "annotations").mkdir(parents=True)
+    (root / "images").mkdir()
+    lines = []
+    for number in range(count):
+        outfit = number // OUTFIT * OUTFIT
+        others = range(outfit, min(count, outfit + OUTFIT))
+        record = {
+            "id": number,
+            "character": f"character_{number // (2 * OUTFIT)}",
+            "bbox": [0.5, 0.25, 0.3, 0.25],
+            "similar": [other for other in others if other != number],
+            "prompts": "1girl, solo, smile",
+        }
+        lines.append(json.dumps(record))
+        kind, options = ("png", {}) if number % 4 == 0 else ("jpg", {"quality": 90})
+        draw(number).save(root / "images" / f"{number}.{kind}", **options)
+    (root / "annotations" / "all.json").write_text("\n".join(lines))
+
+
+def build(manual: pathlib.Path, keep: pathlib.Path | None = None) -> None:
+    """Builds the data set into a new directory, or into `keep`."""
+    config = tfds.download.DownloadConfig(manual_dir=manual)
+    with tempfile.TemporaryDirectory() as folder:
+        builder = tfds.builder(f"retribooru/{SIDE}", data_dir=keep or folder)
+        builder.download_and_prepare(download_config=config)
+
+
+def pillow_loop(images: pathlib.Path, save: bool) -> None:
+    """What anyone would write: open, convert, resize, save."""
+    for path in sorted(images.iterdir()):
+        picture = Image.open(path).convert("RGB")
+        scale = SIDE / min(picture.size)
+        shape = tuple(round(n * scale) for n in picture.size)
+        small = picture.resize(shape, Image.Resampling.BOX)
+        if save:
+            small.save(io.BytesIO(), "JPEG", quality=pictures.QUALITY, subsampling=0)
+
+
+def examples_of(data_dir: pathlib.Path, size: int) -> loader.Examples:
+    """Ours: composition from 2 faces and 2 clothes, without a cache."""
+    split = source.open_split(tfds.builder(f"retribooru/{SIDE}", data_dir=data_dir), "train")
+    config = ConfigDict(
+        {
+            **{"faces": 2, "clothes": 2, "vary_references": False, "tasks": {"composition": 1.0}},
+            **{"prompt_tags": "free", "max_tokens": 16},
+            **{"drop_prompt": 0.0, "drop_references": 0.0, "drop_both": 0.0},
+        }
+    )
+    tokenizer = prompts.word_tokenizer(split.vocabulary)
+    return loader.Examples(split, Views(split, size, "crop", cache=False), tokenizer, config)
+
+
+def ours(examples: loader.Examples, count: int, batch: int, workers: int) -> None:
+    """`count` examples through the training loader."""
+    iterator = loader.iterator(examples, batch, 0, workers)
+    for _ in range(count // batch):
+        next(iterator)
+
+
+def torch_loader(examples: loader.Examples, count: int, batch: int, workers: int):
+    """A map-style Dataset over the encoded pictures in memory, in a DataLoader."""
+    import torch
+    from torch.utils import data
+
+    split, size = examples.split, examples.views.size
+    decoders = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
+    builder = tfds.builder_from_directory(split.directory)
+    records = list(builder.as_data_source(split=split.name, decoders=decoders))
+
+    def view(index: int, concept: int) -> np.ndarray:
+        record = records[index]
+        image = np.asarray(Image.open(io.BytesIO(record["image"])))
+        shown = {"image": image, "bbox": record["bbox"], "mask": None, "has_mask": False}
+        return transforms.concept_view(shown, concept, size, "crop")
+
+    class Compositions(data.Dataset):
+        def __len__(self):
+            return count
+
+        def __getitem__(self, index):
+            rng = np.random.default_rng(index)
+            target = index % len(records)
+            chosen = references.choose(split.clusters, target, "composition", 2, 2, rng)
+            shown = [view(i, c) for i, c in zip(chosen.images, chosen.concepts, strict=True)]
+            return torch.from_numpy(view(target, references.CHARACTER)), torch.from_numpy(
+                np.stack(shown)
+            )
+
+    return data.DataLoader(Compositions(), batch, num_workers=workers, drop_last=True)
+
+
+def rates(rounds: int, amount: int, *jobs: Callable[[], None]) -> list[list[float]]:
+    """For each job its rates, a second; the jobs take turns."""
+    found: list[list[float]] = [[] for _ in jobs]
+    for _ in range(rounds):
+        for job, seconds in zip(jobs, found, strict=True):
+            start = time.perf_counter()
+            job()
+            seconds.append(amount / (time.perf_counter() - start))
+    return found
+
+
+def table(names: list[str], found: list[list[float]], unit: str) -> str:
+    """A line for each; ratios are to the last."""
+    base = statistics.median(found[-1])
+    lines = [f"| {unit} | median | range | ratio |", "| --- | ---: | ---: | ---: |"]
+    for name, values in zip(names, found, strict=True):
+        middle = statistics.median(values)
+        lines.append(
+            f"| {name} | {middle:.1f} | {min(values):.1f} to {max(values):.1f} "
+            f"| {middle / base:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=240, help="pictures to build from")
+    parser.add_argument("--examples", type=int, default=256, help="training examples a round")
+    parser.add_argument("--size", type=int, default=SIDE, help="pixels of targets and references")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        write(root / "manual" / "retribooru", options.images)
+        images = root / "manual" / "retribooru" / "images"
+        bench_build(root, images, options)
+        bench_input(root, options)
+
+
+def bench_build(root: pathlib.Path, images: pathlib.Path, options) -> None:
+    """Prints the rates of the build and of the loop, both on one core."""
+    cores = os.sched_getaffinity(0)
+    build(root / "manual", root)  # once, to warm up and for what follows
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        found = rates(
+            options.rounds,
+            options.images,
+            lambda: build(root / "manual"),
+            lambda: pillow_loop(images, save=False),
+            lambda: pillow_loop(images, save=True),
+        )
+    finally:
+        os.sched_setaffinity(0, cores)
+    names = ["build", "Pillow loop, nothing saved", "Pillow loop"]
+    print(table(names, found, "images a second, one core"))
+
+
+def bench_input(root: pathlib.Path, options) -> None:
+    """Prints the rates of both input pipelines."""
+    examples = examples_of(root, options.size)
+    shape = options.examples, options.batch, options.workers
+    torch_batches = torch_loader(examples, *shape)
+    found = rates(
+        options.rounds,
+        options.examples,
+        lambda: ours(examples, *shape),
+        lambda: [None for _ in torch_batches],
+    )
+    names = [f"{name}, {options.workers} workers" for name in ("our loader", "torch DataLoader")]
+    print(table(names, found, f"examples a second, {options.size} px"))
+
+
+if __name__ == "__main__":
+    main()

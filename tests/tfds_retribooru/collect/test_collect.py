@@ -1,0 +1,214 @@
+"""The whole collection on one machine, from the files of a small dump to annotations."""
+
+import json
+
+import dump
+import pytest
+from PIL import Image
+
+from tfds_retribooru.collect import __main__ as command
+from tfds_retribooru.collect import local, looks, pictures
+from tfds_retribooru.collect.outfits import QUESTIONS
+from tfds_retribooru.collect.settings import Settings
+
+
+@pytest.fixture
+def metadata(tmp_path):
+    return tuple(dump.write_metadata(tmp_path / "meta"))
+
+
+@pytest.fixture
+def images(tmp_path, avatars):
+    folder = tmp_path / "images"
+    dump.write_pictures(folder, avatars.as_data_source("test"))
+    return folder
+
+
+def similar(found: dict[str, dict]) -> dict[str, list[str]]:
+    return {name: record["similar"] for name, record in found.items()}
+
+
+def test_every_post_is_collected_or_listed_with_its_reason(metadata, tmp_path):
+    counts = local.collect(Settings(metadata, tmp_path / "annotations"))
+    found, dropped = dump.read(tmp_path / "annotations")
+    assert similar(found) == dump.EXPECTED_KEPT
+    assert dropped == sorted(dump.EXPECTED_DROPPED)
+    assert counts["kept"] == 6 and counts["no_partner"] == 1
+    assert sum(counts.values()) == 6 + len(dropped)
+
+
+def test_an_annotation_is_as_the_papers_figure_shows(metadata, tmp_path):
+    local.collect(Settings(metadata, tmp_path / "annotations"))
+    found, _ = dump.read(tmp_path / "annotations")
+    assert found["1001"] == {
+        "id": "1001",
+        "character": "sendai",
+        "artists": "artist",
+        "bbox": None,
+        "cloths": ["serafuku", "pleated skirt", "kneehighs"],
+        "similar": ["2001", "11"],
+        "prompts": "1girl, solo, serafuku, pleated_skirt, kneehighs",
+        "md5": f"{1001:032x}",
+        "width": 128,
+        "height": 128,
+        "file_ext": "png",
+    }
+    assert "md5" not in found["12"]
+
+
+def test_several_processes_write_the_same_bytes(metadata, tmp_path):
+    for name, workers in (("one", 1), ("two", 2)):
+        local.collect(Settings(metadata, tmp_path / name, workers=workers))
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "two").iterdir())
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_with_pictures_missing_broken_and_near_copies_are_dropped(metadata, images, tmp_path):
+    local.collect(Settings(metadata, tmp_path / "annotations", images=images))
+    found, dropped = dump.read(tmp_path / "annotations")
+    reasons = {name: reason for _, _, name, reason in dropped}
+    assert reasons["12"] in ("bad_md5", "no_image")
+    assert ("b.json", 9, "12", "no_image") in dropped
+    assert reasons["6"] == "unreadable_image"
+    assert reasons["1001"] == "near_copy"  # of 11, which has the smaller id
+    assert similar(found) == {"11": ["2001"], "2001": ["11"]}
+
+
+def test_answers_part_what_tags_do_not(metadata, images, tmp_path):
+    seen = []
+
+    def ask(pictures):
+        seen.extend(pictures)
+        return [{QUESTIONS[1]: "blue" if p.size == (200, 200) else "red"} for p in pictures]
+
+    settings = Settings(metadata, tmp_path / "annotations", images=images)
+    local.collect(settings, looks.Models(ask=ask))
+    found, dropped = dump.read(tmp_path / "annotations")
+    assert found == {}
+    assert len(seen) == 3 and {p.mode for p in seen} == {"RGB"}  # sendai's; naka has one alone
+    assert ("a.json", 2, "2001", "no_partner") in dropped
+
+
+def test_detectors_look_at_what_is_kept(metadata, images, tmp_path):
+    box = (0.5, 0.25, 0.125, 0.0625)
+    models = looks.Models(
+        face=lambda picture: box if picture.size == (200, 200) else None,
+        figure=lambda picture: Image.new("L", picture.size, 7),
+    )
+    settings = Settings(metadata, tmp_path / "annotations", images=images, masks=tmp_path / "masks")
+    local.collect(settings, models)
+    found, _ = dump.read(tmp_path / "annotations")
+    assert {name: record["bbox"] for name, record in found.items()} == {
+        "11": list(box),
+        "2001": None,
+    }
+    masks = {path.name: Image.open(path) for path in (tmp_path / "masks").iterdir()}
+    assert {name: mask.size for name, mask in masks.items()} == {
+        "11.png": (200, 200),
+        "2001.png": (128, 128),
+    }
+
+
+def test_a_collection_that_was_interrupted_starts_clean(metadata, tmp_path, monkeypatch):
+    settings = Settings(metadata, tmp_path / "annotations")
+    with monkeypatch.context() as broken:
+        broken.setattr(local.writing, "write_dropped", lambda *a: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            local.collect(settings)
+    assert not settings.out.exists()
+    local.collect(settings)
+    assert similar(dump.read(settings.out)[0]) == dump.EXPECTED_KEPT
+    assert {path.name for path in tmp_path.iterdir()} == {"meta", "annotations"}
+
+
+# --- pictures
+
+
+def test_pictures_are_found_in_every_layout_and_nowhere_else(images):
+    found = {n: pictures.find(images, n, "png") for n in (1001, 2001, 5, 9, 11, 12)}
+    names = {n: path and str(path.relative_to(images)) for n, path in found.items()}
+    assert names == {
+        1001: "original/0001/1001.png",
+        2001: "original/0001/2001.png",
+        5: "512px/0005/5.jpg",
+        9: "9.png",
+        11: "11.webp",
+        12: None,
+    }
+
+
+def test_transparency_is_white_and_a_turned_picture_upright(tmp_path):
+    Image.new("RGBA", (4, 2), (255, 0, 0, 0)).save(tmp_path / "a.png")
+    assert pictures.read(tmp_path / "a.png").getpixel((0, 0)) == (255, 255, 255)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    Image.new("L", (4, 2), 9).save(tmp_path / "b.jpg", exif=exif)
+    turned = pictures.read(tmp_path / "b.jpg")
+    assert (turned.size, turned.mode) == ((2, 4), "RGB")
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
+def test_what_does_not_decode_is_an_error(tmp_path, data):
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(OSError):
+        pictures.read(tmp_path / "a.png")
+
+
+def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "MOST_PIXELS", 99)
+    Image.new("L", (10, 10)).save(tmp_path / "a.png")
+    with pytest.raises(OSError, match="10 x 10 pixels are too many"):
+        pictures.read(tmp_path / "a.png")
+
+
+# --- the command
+
+
+def run(*options: str) -> None:
+    command.main([*map(str, options), "--workers", "1"])
+
+
+def test_the_command_collects_and_counts(metadata, tmp_path, capsys):
+    out = tmp_path / "annotations"
+    table = {"antecedent_name": "naka", "consequent_name": "sendai"}
+    (tmp_path / "aliases.json").write_text(json.dumps([table]))
+    run(
+        "--metadata", tmp_path / "meta/*.json", "--out", out, "--aliases", tmp_path / "aliases.json"
+    )
+    assert "9" in dump.read(out)[0]
+    assert "           7  kept\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--metadata", "none/*.json"], "--metadata none/[*].json: no such file"),
+        (["--vqa", "x"], "--vqa, --faces and --figures look at pictures: give --images DIR"),
+        (["--images", "none"], "--images none: no such folder"),
+        (["--lacking", "2"], "shares must be in"),
+    ],
+)
+def test_wrong_options_end_with_one_line(metadata, tmp_path, options, message):
+    basis = ["--metadata", tmp_path / "meta/*.json", "--out", tmp_path / "annotations"]
+    with pytest.raises(SystemExit, match=f"^collect: .*{message}"):
+        run(*basis, *options)
+
+
+def test_results_are_not_overwritten(metadata, tmp_path):
+    (tmp_path / "annotations").mkdir()
+    with pytest.raises(SystemExit, match="annotations exists: remove it, or name another folder"):
+        run("--metadata", tmp_path / "meta/*.json", "--out", tmp_path / "annotations")
+
+
+def test_options_of_a_runner_need_one(metadata, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(
+            "--metadata",
+            tmp_path / "meta/*.json",
+            "--out",
+            tmp_path / "a",
+            "--direct_num_workers=2",
+        )
+    assert "unknown options --direct_num_workers=2" in capsys.readouterr().err

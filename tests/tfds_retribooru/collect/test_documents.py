@@ -1,0 +1,108 @@
+"""JSON documents from whole, cut and damaged files, against the standard library."""
+
+import gzip
+import io
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfds_retribooru.collect import documents
+from tfds_retribooru.collect.documents import Document
+
+DOCUMENTS = [{"id": k, "text": "é\n" * (k % 5), "list": [k, [], {}]} for k in range(57)]
+LINES = "\n".join(map(json.dumps, DOCUMENTS)).encode() + b"\n"
+
+
+def read(data: bytes) -> list[Document]:
+    return list(documents.read(io.BytesIO(data)))
+
+
+def values(found) -> list:
+    assert not any(document.fault for document in found)
+    return [document.value for document in found]
+
+
+@pytest.mark.parametrize("size", [1, 17, 100, 101, 4096, 1 << 20])
+def test_parts_hold_each_line_once_with_its_number(tmp_path, size):
+    path = tmp_path / "posts.json"
+    path.write_bytes(LINES)
+    found = [d for part in documents.parts(path, size) for d in documents.read_part(part)]
+    assert values(found) == DOCUMENTS
+    assert [d.line for d in found] == list(range(1, len(DOCUMENTS) + 1))
+
+
+def test_a_compressed_file_is_read_through(tmp_path):
+    path = tmp_path / "posts.json.gz"
+    path.write_bytes(gzip.compress(LINES))
+    (part,) = documents.parts(path, 10)
+    assert values(list(documents.read_part(part))) == DOCUMENTS
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("block", [3, 50, 1 << 20])
+def test_a_list_is_read_in_blocks(indent, block, monkeypatch):
+    monkeypatch.setattr(documents, "_BLOCK", block)
+    text = json.dumps(DOCUMENTS, indent=indent, ensure_ascii=False)
+    found = read(text.encode())
+    assert values(found) == DOCUMENTS
+    if indent:
+        lines = text.split("\n")
+        assert [lines[d.line - 1].strip() for d in found] == ["{"] * len(found)
+
+
+def test_a_byte_order_mark_is_no_fault():
+    assert values(read(b"\xef\xbb\xbf" + LINES)) == DOCUMENTS
+    assert values(read(b"\xef\xbb\xbf" + json.dumps(DOCUMENTS).encode())) == DOCUMENTS
+
+
+def test_a_broken_line_costs_that_line():
+    lines = LINES.splitlines()
+    lines[7] = lines[7][:-5]
+    found = read(b"\n".join(lines))
+    assert [(d.line, d.fault) for d in found if d.fault] == [(8, "bad_json")]
+    assert [d.value for d in found if not d.fault] == DOCUMENTS[:7] + DOCUMENTS[8:]
+
+
+@pytest.mark.parametrize("block", [7, 1 << 20])
+@pytest.mark.parametrize("kept", [0, 1, 30])
+def test_a_broken_list_keeps_what_stands_before(kept, block, monkeypatch):
+    monkeypatch.setattr(documents, "_BLOCK", block)
+    whole = json.dumps(DOCUMENTS[:kept])[:-1] + ("," if kept else "")
+    found = read(whole.encode() + b'{"id": 5, "text')
+    assert [d.value for d in found] == [*DOCUMENTS[:kept], None]
+    assert [d.fault for d in found] == [""] * kept + ["truncated_list"]
+
+
+def test_a_list_that_never_closes_a_document_is_given_up(monkeypatch):
+    monkeypatch.setattr(documents, "_LONGEST", 1000)
+    monkeypatch.setattr(documents, "_BLOCK", 100)
+    stream = io.BytesIO(b'[{"id": 1}, {"text": "' + b"x" * 100_000)
+    found = list(documents.read(stream))
+    assert [d.fault for d in found] == ["", "truncated_list"]
+    assert stream.tell() < 10_000
+
+
+def test_bytes_that_are_not_utf8_cost_a_mark():
+    for data in (b'{"a": "\xff", "b": 1}\n', b'[{"a": "\xff", "b": 1}]'):
+        assert read(data) == [Document(1, {"a": "\ufffd", "b": 1}, "bad_utf8")]
+
+
+def test_an_empty_file_has_no_documents(tmp_path):
+    path = tmp_path / "empty.json"
+    path.write_bytes(b"")
+    assert [d for part in documents.parts(path) for d in documents.read_part(part)] == []
+    assert read(b"\n\n  \n") == read(b"[]") == []
+
+
+@given(st.binary(max_size=60), st.sampled_from([b"", b"[", b'[{"id": 1}, ']))
+@settings(max_examples=100, deadline=None)
+def test_nothing_makes_it_raise(data, before):
+    for document in read(before + data):
+        assert document.line >= 1 and document.fault in (
+            "",
+            "bad_json",
+            "truncated_list",
+            "bad_utf8",
+        )

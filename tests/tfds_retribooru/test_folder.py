@@ -1,0 +1,121 @@
+"""The builder `folder`: people sorted into folders."""
+
+import booru
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from tfds_retribooru import check
+from tfds_retribooru.clusters import Clusters
+from tfds_retribooru.folder import folder_dataset_builder, scan
+from tfds_retribooru.records import Fault
+
+PEOPLE = 20
+
+
+class TestFolder(tfds.testing.DatasetBuilderTestCase):
+    """TFDS's own test case."""
+
+    DATASET_CLASS = folder_dataset_builder.Builder
+    BUILDER_CONFIG_NAMES_TO_TEST = ["512"]
+    SPLITS = {"train": 3, "test": 1}
+
+
+def put(path, seed: int, tags=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(booru.encoded(booru.picture(seed), "JPEG"))
+    if tags is not None:
+        path.with_suffix(".txt").write_text(tags)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """PEOPLE characters: two pictures without and two times two with an outfit."""
+    root = tmp_path_factory.mktemp("people")
+    for n in range(PEOPLE):
+        for image in range(2):
+            put(root / f"Person_{n}" / f"{image}.jpg", 100 * n + image, "smile,\nblue hair ,")
+            for outfit in ("red dress", "suit"):
+                seed = 100 * n + 10 * len(outfit) + image
+                put(root / f"Person_{n}" / outfit / f"{image}.JPG", seed)
+    return root
+
+
+@pytest.fixture(scope="module")
+def built(people, tmp_path_factory):
+    builder = tfds.builder("folder", path=str(people), data_dir=tmp_path_factory.mktemp("data"))
+    builder.download_and_prepare()
+    return builder
+
+
+def test_records_have_retribooru_s_features(built):
+    retribooru = tfds.builder("retribooru", data_dir=built.data_path.parents[2])
+    assert built.info.features.keys() == retribooru.info.features.keys()
+    records = [r for split in built.info.splits for r in built.as_data_source(split)]
+    by_id = {r["id"].decode(): r for r in records}
+    assert len(by_id) == 6 * PEOPLE
+    plain = by_id["Person_3/1.jpg"]
+    assert plain["character"] == b"Person_3" and plain["prompts"] == b"smile, blue hair"
+    assert not plain["has_bbox"] and not plain["has_mask"] and list(plain["similar"]) == []
+    dressed = by_id["Person_3/suit/0.JPG"]
+    assert list(dressed["similar"]) == [b"Person_3/suit/1.JPG"] and dressed["prompts"] == b""
+
+
+def test_outfit_folders_are_outfits_and_loose_pictures_are_their_own(built):
+    clusters = Clusters.load(built.data_path / "clusters-train.npz")
+    records = built.as_data_source("train")
+    for i, record in enumerate(records):
+        assert len(clusters.same_outfit(i)) == 1 + len(record["similar"])
+
+
+def test_nothing_leaks(built):
+    assert check.main([str(built.data_path)]) == 0
+
+
+def test_a_large_outfit_is_one_outfit_with_few_links(tmp_path):
+    for n in range(40):
+        path = tmp_path / "ann" / "suit" / f"{n:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    records = list(scan.read(tmp_path))
+    assert {len(record.similar) for record in records} == {scan.NEIGHBOURS}
+    position = {record.id: i for i, record in enumerate(records)}
+    reached, edge = {0}, [0]
+    while edge:
+        edge = [position[s] for i in edge for s in records[i].similar if position[s] not in reached]
+        reached.update(edge)
+    assert len(reached) == 40
+
+
+def test_other_files_are_no_pictures(tmp_path):
+    put(tmp_path / "ann" / "a.jpg", 1)
+    for name in ("ann/notes.md", "ann/.hidden.jpg", "readme.jpg", ".git/x.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [record.id for record in scan.read(tmp_path)] == ["ann/a.jpg"]
+
+
+def test_tags_that_are_no_text_cost_the_tags(tmp_path):
+    put(tmp_path / "ann" / "a.jpg", 1)
+    (tmp_path / "ann" / "a.txt").write_bytes(b"b\xe9ret")
+    fault, record = scan.read(tmp_path)
+    assert isinstance(fault, Fault) and fault.part == "prompts"
+    assert record.prompts == ""
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    builder = tfds.builder("folder", path=str(tmp_path / "nowhere"), data_dir=tmp_path)
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder.\n.*Give the folder"):
+        builder.download_and_prepare()
+
+
+def test_a_bad_picture_is_in_the_manifest(people, tmp_path):
+    for n in range(3):
+        put(tmp_path / "in" / "ann" / f"{n}.jpg", n)
+    pixel = Image.new("RGB", (1, 1))
+    (tmp_path / "in" / "ann" / "3.png").write_bytes(booru.encoded(pixel))
+    path = str(tmp_path / "in")
+    builder = tfds.builder("folder", path=path, data_dir=tmp_path / "out", max_rejected=0.5)
+    builder.download_and_prepare()
+    text = (builder.data_path / "rejected.jsonl").read_text()
+    assert '"ann/3.png"' in text and "too few pixels" in text

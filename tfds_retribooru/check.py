@@ -1,0 +1,136 @@
+"""Proves that nothing leaks between the splits of a built data set.
+
+python -m tfds_retribooru.check ~/tensorflow_datasets/retribooru/384/1.0.0
+
+It reads the records alone, not what the build noted about them. Looked for, and listed if found:
+an id, a picture (by its pixels), a `similar` pair or an outfit (connected by `similar` pairs) that
+is in two splits; a character of `test` elsewhere; a character of `validation` not in `train`. The
+exit status is 1 if there is anything.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import tensorflow_datasets as tfds
+import tqdm
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from tfds_retribooru import building, pictures
+from tfds_retribooru.splits import SPLITS
+
+SHOWN = 10  # findings of a kind that are printed
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What is compared of a record: `picture` is the digest of its pixels."""
+
+    split: str
+    id: str
+    character: str
+    similar: tuple[str, ...]
+    picture: bytes
+
+
+def entries(builder: tfds.core.DatasetBuilder) -> Iterable[Entry]:
+    """The records of all splits; pictures are decoded on all cores."""
+    for split, info in builder.info.splits.items():
+        source = builder.as_data_source(split=split)
+        read = building.in_order(source.__getitem__, range(len(source)))
+        for record in tqdm.tqdm(read, total=info.num_examples, desc=split, leave=False):
+            yield Entry(
+                split,
+                record["id"].decode(),
+                record["character"].decode(),
+                tuple(name.decode() for name in record["similar"]),
+                pictures.digest(record["image"]),
+            )
+
+
+def leaks(found: Sequence[Entry]) -> dict[str, list[str]]:
+    """What is looked for -> where it was found; empty lists are the proof."""
+    split_of = {entry.id: entry.split for entry in found}
+    names = {split: {e.character for e in found if e.split == split} for split in SPLITS}
+    pairs = [(entry, link) for entry in found for link in entry.similar if link in split_of]
+    return {
+        "ids in two splits": _shared((entry.id, entry.split) for entry in found),
+        "pictures in two splits": _shared_pictures(found),
+        "similar pairs across splits": [
+            f"{entry.id} ({entry.split}) names {link} ({split_of[link]})"
+            for entry, link in pairs
+            if split_of[link] != entry.split
+        ],
+        "outfits across splits": _shared(_outfits(found)),
+        "characters of test elsewhere": sorted(
+            names["test"] & (names["train"] | names["validation"])
+        ),
+        "characters of validation not in train": sorted(names["validation"] - names["train"]),
+    }
+
+
+def _shared(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    splits = defaultdict(set)
+    for name, split in pairs:
+        splits[name].add(split)
+    return [f"{name}: {', '.join(sorted(s))}" for name, s in splits.items() if len(s) > 1]
+
+
+def _shared_pictures(found: Sequence[Entry]) -> list[str]:
+    groups = defaultdict(list)
+    for entry in found:
+        groups[entry.picture].append(entry)
+    return [
+        ", ".join(f"{entry.id} ({entry.split})" for entry in group)
+        for group in groups.values()
+        if len({entry.split for entry in group}) > 1
+    ]
+
+
+def _outfits(found: Sequence[Entry]) -> Iterable[tuple[str, str]]:
+    """(an id of the outfit, split) of every record, over all splits at once."""
+    position = {entry.id: i for i, entry in enumerate(found)}
+    links = [
+        (i, position[link])
+        for i, entry in enumerate(found)
+        for link in entry.similar
+        if link in position
+    ]
+    rows, columns = np.array(links, np.int64).reshape(-1, 2).T
+    shape = (len(found), len(found))
+    graph = sparse.coo_array((np.ones(len(rows), bool), (rows, columns)), shape=shape)
+    labels = csgraph.connected_components(graph, directed=False)[1]
+    first = np.unique(labels, return_index=True)[1]
+    for label, entry in zip(labels, found, strict=True):
+        yield f"outfit of {found[first[label]].id}", entry.split
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("directory", type=pathlib.Path, help="of the version, with its records")
+    builder = tfds.builder_from_directory(parser.parse_args(arguments).directory.expanduser())
+    found = list(entries(builder))
+    results = leaks(found)
+    characters = len({entry.character for entry in found})
+    print(
+        f"{len(found):,} records of {characters:,} characters in {len(builder.info.splits)} splits"
+    )
+    for what, where in results.items():
+        print(f"{len(where):>8,}  {what}")
+        for line in where[:SHOWN]:
+            print(f"{'':>10}{line}")
+    bad = any(results.values())
+    print("There are leaks." if bad else "Nothing crosses a split.")
+    return int(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""Which posts are collected: one character, one artist, clothes that are named, a picture of one.
+
+`screen` looks at one post alone; duplicates and partners are decided later.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
+
+from tfds_retribooru.collect import documents
+from tfds_retribooru.collect.metadata import Post
+
+VOCABULARY = pathlib.Path(__file__).parent / "clothing.txt"
+RATINGS = ("general", "safe")
+PICTURES = frozenset({"", "jpg", "jpeg", "png", "webp", "gif", "bmp", "avif"})
+SEVERAL_VIEWS = frozenset({"multiple_views", "comic", "4koma"})  # may show several outfits
+
+# Reasons in the order in which they are looked for: a post has the first that applies.
+REASONS = (
+    "gone",
+    "rating",
+    "not_a_picture",
+    "not_solo",
+    "no_character",
+    "several_characters",
+    "no_artist",
+    "several_artists",
+    "no_clothing",
+)
+
+
+class Candidate(NamedTuple):
+    """A post that may be collected.
+
+    Attributes:
+      id, md5, file_ext, width, height: as in Post.
+      character, artist: one tag each, with underscores.
+      cloths: clothing tags, with spaces, in the order of the metadata.
+      prompts: all general tags, with underscores.
+    """
+
+    id: int
+    md5: str
+    file_ext: str
+    width: int
+    height: int
+    character: str
+    artist: str
+    cloths: list[str]
+    prompts: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Filter:
+    """What is let through.
+
+    Attributes:
+      vocabulary: clothing tags, with spaces.
+      ratings: accepted, as `Post.rating` names them.
+      aliases: tag -> the tag that replaces it.
+      implications: tag -> tags that it implies. A character tag that implies another one (a
+        costume of the character) counts as that other.
+    """
+
+    vocabulary: frozenset[str]
+    ratings: frozenset[str] = frozenset(RATINGS)
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    implications: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+
+def screen(post: Post, wanted: Filter) -> Candidate | str:
+    """Returns the candidate, or the reason (one of REASONS) why the post is dropped."""
+    if post.gone:
+        return "gone"
+    if post.rating not in wanted.ratings:
+        return "rating"
+    if post.file_ext not in PICTURES:
+        return "not_a_picture"
+    tags = _replaced(post.general, wanted.aliases)
+    if "solo" not in tags or not SEVERAL_VIEWS.isdisjoint(tags):
+        return "not_solo"
+    characters = _characters(_replaced(post.characters, wanted.aliases), wanted.implications)
+    if len(characters) != 1:
+        return "several_characters" if characters else "no_character"
+    artists = _replaced(post.artists, wanted.aliases)
+    if len(artists) != 1:
+        return "several_artists" if artists else "no_artist"
+    spaced = [tag.replace("_", " ") for tag in tags]
+    cloths = [tag for tag in spaced if tag in wanted.vocabulary]
+    if not cloths:
+        return "no_clothing"
+    size = post.width, post.height
+    return Candidate(post.id, post.md5, post.file_ext, *size, *characters, *artists, cloths, tags)
+
+
+def read_vocabulary(path: str | pathlib.Path = VOCABULARY) -> frozenset[str]:
+    """Reads clothing tags, one a line; "#" begins a comment, underscores count as spaces.
+
+    Raises:
+      ValueError: there is none.
+    """
+    lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    tags = {line.partition("#")[0].strip().replace("_", " ") for line in lines} - {""}
+    if not tags:
+        raise ValueError(f"{path}: no clothing tag; write one a line, such as `pleated skirt`")
+    return frozenset(tags)
+
+
+def read_aliases(path: str | pathlib.Path) -> dict[str, str]:
+    """Reads Danbooru's `tag_aliases` table; see `read_table`. Chains are followed to their end."""
+    table = {old: new for old, new in read_table(path) if old != new}
+    return {old: _end(old, table) for old in table}
+
+
+def read_implications(path: str | pathlib.Path) -> dict[str, tuple[str, ...]]:
+    """Reads Danbooru's `tag_implications` table; see `read_table`."""
+    table: dict[str, tuple[str, ...]] = {}
+    for tag, implied in read_table(path):
+        table[tag] = (*table.get(tag, ()), implied)
+    return table
+
+
+def read_table(path: str | pathlib.Path) -> Iterator[tuple[str, str]]:
+    """Yields (antecedent_name, consequent_name) of the active rows of a list or of JSON lines.
+
+    Raises:
+      ValueError: a row cannot be read; a table with a hole would change what is collected.
+    """
+    with documents.open_binary(path) as stream:
+        for line, row, fault in documents.read(stream):
+            names = isinstance(row, dict) and (
+                row.get("antecedent_name"),
+                row.get("consequent_name"),
+            )
+            if fault or not names or not all(isinstance(name, str) for name in names):
+                raise ValueError(
+                    f"{path}, line {line}: {fault or 'no antecedent_name and consequent_name'}; "
+                    "give a table as Danbooru exports it"
+                )
+            if row.get("status", "active") == "active":
+                yield names
+
+
+def _end(tag: str, table: Mapping[str, str]) -> str:
+    seen = {tag}
+    while tag in table and table[tag] not in seen:
+        tag = table[tag]
+        seen.add(tag)
+    return tag
+
+
+def _replaced(tags: list[str], aliases: Mapping[str, str]) -> list[str]:
+    """Tags after aliases, each once, in order."""
+    return list(dict.fromkeys(aliases.get(tag, tag) for tag in tags))
+
+
+def _characters(tags: Collection[str], implications: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Who is shown: every tag replaced by what it implies, as far as that goes."""
+    found: dict[str, None] = {}
+    todo, seen = list(tags), set(tags)
+    while todo:
+        tag = todo.pop()
+        implied = [name for name in implications.get(tag, ()) if name != tag]
+        if not implied:
+            found[tag] = None
+        todo += [name for name in implied if name not in seen]
+        seen.update(implied)
+    return list(found)

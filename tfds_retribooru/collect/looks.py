@@ -1,0 +1,67 @@
+"""What is done with pictures: hash, questions about clothes, face box and figure mask."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from PIL import Image
+
+from tfds_retribooru.collect import detectors, duplicates, output, pictures, vqa
+from tfds_retribooru.collect.output import Box
+from tfds_retribooru.collect.settings import Settings
+
+
+class Models(NamedTuple):
+    """The models of a collection; None for what is not wanted.
+
+    Attributes:
+      ask: pictures -> for each, question -> answer.
+      face: picture -> box of the face, or None.
+      figure: picture -> greyscale mask of its size.
+    """
+
+    ask: vqa.Ask | None = None
+    face: Callable[[Image.Image], Box | None] | None = None
+    figure: Callable[[Image.Image], Image.Image] | None = None
+
+
+def load_models(settings: Settings) -> Models:
+    """Opens the models that the settings name.
+
+    Raises:
+      ValueError, FileNotFoundError: one of them cannot be opened.
+    """
+    face = detectors.load(settings.faces) if settings.faces else None
+    figure = detectors.load(settings.figures) if settings.figures else None
+    return Models(
+        ask=vqa.load(settings.vqa) if settings.vqa else None,
+        face=face and (lambda picture: detectors.face_box(face, picture)),
+        figure=figure and (lambda picture: detectors.figure_mask(figure, picture)),
+    )
+
+
+def hash_of(folder: pathlib.Path, post: tuple[int, str]) -> bytes | str:
+    """Returns the perceptual hash of the picture of (id, file_ext), or the reason for none."""
+    path = pictures.find(folder, *post)
+    if path is None:
+        return output.NO_IMAGE
+    try:
+        return duplicates.perceptual_hash(pictures.read(path))
+    except OSError:
+        return output.UNREADABLE_IMAGE
+
+
+def answers(
+    ask: vqa.Ask, folder: pathlib.Path, posts: Sequence[tuple[int, str]]
+) -> list[dict[str, str]]:
+    """Asks about the clothes in the pictures of (id, file_ext), which `hash_of` could read."""
+    return ask([pictures.read(pictures.find(folder, *post)) for post in posts])
+
+
+def detect(models: Models, settings: Settings, post: tuple[int, str]) -> Box | None:
+    """Returns the face of the picture of (id, file_ext), and writes its mask as ID.png."""
+    picture = pictures.read(pictures.find(settings.images, *post))
+    if models.figure:
+        settings.masks.mkdir(parents=True, exist_ok=True)
+        models.figure(picture).save(settings.masks / f"{post[0]}.png")
+    return models.face(picture) if models.face else None

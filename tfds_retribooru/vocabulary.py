@@ -1,0 +1,80 @@
+"""`vocabulary.json` of real data: which tags name the outfit, which the identity, which neither.
+
+The file has the format of `avatars`: {"tags": {tag: {"attribute", "answer", "kind"}}, "questions":
+{}}. There are no questions, because nobody knows what the answers should be; so nothing is scored
+by asking. The keys are the tags as the prompts spell them. The kind is, in this order:
+
+* "outfit": the tag is a clothing tag (`cloths`) of some record; underscores count as spaces;
+* "identity": its last word is one of IDENTITY ("blue hair", "cat ears"), unless it is one of
+  PASSING ("closed eyes"), or it is the name of a character;
+* "free": any other tag; the prompt decides about it.
+"""
+
+import json
+import pathlib
+from collections.abc import Iterable
+
+import tensorflow_datasets as tfds
+
+from tfds_retribooru import reading
+
+IDENTITY = frozenset(
+    "hair eyes ears tail horns horn skin bangs braid braids twintails ponytail ahoge fang "
+    "heterochromia freckles beard mustache mole".split()
+)
+PASSING = frozenset(
+    f"{word} {part}"
+    for part, words in {
+        "eyes": "closed half-closed crossed rolling covering narrowed wide empty crazy glowing",
+        "hair": "floating wet messy playing_with adjusting holding hand_in brushing",
+        "ears": "covering",
+        "skin": "wet shiny",
+    }.items()
+    for word in words.replace("_", " ").split()
+) | {"playing with hair", "playing with own hair", "adjusting hair", "hand in own hair"}
+
+NAME = "vocabulary.json"
+
+
+def build(prompts: Iterable[str], cloths: Iterable[str], characters: Iterable[str]) -> dict:
+    """The vocabulary of all tags of all records.
+
+    Args:
+      prompts: comma-joined tags of each record.
+      cloths: clothing tags.
+      characters: names.
+    """
+    outfit, names = ({_words(tag) for tag in tags} for tags in (cloths, characters))
+    tags = {tag.strip() for prompt in prompts for tag in prompt.split(",")} - {""}
+    return {"tags": {tag: _entry(tag, outfit, names) for tag in sorted(tags)}, "questions": {}}
+
+
+def _entry(tag: str, outfit: set[str], names: set[str]) -> dict[str, str]:
+    words = _words(tag)
+    last = words.rpartition(" ")[2]
+    kind = "free"
+    if words in outfit:
+        kind = "outfit"
+    elif words in names or (last in IDENTITY and words not in PASSING):
+        kind = "identity"
+    return {"attribute": words if kind != "identity" else last, "answer": words, "kind": kind}
+
+
+def _words(tag: str) -> str:
+    return tag.strip().lower().replace("_", " ")
+
+
+def write(builder: tfds.core.DatasetBuilder) -> None:
+    """Stores `vocabulary.json` beside the records of a built data set, if it is missing."""
+    path = pathlib.Path(builder.data_path) / NAME
+    if path.exists():
+        return
+    prompts, cloths, characters = set(), set(), set()
+    for split in builder.info.splits:
+        for record in reading.texts(builder, split):
+            prompts.update(tag.strip() for tag in record["prompts"].decode().split(","))
+            cloths.update(tag.decode() for tag in record["cloths"])
+            characters.add(record["character"].decode())
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(build(prompts, cloths, characters), indent=1))
+    partial.rename(path)
