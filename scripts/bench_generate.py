@@ -7,29 +7,22 @@ step only attends to them. Weights are random. The two kinds of steps take turns
 """
 
 import argparse
+import dataclasses
+import runpy
 import statistics
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from rbjax.models import abstract
+from rbjax.models.pipeline import retrinet_config
 from rbjax.models.retrinet import RetriNet, RetriNetConfig
 from rbjax.models.unet import UNetConfig
 
-SMALL = UNetConfig(  # configs/composition.py
-    in_channels=108,
-    out_channels=108,
-    block_out_channels=(64, 128),
-    down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-    layers_per_block=1,
-    attention_head_dim=1,
-    cross_attention_dim=96,
-    norm_num_groups=16,
-)
-# name: (UNet, side of the latents, tokens of a prompt, heads of the conjunctions, positions)
-MODELS = {"small, 48 px": (SMALL, 8, 32, 1, True)}
-SD15 = {"SD 1.5, 384 px": (UNetConfig(), 48, 77, 8, False)}
+CONFIG = Path(__file__).parents[1] / "configs" / "composition.py"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -49,31 +42,39 @@ def main(argv: list[str] | None = None) -> None:
     device = jax.devices()[0]
     print(f"{device.device_kind} ({device.platform}), batch {args.batch_size}, float32")
     print(f"{'model':16}{'references':>12}{'UNet, ms':>12}{'RetriNet, ms':>14}{'ratio':>8}")
-    for name, settings in (MODELS | (SD15 if args.sd15 else {})).items():
-        retrinet = make_retrinet(*settings)
+    for name, config, *sizes in [avatars(), *([sd15()] if args.sd15 else [])]:
+        shapes = abstract.shapes(lambda rngs, config=config: RetriNet(config, rngs))
+        graphdef, params = nnx.split(shapes)
+        params = jax.tree.map(lambda x: jnp.full(x.shape, 0.01, x.dtype), params)
         for count in args.references:
-            steps = make_steps(retrinet, settings, args.batch_size, count)
+            steps = make_steps(graphdef, params, config.unet, *sizes, args.batch_size, count)
             plain, full = medians(steps, args.repeats)
             cells = f"{1000 * plain:12.1f}{1000 * full:14.1f}{full / plain:8.2f}"
             print(f"{name:16}{count:12}{cells}", flush=True)
 
 
-def make_retrinet(unet: UNetConfig, side, tokens, heads: int, positions: bool) -> RetriNet:
-    """A RetriNet of random weights."""
-    config = RetriNetConfig(unet, heads, positions, reference_timestep="zero")
-    return nnx.jit(lambda: RetriNet(config, nnx.Rngs(0)))()
+def avatars() -> tuple[str, RetriNetConfig, int, int]:
+    """The default experiment's name, RetriNet, side of the latents and tokens of a prompt."""
+    config = runpy.run_path(str(CONFIG))["get_config"]()
+    retrinet = dataclasses.replace(retrinet_config(config.model), reference_timestep="zero")
+    side = config.data.size // config.model.patch
+    return f"avatars, {config.data.size} px", retrinet, side, config.data.max_tokens
 
 
-def make_steps(retrinet: RetriNet, settings: tuple, batch: int, count: int) -> list:
+def sd15() -> tuple[str, RetriNetConfig, int, int]:
+    """The same of Stable Diffusion 1.5 at 384 px."""
+    retrinet = RetriNetConfig(UNetConfig(), 8, positions=False, reference_timestep="zero")
+    return "SD 1.5, 384 px", retrinet, 48, 77
+
+
+def make_steps(graphdef, params, unet: UNetConfig, side, tokens, batch: int, count: int) -> list:
     """Functions without arguments: a step of the UNet, and one with `count` references."""
-    unet, side, tokens = settings[:3]
     normal = iter(jax.random.split(jax.random.key(0), 4))
     latents = jax.random.normal(next(normal), (batch, side, side, unet.in_channels))
     prompt = jax.random.normal(next(normal), (batch, tokens, unet.cross_attention_dim))
     references = jax.random.normal(next(normal), (batch, count, *latents.shape[1:]))
     concepts = jax.random.normal(next(normal), (batch, count, 3, unet.cross_attention_dim))
     times, mask = jnp.full(batch, 500.0), jnp.ones((batch, count), bool)
-    graphdef, params = nnx.split(retrinet)
 
     @jax.jit
     def encode(params):

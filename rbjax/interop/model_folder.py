@@ -12,7 +12,6 @@ the same folder a diffusers pipeline.
 
 import dataclasses
 import json
-import types
 from pathlib import Path
 
 import jax
@@ -25,6 +24,7 @@ from safetensors.numpy import save_file
 from rbjax.data import pretrained_tokenizer, prompts
 from rbjax.diffusion.schedule import Schedule
 from rbjax.interop import huggingface
+from rbjax.models import abstract
 from rbjax.models.autoencoder import BlockDCT
 from rbjax.models.autoencoder_kl import AutoencoderKLConfig
 from rbjax.models.clip import CLIPTextConfig
@@ -62,14 +62,9 @@ class Model:
 
 
 def abstract_pipeline(config: ConfigDict, tokenizer: tokenizers.Tokenizer) -> Pipeline:
-    """The pipeline of a configuration, with shapes in place of arrays.
-
-    Traced `nnx.Rngs` would take a time that grows with the square of the number of parameters, and
-    shapes need no chance: all parameters get the same key.
-    """
+    """The pipeline of a configuration, with shapes in place of arrays."""
     sizes = config.model, tokenizer.get_vocab_size(), config.data.max_tokens
-    rngs = types.SimpleNamespace(params=lambda: jax.random.key(0))
-    return nnx.eval_shape(lambda: Pipeline(*sizes, rngs))
+    return abstract.shapes(lambda rngs: Pipeline(*sizes, rngs))
 
 
 def save(model: Model, folder: str | Path, dtype: np.dtype | None = None) -> None:

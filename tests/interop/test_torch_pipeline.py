@@ -5,7 +5,6 @@ import inspect
 from types import SimpleNamespace
 
 import diffusers
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from rbjax.data import transforms
 from rbjax.diffusion import sampler
 from rbjax.diffusion.schedule import Schedule
 from rbjax.interop import huggingface, model_folder, torch_export
+from rbjax.models import abstract
 from rbjax.models.autoencoder import BlockDCT
 from rbjax.models.retrinet import RetriNet, RetriNetConfig
 from rbjax.models.unet import UNetConfig
@@ -33,7 +33,6 @@ def load(name: str):
 modeling, scheduling = load("modeling_retrinet"), load("scheduling_retrinet")
 pipeline, comfyui = load("pipeline"), load("comfyui_retrinet")
 
-RNGS = SimpleNamespace(params=lambda: jax.random.key(0))  # for shapes alone
 ATTENTION, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"
 CONFIGS = {
     "three_levels_at_the_targets_time": RetriNetConfig(
@@ -72,7 +71,7 @@ CONFIGS = {
 def test_retrinet_predicts_the_same_in_torch(name):
     config = CONFIGS[name]
     theirs = torch_retrinet(config)
-    ours = nnx.eval_shape(lambda: RetriNet(config, RNGS))
+    ours = abstract.shapes(lambda rngs: RetriNet(config, rngs))
     huggingface.load_state_dict(ours, {k: v.numpy() for k, v in theirs.state_dict().items()})
     rng, c = np.random.default_rng(0), config.unet
     latents = rng.normal(size=(3, 7, 9, c.in_channels)).astype(np.float32)
