@@ -50,7 +50,7 @@ def collect(
         raise FileExistsError(f"{settings.out} exists: remove it, or name another folder")
     partial = settings.out.with_name(f".{settings.out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    (partial / output.DROPPED_FILE).parent.mkdir(parents=True)
     pipeline_options = PipelineOptions(list(options))
     pipeline_options.view_as(SetupOptions).save_main_session = False
     with beam.Pipeline(options=pipeline_options) as pipeline:
@@ -59,7 +59,7 @@ def collect(
             str(partial / "annotations"), ".json", coder=beam.coders.BytesCoder()
         )
         lost | "Write dropped" >> beam.io.WriteToText(
-            str(partial / "dropped.jsonl"),
+            str(partial / output.DROPPED_FILE),
             num_shards=1,
             shard_name_template="",
             coder=beam.coders.BytesCoder(),
@@ -237,6 +237,6 @@ def _count(folder: pathlib.Path) -> Counter:
     for path in folder.glob("annotations-*"):
         with open(path, "rb") as file:
             counts["kept"] += sum(1 for _ in file)
-    with open(folder / "dropped.jsonl", "rb") as file:
+    with open(folder / output.DROPPED_FILE, "rb") as file:
         counts.update(document.value["reason"] for document in documents.read(file))
     return counts

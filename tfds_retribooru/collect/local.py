@@ -29,7 +29,7 @@ _CODE = {reason: code for code, reason in enumerate(LATE_REASONS)}
 
 
 def collect(settings: Settings, models: looks.Models | None = None) -> Counter:
-    """Writes the folder `settings.out` with annotations-*.json and dropped.jsonl.
+    """Writes the folder `settings.out` with annotations-*.json and manifest/dropped.jsonl.
 
     Args:
       settings: what to do.
@@ -92,11 +92,11 @@ def look(settings: Settings, index: Index, late: np.ndarray) -> None:
     """Marks posts without a readable picture, then near copies of a post with a smaller id."""
     left = np.flatnonzero(late == 0)
     hash_of = functools.partial(looks.hash_of, settings.images)
-    with (
-        _processes(settings.workers) as run,
-        _bar("pictures", "picture", len(left)) as bar,
-    ):
-        found = [bar.update() or result for result in run(hash_of, _posts(index, left), _PICTURES)]
+    found = []
+    with _processes(settings.workers) as run, _bar("pictures", "picture", len(left)) as bar:
+        for result in run(hash_of, _posts(index, left), _PICTURES):
+            found.append(result)
+            bar.update()
     lost = np.array([isinstance(result, str) for result in found], bool)
     late[left[lost]] = [_CODE[result] for result in found if isinstance(result, str)]
     left = left[~lost]
