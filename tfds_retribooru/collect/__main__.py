@@ -14,7 +14,7 @@ import pathlib
 import sys
 import time
 
-from tfds_retribooru.collect import duplicates, filters
+from tfds_retribooru.collect import duplicates, filters, output
 from tfds_retribooru.collect.outfits import Rule
 from tfds_retribooru.collect.settings import Settings
 
@@ -145,7 +145,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"collect: {error}")
     for reason, count in counts.most_common():
         print(f"{count:>12,}  {reason}")
-    print(f"{settings.out}: annotations and dropped.jsonl, {time.monotonic() - started:,.0f} s")
+    seconds = time.monotonic() - started
+    print(f"{settings.out}: annotations and {output.DROPPED_FILE}, {seconds:,.0f} s")
 
 
 if __name__ == "__main__":
