@@ -147,7 +147,7 @@ def _homes(counts: Mapping[frozenset, int], rule: Rule) -> dict[frozenset, int]:
 
 
 def _keys(ranked: Sequence, unshared: int, size: int) -> Iterator[tuple]:
-    """Sets of `size` facts, one of which is shared if all but `unshared` facts are."""
+    """Tuples of `size` facts, one of which another set has if it has all but `unshared` of these."""
     return itertools.combinations(ranked[: unshared + size], size)
 
 
