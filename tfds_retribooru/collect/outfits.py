@@ -147,7 +147,7 @@ def _homes(counts: Mapping[frozenset, int], rule: Rule) -> dict[frozenset, int]:
 
 
 def _keys(ranked: Sequence, unshared: int, size: int) -> Iterator[tuple]:
-    """Tuples of facts; a set that lacks at most `unshared` of these facts holds one of them whole."""
+    """Tuples of facts: a set that lacks at most `unshared` of them holds one tuple whole."""
     return itertools.combinations(ranked[: unshared + size], size)
 
 
