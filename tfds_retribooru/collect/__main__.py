@@ -18,6 +18,12 @@ from tfds_retribooru.collect import duplicates, filters, output
 from tfds_retribooru.collect.outfits import Rule
 from tfds_retribooru.collect.settings import Settings
 
+RULE_HELP = {
+    "extra": "outfit rule: share of a post's tags and answers that its outfit may lack",
+    "lacking": "outfit rule: share of an outfit's that a post may lack, beside one",
+    "margin": "outfit rule: by how much the best outfit must beat the second",
+    "min_facts": "outfit rule: tags and answers that a post needs to start an outfit",
+}
 NEEDS_IMAGES = ("vqa", "faces", "figures")
 
 
@@ -68,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
             f"--{field.name.replace('_', '-')}",
             type=field.type,
             default=field.default,
-            help=f"of the outfit rule, see {Rule.__module__} (default: %(default)s)",
+            help=f"{RULE_HELP[field.name]} (default: %(default)s)",
         )
     p.add_argument(
         "--distance",

@@ -37,6 +37,13 @@ def test_every_post_is_collected_or_listed_with_its_reason(metadata, tmp_path):
     assert sum(counts.values()) == 6 + len(dropped)
 
 
+def test_empty_metadata_gives_an_empty_collection(tmp_path):
+    (tmp_path / "empty.json").write_text("")
+    settings = Settings((str(tmp_path / "empty.json"),), tmp_path / "annotations")
+    assert local.collect(settings) == {"kept": 0}
+    assert dump.read(settings.out) == ({}, [])
+
+
 def test_an_annotation_is_as_the_papers_figure_shows(metadata, tmp_path):
     local.collect(Settings(metadata, tmp_path / "annotations"))
     found, _ = dump.read(tmp_path / "annotations")
