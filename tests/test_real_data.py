@@ -77,7 +77,7 @@ class Seen:
 @pytest.mark.parametrize("task", ["composition", "same_identity", "same_outfit"])
 def test_a_record_without_a_box_shows_no_face_and_no_clothes(data_dir, task):
     split, seen = open_split(data_dir), Seen()
-    data = config(data_dir, composition=0.0, **{task: 1.0}).data
+    data = config(data_dir, **{"composition": 0.0, task: 1.0}).data
     tokenizer = prompts.word_tokenizer(split.vocabulary)
     examples = loader.Examples(split, seen, tokenizer, data)
     for target in range(len(split)):

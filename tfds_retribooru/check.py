@@ -93,7 +93,7 @@ def _shared_pictures(found: Sequence[Entry]) -> list[str]:
 
 
 def _outfits(found: Sequence[Entry]) -> Iterable[tuple[str, str]]:
-    """(an id of the outfit, split) of every record, over all splits at once."""
+    """(number and an id of the outfit, split) of every record, over all splits at once."""
     position = {entry.id: i for i, entry in enumerate(found)}
     links = [
         (i, position[link])
@@ -107,7 +107,7 @@ def _outfits(found: Sequence[Entry]) -> Iterable[tuple[str, str]]:
     labels = csgraph.connected_components(graph, directed=False)[1]
     first = np.unique(labels, return_index=True)[1]
     for label, entry in zip(labels, found, strict=True):
-        yield f"outfit of {found[first[label]].id}", entry.split
+        yield f"outfit {label}, of {found[first[label]].id}", entry.split
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
