@@ -2,10 +2,10 @@
 
 Run:  python scripts/check_full_size.py
 
-diffusers and transformers write a float16 folder with random weights (2.1 GB, temporary), in a
-process of their own. Then, in this one: each part is loaded as it is stored and the UNet saved
-again and compared byte for byte; the float32 parameters of RetriNet are made from the folder as
-training makes them, and one forward pass runs. Needs about 8 GiB of memory and 5 GB of disk.
+diffusers and transformers write a float16 folder with random weights (2.1 GB, temporary). Each
+part is loaded as it is stored, saved again and compared byte for byte. The float32 parameters of
+RetriNet are made from the folder as training makes them, and one forward pass runs. Each of these
+has a process of its own. Needs about 8 GiB of memory and 5 GB of disk.
 """
 
 import argparse
@@ -41,14 +41,19 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        writer = multiprocessing.get_context("spawn").Process(target=write, args=(folder,))
-        writer.start()
-        writer.join()
-        if writer.exitcode:
-            raise SystemExit("Error: the folder could not be written; see above")
+        in_process(write, folder)
         for part in PARTS:
-            load_and_save(folder, part)
-        forward(folder, args.size, args.references)
+            in_process(load_and_save, folder, part)
+        in_process(forward, folder, args.size, args.references)
+
+
+def in_process(function: Callable, *args) -> None:
+    """Calls it in a process of its own, so that peaks of memory are its own."""
+    process = multiprocessing.get_context("spawn").Process(target=function, args=args)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"Error: {function.__name__}{args} failed; see above")
 
 
 def write(folder: pathlib.Path) -> None:

@@ -20,7 +20,10 @@ SMALL = {
     "model.retrieval.heads": 2,
     "train.warmup_steps": 1,
     "train.learning_rate": 1e-2,
-    "train.accumulate": 2,
+    "train.accumulate": 1,
+    "model.unet.remat": False,
+    "model.unet.dtype": "float32",
+    "model.vae.dtype": "float32",
     "eval.batch_size": 2,
 }
 
@@ -33,9 +36,9 @@ def sd15(folder, data_dir="", **changes) -> ml_collections.ConfigDict:
     return config
 
 
-def two_updates(folder: pathlib.Path, data_dir: pathlib.Path):
+def two_updates(folder: pathlib.Path, data_dir: pathlib.Path, **changes):
     """Returns (experiment, state before, state after, mean loss)."""
-    exp = experiment.setup(experiment.resolve(sd15(folder, data_dir)))
+    exp = experiment.setup(experiment.resolve(sd15(folder, data_dir, **changes)))
     with jax.set_mesh(exp.mesh):
         current, shardings = experiment.create_state(exp)
         before = jax.device_get(current)

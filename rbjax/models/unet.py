@@ -62,10 +62,14 @@ class UNetConfig:
             "downsample_padding": 1,
             "mid_block_scale_factor": 1,
             "center_input_sample": False,
+            "num_attention_heads": None,
         }
         for key, value in unsupported.items():
             if config.get(key, value) != value:
                 raise ValueError(f"UNet config: {key}={config[key]!r} is not supported")
+        for key in ("layers_per_block", "cross_attention_dim", "transformer_layers_per_block"):
+            if not isinstance(config.get(key, 1), int):
+                raise ValueError(f"UNet config: {key}={config[key]!r} must be one number here")
         mirrored = [k.replace("Down", "Up") for k in reversed(config.get("down_block_types", ()))]
         if mirrored and list(config.get("up_block_types", mirrored)) != mirrored:
             raise ValueError(

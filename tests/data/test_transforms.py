@@ -108,3 +108,13 @@ def test_float_and_back_is_exact():
 )
 def test_free_tags_name_nothing_that_is_carried(carried, free):
     assert transforms.free_tags(TAGS, VOCABULARY, carried) == free
+
+
+@pytest.mark.parametrize(
+    "concept, rows, columns", [(CLOTHES, (20, 40), (0, 20)), (FACE, (10, 20), (6, 14))]
+)
+def test_without_a_mask_the_clothes_are_all_below_the_face(record, concept, rows, columns):
+    unmasked = record | {"mask": np.zeros((1, 1, 1), np.uint8), "has_mask": False}
+    shown = transforms.concept_view(unmasked, concept, 20, "crop")
+    part = record["image"][slice(*rows), slice(*columns)]
+    np.testing.assert_array_equal(shown, transforms.resize(part, 20))

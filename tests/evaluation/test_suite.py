@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from world import World, vocabulary
 
@@ -104,3 +105,42 @@ def test_a_suite_of_nothing_is_refused(world):
         build(world, faces=0, clothes=0)
     with pytest.raises(ValueError, match="got 0"):
         build(world, characters=0)
+
+
+# --- data without questions or boxes
+
+BARE = {"tags": WORDS["tags"], "questions": {}}
+
+
+def test_without_questions_a_prompt_is_that_of_a_real_image(world):
+    suite = suites.build(world.clusters, world.tags, BARE, 12)
+    for case in suite.cases:
+        own = world.tags[case.real] if case.real is not None else None
+        assert case.prompt[0] == "solo"
+        assert {WORDS["tags"][tag]["kind"] for tag in case.prompt[1:]} == {"free"}
+        if own is not None:
+            free = [tag for tag in own if WORDS["tags"].get(tag, {}).get("kind") == "free"]
+            assert list(case.prompt[1:]) == free
+
+
+def test_a_prompt_keeps_what_the_references_do_not_carry(world):
+    suite = suites.build(world.clusters, world.tags, BARE, 12, faces=2, clothes=0)
+    kinds = {WORDS["tags"][tag]["kind"] for case in suite.cases for tag in case.prompt[1:]}
+    assert kinds == {"free", "outfit"}
+
+
+def test_whole_references_are_other_images_of_the_character(world):
+    for case in build(world, whole=True).cases:
+        assert case.concepts == ("character",) * 4 and len(set(case.references)) == 4
+        assert set(world.clusters.character[list(case.references)]) == {case.character}
+        assert case.real is not None and case.real not in case.references
+
+
+def test_characters_without_a_boxed_image_are_left_out(world):
+    missing = world.clusters.same_character(0)
+    keep = np.ones(len(world.clusters), bool)
+    keep[missing] = False
+    cases = suites.build(world.clusters.restricted(keep), world.tags, WORDS, 100).cases
+    characters = {case.character for case in cases}
+    assert characters == set(range(len(world.clusters.names))) - {int(world.clusters.character[0])}
+    assert not {r for case in cases for r in case.references} & set(missing.tolist())

@@ -213,6 +213,8 @@ def gradients(remat, params):
 def test_features_that_sd_lacks_are_refused():
     with pytest.raises(ValueError, match="class_embed_type='timestep' is not supported"):
         UNetConfig.from_dict({"class_embed_type": "timestep"})
+    with pytest.raises(ValueError, match=r"layers_per_block=\[1, 2\] must be one number"):
+        UNetConfig.from_dict({"layers_per_block": [1, 2]})
 
 
 def test_one_number_of_heads_holds_for_all_levels():

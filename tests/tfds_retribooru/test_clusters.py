@@ -61,6 +61,19 @@ def test_agrees_with_brute_force(records):
         assert clusters.similar_to(i).tolist() == kept
 
 
+@given(record_lists(), st.randoms(use_true_random=False))
+@settings(max_examples=50, deadline=None)
+def test_restricted_clusters_find_the_kept_images_alone(records, random):
+    clusters = from_records(*records)
+    keep = np.array([random.random() < 0.5 for _ in records[0]])
+    kept, rest = set(np.flatnonzero(keep).tolist()), clusters.restricted(keep)
+    for i in range(len(clusters)):
+        assert as_set(rest.same_character(i)) == as_set(clusters.same_character(i)) & kept
+        assert as_set(rest.same_outfit(i)) == as_set(clusters.same_outfit(i)) & kept
+        assert as_set(*rest.other_outfits(i)) == as_set(*clusters.other_outfits(i)) & kept
+        assert (rest.rank[i] == -1) if i not in kept else (rest.order[rest.rank[i]] == i)
+
+
 @given(record_lists())
 @settings(max_examples=50, deadline=None)
 def test_arrays_are_as_documented(records):

@@ -85,9 +85,22 @@ def test_settings_come_from_the_folder(run, folder):
     assert exp.schedule == Schedule.from_config(scheduler)
     assert exp.schedule.betas == "scaled_linear"
     assert exp.config.model.unet.block_out_channels == (8, 16)
-    assert exp.config.model.unet.dtype == exp.config.model.vae.dtype == "bfloat16"
-    assert exp.config.model.unet.remat
+    assert exp.config.model.unet.dtype == exp.config.model.vae.dtype == "float32"
     assert exp.tokenizer.get_vocab_size() == exp.config.model.text.vocab_size
+
+
+@pytest.mark.slow
+def test_it_trains_with_remat_and_accumulation_as_sd15_does(folder, avatars_dir):
+    changes = {"train.accumulate": 2, "model.unet.remat": True}
+    changes |= {"model.unet.dtype": "bfloat16", "model.vae.dtype": "bfloat16"}
+    _, before, after, loss = sd_run.two_updates(folder, avatars_dir, **changes)
+    assert np.isfinite(loss)
+    jax.tree.map(np.testing.assert_array_equal, after.frozen, before.frozen)
+    assert any(jax.tree.leaves(jax.tree.map(_differ, before.trained, after.trained)))
+
+
+def _differ(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool((a != b).any())
 
 
 def test_a_resolved_configuration_survives_its_file(run, tmp_path):

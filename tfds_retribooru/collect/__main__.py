@@ -14,10 +14,16 @@ import pathlib
 import sys
 import time
 
-from tfds_retribooru.collect import duplicates, filters
+from tfds_retribooru.collect import duplicates, filters, output
 from tfds_retribooru.collect.outfits import Rule
 from tfds_retribooru.collect.settings import Settings
 
+RULE_HELP = {
+    "extra": "outfit rule: share of a post's tags and answers that its outfit may lack",
+    "lacking": "outfit rule: share of an outfit's that a post may lack, beside one",
+    "margin": "outfit rule: by how much the best outfit must beat the second",
+    "min_facts": "outfit rule: tags and answers that a post needs to start an outfit",
+}
 NEEDS_IMAGES = ("vqa", "faces", "figures")
 
 
@@ -68,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
             f"--{field.name.replace('_', '-')}",
             type=field.type,
             default=field.default,
-            help=f"of the outfit rule, see {Rule.__module__} (default: %(default)s)",
+            help=f"{RULE_HELP[field.name]} (default: %(default)s)",
         )
     p.add_argument(
         "--distance",
@@ -145,7 +151,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"collect: {error}")
     for reason, count in counts.most_common():
         print(f"{count:>12,}  {reason}")
-    print(f"{settings.out}: annotations and dropped.jsonl, {time.monotonic() - started:,.0f} s")
+    seconds = time.monotonic() - started
+    print(f"{settings.out}: annotations and {output.DROPPED_FILE}, {seconds:,.0f} s")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def parts(path: str | pathlib.Path, size: int = 1 << 26) -> list[Part]:
                 newlines + block.count(b"\n"),
                 block.endswith(b"\n"),
             )
-    return result
+    return result or [Part(str(path))]
 
 
 def read_part(part: Part) -> Iterator[Document]:

@@ -13,7 +13,7 @@ from tfds_retribooru.collect.metadata import Post
 
 VOCABULARY = pathlib.Path(__file__).parent / "clothing.txt"
 RATINGS = ("general", "safe")
-PICTURES = frozenset({"", "jpg", "jpeg", "png", "webp", "gif", "bmp", "avif"})
+PICTURES = frozenset({"", "jpg", "jpeg", "png", "webp", "gif", "bmp", "avif", "tif", "tiff"})
 SEVERAL_VIEWS = frozenset({"multiple_views", "comic", "4koma"})  # may show several outfits
 
 # Reasons in the order in which they are looked for: a post has the first that applies.

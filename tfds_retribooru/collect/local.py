@@ -29,7 +29,7 @@ _CODE = {reason: code for code, reason in enumerate(LATE_REASONS)}
 
 
 def collect(settings: Settings, models: looks.Models | None = None) -> Counter:
-    """Writes the folder `settings.out` with annotations-*.json and dropped.jsonl.
+    """Writes the folder `settings.out` with annotations-*.json and manifest/dropped.jsonl.
 
     Args:
       settings: what to do.
@@ -48,16 +48,16 @@ def collect(settings: Settings, models: looks.Models | None = None) -> Counter:
     shutil.rmtree(partial, ignore_errors=True)
     spool = partial / "spool"
     spool.mkdir(parents=True)
-    screened = list(_screen(settings, spool))
+    screened = list(screen(settings, spool))
     index = index_lib.join(screened, sorted(settings.wanted.vocabulary))
     late = np.zeros(index.size, np.uint8)  # [N], into LATE_REASONS; 0 is kept so far
-    _drop_copies(index, late)
+    drop_copies(index, late)
     answers = None
     if settings.images:
-        _look(settings, index, late)
-        answers = _ask(settings, models, index, late)
-    partners = _find_partners(settings, index, late, answers)
-    boxes = _detect(settings, models, index, late)
+        look(settings, index, late)
+        answers = ask(settings, models, index, late)
+    partners = find_partners(settings, index, late, answers)
+    boxes = detect(settings, models, index, late)
     writing.write_annotations(partial, screened, late, partners, boxes)
     counts = writing.write_dropped(partial, screened, late)
     shutil.rmtree(spool)
@@ -65,7 +65,7 @@ def collect(settings: Settings, models: looks.Models | None = None) -> Counter:
     return counts
 
 
-def _screen(settings: Settings, spool: pathlib.Path) -> Iterator[Screened]:
+def screen(settings: Settings, spool: pathlib.Path) -> Iterator[Screened]:
     """Screens all parts, in their order."""
     parts = [part for path in settings.metadata for part in documents.parts(path)]
     jobs = [(part, settings.wanted, str(spool / f"{k:05d}")) for k, part in enumerate(parts)]
@@ -79,7 +79,7 @@ def _screen_job(job) -> Screened:
     return screen_part(*job)
 
 
-def _drop_copies(index: Index, late: np.ndarray) -> None:
+def drop_copies(index: Index, late: np.ndarray) -> None:
     """Marks posts whose id came before, then those whose file has a smaller id."""
     first = duplicates.first_of_equal(index.id, np.arange(index.size))
     late[~first] = _CODE[output.DUPLICATE_ID]
@@ -88,15 +88,15 @@ def _drop_copies(index: Index, late: np.ndarray) -> None:
     late[copies] = _CODE[output.DUPLICATE_FILE]
 
 
-def _look(settings: Settings, index: Index, late: np.ndarray) -> None:
+def look(settings: Settings, index: Index, late: np.ndarray) -> None:
     """Marks posts without a readable picture, then near copies of a post with a smaller id."""
     left = np.flatnonzero(late == 0)
-    look = functools.partial(looks.hash_of, settings.images)
-    with (
-        _processes(settings.workers) as run,
-        _bar("pictures", "picture", len(left)) as bar,
-    ):
-        found = [bar.update() or result for result in run(look, _posts(index, left), _PICTURES)]
+    hash_of = functools.partial(looks.hash_of, settings.images)
+    found = []
+    with _processes(settings.workers) as run, _bar("pictures", "picture", len(left)) as bar:
+        for result in run(hash_of, _posts(index, left), _PICTURES):
+            found.append(result)
+            bar.update()
     lost = np.array([isinstance(result, str) for result in found], bool)
     late[left[lost]] = [_CODE[result] for result in found if isinstance(result, str)]
     left = left[~lost]
@@ -105,7 +105,7 @@ def _look(settings: Settings, index: Index, late: np.ndarray) -> None:
     late[left[copies]] = _CODE[output.NEAR_COPY]
 
 
-def _ask(settings, models, index: Index, late: np.ndarray) -> dict[int, dict[str, str]] | None:
+def ask(settings, models, index: Index, late: np.ndarray) -> dict[int, dict[str, str]] | None:
     """Position -> answers, of the characters with several pictures; None without a VQA model."""
     if models.ask is None:
         return None
@@ -122,7 +122,7 @@ def _ask(settings, models, index: Index, late: np.ndarray) -> dict[int, dict[str
     return found
 
 
-def _find_partners(settings, index: Index, late: np.ndarray, answers) -> Partners:
+def find_partners(settings, index: Index, late: np.ndarray, answers) -> Partners:
     """The `similar` lists; posts without a partner are marked."""
     left = np.flatnonzero(late == 0)
     start, count = np.zeros(index.size, np.int64), np.zeros(index.size, np.int32)
@@ -142,7 +142,7 @@ def _find_partners(settings, index: Index, late: np.ndarray, answers) -> Partner
     return Partners(start, count, np.array(ids, np.int64))
 
 
-def _detect(settings, models: looks.Models, index: Index, late: np.ndarray) -> dict:
+def detect(settings, models: looks.Models, index: Index, late: np.ndarray) -> dict:
     """Position -> box or None, of what is kept; masks are written. Empty without detectors."""
     if not (models.face or models.figure):
         return {}

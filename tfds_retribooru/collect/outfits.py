@@ -16,8 +16,9 @@ no partner and is not collected: doubt costs images, not wrong pairs.
 """
 
 import dataclasses
+import itertools
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 QUESTIONS = ("what is the person wearing?", "what color are the clothes?")
 COLORS = frozenset(
@@ -67,8 +68,8 @@ def assign(
 
     Returns:
       For each image the number of its outfit, or ALONE. The result does not depend on the order
-      of the images. An image is compared with the outfits that share one of its few rarest facts,
-      not with all images.
+      of the images. An image is compared with the outfits that share some of its rarest facts, not
+      with all images.
     """
     answers = answers if answers is not None else [{}] * len(cloths)
     known = [_facts(*pair) for pair in zip(cloths, answers, strict=True)]
@@ -122,9 +123,9 @@ def _facts(cloths: Collection[str], answers: Mapping[str, str]) -> frozenset[tup
 def _homes(counts: Mapping[frozenset, int], rule: Rule) -> dict[frozenset, int]:
     """The outfit of every distinct set of facts.
 
-    Two sets that agree share all but a few facts of each. So of the one's facts, ordered from rare
-    to frequent, one of the first few + 1 is among the first few + 1 of the other (prefix filtering,
-    known from set similarity joins); only these are indexed and looked up.
+    Two sets that agree share all but a few facts of each. So the two rarest facts that they share
+    are among the rarest few + 2 of either (prefix filtering, known from set similarity joins): only
+    pairs of these are indexed and looked up, or single facts where one shared fact is enough.
     """
     rarity: Counter = Counter()
     for facts in counts:
@@ -132,15 +133,22 @@ def _homes(counts: Mapping[frozenset, int], rule: Rule) -> dict[frozenset, int]:
     ranked = {facts: sorted(facts, key=lambda f: (rarity[f], f)) for facts in counts}
     homes: dict[frozenset, int] = {}
     leaders: list[frozenset] = []
-    index: dict[tuple, list[int]] = defaultdict(list)  # fact -> leaders with it among their rarest
+    index: dict[tuple, list[int]] = defaultdict(list)  # one or two facts -> leaders
     for facts in sorted(counts, key=lambda f: (-len(f), -counts[f], ranked[f])):
-        rarest = ranked[facts][: int(rule.extra * len(facts)) + 1]
-        homes[facts] = home = _nearest(facts, rarest, leaders, index, rule)
+        extra = int(rule.extra * len(facts))
+        keys = [*_keys(ranked[facts], extra, 1), *_keys(ranked[facts], extra, 2)]
+        homes[facts] = home = _nearest(facts, keys, leaders, index, rule)
         if home == len(leaders):
             leaders.append(facts)
-            for fact in ranked[facts][: _may_lack(facts, rule) + 1]:
-                index[fact].append(home)
+            lacking = _may_lack(facts, rule)
+            for key in _keys(ranked[facts], lacking, min(2, len(facts) - lacking)):
+                index[key].append(home)
     return homes
+
+
+def _keys(ranked: Sequence, unshared: int, size: int) -> Iterator[tuple]:
+    """Tuples of facts: a set that lacks at most `unshared` of them holds one tuple whole."""
+    return itertools.combinations(ranked[: unshared + size], size)
 
 
 def _may_lack(leader: frozenset, rule: Rule) -> int:
@@ -148,10 +156,10 @@ def _may_lack(leader: frozenset, rule: Rule) -> int:
     return min(1 + int(rule.lacking * len(leader)), len(leader) - 1)
 
 
-def _nearest(facts, rarest, leaders, index, rule: Rule) -> int:
+def _nearest(facts, keys, leaders, index, rule: Rule) -> int:
     """The outfit that facts agree with; len(leaders) for a new one; ALONE if it cannot be told."""
     scores = []
-    for k in {k for fact in rarest for k in index.get(fact, ())}:
+    for k in {k for key in keys for k in index.get(key, ())}:
         leader = leaders[k]
         shared = len(facts & leader)
         extra, lacking = len(facts) - shared, len(leader) - shared

@@ -13,6 +13,9 @@ from tfds_retribooru.collect.filters import Candidate
 
 Box = tuple[float, float, float, float]
 
+# The list of what was dropped; in a folder of its own, as a builder reads all of the one above.
+DROPPED_FILE = "manifest/dropped.jsonl"
+
 # Reasons that come after `filters.REASONS`, from a look at more than one post or at pictures.
 DUPLICATE_ID = "duplicate_id"
 DUPLICATE_FILE = "duplicate_file"

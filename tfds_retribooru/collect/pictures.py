@@ -1,29 +1,26 @@
 """The image files of a dump: where they are, and how they are opened."""
 
+import itertools
 import pathlib
 
 from PIL import Image, ImageOps
 
 MOST_PIXELS = 100_000_000  # a larger picture is refused before it is decoded
-_SUFFIXES = ("jpg", "png", "jpeg", "webp", "gif", "bmp", "avif")
+_FOLDERS = ("original", "512px", "")
+_SUFFIXES = ("jpg", "png", "jpeg", "webp", "gif", "avif", "bmp", "tif", "tiff")
 
 
 def find(folder: pathlib.Path, name: int, ext: str = "") -> pathlib.Path | None:
     """Returns the file of a post, or None.
 
-    Looks in the layouts of Danbooru20xx ({original,512px}/BUCKET/ID.EXT or BUCKET/ID.EXT, where
-    BUCKET = ID mod 1000 in four digits) and in a flat folder. The 512px images are always jpg, so
-    other suffixes are tried after the metadata's.
+    Looks for {original,512px,.}/[BUCKET/]ID.EXT, BUCKET = ID mod 1000 in four digits, in the order
+    in which the builder `retribooru` looks, so that a box belongs to the picture that is built. The
+    metadata's suffix is tried first; the 512px images are jpg whatever it says.
     """
-    bucket = f"{name % 1000:04d}"
-    places = [folder / "original" / bucket, folder / "512px" / bucket, folder / bucket, folder]
     suffixes = dict.fromkeys([ext, *_SUFFIXES] if ext else _SUFFIXES)
-    for place in places:
-        for suffix in suffixes:
-            path = place / f"{name}.{suffix}"
-            if path.is_file():
-                return path
-    return None
+    places = itertools.product(_FOLDERS, (f"{name % 1000:04d}", ""), suffixes)
+    paths = (folder / part / bucket / f"{name}.{suffix}" for part, bucket, suffix in places)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def read(path: pathlib.Path) -> Image.Image:

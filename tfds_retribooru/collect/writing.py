@@ -40,11 +40,13 @@ def write_annotations(
 
 
 def write_dropped(folder: pathlib.Path, screened: Sequence[Screened], late: np.ndarray) -> Counter:
-    """Writes dropped.jsonl, in the order of the metadata; returns counts by reason, and "kept"."""
+    """Writes output.DROPPED_FILE by parts of the metadata; returns counts by reason, and "kept"."""
     counts = Counter(kept=int((late == 0).sum()))
     keys: set[str] = set()
     position = 0
-    with open(folder / "dropped.jsonl", "wb") as file:
+    path = folder / output.DROPPED_FILE
+    path.parent.mkdir()
+    with open(path, "wb") as file:
         for part in screened:
             rows = _lost(part, late[position : position + len(part.id)])
             position += len(part.id)

@@ -5,8 +5,7 @@ import pathlib
 
 import tensorflow_datasets as tfds
 
-from tfds_retribooru import building, reading
-from tfds_retribooru.building import Locate, Plan, Read
+from tfds_retribooru import building, features, reading
 from tfds_retribooru.folder import scan
 from tfds_retribooru.rejections import Rejections
 
@@ -16,7 +15,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}
-    BUILDER_CONFIGS = building.configs()
+    BUILDER_CONFIGS = features.configs()
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
     Give the folder to the builder, `tfds.builder("folder", path=DIR)`, or put it (or a link to it)
     at MANUAL_DIR/folder, where MANUAL_DIR is DATA_DIR/downloads/manual. It holds
@@ -35,40 +34,32 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         super().__init__(**{"file_format": "array_record", **kwargs})
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(features=building.features())
+        return self.dataset_info_from_configs(features=features.features())
 
     def _split_generators(self, dl_manager):
         root = self._root(dl_manager)
         self.log = Rejections(pathlib.Path(self.data_path), self.max_rejected)
-        self.seen: dict[bytes, str] = {}
         read = functools.partial(scan.read, root)
-        locate = functools.partial(scan.locate, root)
-        planned = building.plan(read, self.log)
-        side = self.builder_config.side
-        names = building.usable_splits(read, planned, locate, side, self.log)
-        return {name: self._generate_examples(read, locate, planned, name) for name in names}
+        return building.split_generators(self, read, functools.partial(scan.locate, root))
 
     def _root(self, dl_manager) -> pathlib.Path:
         if self.path:
             root = pathlib.Path(self.path).expanduser()
         else:
-            manual_dir = pathlib.Path(dl_manager.manual_dir)
-            root = manual_dir / self.name if (manual_dir / self.name).is_dir() else manual_dir
+            root = pathlib.Path(dl_manager.manual_dir) / self.name
         if not root.is_dir():
             raise FileNotFoundError(f"{root} is not a folder.\n{self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         return root
 
-    def _generate_examples(self, read: Read, locate: Locate, planned: Plan, split: str):
-        side = self.builder_config.side
-        return building.examples(read, planned, split, locate, side, self.seen, self.log)
+    def _generate_examples(self, *arguments):
+        return building.examples(*arguments)
 
     def _as_dataset(self, split, decoders=None, read_config=None, shuffle_files=False):
         return reading.as_dataset(self, split, decoders, read_config, shuffle_files)
 
-    def download_and_prepare(self, **kwargs) -> None:
+    def download_and_prepare(self, *, download_config=None, **kwargs) -> None:
         """Builds the records and, beside them, manifest, clusters and vocabulary."""
         was_there = self.is_prepared()
-        super().download_and_prepare(**kwargs)
-        building.finish(self)
-        if not was_there:
-            print(building.report(self, self.log), flush=True)
+        self.download_config = download_config
+        super().download_and_prepare(download_config=download_config, **kwargs)
+        building.finish(self, is_new=not was_there)

@@ -5,8 +5,7 @@ import pathlib
 
 import tensorflow_datasets as tfds
 
-from tfds_retribooru import annotations, building, reading
-from tfds_retribooru.building import Locate, Plan, Read
+from tfds_retribooru import annotations, building, features, reading
 from tfds_retribooru.rejections import Rejections
 from tfds_retribooru.retribooru import files
 
@@ -16,7 +15,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}
-    BUILDER_CONFIGS = building.configs()
+    BUILDER_CONFIGS = features.configs()
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
     RetriBooru's pictures are not distributed. Put into MANUAL_DIR/retribooru/:
       annotations/*.json  records as JSON lines or as a list, one object a picture with the keys
@@ -39,20 +38,15 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=building.features(), homepage="https://arxiv.org/abs/2312.02521"
+            features=features.features(), homepage="https://arxiv.org/abs/2312.02521"
         )
 
     def _split_generators(self, dl_manager):
         root = self._root(pathlib.Path(dl_manager.manual_dir))
         paths = annotations.files(root / "annotations")
         self.log = Rejections(pathlib.Path(self.data_path), self.max_rejected)
-        self.seen: dict[bytes, str] = {}
         read = functools.partial(annotations.read, paths)
-        locate = functools.partial(files.locate, root)
-        planned = building.plan(read, self.log)
-        side = self.builder_config.side
-        names = building.usable_splits(read, planned, locate, side, self.log)
-        return {name: self._generate_examples(read, locate, planned, name) for name in names}
+        return building.split_generators(self, read, functools.partial(files.locate, root))
 
     def _root(self, manual_dir: pathlib.Path) -> pathlib.Path:
         """The folder with annotations/: MANUAL_DIR/retribooru, or MANUAL_DIR itself."""
@@ -64,17 +58,15 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             f"{self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
         )
 
-    def _generate_examples(self, read: Read, locate: Locate, planned: Plan, split: str):
-        side = self.builder_config.side
-        return building.examples(read, planned, split, locate, side, self.seen, self.log)
+    def _generate_examples(self, *arguments):
+        return building.examples(*arguments)
 
     def _as_dataset(self, split, decoders=None, read_config=None, shuffle_files=False):
         return reading.as_dataset(self, split, decoders, read_config, shuffle_files)
 
-    def download_and_prepare(self, **kwargs) -> None:
+    def download_and_prepare(self, *, download_config=None, **kwargs) -> None:
         """Builds the records and, beside them, manifest, clusters and vocabulary."""
         was_there = self.is_prepared()
-        super().download_and_prepare(**kwargs)
-        building.finish(self)
-        if not was_there:
-            print(building.report(self, self.log), flush=True)
+        self.download_config = download_config
+        super().download_and_prepare(download_config=download_config, **kwargs)
+        building.finish(self, is_new=not was_there)

@@ -122,6 +122,6 @@ def read(out: pathlib.Path) -> tuple[dict[str, dict], list[tuple]]:
             record = json.loads(line)
             assert record["id"] not in found
             found[record["id"]] = record
-    lines = map(json.loads, (out / "dropped.jsonl").read_text().splitlines())
+    lines = map(json.loads, (out / "manifest/dropped.jsonl").read_text().splitlines())
     rows = [(pathlib.Path(r["file"]).name, r["line"], r["id"], r["reason"]) for r in lines]
     return found, sorted(rows)

@@ -37,6 +37,13 @@ def test_every_post_is_collected_or_listed_with_its_reason(metadata, tmp_path):
     assert sum(counts.values()) == 6 + len(dropped)
 
 
+def test_empty_metadata_gives_an_empty_collection(tmp_path):
+    (tmp_path / "empty.json").write_text("")
+    settings = Settings((str(tmp_path / "empty.json"),), tmp_path / "annotations")
+    assert local.collect(settings) == {"kept": 0}
+    assert dump.read(settings.out) == ({}, [])
+
+
 def test_an_annotation_is_as_the_papers_figure_shows(metadata, tmp_path):
     local.collect(Settings(metadata, tmp_path / "annotations"))
     found, _ = dump.read(tmp_path / "annotations")
@@ -59,10 +66,11 @@ def test_an_annotation_is_as_the_papers_figure_shows(metadata, tmp_path):
 def test_several_processes_write_the_same_bytes(metadata, tmp_path):
     for name, workers in (("one", 1), ("two", 2)):
         local.collect(Settings(metadata, tmp_path / name, workers=workers))
-    files = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert files == sorted(path.name for path in (tmp_path / "two").iterdir())
-    for name in files:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    one, two = (
+        {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+        for root in (tmp_path / "one", tmp_path / "two")
+    )
+    assert one == two and len(one) == 3
 
 
 def test_with_pictures_missing_broken_and_near_copies_are_dropped(metadata, images, tmp_path):

@@ -207,3 +207,25 @@ def test_answers_find_what_missing_tags_hide(people):
     precision, recall = measure(people, 0.2, 0.01)
     assert precision >= 0.98 and recall >= 0.93
     assert recall > measure(people, 0.2, None)[1]
+
+
+# --- size
+
+
+def test_a_character_of_many_posts_is_not_compared_pair_by_pair(monkeypatch):
+    count = 20_000
+    rng = np.random.default_rng(0)
+    worn = rng.zipf(1.3, (count // 20, 8)) % 800  # 20 posts an outfit
+    keep = rng.random((count, 8)) > 0.2
+    cloths = [[f"tag{k}" for k in worn[i // 20][keep[i]]] for i in range(count)]
+    compared = []
+    nearest = outfits._nearest
+
+    def counting(facts, keys, leaders, index, rule):
+        compared.append(len({k for key in keys for k in index.get(key, ())}))
+        return nearest(facts, keys, leaders, index, rule)
+
+    monkeypatch.setattr(outfits, "_nearest", counting)
+    homes = outfits.assign(cloths)
+    assert len(set(homes)) > 500
+    assert sum(compared) < 10 * count  # all pairs would be 10,000 for each post
