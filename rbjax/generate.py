@@ -92,9 +92,8 @@ def generate(
     batch = loader.stack([example] * num_images)
     empty = prompts.encode(model.tokenizer, [""], model.config.data.max_tokens)[0]
     with tqdm.tqdm(total=sampling.steps, desc="sampling", disable=not progress) as bar:
-        run = make_generate(
-            model.graphdef, model.schedule, sampling, jnp.asarray(empty), bar.update
-        )
+        on_step = bar.update if progress else None  # with it, JAX does not cache the compilation
+        run = make_generate(model.graphdef, model.schedule, sampling, jnp.asarray(empty), on_step)
         seeds = jnp.arange(seed, seed + num_images, dtype=jnp.uint32)
         images = np.asarray(jax.jit(run)(model.params, batch, seeds))
         jax.effects_barrier()  # the last call of the bar

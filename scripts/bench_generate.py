@@ -3,7 +3,8 @@
 python scripts/bench_generate.py [--sd15]
 
 With reference_timestep="zero" the references' keys and values are computed once an image and each
-step only attends to them. Weights are random. The two kinds of steps take turns; medians.
+step only attends to them. Weights are constant: time does not depend on them. The two kinds of
+steps take turns; medians.
 """
 
 import argparse

@@ -60,7 +60,7 @@ def stable_diffusion(folder: Path) -> Model:
     """A model on a Stable Diffusion folder: KL autoencoder, CLIP's tokenizer."""
     sd_folder.write(folder)
     parts = {f"model.{part}.dtype": "float32" for part in ("unet", "vae", "text")}
-    config = experiment.resolve(sd_run.sd15(folder, **parts))
+    config = experiment.resolve(sd_run.sd15(folder, **parts | {"model.unet.remat": False}))
     tokenizer = pretrained.tokenizer(config)
     graphdef = nnx.split(model_folder.abstract_pipeline(config, tokenizer))[0]
     params = pretrained.load_params(config, meshes.make_mesh(1, 1, 1))
