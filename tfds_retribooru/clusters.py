@@ -155,7 +155,7 @@ def write(builder: tfds.core.DatasetBuilder) -> None:
         if path.exists():
             continue
         ids, characters, similars = [], [], []
-        for record in reading.texts(builder, split):
+        for record in reading.Part(builder, split, ("id", "character", "similar")):
             ids.append(record["id"].decode())
             characters.append(record["character"].decode())
             similars.append([name.decode() for name in record["similar"]])

@@ -22,6 +22,7 @@ from tfds_retribooru.clusters import Clusters
 LENGTHS = (0, 1, 2, 3, 4, 5)  # of `similar` that are told apart, as the paper does
 MANY = 15
 TOP = 20
+COUNTED = ("character", "artists", "similar", "cloths", "prompts", "has_bbox", "has_mask")
 CELL = 96  # pixels of a picture on the page of clusters
 COLUMNS, ROWS = 12, 10
 FRAMES = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#dc2626", "#0891b2")
@@ -41,7 +42,7 @@ def statistics(builder: tfds.core.DatasetBuilder) -> dict:
             "outfits": len(clusters.outfit_start) - 1,
         }
         outfits += np.diff(clusters.outfit_start).tolist()
-        for record in reading.texts(builder, split):
+        for record in reading.Part(builder, split, COUNTED):
             lengths[len(record["similar"])] += 1
             characters[record["character"].decode()] += 1
             artists[record["artists"].decode()] += 1

@@ -125,8 +125,9 @@ def shrink(image: Image.Image, side: int | None) -> Image.Image:
 
 def digest(pixels: np.ndarray) -> bytes:
     """Sixteen bytes that tell pictures apart by their pixels and shape, uint8 [H, W, C]."""
-    shape = repr(pixels.shape).encode()
-    return hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16, key=shape).digest()
+    found = hashlib.sha256(repr(pixels.shape).encode())
+    found.update(np.ascontiguousarray(pixels))
+    return found.digest()[:16]
 
 
 def _open(data: bytes) -> Image.Image:

@@ -1,6 +1,6 @@
-"""Ways to read ArrayRecord files that TFDS lacks: as `tfds.load` does, and texts alone."""
+"""Ways to read ArrayRecord files that TFDS lacks: as `tfds.load` does, and features one by one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import tensorflow_datasets as tfds
 
@@ -34,7 +34,22 @@ def as_dataset(builder, split, decoders=None, read_config=None, shuffle_files=Fa
     return positions.map(read, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def texts(builder, split: str) -> Iterator[dict]:
-    """The records of a split by position, their pictures left encoded; one at a time."""
-    decoders = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
-    yield from builder.as_data_source(split=split, decoders=decoders)
+class Part:
+    """Some features of a split's records, by position; what is not wanted is not decoded."""
+
+    def __init__(self, builder, split: str, names: Iterable[str]):
+        """Opens the split; features that the data set lacks are left out."""
+        features = builder.info.features
+        wanted = {name: True for name in names if name in features}
+        self._features = tfds.decode.PartialDecoding(wanted).extract_features(features)
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        self._records = builder.as_data_source(split=split, deserialize_method=raw)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict:
+        return self._features.deserialize_example_np(self._records[index])
+
+    def __iter__(self) -> Iterator[dict]:
+        return map(self.__getitem__, range(len(self)))

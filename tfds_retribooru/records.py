@@ -123,7 +123,13 @@ def _id(value: Any) -> str | None:
 
 def _is_text(value: Any) -> bool:
     """Whether it is a text without bytes that are no UTF-8 (surrogates)."""
-    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _joined(part: str, value: Any, lost) -> str:

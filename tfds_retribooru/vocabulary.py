@@ -71,7 +71,7 @@ def write(builder: tfds.core.DatasetBuilder) -> None:
         return
     prompts, cloths, characters = set(), set(), set()
     for split in builder.info.splits:
-        for record in reading.texts(builder, split):
+        for record in reading.Part(builder, split, ("prompts", "cloths", "character")):
             prompts.update(tag.strip() for tag in record["prompts"].decode().split(","))
             cloths.update(tag.decode() for tag in record["cloths"])
             characters.add(record["character"].decode())

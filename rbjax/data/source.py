@@ -52,10 +52,18 @@ class Split:
         return self.clusters if keep.all() else self.clusters.restricted(keep)
 
     @functools.cached_property
+    def shown(self) -> reading.Part:
+        """Of every record what its views need: image, mask and box."""
+        return self._part("image", "mask", "has_mask", "bbox")
+
+    def _part(self, *names: str) -> reading.Part:
+        return reading.Part(tfds.builder_from_directory(self.directory), self.name, names)
+
+    @functools.cached_property
     def _texts(self) -> tuple[list[list[str]], np.ndarray]:
         """(tags, whether there is a box) of every record; read once, without decoding pictures."""
         tags, boxed = [], []
-        for record in reading.texts(tfds.builder_from_directory(self.directory), self.name):
+        for record in self._part("prompts", "has_bbox"):
             tags.append(split_tags(record["prompts"]))
             boxed.append(bool(record.get("has_bbox", True)))
         return tags, np.array(boxed)
