@@ -30,6 +30,7 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from rbjax.interop import tensor_files
+from rbjax.models.abstract import shapes
 from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.models.blip import BlipConfig, BlipForQuestionAnswering
 from rbjax.models.clip import CLIPTextConfig, CLIPTextModel
@@ -113,7 +114,7 @@ def build(config: dict, where: str | Path = CONFIG_NAME) -> nnx.Module:
         read = settings.from_dict(config)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-    return nnx.eval_shape(lambda: module(read, nnx.Rngs(0)))
+    return shapes(lambda rngs: module(read, rngs))
 
 
 def fill(

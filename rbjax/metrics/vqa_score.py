@@ -27,6 +27,7 @@ from flax import nnx
 
 from rbjax.interop import huggingface
 from rbjax.metrics import questions as questions_lib
+from rbjax.models.abstract import shapes
 from rbjax.models.blip import BlipConfig, BlipForQuestionAnswering
 
 PACKAGED = Path(__file__).parent.parent / "weights" / "vqa"
@@ -106,7 +107,7 @@ class VQA:
         for name in ("tokenizer.json", "accuracy.json"):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"No {name} in {folder}; scripts/train_vqa.py writes it.")
-        model = nnx.eval_shape(lambda: BlipForQuestionAnswering(config, nnx.Rngs(0)))
+        model = shapes(lambda rngs: BlipForQuestionAnswering(config, rngs))
         huggingface.fill(model, folder)
         tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         return cls(model, tokenizer, json.loads((folder / "accuracy.json").read_text()))

@@ -17,6 +17,7 @@ from rbjax.data.views import Views
 from rbjax.diffusion import sampler
 from rbjax.diffusion.schedule import Schedule
 from rbjax.guidance import Sampling
+from rbjax.models.abstract import shapes
 from rbjax.models.pipeline import Pipeline
 from rbjax.parallel import mesh as meshes
 from rbjax.train import pretrained
@@ -129,7 +130,7 @@ def setup(config: ConfigDict) -> Experiment:
     builder = source.prepare(config.data.dataset, config.data_dir)
     source.check_split(builder, config.eval.split)
     tokenizer = _tokenizer(config, builder)
-    graphdef = nnx.split(nnx.eval_shape(lambda: _pipeline(config, tokenizer)))[0]
+    graphdef = nnx.split(shapes(lambda rngs: _pipeline(config, tokenizer, rngs)))[0]
     return Experiment(config, mesh, builder, tokenizer, graphdef, schedule)
 
 
@@ -149,15 +150,14 @@ def create_state(experiment: Experiment):
         return states.start(params, config.train, config.total_steps, mesh)
 
     def make_params() -> states.Tree:
-        return nnx.to_pure_dict(nnx.state(_pipeline(config, experiment.tokenizer), nnx.Param))
+        pipeline = _pipeline(config, experiment.tokenizer, nnx.Rngs(config.seed))
+        return nnx.to_pure_dict(nnx.state(pipeline, nnx.Param))
 
     return states.create(make_params, config.train, config.total_steps, mesh)
 
 
-def _pipeline(config: ConfigDict, tokenizer: tokenizers.Tokenizer) -> Pipeline:
-    return Pipeline(
-        config.model, tokenizer.get_vocab_size(), config.data.max_tokens, nnx.Rngs(config.seed)
-    )
+def _pipeline(config: ConfigDict, tokenizer: tokenizers.Tokenizer, rngs: nnx.Rngs) -> Pipeline:
+    return Pipeline(config.model, tokenizer.get_vocab_size(), config.data.max_tokens, rngs)
 
 
 def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:

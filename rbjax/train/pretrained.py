@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from rbjax.data import pretrained_tokenizer
 from rbjax.diffusion.schedule import Schedule
 from rbjax.interop import huggingface
+from rbjax.models.abstract import shapes
 from rbjax.models.autoencoder_kl import AutoencoderKLConfig
 from rbjax.models.clip import CLIPTextConfig
 from rbjax.models.pipeline import Pipeline, retrinet_config
@@ -194,7 +195,7 @@ def load_params(config: ConfigDict, mesh: jax.sharding.Mesh) -> states.Tree:
     """
     folder, text = folder_of(config), config.model.text
     sizes = text.vocab_size, text.max_position_embeddings
-    pipeline = nnx.eval_shape(lambda: Pipeline(config.model, *sizes, nnx.Rngs(0)))
+    pipeline = shapes(lambda rngs: Pipeline(config.model, *sizes, rngs))
     huggingface.fill(pipeline.autoencoder, folder / "vae", mesh=mesh)
     huggingface.fill(pipeline.text_encoder, folder / "text_encoder", mesh=mesh)
     huggingface.fill(pipeline.retrinet.unet, folder / "unet", mesh=mesh)

@@ -137,7 +137,8 @@ def test_splits_share_no_outfit_and_test_no_character(count):
     assert sorted(clusters) == list(itertools.product(range(count), range(characters.OUTFITS)))
     people = {name: {c for c, _ in part} for name, part in splits.items()}
     assert not people["test"] & (people["train"] | people["validation"])
-    assert len(people["test"]) == max(2, count // 10)
+    tenth = max(2, count // 10)  # but for characters that look like others
+    assert 0.9 * tenth <= len(people["test"]) <= tenth
     assert len(splits["validation"]) == (count - len(people["test"])) * characters.OUTFITS // 20
     assert splits == characters.splits(count)
 
