@@ -38,7 +38,7 @@ def avatars() -> ConfigDict:
     """The default: learns composition from scratch on two CPU cores."""
     c = ConfigDict()
     c.seed = 0  # of initialisation, order, noise and evaluation
-    c.total_steps = 2000  # updates; also the length of the learning rate's decay
+    c.total_steps = 1600  # updates; also the length of the learning rate's decay
     c.batch_size = 32  # examples of an update, over all devices
     c.data_dir = ""  # of TFDS; "" = ~/tensorflow_datasets
     c.pretrained = ""  # folder of Stable Diffusion in diffusers' format; "" = from scratch
@@ -116,10 +116,10 @@ def avatars() -> ConfigDict:
     c.sampling.guidance_prompt = 1.5  # 1 = off
 
     c.log_every = 50  # steps
-    c.checkpoint_every = 500
-    c.sample_every = 500
+    c.checkpoint_every = 400
+    c.sample_every = 400
     c.sample_images = 8  # rows of a sample grid
-    c.eval_every = 1000
+    c.eval_every = 800
     c.eval = ConfigDict()
     c.eval.split = "test"  # characters that training never sees
     c.eval.characters = 100  # at the end
