@@ -13,5 +13,8 @@ def shapes(make: Callable[[nnx.Rngs], nnx.Module]) -> nnx.Module:
     Traced `nnx.Rngs` take a time that grows with the square of the number of parameters (each use
     builds an error message that it throws away); shapes need no chance, so all get one key.
     """
-    rngs = types.SimpleNamespace(params=lambda: jax.random.key(0))
+    key = jax.random.key(0)
+    rngs = types.SimpleNamespace(
+        params=lambda: key, normal=lambda shape: jax.random.normal(key, shape)
+    )
     return nnx.eval_shape(lambda: make(rngs))
