@@ -111,6 +111,7 @@ def test_a_long_prompt_is_cut_between_tags(data_dir):
     assert (prompts.encode(tokenizer, [", ".join(kept)], 20) != 0).all()
 
 
+@pytest.mark.slow
 def test_retribooru_trains_and_shows_what_it_cannot_score(data_dir, tmp_path, capsys):
     loop.train(config(data_dir), tmp_path)
     assert json.loads((tmp_path / "results.json").read_text())["step"] == 2

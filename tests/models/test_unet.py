@@ -170,6 +170,7 @@ def check_gradients(changes: dict, size: tuple[int, int]) -> None:
         check_close(found[key], grad, 2e-4, floor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", [True, False])
 def test_remat_is_in_the_program_as_the_config_says(remat):
     program = str(jax.make_jaxpr(gradients, static_argnums=0)(*one_level(remat)))
