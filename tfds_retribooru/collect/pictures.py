@@ -3,9 +3,10 @@
 import itertools
 import pathlib
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-MOST_PIXELS = 100_000_000  # a larger picture is refused before it is decoded
+from tfds_retribooru import pictures
+
 _FOLDERS = ("original", "512px", "")
 _SUFFIXES = ("jpg", "png", "jpeg", "webp", "gif", "avif", "bmp", "tif", "tiff")
 
@@ -24,20 +25,12 @@ def find(folder: pathlib.Path, name: int, ext: str = "") -> pathlib.Path | None:
 
 
 def read(path: pathlib.Path) -> Image.Image:
-    """Returns the picture, first frame, upright, RGB; transparency over white.
+    """Returns the picture as the builder `retribooru` decodes it: upright RGB.
 
     Raises:
-      OSError: it cannot be decoded, is truncated or empty, or has more than MOST_PIXELS.
+      OSError: the builder could not use it (see `tfds_retribooru.pictures.decode`).
     """
     try:
-        with Image.open(path) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                raise OSError(f"{path}: {picture.width} x {picture.height} pixels are too many")
-            picture.load()
-            upright = ImageOps.exif_transpose(picture)
-    except (Image.DecompressionBombError, ValueError, SyntaxError) as error:
+        return pictures.decode(path.read_bytes())[1]
+    except pictures.Unreadable as error:
         raise OSError(f"{path}: {error}") from error
-    if "transparency" in upright.info or upright.mode in ("RGBA", "LA", "PA"):
-        white = Image.new("RGBA", upright.size, "white")
-        return Image.alpha_composite(white, upright.convert("RGBA")).convert("RGB")
-    return upright.convert("RGB")

@@ -3,6 +3,7 @@
 import json
 
 import dump
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -148,13 +149,18 @@ def test_pictures_are_found_in_every_layout_and_nowhere_else(images):
 
 
 def test_transparency_is_white_and_a_turned_picture_upright(tmp_path):
-    Image.new("RGBA", (4, 2), (255, 0, 0, 0)).save(tmp_path / "a.png")
+    Image.new("RGBA", (40, 20), (255, 0, 0, 0)).save(tmp_path / "a.png")
     assert pictures.read(tmp_path / "a.png").getpixel((0, 0)) == (255, 255, 255)
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
-    Image.new("L", (4, 2), 9).save(tmp_path / "b.jpg", exif=exif)
+    Image.new("L", (40, 20), 9).save(tmp_path / "b.jpg", exif=exif)
     turned = pictures.read(tmp_path / "b.jpg")
-    assert (turned.size, turned.mode) == ((2, 4), "RGB")
+    assert (turned.size, turned.mode) == ((20, 40), "RGB")
+
+
+def test_sixteen_bits_are_scaled_not_cut_off(tmp_path):
+    Image.fromarray(np.full((20, 20), 257 * 100, np.uint16)).save(tmp_path / "a.png")
+    assert pictures.read(tmp_path / "a.png").getpixel((0, 0)) == (100, 100, 100)
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
@@ -165,9 +171,9 @@ def test_what_does_not_decode_is_an_error(tmp_path, data):
 
 
 def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "MOST_PIXELS", 99)
-    Image.new("L", (10, 10)).save(tmp_path / "a.png")
-    with pytest.raises(OSError, match="10 x 10 pixels are too many"):
+    monkeypatch.setattr("tfds_retribooru.pictures.MOST", 399)
+    Image.new("L", (20, 20)).save(tmp_path / "a.png")
+    with pytest.raises(OSError, match="a.png: the picture has too many pixels: 20x20"):
         pictures.read(tmp_path / "a.png")
 
 
