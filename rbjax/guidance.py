@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from rbjax.diffusion import sampler
 from rbjax.diffusion.schedule import Schedule
+from rbjax.models.retrinet import References
 from rbjax.train.step import nnx_state
 
 
@@ -58,7 +59,7 @@ def make_generate(
         pipeline = nnx.merge(graphdef, nnx_state(params))
         noise = _noise(seeds, jax.eval_shape(pipeline.encode_images, batch["image"]).shape)
         variants = guidance_variants(batch, empty_prompt, sampling)
-        denoise = _guided(pipeline, variants)
+        denoise = _guided(pipeline, batch, variants)
         if on_step is not None:
             denoise = _announced(denoise, on_step)
         latents = sampler.sample(denoise, noise, schedule, sampling.steps, sampling.method)
@@ -95,22 +96,32 @@ def _noise(seeds: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jax.vmap(lambda seed: jax.random.normal(jax.random.key(seed), shape[1:]))(seeds)
 
 
-def _guided(pipeline: nnx.Module, variants: list[tuple[float, dict]]) -> sampler.Denoiser:
-    """All variants in one call of the model, joined along the batch."""
+def _guided(pipeline: nnx.Module, batch: dict, variants: list[tuple[float, dict]]):
+    """All variants in one call of the model, joined along the batch; returns a Denoiser.
+
+    The variants share the references' keys and values, so these are computed once.
+    """
     count = len(variants)
-    joined = {key: jnp.concatenate([batch[key] for _, batch in variants]) for key in variants[0][1]}
-    prompt = pipeline.encode_text(joined["prompt_ids"])
-    concepts = pipeline.encode_text(joined["concept_ids"])
-    images = pipeline.encode_images(joined["references"])
-    retrinet, mask = pipeline.retrinet, joined["reference_mask"]
+    ids, mask = (
+        jnp.concatenate([variant[name] for _, variant in variants])
+        for name in ("prompt_ids", "reference_mask")
+    )
+    prompt = pipeline.encode_text(ids)
+    concepts = pipeline.encode_text(batch["concept_ids"])
+    images = pipeline.encode_images(batch["references"])
+    retrinet = pipeline.retrinet
+
+    def keys_values(timesteps: jax.Array) -> References:
+        encoded = retrinet.encode_references(images, concepts, timesteps)
+        return jax.tree.map(lambda x: jnp.tile(x, (count, 1, 1)), encoded)
+
     once = None
     if retrinet.config.reference_timestep == "zero":
-        once = retrinet.encode_references(images, concepts, jnp.zeros(mask.shape[0]))
+        once = keys_values(jnp.zeros(images.shape[0]))
 
     def denoise(latents: jax.Array, timesteps: jax.Array) -> jax.Array:
         x, t = jnp.tile(latents, (count, 1, 1, 1)), jnp.tile(timesteps, count)
-        keys_values = once or retrinet.encode_references(images, concepts, t)
-        outputs = retrinet.denoise(x, t, prompt, keys_values, mask)
+        outputs = retrinet.denoise(x, t, prompt, once or keys_values(timesteps), mask)
         parts = zip(variants, jnp.split(outputs, count), strict=True)
         return sum(weight * output for (weight, _), output in parts)
 

@@ -88,7 +88,7 @@ def test_encoding_references_once_equals_encoding_them_each_step(monkeypatch):
     pipeline = small.pipeline()
     graphdef, params = nnx.split(pipeline)[0], small.params_of(pipeline)
 
-    def guided(model, variants):
+    def guided(model, batch, variants):
         def denoise(x, t):
             return sum(weight * model.predict(part, x, t) for weight, part in variants)
 

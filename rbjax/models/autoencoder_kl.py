@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rbjax.models import layers
+from rbjax.models.attention import attention
 
 LOG_VARIANCE_RANGE = (-30.0, 20.0)  # as in diffusers
 
@@ -234,7 +235,7 @@ class PixelAttention(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         tokens = self.group_norm(x).reshape(x.shape[0], -1, 1, x.shape[-1])  # [B, h*w, 1, C]
         query, key, value = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
-        out = jax.nn.dot_product_attention(query, key, value)
+        out = attention(query, key, value)
         return x + self.to_out[0](out).reshape(x.shape)
 
 

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from rbjax.models.attention import attention
+
 
 class Identity(nnx.Module):
     """Holds a place in a list whose indices are parameter names (diffusers has dropout there)."""
@@ -85,8 +87,7 @@ class Attention(nnx.Module):
     def attend(self, query, key, value, mask=None) -> jax.Array:
         """Attends from query [B, T, C] to key and value [B, S, C]; mask [B, S], True = visible."""
         query, key, value = map(self.split_heads, (query, key, value))
-        mask = None if mask is None else mask[:, None, None, :]
-        out = jax.nn.dot_product_attention(query, key, value, mask=mask)
+        out = attention(query, key, value, mask)
         return self.to_out[0](out.reshape(*out.shape[:-2], -1))
 
     def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:

@@ -84,10 +84,12 @@ class Conjunction(nnx.Module):
           mask: [B, R], True where there is a reference, False at padding.
         """
         _, placed = self._tokens(self.norm_query(x))
-        visible = jnp.repeat(mask, key.shape[1] // mask.shape[1], axis=1)  # [B, R*h*w]
+        some = mask.any(axis=1)  # [B]
+        visible = mask | ~some[:, None]  # a softmax over nothing is not a number
+        visible = jnp.repeat(visible, key.shape[1] // mask.shape[1], axis=1)  # [B, R*h*w]
         out = self.attn.attend(self.attn.to_q(placed), key, value, visible)
         out = self.zero_conv(out.reshape(x.shape))
-        return jnp.where(mask.any(axis=1)[:, None, None, None], out, 0)
+        return jnp.where(some[:, None, None, None], out, 0)
 
 
 def make_conjunctions(config: RetriNetConfig, rngs: nnx.Rngs) -> nnx.List:

@@ -61,6 +61,14 @@ def resolve(config: ConfigDict) -> ConfigDict:
     folder = folder_of(config)
     parts = read_parts(folder)
     check_fit(parts, config)
+    resolved = with_parts(config, parts)
+    with resolved.unlocked(), resolved.ignore_type():
+        resolved.noise_schedule = ConfigDict(noise_schedule(folder, config.noise_schedule))
+    return resolved
+
+
+def with_parts(config: ConfigDict, parts: Parts) -> ConfigDict:
+    """The configuration with models of these sizes; of its own it keeps dtypes and `remat`."""
     resolved = config.copy_and_resolve_references()
     model, own = resolved.model, config.model
     with resolved.unlocked(), resolved.ignore_type():
@@ -68,7 +76,6 @@ def resolve(config: ConfigDict) -> ConfigDict:
         model.unet = _section(parts.unet, own.unet, ("dtype", "remat"))
         model.vae = _section(parts.vae, own.vae, ("dtype",))
         model.text = _section(parts.text_encoder, own.text, ("dtype",))
-        resolved.noise_schedule = ConfigDict(noise_schedule(folder, config.noise_schedule))
     return resolved
 
 

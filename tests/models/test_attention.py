@@ -1,0 +1,47 @@
+"""Attention by head, as CPUs compute it for large maps, against torch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from rbjax.models import attention
+
+SHAPES = {"query": (2, 7, 3, 5), "key": (2, 9, 3, 5), "value": (2, 9, 3, 5)}  # [B, T or S, N, D]
+
+
+def arrays() -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    return [random.normal(size=shape).astype(np.float32) for shape in SHAPES.values()]
+
+
+def of_torch(inputs, mask):
+    """Output, and gradients of the sum of its squares."""
+    query, key, value = (torch.tensor(x).transpose(1, 2).requires_grad_() for x in inputs)
+    visible = None if mask is None else torch.tensor(mask)[:, None, None]
+    out = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+    grads = torch.autograd.grad((out**2).sum(), (query, key, value))
+    return [x.detach().transpose(1, 2).numpy() for x in (out, *grads)]
+
+
+@pytest.mark.parametrize("large", [1, 10**9], ids=["by head", "at once"])
+@pytest.mark.parametrize("masked", [True, False])
+def test_outputs_and_gradients_equal_torch(monkeypatch, large, masked):
+    monkeypatch.setattr(attention, "LARGE", large)
+    inputs = arrays()
+    mask = np.arange(9) % 4 < np.array([[2], [3]]) if masked else None
+
+    def loss(*inputs):
+        out = attention.attention(*inputs, mask)
+        return (out**2).sum(), out
+
+    (_, out), grads = jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))(*inputs)
+    for found, expected in zip((out, *grads), of_torch(inputs, mask), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_large_maps_go_by_head_on_a_cpu():
+    shape = (1, 512, 1, 4)  # 512 * 512 logits
+    compiled = jax.jit(attention.attention).lower(*[jnp.ones(shape)] * 3).compile()
+    assert "while" in compiled.as_text()
