@@ -19,7 +19,7 @@ from rbjax.evaluation.judge import Silent
 from rbjax.evaluation.painter import Painter
 from rbjax.metrics.vqa_score import VQA
 from rbjax.parallel import mesh as meshes
-from rbjax.train import checkpoints, experiment, state, step, trained
+from rbjax.train import checkpoints, experiment, latents, state, step, trained
 from rbjax.train.experiment import Experiment
 from rbjax.train.state import TrainState
 from rbjax.train.step import TrainMetrics
@@ -66,10 +66,11 @@ def is_finished(config: ConfigDict, workdir: pathlib.Path) -> bool:
 
 def _run(exp: Experiment, workdir: pathlib.Path) -> None:
     config = exp.config
-    train_examples = exp.examples(exp.open_training())
-    data = loader.iterator(train_examples, config.batch_size, config.seed, config.data.threads)
+    split = exp.open_training()
     current, shardings = experiment.create_state(exp)
     _overview(current)
+    examples = exp.examples(split, latents.find(exp, split, current.trained))
+    data = loader.iterator(examples, config.batch_size, config.seed, config.data.threads)
     manager = checkpoints.manager(workdir, config.checkpoint_every)
     current = checkpoints.restore(manager, current, shardings, data)
     start = int(current.step)
