@@ -1,7 +1,6 @@
 """Stores VAE moments and text states of a split beside its data set, once, for training to read.
 
-python scripts/cache_latents.py --config configs/composition.py:sd15 --config.pretrained=DIR \
-    [--config.data_dir=DATA] [--split=train] [--batch_size=16] [--only=moments]
+python scripts/cache_latents.py --config configs/composition.py:sd15 --config.pretrained=DIR
 
 Give the --config of the training. Training reads what fits its weights, size and view (of text:
 prompts and tokenizer), and says so where nothing does. A part that was interrupted starts anew.

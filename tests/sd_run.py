@@ -8,7 +8,7 @@ import ml_collections
 
 from rbjax.data import loader
 from rbjax.parallel import mesh as meshes
-from rbjax.train import experiment, latents, loop
+from rbjax.train import experiment, loop
 
 SMALL = {
     "data.dataset": "avatars/tiny",
@@ -42,9 +42,7 @@ def two_updates(folder: pathlib.Path, data_dir: pathlib.Path, **changes):
     with jax.set_mesh(exp.mesh):
         current, shardings = experiment.create_state(exp)
         before = jax.device_get(current)
-        split = exp.open("train")
-        examples = exp.examples(split, latents.find(exp, split, current.trained))
-        data = loader.iterator(examples, exp.config.batch_size, 0, 1)
+        data = loop._batches(exp, exp.open("train"), current)
         update, running = loop._compile(exp, shardings), loop._zero_metrics(exp)
         for _ in range(2):
             batch = loader.place(next(data), meshes.batch_sharding(exp.mesh))

@@ -1,5 +1,6 @@
 """Stores what the frozen encoders of an experiment make of a split, and finds it for training."""
 
+import pathlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +11,7 @@ import tqdm
 from flax import nnx
 
 from rbjax.data import latent_cache, loader, transforms
-from rbjax.data.latent_cache import Stored
+from rbjax.data.latent_cache import NOTHING, Stored
 from rbjax.data.references import CHARACTER, CONCEPTS
 from rbjax.data.source import Split
 from rbjax.interop import huggingface, model_folder, tensor_files
@@ -35,23 +36,28 @@ def find(exp: Experiment, split: Split, trained: Collection[str]) -> Stored:
       trained: modules of the pipeline with parameters that train.
     """
     if not exp.config.data.cached_latents:
-        return Stored()
-    folders = {}
-    for part in latent_cache.PARTS:
-        reason, hint = _obstacle(exp, part, trained), ""
-        if not reason:
-            print_of_part = fingerprint(exp, split, part)
-            reason = latent_cache.mismatch(split.directory, print_of_part)
-            hint = " Store it with `python scripts/cache_latents.py` and the same --config."
-        if reason:
-            print(f"Stored {part}: not used, {reason}.{hint}", flush=True)
-            continue
-        folders[part] = latent_cache.folder_of(split.directory, print_of_part)
-        print(f"Stored {part}: read from {folders[part].name}.", flush=True)
+        return NOTHING
+    moments, text = (_find_part(exp, split, part, trained) for part in latent_cache.PARTS)
     return Stored(
-        latent_cache.open_moments(folders["moments"]) if "moments" in folders else None,
-        latent_cache.open_texts(folders["text"]) if "text" in folders else None,
+        moments and latent_cache.open_moments(moments), text and latent_cache.open_texts(text)
     )
+
+
+def _find_part(exp, split, part: str, trained: Collection[str]) -> pathlib.Path | None:
+    if reason := _obstacle(exp, part, trained):
+        print(f"Stored {part}: not used, {reason}.", flush=True)
+        return None
+    wanted = fingerprint(exp, split, part)
+    if reason := latent_cache.mismatch(split.directory, wanted):
+        print(
+            f"Stored {part}: not used, {reason}. `python scripts/cache_latents.py` with the same "
+            "--config stores what fits.",
+            flush=True,
+        )
+        return None
+    folder = latent_cache.folder_of(split.directory, wanted)
+    print(f"Stored {part}: read from {folder.name}.", flush=True)
+    return folder
 
 
 def _obstacle(exp: Experiment, part: str, trained: Collection[str]) -> str:

@@ -5,6 +5,7 @@ import json
 import pathlib
 from collections.abc import Callable
 
+import grain
 import jax
 import numpy as np
 from absl import logging
@@ -69,8 +70,7 @@ def _run(exp: Experiment, workdir: pathlib.Path) -> None:
     split = exp.open_training()
     current, shardings = experiment.create_state(exp)
     _overview(current)
-    examples = exp.examples(split, latents.find(exp, split, current.trained))
-    data = loader.iterator(examples, config.batch_size, config.seed, config.data.threads)
+    data = _batches(exp, split, current)
     manager = checkpoints.manager(workdir, config.checkpoint_every)
     current = checkpoints.restore(manager, current, shardings, data)
     start = int(current.step)
@@ -105,6 +105,13 @@ def _run(exp: Experiment, workdir: pathlib.Path) -> None:
                     checkpoints.save(manager, number, current, data, force=True)
     manager.close()
     evaluation.final(int(current.step), current, history)
+
+
+def _batches(exp: Experiment, split: Split, current: TrainState) -> grain.DatasetIterator:
+    """Training's batches, from stored latents and text states where some fit."""
+    config = exp.config
+    examples = exp.examples(split, latents.find(exp, split, current.trained))
+    return loader.iterator(examples, config.batch_size, config.seed, config.data.threads)
 
 
 def _compile(exp: Experiment, shardings) -> Callable:
