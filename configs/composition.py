@@ -66,6 +66,7 @@ def avatars() -> ConfigDict:
     c.data.drop_references = 0.05  # rate of examples without references
     c.data.drop_both = 0.05  # rate of examples without either
     c.data.cache = True  # keep the views of all pictures on disk (small sizes)
+    c.data.cached_latents = False  # train from what scripts/cache_latents.py stored, if it fits
     c.data.threads = 2  # that prepare examples
 
     c.model = ConfigDict()
@@ -205,6 +206,7 @@ def sd15() -> ConfigDict:
     c.data.max_tokens = 77
     c.data.drop_prompt = 0.5  # paper
     c.data.cache = False
+    c.data.cached_latents = True
     c.data.threads = 16
     c.model.patch = 0  # the model comes from the folder
     c.model.vae = ConfigDict({"dtype": "bfloat16"})

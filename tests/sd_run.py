@@ -42,8 +42,7 @@ def two_updates(folder: pathlib.Path, data_dir: pathlib.Path, **changes):
     with jax.set_mesh(exp.mesh):
         current, shardings = experiment.create_state(exp)
         before = jax.device_get(current)
-        examples = exp.examples(exp.open("train"))
-        data = loader.iterator(examples, exp.config.batch_size, 0, 1)
+        data = loop._batches(exp, exp.open("train"), current)
         update, running = loop._compile(exp, shardings), loop._zero_metrics(exp)
         for _ in range(2):
             batch = loader.place(next(data), meshes.batch_sharding(exp.mesh))

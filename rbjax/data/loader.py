@@ -10,6 +10,10 @@ A batch is a dict (B batch, R references, T tokens):
   concept_ids     int32 [B, R, Tc]       concept word of each reference
   reference_mask  bool  [B, R]           False at padding and where references are dropped
   index           int32 [B]              position of the target in the split
+
+Where they are stored (see latent_cache.py), what frozen encoders make of these stands in their
+place: `moments` for `image`, `reference_means` for `references`, `prompt_states` for `prompt_ids`,
+`concept_states` for `concept_ids`.
 """
 
 import dataclasses
@@ -22,6 +26,7 @@ import tokenizers
 from ml_collections import ConfigDict
 
 from rbjax.data import prompts, references, transforms
+from rbjax.data.latent_cache import NOTHING, Stored
 from rbjax.data.references import CHARACTER, CLOTHES, CONCEPTS, FACE
 from rbjax.data.source import Split
 from rbjax.data.views import Views
@@ -37,6 +42,7 @@ class Examples(grain.transforms.RandomMap):
     views: Views
     tokenizer: tokenizers.Tokenizer
     config: ConfigDict
+    stored: Stored = NOTHING
 
     def random_map(self, target: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         task = _weighted(self.config.tasks, rng)
@@ -48,8 +54,8 @@ class Examples(grain.transforms.RandomMap):
         no_prompt, no_references = self._drops(rng)
         if no_references:
             chosen = dataclasses.replace(chosen, mask=np.zeros_like(chosen.mask))
-        tags = self._prompt(target, chosen)
-        return self.example(target, [] if no_prompt else tags, chosen)
+        carried = set().union(*(CARRIED[int(c)] for c in chosen.concepts[chosen.mask]))
+        return self.example(target, [] if no_prompt else self.tags(target, carried), chosen)
 
     @property
     def size(self) -> int:
@@ -65,25 +71,45 @@ class Examples(grain.transforms.RandomMap):
         self, target: int, tags: list[str], chosen: references.Chosen
     ) -> dict[str, np.ndarray]:
         """The arrays of one example, without any chance."""
-        pairs = zip(chosen.images, chosen.concepts, chosen.mask, strict=True)
-        blank = np.full((self.views.size,) * 2 + (3,), transforms.WHITE, np.uint8)
+        arrays = self._texts(tags, chosen) | self._pictures(target, chosen)
+        return arrays | {"reference_mask": chosen.mask, "index": np.int32(target)}
+
+    def tags(self, target: int, carried: set[str]) -> list[str]:
+        """The prompt of a target whose references carry these kinds (see CARRIED)."""
+        tags = self.split.tags[target]
+        if self.config.prompt_tags == "all":
+            return tags
+        return transforms.free_tags(tags, self.split.vocabulary, carried)
+
+    def prompt_ids(self, tags: list[str]) -> np.ndarray:
+        """int32 [T] of the first tags, as many as fit into a prompt."""
+        length = self.config.max_tokens
+        tags = prompts.fitting(self.tokenizer, tags, length)
+        return prompts.encode(self.tokenizer, [", ".join(tags)], length)[0]
+
+    def concept_ids(self) -> np.ndarray:
+        """int32 [3, Tc] of the concept words."""
+        return prompts.encode(self.tokenizer, CONCEPTS, self.concept_tokens)
+
+    def _texts(self, tags: list[str], chosen: references.Chosen) -> dict[str, np.ndarray]:
+        ids, texts = self.prompt_ids(tags), self.stored.texts
+        if texts is None:
+            return {"prompt_ids": ids, "concept_ids": self.concept_ids()[chosen.concepts]}
+        return {"prompt_states": texts[ids], "concept_states": texts.concepts[chosen.concepts]}
+
+    def _pictures(self, target: int, chosen: references.Chosen) -> dict[str, np.ndarray]:
+        pairs = list(zip(chosen.images, chosen.concepts, chosen.mask, strict=True))
+        if self.stored.moments is None:
+            blank = np.full((self.views.size,) * 2 + (3,), transforms.WHITE, np.uint8)
+            shown = [self.views[i, c] if m else blank for i, c, m in pairs]
+            image = np.asarray(self.views[target, CHARACTER])
+            return {"image": image, "references": np.stack(shown)}
+        means = np.split(self.stored.moments, 2, axis=-1)[0]
+        blank = np.zeros(means.shape[2:], means.dtype)  # masked: its value is not read
         return {
-            "image": np.asarray(self.views[target, CHARACTER]),
-            "prompt_ids": self._encode(", ".join(self._fitting(tags)), self.config.max_tokens),
-            "references": np.stack([self.views[i, c] if m else blank for i, c, m in pairs]),
-            "concept_ids": np.stack(
-                [self._encode(CONCEPTS[c], self.concept_tokens) for c in chosen.concepts]
-            ),
-            "reference_mask": chosen.mask,
-            "index": np.int32(target),
+            "moments": np.asarray(self.stored.moments[target, CHARACTER]),
+            "reference_means": np.stack([means[i, c] if m else blank for i, c, m in pairs]),
         }
-
-    def _encode(self, text: str, length: int) -> np.ndarray:
-        return prompts.encode(self.tokenizer, [text], length)[0]
-
-    def _fitting(self, tags: list[str]) -> list[str]:
-        """The first tags, as many as fit into a prompt."""
-        return prompts.fitting(self.tokenizer, tags, self.config.max_tokens)
 
     def _counts(self, rng: np.random.Generator) -> tuple[int, int]:
         """How many faces and clothes this example gets."""
@@ -98,13 +124,6 @@ class Examples(grain.transforms.RandomMap):
         both = u < c.drop_both
         prompt = both or u < c.drop_both + c.drop_prompt
         return prompt, both or (not prompt and u < c.drop_both + c.drop_prompt + c.drop_references)
-
-    def _prompt(self, target: int, chosen: references.Chosen) -> list[str]:
-        tags = self.split.tags[target]
-        if self.config.prompt_tags == "all":
-            return tags
-        carried = set().union(*(CARRIED[int(c)] for c in chosen.concepts[chosen.mask]))
-        return transforms.free_tags(tags, self.split.vocabulary, carried)
 
 
 def _weighted(weights: ConfigDict, rng: np.random.Generator) -> str:

@@ -42,6 +42,13 @@ def open_folder(folder: Path, name: str | None = None) -> dict[str, StoredTensor
     return _open_index(path) if path.suffix == ".json" else open_file(path)
 
 
+def files(folder: Path) -> list[Path]:
+    """The files that `open_folder` reads; raises as it does."""
+    path = _find(folder, None)
+    shards = {tensor.path for tensor in open_folder(folder).values()}
+    return sorted({path, *shards})
+
+
 def open_file(path: Path) -> dict[str, StoredTensor]:
     """The tensors of one safetensors file, unread; raises as `open_folder`."""
     if path.suffix in PICKLES:

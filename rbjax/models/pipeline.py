@@ -57,14 +57,34 @@ class Pipeline(nnx.Module):
         states = self.text_encoder(ids.reshape(-1, ids.shape[-1]))
         return states.reshape(*ids.shape, states.shape[-1])
 
+    def target_latents(self, batch: dict, key: jax.Array) -> jax.Array:
+        """Latents [B, h, w, C] of a batch's targets, stored or encoded, sampled with the key."""
+        if "moments" not in batch:
+            return self.encode_images(batch["image"], key)
+        moments = batch["moments"].astype(jnp.float32)
+        return self.autoencoder.sample(*jnp.split(moments, 2, axis=-1), key)
+
+    def reference_latents(self, batch: dict) -> jax.Array:
+        """Latents [B, R, h, w, C] of a batch's references, stored or encoded."""
+        if "reference_means" not in batch:
+            return self.encode_images(batch["references"])
+        means = batch["reference_means"].astype(jnp.float32)
+        return self.autoencoder.sample(means, None, None)
+
+    def text_states(self, batch: dict, kind: str) -> jax.Array:
+        """States [..., T, D] of a batch's "prompt" or "concept", stored or encoded."""
+        if f"{kind}_states" not in batch:
+            return self.encode_text(batch[f"{kind}_ids"])
+        return batch[f"{kind}_states"].astype(self.text_encoder.config.dtype)
+
     def predict(self, batch: dict, noisy: jax.Array, timesteps: jax.Array) -> jax.Array:
         """RetriNet's prediction for noisy latents [B, h, w, C] of a batch (see data/loader.py)."""
         return self.retrinet(
             noisy,
             timesteps,
-            self.encode_text(batch["prompt_ids"]),
-            self.encode_images(batch["references"]),
-            self.encode_text(batch["concept_ids"]),
+            self.text_states(batch, "prompt"),
+            self.reference_latents(batch),
+            self.text_states(batch, "concept"),
             batch["reference_mask"],
         )
 

@@ -10,6 +10,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from rbjax.data import prompts, source
+from rbjax.data.latent_cache import NOTHING, Stored
 from rbjax.data.loader import Examples
 from rbjax.data.references import TASKS
 from rbjax.data.source import Split
@@ -24,8 +25,10 @@ from rbjax.train import pretrained
 from rbjax.train import state as states
 
 # Fields that may differ between two runs in one working directory.
-CHANGEABLE = ("total_steps", "data_dir", "mesh", "eval", "sampling", "sample_images") + tuple(
-    f"{name}_every" for name in ("log", "checkpoint", "sample", "eval")
+CHANGEABLE = (
+    *("total_steps", "data_dir", "mesh", "eval", "sampling", "sample_images"),
+    *(f"{name}_every" for name in ("log", "checkpoint", "sample", "eval")),
+    "data.cached_latents",
 )
 
 
@@ -68,10 +71,11 @@ class Experiment:
             )
         return split
 
-    def examples(self, split: Split) -> Examples:
-        """What makes the split's examples."""
+    def examples(self, split: Split, stored: Stored = NOTHING) -> Examples:
+        """What makes the split's examples, from what is stored of it where there is something."""
         data = self.config.data
-        return Examples(split, Views(split, data.size, data.view, data.cache), self.tokenizer, data)
+        views = Views(split, data.size, data.view, data.cache)
+        return Examples(split, views, self.tokenizer, data, stored)
 
 
 def check(config: ConfigDict) -> None:
@@ -191,7 +195,8 @@ def _compare(old: dict, new: dict, workdir: pathlib.Path) -> None:
     different = [
         f"  {key}: {before.get(key)!r} there, {after.get(key)!r} now"
         for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and key.split(".")[0] not in CHANGEABLE
+        if before.get(key) != after.get(key)
+        and not {key, key.split(".")[0]}.intersection(CHANGEABLE)
     ]
     if different:
         raise ValueError(

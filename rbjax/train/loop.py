@@ -5,6 +5,7 @@ import json
 import pathlib
 from collections.abc import Callable
 
+import grain
 import jax
 import numpy as np
 from absl import logging
@@ -19,7 +20,7 @@ from rbjax.evaluation.judge import Silent
 from rbjax.evaluation.painter import Painter
 from rbjax.metrics.vqa_score import VQA
 from rbjax.parallel import mesh as meshes
-from rbjax.train import checkpoints, experiment, state, step, trained
+from rbjax.train import checkpoints, experiment, latents, state, step, trained
 from rbjax.train.experiment import Experiment
 from rbjax.train.state import TrainState
 from rbjax.train.step import TrainMetrics
@@ -66,10 +67,10 @@ def is_finished(config: ConfigDict, workdir: pathlib.Path) -> bool:
 
 def _run(exp: Experiment, workdir: pathlib.Path) -> None:
     config = exp.config
-    train_examples = exp.examples(exp.open_training())
-    data = loader.iterator(train_examples, config.batch_size, config.seed, config.data.threads)
+    split = exp.open_training()
     current, shardings = experiment.create_state(exp)
     _overview(current)
+    data = _batches(exp, split, current)
     manager = checkpoints.manager(workdir, config.checkpoint_every)
     current = checkpoints.restore(manager, current, shardings, data)
     start = int(current.step)
@@ -104,6 +105,13 @@ def _run(exp: Experiment, workdir: pathlib.Path) -> None:
                     checkpoints.save(manager, number, current, data, force=True)
     manager.close()
     evaluation.final(int(current.step), current, history)
+
+
+def _batches(exp: Experiment, split: Split, current: TrainState) -> grain.DatasetIterator:
+    """Training's batches, from stored latents and text states where some fit."""
+    config = exp.config
+    examples = exp.examples(split, latents.find(exp, split, current.trained))
+    return loader.iterator(examples, config.batch_size, config.seed, config.data.threads)
 
 
 def _compile(exp: Experiment, shardings) -> Callable:

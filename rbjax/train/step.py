@@ -39,7 +39,7 @@ def diffusion_loss(
       weighting: see diffusion/loss.py.
     """
     time_key, noise_key, sample_key = jax.random.split(key, 3)
-    latents = pipeline.encode_images(batch["image"], sample_key)
+    latents = pipeline.target_latents(batch, sample_key)
     noise = jax.random.normal(noise_key, latents.shape)
     timesteps = jax.random.randint(
         time_key, latents.shape[:1], 0, schedule.num_train_timesteps, jnp.int32

@@ -12,7 +12,7 @@ import transformers
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
-from rbjax.interop import huggingface
+from rbjax.interop import huggingface, tensor_files
 from rbjax.parallel import mesh as meshes
 
 UNET = dict(
@@ -116,6 +116,8 @@ def test_shards_with_an_index_are_read(unet_folder, tmp_path):
     expected = weights(unet_folder)
     assert found.keys() == expected.keys()
     assert all((found[key] == expected[key]).all() for key in expected)
+    files = tensor_files.files(tmp_path)
+    assert files == sorted(tmp_path.glob("*.safetensors*"))
 
 
 def test_a_shard_that_is_not_there_is_named(unet_folder, tmp_path):

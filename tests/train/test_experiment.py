@@ -70,6 +70,7 @@ def test_another_configuration_is_refused_with_its_fields(config, tmp_path):
 def test_settings_that_do_not_change_training_may_change(config, tmp_path):
     experiment.keep_config(config, tmp_path)
     changes = {"total_steps": 9, "eval.prompts": 3, "mesh.fsdp": 2, "log_every": 1, "data_dir": "x"}
+    changes["data.cached_latents"] = True
     config.update_from_flattened_dict(changes)
     experiment.check_workdir(config, tmp_path)
 

@@ -116,8 +116,8 @@ class Exploding(nnx.Module):
     def __init__(self):
         self.w = nnx.Param(jnp.ones(()))
 
-    def encode_images(self, images, key):
-        return images.astype(jnp.float32)
+    def target_latents(self, batch, key):
+        return batch["image"].astype(jnp.float32)
 
     def predict(self, batch, noisy, timesteps):
         return noisy * self.w * jnp.where(batch["index"][0] == 0, jnp.nan, 1.0)

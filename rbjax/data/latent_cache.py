@@ -1,0 +1,167 @@
+"""What frozen encoders make of a split, kept beside the data set by scripts/cache_latents.py.
+
+    moments-SPLIT-SIZE-VIEW-PRINT/
+      fingerprint.json   what the content depends on; PRINT is short for it
+      moments.npy        float16 [N, 3, h, w, 2C]: mean and log variance of each concept's view;
+                         zeros for the face and clothes of a record without a box
+    text-SPLIT-TOKENS-PRINT/
+      fingerprint.json
+      ids.npy            int32 [M, T], the different prompts of the split
+      states.npy         float16 [M, T, D], their text states
+      concepts.npy       float16 [3, Tc, D], states of the concept words
+
+Axes: N records, h w latent, C latent channels, M prompts, T tokens of a prompt, Tc of a concept
+word, D text width. A folder is written under another name and renamed when it is complete.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+import shutil
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+PARTS = ("moments", "text")
+FINGERPRINT = "fingerprint.json"
+PARTIAL = ".partial"
+LABELS = ("part", "split", "size", "view", "max_tokens")  # fields in a folder's name
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """Text states by token ids; fields as in the module's docstring."""
+
+    ids: np.ndarray
+    states: np.ndarray
+    concepts: np.ndarray
+
+    def __getitem__(self, ids: np.ndarray) -> np.ndarray:
+        """States [T, D] of a prompt's ids [T]; raises KeyError if it is not among them."""
+        return self.states[self._rows[ids.tobytes()]]
+
+    @functools.cached_property
+    def _rows(self) -> dict[bytes, int]:
+        return {ids.tobytes(): row for row, ids in enumerate(self.ids)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """What is read instead of being computed; None = nothing.
+
+    Attributes:
+      moments: as in the module's docstring.
+      texts: states of prompts and concept words.
+    """
+
+    moments: np.ndarray | None = None
+    texts: Texts | None = None
+
+
+NOTHING = Stored()
+
+
+def open_moments(folder: pathlib.Path) -> np.ndarray:
+    """float16 [N, 3, h, w, 2C], memory-mapped."""
+    return np.load(folder / "moments.npy", mmap_mode="r")
+
+
+def open_texts(folder: pathlib.Path) -> Texts:
+    """The states are memory-mapped; the ids are read."""
+    ids, concepts = np.load(folder / "ids.npy"), np.load(folder / "concepts.npy")
+    return Texts(ids, np.load(folder / "states.npy", mmap_mode="r"), concepts)
+
+
+def digest(*files: pathlib.Path) -> str:
+    """SHA-256 of files one after the other, 16 hexadecimal digits of it."""
+    whole = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()[:16]
+
+
+def digest_text(text: str) -> str:
+    """As `digest`, of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def folder_of(directory: pathlib.Path, fingerprint: dict) -> pathlib.Path:
+    """The folder beside a data set that belongs to a fingerprint."""
+    labels = [str(fingerprint[name]) for name in LABELS if name in fingerprint]
+    short = digest_text(json.dumps(fingerprint, sort_keys=True))[:8]
+    return directory / "-".join([*labels, short])
+
+
+def mismatch(directory: pathlib.Path, fingerprint: dict) -> str:
+    """Why nothing beside the data set has this fingerprint; "" if something has.
+
+    Names the folder that comes closest, and the fields in which it differs.
+    """
+    if _read(folder_of(directory, fingerprint)) == fingerprint:
+        return ""
+    part = fingerprint["part"]
+    found = {path.parent: _read(path.parent) for path in directory.glob(f"{part}-*/{FINGERPRINT}")}
+    found = {f: old for f, old in sorted(found.items()) if f.suffix != PARTIAL}
+    if not found:
+        return "none is stored"
+    different = {
+        folder: [
+            f"{name} {old.get(name)} there, {fingerprint.get(name)} now"
+            for name in sorted(old.keys() | fingerprint.keys())
+            if old.get(name) != fingerprint.get(name)
+        ]
+        for folder, old in found.items()
+    }
+    closest = min(different, key=lambda folder: len(different[folder]))
+    return f"{closest.name} does not fit: {'; '.join(different[closest])}"
+
+
+def _read(folder: pathlib.Path) -> dict | None:
+    path = folder / FINGERPRINT
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+@contextlib.contextmanager
+def writing(folder: pathlib.Path, fingerprint: dict, size: int) -> Iterator[pathlib.Path]:
+    """Yields a folder to write into, which gets its name when the block ends without an error.
+
+    Args:
+      folder: final name; what an interrupted run left of it is removed.
+      fingerprint: to keep with it.
+      size: bytes that will be written.
+
+    Raises:
+      OSError: the disk has less space (a memory map would end the process without a word).
+    """
+    partial = folder.with_name(folder.name + PARTIAL)
+    shutil.rmtree(partial, ignore_errors=True)
+    free = shutil.disk_usage(folder.parent).free
+    if free < size:
+        raise OSError(
+            f"{folder} needs {size / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free: make room, or "
+            "move the data set and give its new place with --config.data_dir"
+        )
+    partial.mkdir()
+    yield partial
+    (partial / FINGERPRINT).write_text(json.dumps(fingerprint, indent=1))
+    partial.rename(folder)
+
+
+def write_array(
+    path: pathlib.Path, shape: tuple[int, ...], rows: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> None:
+    """Writes a float16 array batch by batch; what no batch names stays zero.
+
+    Args:
+      path: of the npy file.
+      shape: of the array.
+      rows: batches of (indices [B, k] into the first k axes, values [B, ...]).
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+    for indices, values in rows:
+        array[tuple(indices.T)] = values
+    array.flush()

@@ -1,0 +1,45 @@
+"""Stores VAE moments and text states of a split beside its data set, once, for training to read.
+
+python scripts/cache_latents.py --config configs/composition.py:sd15 --config.pretrained=DIR
+
+Give the --config of the training. Training reads what fits its weights, size and view (of text:
+prompts and tokenizer), and says so where nothing does. A part that was interrupted starts anew.
+"""
+
+import os
+import pathlib
+import sys
+
+from absl import app, flags, logging
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # configurations import each other
+
+from rbjax.config_flag import CONFIG, parse_flags  # noqa: E402
+
+SPLIT = flags.DEFINE_string("split", "train", "Split to encode; training reads `train`.")
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures, or prompts, encoded at once.")
+ONLY = flags.DEFINE_enum("only", None, ["moments", "text"], "Stores only this part.")
+
+
+def main(argv: list[str]) -> None:
+    """Encodes and writes."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path.home() / ".cache/rbjax"))
+    from rbjax.data.latent_cache import PARTS  # after the environment is set
+    from rbjax.train import experiment, latents
+
+    try:
+        exp = experiment.setup(experiment.resolve(CONFIG.value))
+        parts = (ONLY.value,) if ONLY.value else PARTS
+        latents.store(exp, exp.open(SPLIT.value), parts, BATCH_SIZE.value)
+    except (ValueError, OSError) as error:
+        if logging.get_verbosity() >= logging.DEBUG:
+            raise
+        sys.exit(f"Error: {error} (--verbosity=1 shows where this comes from)")
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main, flags_parser=parse_flags)
