@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 import tfds_retribooru  # noqa: F401  registers the builders
+from rbjax.data import texts
 from tfds_retribooru import reading
 from tfds_retribooru.clusters import Clusters
 
@@ -54,25 +55,19 @@ class Split:
     @functools.cached_property
     def shown(self) -> reading.Part:
         """Of every record what its views need: image, mask and box."""
-        return self._part("image", "mask", "has_mask", "bbox")
-
-    def _part(self, *names: str) -> reading.Part:
-        return reading.Part(tfds.builder_from_directory(self.directory), self.name, names)
+        builder = tfds.builder_from_directory(self.directory)
+        return reading.Part(builder, self.name, ("image", "mask", "has_mask", "bbox"))
 
     @functools.cached_property
     def _texts(self) -> tuple[list[list[str]], np.ndarray]:
-        """(tags, whether there is a box) of every record; read once, without decoding pictures."""
-        tags, boxed = [], []
-        for record in self._part("prompts", "has_bbox"):
-            tags.append(split_tags(record["prompts"]))
-            boxed.append(bool(record.get("has_bbox", True)))
-        return tags, np.array(boxed)
+        """(tags, whether there is a box) of every record."""
+        prompts, boxed = texts.read(self.directory, self.name)
+        return [split_tags(prompt) for prompt in prompts], np.array(boxed)
 
 
-def split_tags(prompt: str | bytes) -> list[str]:
+def split_tags(prompt: str) -> list[str]:
     """`"1girl, red hair"` -> `["1girl", "red hair"]`."""
-    text = prompt.decode() if isinstance(prompt, bytes) else prompt
-    return [tag.strip() for tag in text.split(",") if tag.strip()]
+    return [tag.strip() for tag in prompt.split(",") if tag.strip()]
 
 
 def prepare(dataset: str, data_dir: str):
