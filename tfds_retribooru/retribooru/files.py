@@ -6,6 +6,7 @@ file names (tfds_retribooru/records.py), so nothing outside the folder is ever r
 """
 
 import itertools
+import os
 import pathlib
 
 from tfds_retribooru.records import Record
@@ -25,6 +26,11 @@ def picture(images: pathlib.Path, name: str, extension: str = "") -> pathlib.Pat
     """The picture of an id, or None; the ending that the metadata says is tried first."""
     endings = dict.fromkeys([extension, *EXTENSIONS] if extension else EXTENSIONS)
     buckets = [f"{int(name) % 1000:04d}", ""] if name.isdecimal() else [""]
-    places = itertools.product(FOLDERS, buckets, endings)
-    paths = (images / folder / bucket / f"{name}.{ending}" for folder, bucket, ending in places)
-    return next((path for path in paths if path.is_file()), None)
+    for place in itertools.product(FOLDERS, buckets):
+        folder = os.path.join(images, *place)
+        if os.path.isdir(folder):  # else every ending would be looked up in vain
+            paths = (os.path.join(folder, f"{name}.{ending}") for ending in endings)
+            found = next(filter(os.path.isfile, paths), None)
+            if found is not None:
+                return pathlib.Path(found)
+    return None
