@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 
 import tfds_retribooru  # noqa: F401  registers the builders
 from rbjax.data import texts
+from rbjax.data.references import CHARACTER, CLOTHES, CONCEPTS, FACE
 from tfds_retribooru import reading
 from tfds_retribooru.clusters import Clusters
 
@@ -53,10 +54,12 @@ class Split:
         return self.clusters if keep.all() else self.clusters.restricted(keep)
 
     @functools.cached_property
-    def shown(self) -> reading.Part:
-        """Of every record what its views need: image, mask and box."""
+    def shown(self) -> tuple[reading.Part, ...]:
+        """For each concept what its view needs of every record; for clothes that is all."""
         builder = tfds.builder_from_directory(self.directory)
-        return reading.Part(builder, self.name, ("image", "mask", "has_mask", "bbox"))
+        needed = {CHARACTER: ["image"], FACE: ["image", "bbox"]}
+        needed[CLOTHES] = ["image", "bbox", "mask", "has_mask"]
+        return tuple(reading.Part(builder, self.name, needed[c]) for c in range(len(CONCEPTS)))
 
     @functools.cached_property
     def _texts(self) -> tuple[list[list[str]], np.ndarray]:
