@@ -2,8 +2,9 @@
 
     python scripts/bench_collect.py --posts 60000 600000
 
-Prints a table: seconds on the clock and of processors for each step, microseconds a post, and the
-peak memory of the process that holds the index and of the largest worker. Metadata is made by
+Prints a table: seconds on the clock and of processors for each step, microseconds a record, and the
+peak memory of the process that holds the index (while it collects) and of the largest worker. The
+splits contain the outfits, which are found again for them. Metadata is made by
 synthetic_danbooru.py (not timed). `--largest 50000` gives one character that many posts.
 """
 
@@ -21,6 +22,7 @@ import numpy as np
 import synthetic_danbooru
 
 from rbjax.data import references
+from tfds_retribooru import annotations, splits
 from tfds_retribooru import clusters as clusters_lib
 from tfds_retribooru.collect import index as index_lib
 from tfds_retribooru.collect import local, writing
@@ -66,8 +68,12 @@ def measure(folder: pathlib.Path, workers: int) -> dict:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     total = ("all of the collection", *(sum(row[k] for row in steps.rows) for k in (1, 2)), posts)
     steps.rows.append(total)
-    clusters = _clusters(settings.out)
-    steps.done("reading, clusters", len(clusters))
+    columns = _read(settings.out)
+    steps.done("annotations -> records", len(columns[0]))
+    clusters = clusters_lib.from_records(*columns)
+    steps.done("clusters", len(clusters))
+    splits.assign(*columns)
+    steps.done("splits", len(clusters))
     rng = np.random.default_rng(0)
     for target in rng.integers(len(clusters), size=DRAWS).tolist():
         references.choose(clusters, target, TASK, FACES, CLOTHES, rng)
@@ -84,16 +90,14 @@ def measure(folder: pathlib.Path, workers: int) -> dict:
     }
 
 
-def _clusters(out: pathlib.Path) -> clusters_lib.Clusters:
-    """Clusters of all annotations."""
+def _read(out: pathlib.Path) -> tuple[list[str], list[str], list[tuple[str, ...]]]:
+    """(ids, characters, similars) of all annotations, as the builder reads them."""
     ids, characters, similars = [], [], []
-    for path in sorted(out.glob("annotations-*")):
-        with open(path) as file:
-            for record in map(json.loads, file):
-                ids.append(record["id"])
-                characters.append(record["character"])
-                similars.append(record["similar"])
-    return clusters_lib.from_records(ids, characters, similars)
+    for record in annotations.read(annotations.files(out)):
+        ids.append(record.id)
+        characters.append(record.character)
+        similars.append(record.similar)
+    return ids, characters, similars
 
 
 def show(result: dict) -> None:

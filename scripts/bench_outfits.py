@@ -23,7 +23,8 @@ from PIL import Image
 
 import tfds_retribooru  # noqa: F401  registers avatars
 from rbjax.metrics.vqa_score import PACKAGED
-from tfds_retribooru.collect import documents, filters, outfits, screening, vqa
+from tfds_retribooru import documents
+from tfds_retribooru.collect import filters, outfits, screening, vqa
 from tfds_retribooru.collect.outfits import ALONE, Rule
 
 Image_ = tuple[list[str], dict[str, str], object]  # clothing tags, answers, true outfit

@@ -1,4 +1,4 @@
-"""From picture files to a trained model: `retribooru` and `folder` through the whole program."""
+"""From metadata and picture files to a trained model, through the whole program."""
 
 import json
 
@@ -8,10 +8,12 @@ import pytest
 import small_run
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
+from PIL import Image
 
 from rbjax.data import loader, prompts, source
 from rbjax.data.references import CHARACTER, CLOTHES, FACE
 from rbjax.train import experiment, loop
+from tfds_retribooru.collect import __main__ as collect
 
 UNBOXED = {record["id"] for record in booru.records(12)[::3]}
 
@@ -111,16 +113,56 @@ def test_a_long_prompt_is_cut_between_tags(data_dir):
     assert (prompts.encode(tokenizer, [", ".join(kept)], 20) != 0).all()
 
 
+def write_dump(root, characters: int) -> None:
+    """Danbooru's metadata and pictures: of each character two outfits of three pictures."""
+    posts = []
+    for n in range(6 * characters):
+        cloths = "bikini sarong" if n // 3 % 2 else "serafuku pleated_skirt kneehighs"
+        hair = "blue_hair" if n // 6 % 2 else "red_hair"
+        post = {"id": 500 + n, "md5": f"{n:032x}", "rating": "g", "file_ext": "png"}
+        tags = {"general": f"1girl solo smile {hair} {cloths}", "artist": f"artist_{n % 3}"}
+        tags["character"] = f"girl_{n // 6}_(test)"
+        posts.append(post | {f"tag_string_{kind}": text for kind, text in tags.items()})
+        path = root / "images" / "original" / f"{500 + n:04d}" / f"{500 + n}.png"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(booru.encoded(booru.picture(n)))
+    (root / "posts.json").write_text("\n".join(map(json.dumps, posts)) + '\n{"id": 7, "md')
+
+
+def check_run(folder) -> str:
+    """Results, sheets of samples and a report with pictures are there; returns the report."""
+    results = json.loads((folder / "results.json").read_text())
+    assert results["step"] == 2 and results["rows"]
+    sheets = sorted((folder / "samples").iterdir())
+    assert [sheet.name for sheet in sheets] == ["0000001.png", "0000002.png"]
+    assert all(np.asarray(Image.open(sheet)).std() > 1 for sheet in sheets)
+    page = (folder / "report" / "index.html").read_text()
+    assert page.count("<img") > 4
+    return page
+
+
+@pytest.mark.slow
+def test_from_raw_metadata_to_a_trained_model(tmp_path):
+    manual = tmp_path / "downloads" / "manual" / "retribooru"
+    write_dump(manual, 16)
+    options = ["--metadata", manual / "posts.json", "--images", manual / "images"]
+    options += ["--out", manual / "annotations", "--workers", 1]
+    assert collect.main([str(option) for option in options]) in (0, None)
+    builder = tfds.builder("retribooru/384", data_dir=tmp_path)
+    builder.download_and_prepare()
+    assert builder.info.splits.total_num_examples == 16 * 6
+    split = source.open_split(builder, "train")
+    assert (np.diff(split.clusters.outfit_start) == 3).all()
+    assert {"1girl", "smile", "solo"} <= set(split.tags[0])
+    tasks = {"composition": 0.0, "same_identity": 1.0, "same_outfit": 1.0}  # no detector, no box
+    loop.train(config(tmp_path, **tasks), tmp_path / "run")
+    check_run(tmp_path / "run")
+
+
 @pytest.mark.slow
 def test_retribooru_trains_and_shows_what_it_cannot_score(data_dir, tmp_path, capsys):
     loop.train(config(data_dir), tmp_path)
-    assert json.loads((tmp_path / "results.json").read_text())["step"] == 2
-    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == [
-        "0000001.png",
-        "0000002.png",
-    ]
-    page = (tmp_path / "report" / "index.html").read_text()
-    assert "the data set has no questions" in page and page.count("<img") > 4
+    assert "the data set has no questions" in check_run(tmp_path)
     text = capsys.readouterr().out
     assert text.count("retribooru/384 has no questions to ask") == 1
 
@@ -129,8 +171,7 @@ def test_retribooru_trains_and_shows_what_it_cannot_score(data_dir, tmp_path, ca
 def test_people_without_boxes_train_from_whole_photos(people_dir, tmp_path):
     settings = config(people_dir, "folder/384", composition=0.0, same_identity=1.0)
     loop.train(settings, tmp_path)
-    page = (tmp_path / "report" / "index.html").read_text()
-    assert page.count("<img") > 4
+    check_run(tmp_path)
 
 
 def test_composition_without_any_box_is_refused(people_dir):

@@ -122,8 +122,8 @@ def _id(value: Any) -> str | None:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether it is a text without bytes that are no UTF-8 (surrogates)."""
-    if not isinstance(value, str):
+    """Whether it is a text without bytes that were no UTF-8 (U+FFFD) and halves of characters."""
+    if not isinstance(value, str) or "\ufffd" in value:
         return False
     try:
         value.encode()

@@ -14,6 +14,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 import tfds_retribooru  # noqa: F401  registers the builders
+from rbjax.data import texts
+from rbjax.data.references import CHARACTER, CLOTHES, CONCEPTS, FACE
 from tfds_retribooru import reading
 from tfds_retribooru.clusters import Clusters
 
@@ -52,27 +54,23 @@ class Split:
         return self.clusters if keep.all() else self.clusters.restricted(keep)
 
     @functools.cached_property
-    def shown(self) -> reading.Part:
-        """Of every record what its views need: image, mask and box."""
-        return self._part("image", "mask", "has_mask", "bbox")
-
-    def _part(self, *names: str) -> reading.Part:
-        return reading.Part(tfds.builder_from_directory(self.directory), self.name, names)
+    def shown(self) -> tuple[reading.Part, ...]:
+        """For each concept what its view needs of every record; for clothes that is all."""
+        builder = tfds.builder_from_directory(self.directory)
+        needed = {CHARACTER: ["image"], FACE: ["image", "bbox"]}
+        needed[CLOTHES] = ["image", "bbox", "mask", "has_mask"]
+        return tuple(reading.Part(builder, self.name, needed[c]) for c in range(len(CONCEPTS)))
 
     @functools.cached_property
     def _texts(self) -> tuple[list[list[str]], np.ndarray]:
-        """(tags, whether there is a box) of every record; read once, without decoding pictures."""
-        tags, boxed = [], []
-        for record in self._part("prompts", "has_bbox"):
-            tags.append(split_tags(record["prompts"]))
-            boxed.append(bool(record.get("has_bbox", True)))
-        return tags, np.array(boxed)
+        """(tags, whether there is a box) of every record."""
+        prompts, boxed = texts.read(self.directory, self.name)
+        return [split_tags(prompt) for prompt in prompts], np.array(boxed)
 
 
-def split_tags(prompt: str | bytes) -> list[str]:
+def split_tags(prompt: str) -> list[str]:
     """`"1girl, red hair"` -> `["1girl", "red hair"]`."""
-    text = prompt.decode() if isinstance(prompt, bytes) else prompt
-    return [tag.strip() for tag in text.split(",") if tag.strip()]
+    return [tag.strip() for tag in prompt.split(",") if tag.strip()]
 
 
 def prepare(dataset: str, data_dir: str):

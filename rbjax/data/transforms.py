@@ -23,22 +23,27 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(square)
 
 
-def concept_box(bbox: np.ndarray, mask: np.ndarray, concept: int) -> tuple[int, int, int, int]:
+def concept_box(
+    bbox: np.ndarray, mask: np.ndarray | None, concept: int, shape: tuple[int, int]
+) -> tuple[int, int, int, int]:
     """The pixels (top, bottom, left, right) that show a concept.
 
     Args:
       bbox: of the face, (centre x, centre y, width, height) relative to the picture.
-      mask: figure, uint8 [H, W, 1].
+      mask: figure, uint8 [H, W, 1]; None: the whole picture. Only CLOTHES reads it.
       concept: FACE: the box; CLOTHES: the figure below the box; CHARACTER: the whole picture.
+      shape: H, W of the picture.
     """
-    height, width = mask.shape[:2]
+    height, width = shape
     x, y, w, h = (float(v) for v in bbox)
     bottom = int(np.clip(round((y + h / 2) * height), 1, height))
     if concept == FACE:
         top = int(np.clip(round((y - h / 2) * height), 0, bottom - 1))
         right = int(np.clip(round((x + w / 2) * width), 1, width))
         return top, bottom, int(np.clip(round((x - w / 2) * width), 0, right - 1)), right
-    if concept == CLOTHES:
+    if concept == CLOTHES and mask is None and bottom < height:
+        return bottom, height, 0, width
+    if concept == CLOTHES and mask is not None:
         columns = np.flatnonzero((mask[bottom:, :, 0] > 127).any(axis=0))
         if len(columns):
             return bottom, height, int(columns[0]), int(columns[-1]) + 1
@@ -49,8 +54,9 @@ def concept_view(record: dict, concept: int, size: int, view: str) -> np.ndarray
     """What a reference shows of one concept: uint8 [size, size, 3].
 
     Args:
-      record: with image, mask and bbox. Without a mask (`has_mask` is false) the clothes are all
-        that is below the face; a record without a box has no face or clothes to show.
+      record: with image, for FACE also bbox, for CLOTHES also mask. Without a mask (`has_mask` is
+        false) the clothes are all that is below the face; a record without a box has no face or
+        clothes to show.
       concept: index into CONCEPTS.
       size: in pixels.
       view: "crop" enlarges the concept's box to the square; "in_place" leaves it where it is and
@@ -64,10 +70,9 @@ def concept_view(record: dict, concept: int, size: int, view: str) -> np.ndarray
     image = record["image"]
     if concept == CHARACTER:
         return resize(image, size)
-    mask = record["mask"]
-    if not record.get("has_mask", True):
-        mask = np.full((*image.shape[:2], 1), 255, np.uint8)
-    return box_view(image, concept_box(record["bbox"], mask, concept), size, view)
+    mask = record["mask"] if concept == CLOTHES and record.get("has_mask", True) else None
+    box = concept_box(record["bbox"], mask, concept, image.shape[:2])
+    return box_view(image, box, size, view)
 
 
 def box_view(image: np.ndarray, box: tuple[int, int, int, int], size: int, view: str) -> np.ndarray:

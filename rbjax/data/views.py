@@ -11,7 +11,7 @@ import numpy as np
 import tqdm
 
 from rbjax.data import transforms
-from rbjax.data.references import CONCEPTS
+from rbjax.data.references import CLOTHES, CONCEPTS
 from rbjax.data.source import Split
 
 
@@ -26,7 +26,7 @@ class Views:
         index, concept = key
         if self.array is not None:
             return self.array[index, concept]
-        record = self.split.shown[index]
+        record = self.split.shown[concept][index]
         return transforms.concept_view(record, concept, self.size, self.view)
 
 
@@ -45,7 +45,7 @@ def _write(split: Split, size: int, view: str, path: pathlib.Path) -> None:
     array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
 
     def fill(index: int) -> None:
-        record = split.shown[index]
+        record = split.shown[CLOTHES][index]
         for concept in range(len(CONCEPTS)):
             array[index, concept] = transforms.concept_view(record, concept, size, view)
 

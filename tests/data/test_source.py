@@ -1,8 +1,12 @@
-"""Opening a data set, and the views kept beside it."""
+"""Opening a data set, and the texts and views kept beside it."""
 
+import dataclasses
+import errno
 import json
+import pathlib
 import shutil
 
+import booru
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -10,13 +14,14 @@ import tensorflow_datasets as tfds
 from rbjax.data import source, transforms
 from rbjax.data.references import CHARACTER, CLOTHES, CONCEPTS, FACE
 from rbjax.data.views import Views
+from tfds_retribooru import reading
 
 
 @pytest.fixture
 def split(avatars, tmp_path):
     """A split in a directory of its own."""
     folder = tmp_path / "avatars" / "tiny" / avatars.data_path.name
-    shutil.copytree(avatars.data_path, folder)
+    shutil.copytree(avatars.data_path, folder, ignore=shutil.ignore_patterns("texts-*"))
     return source.open_split(tfds.builder_from_directory(folder), "validation")
 
 
@@ -69,9 +74,71 @@ def test_a_split_holds_records_clusters_and_tags(avatars):
         assert name == record["character"].decode()
 
 
-@pytest.mark.parametrize("prompt", ["1girl, red hair", b"1girl, red hair", " 1girl ,,red hair,"])
+@pytest.mark.parametrize("prompt", ["1girl, red hair", " 1girl ,,red hair,"])
 def test_split_tags(prompt):
     assert source.split_tags(prompt) == ["1girl", "red hair"]
+
+
+@pytest.fixture
+def reads(monkeypatch) -> list[int]:
+    """Positions of the records that are read for their texts."""
+    positions, read = [], reading.Part.__getitem__
+    monkeypatch.setattr(
+        reading.Part, "__getitem__", lambda part, i: positions.append(i) or read(part, i)
+    )
+    return positions
+
+
+def test_texts_are_read_once(split, reads):
+    first, second = split.tags, dataclasses.replace(split)
+    assert reads == list(range(12))
+    assert second.tags == first and len(second.boxed) == 12
+    assert len(reads) == 12
+    assert not list(split.directory.glob("*.partial"))
+
+
+@pytest.mark.parametrize("text", ["", '{"build": "anoth', "[1]", '{"build": "another"}'])
+def test_texts_of_another_build_are_not_used(split, reads, text):
+    expected = split.tags
+    (split.directory / "texts-validation.json").write_text(text)
+    assert dataclasses.replace(split).tags == dataclasses.replace(split).tags == expected
+    assert len(reads) == 2 * 12
+
+
+def test_texts_are_of_the_build_that_is_there(split, reads):
+    expected, info = split.tags, split.directory / "dataset_info.json"
+    info.write_text(info.read_text() + "\n")
+    assert dataclasses.replace(split).tags == expected
+    assert len(reads) == 2 * 12
+
+
+def test_whether_there_is_a_box_is_kept(tmp_path, reads):
+    made = booru.records(9)
+    for record in made[::3]:
+        record["bbox"] = None
+    booru.write(tmp_path / "downloads" / "manual" / "retribooru", made, masks=False)
+    builder = tfds.builder("retribooru/384", data_dir=tmp_path)
+    builder.download_and_prepare()
+    reads.clear()  # those of the vocabulary
+    first = source.open_split(builder, "train")
+    unboxed = {record["id"] for record in made[::3]}
+    expected = [record["id"].decode() not in unboxed for record in first.records]
+    for split in (first, source.open_split(builder, "train")):
+        assert (split.boxed.rank >= 0).tolist() == expected
+    assert len(reads) == len(first)
+
+
+def test_a_directory_that_cannot_be_written_is_no_error(split, reads, monkeypatch, capsys):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(pathlib.Path, "write_text", read_only)
+    expected = [source.split_tags(record["prompts"].decode()) for record in split.records]
+    assert split.tags == split.tags == expected
+    assert len(split.boxed) == len(reads) == 12
+    said = capsys.readouterr().out
+    assert said.count("cannot be written (Read-only file system)") == 1
+    assert not list(split.directory.glob("texts-validation*"))
 
 
 @pytest.mark.parametrize("view", transforms.VIEWS)

@@ -25,7 +25,8 @@ def record():
 
 def box(record, concept, **changes):
     values = {**record, **changes}
-    return transforms.concept_box(np.array(values["bbox"]), values["mask"], concept)
+    shape = values["image"].shape[:2]
+    return transforms.concept_box(np.array(values["bbox"]), values["mask"], concept, shape)
 
 
 def test_boxes_of_the_concepts(record):
@@ -48,6 +49,14 @@ def test_any_box_shows_something(record, bbox, concept, view):
 
 def test_clothes_without_figure_are_the_whole_picture(record):
     assert box(record, CLOTHES, mask=np.zeros((40, 20, 1), np.uint8)) == (0, 40, 0, 20)
+
+
+def test_without_a_mask_the_figure_is_the_whole_picture(record):
+    whole = np.full((40, 20, 1), 255, np.uint8)
+    for y in (0.1, 0.375, 0.9):
+        bbox = (0.5, y, 0.4, 0.25)
+        expected = box(record, CLOTHES, bbox=bbox, mask=whole)
+        assert box(record, CLOTHES, bbox=bbox, mask=None) == expected
 
 
 def test_resize_averages_areas_and_pads_white():

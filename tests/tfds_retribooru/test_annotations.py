@@ -1,13 +1,10 @@
 """Annotation files as streams: both kinds, and what a break costs."""
 
 import json
-import tracemalloc
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from tfds_retribooru import annotations
+from tfds_retribooru import annotations, documents
 from tfds_retribooru.records import Fault
 
 
@@ -31,32 +28,7 @@ def read(*paths) -> tuple[list[str], list[tuple[str, int]]]:
 @pytest.fixture(params=[1, 7, 1 << 20])
 def chunk(request, monkeypatch):
     """Small chunks split every token."""
-    monkeypatch.setattr(annotations, "CHUNK", request.param)
-
-
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats(allow_nan=False),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=5,
-)
-
-
-@given(st.lists(values, max_size=5), st.sampled_from([None, 1]), st.integers(1, 9))
-@settings(max_examples=150, deadline=None)
-def test_lists_are_read_as_json_reads_them(tmp_path_factory, elements, indent, size):
-    path = write(tmp_path_factory.mktemp("json"), json.dumps(elements, indent=indent))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(annotations, "CHUNK", size)
-        assert [item for _, item in annotations.items(path)] == elements
-
-
-@given(st.lists(values.filter(lambda v: not isinstance(v, list)), max_size=5))
-@settings(max_examples=100, deadline=None)
-def test_lines_are_read_as_json_reads_them(tmp_path_factory, elements):
-    lines = "\n".join(json.dumps(element) for element in elements)
-    path = write(tmp_path_factory.mktemp("json"), lines)
-    expected = list(enumerate(elements, 1))
-    assert list(annotations.items(path)) == expected
+    monkeypatch.setattr(documents, "_BLOCK", request.param)
 
 
 def test_lines_of_a_list_are_those_of_its_records(tmp_path, chunk):
@@ -124,21 +96,3 @@ def test_files_are_read_in_order_of_their_names(tmp_path):
     assert [path.name for path in annotations.files(tmp_path)] == ["a.jsonl", "b.json"]
     with pytest.raises(FileNotFoundError, match="no \\*.json"):
         annotations.files(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize("form", ["list", "lines"])
-def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, form):
-    monkeypatch.setattr(annotations, "CHUNK", 1 << 12)
-
-    def peak(count: int) -> int:
-        lines = [json.dumps(record(i, prompts="tag, " * 20)) for i in range(count)]
-        text = "[" + ",\n".join(lines) + "]" if form == "list" else "\n".join(lines)
-        path = write(tmp_path, text)
-        tracemalloc.start()
-        assert sum(1 for _ in annotations.items(path)) == count
-        used = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return used
-
-    peak(10)
-    assert peak(3000) < 1.5 * peak(300) + 50_000

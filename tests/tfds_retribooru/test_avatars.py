@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -12,13 +13,24 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core import dataset_metadata
 
-from tfds_retribooru.avatars import characters, drawing, vocabulary
+from tfds_retribooru.avatars import avatars_dataset_builder, characters, drawing, vocabulary
 from tfds_retribooru.clusters import Clusters
 
 FEATURES = [
     *("artists", "attributes", "bbox", "character", "cloths", "id", "image", "mask"),
     *("prompts", "similar"),
 ]
+
+
+class TestAvatars(tfds.testing.DatasetBuilderTestCase):
+    """TFDS's own test case."""
+
+    DATASET_CLASS = avatars_dataset_builder.Builder
+    BUILDER_CONFIG_NAMES_TO_TEST = [
+        avatars_dataset_builder.AvatarsConfig(name="ten", characters=10, varied=True)
+    ]
+    SPLITS = {"train": 88, "validation": 8, "test": 24}
+    EXAMPLE_DIR = pathlib.Path(__file__).parent  # of downloads: there are none
 
 
 @pytest.fixture(scope="module")

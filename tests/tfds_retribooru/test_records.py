@@ -101,6 +101,7 @@ def test_whole_records_that_are_lost(item, reason):
         ({"cloths": ["skirt", 3]}, "cloths", ("skirt",)),
         ({"cloths": ["skirt", "\udce9"]}, "cloths", ("skirt",)),
         ({"prompts": "1girl, b\udce9ret"}, "prompts", "1girl"),
+        ({"prompts": "1girl, b\ufffdret"}, "prompts", "1girl"),
         ({"prompts": 3}, "prompts", ""),
         ({"similar": ["2895557", "7"]}, "similar", ("7",)),
         ({"similar": ["../x", "7"]}, "similar", ("7",)),

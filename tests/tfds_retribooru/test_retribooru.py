@@ -178,6 +178,36 @@ def test_configurations_differ_in_size(tmp_path, config, shape):
     assert (record["bbox"] == 0).all() and record["mask"].shape == (1, 1, 1)
 
 
+@pytest.mark.parametrize("config", ["384", "original"])
+def test_every_kind_of_picture_file_is_stored(tmp_path, config):
+    drawn = [booru.picture(n) for n in range(8)]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    files = {
+        "0.jpg": booru.encoded(drawn[0].convert("CMYK"), "JPEG"),
+        "1.gif": booru.encoded(drawn[1].convert("P"), "GIF"),
+        "2.jpg": booru.encoded(drawn[2].convert("L"), "JPEG"),
+        "3.png": booru.encoded(Image.fromarray(np.arange(3072, dtype=np.uint16).reshape(64, 48))),
+        "4.jpg": booru.encoded(drawn[4].rotate(90, expand=True), "JPEG", exif=exif.tobytes()),
+        "5.png": booru.encoded(drawn[5].convert("RGBA")),
+        "6.gif": booru.encoded(drawn[6], "GIF", save_all=True, append_images=[drawn[0]]),
+        "7.webp": booru.encoded(drawn[7], "WEBP", quality=95),
+    }
+    root = booru.write(manual(tmp_path), [])
+    lines = [json.dumps({"id": n, "character": "ann"}) for n in range(8)]
+    (root / "annotations" / "all.json").write_text("\n".join(lines))
+    for name, data in files.items():
+        (root / "images" / name).write_bytes(data)
+    builder = build(tmp_path, config, max_rejected=0.0)
+    (split,) = builder.info.splits
+    read = {int(r["id"]): r["image"].astype(int) for r in builder.as_data_source(split)}
+    assert read.keys() == set(range(8))
+    drawn[1], drawn[2] = (drawn[n].convert(m).convert("RGB") for n, m in ((1, "P"), (2, "L")))
+    for n in {0, 1, 2, 4, 5, 6, 7}:
+        assert np.abs(read[n] - np.asarray(drawn[n])).mean() < 8
+    np.testing.assert_allclose(read[3][..., 0].ravel(), np.arange(3072) / 257, atol=2)
+
+
 # --- faults
 
 
@@ -217,10 +247,14 @@ def spoil(root: pathlib.Path, made: list[dict]) -> dict[str, tuple[str, str]]:
     (masks / f"{record('the mask is of another size than the picture', 'mask')}.png").write_bytes(
         booru.encoded(Image.new("L", (30, 30)))
     )
+    record("a tag of prompts is not UTF-8", "prompts", prompts="1girl, hat")
+    lines[-1] = lines[-1].replace("hat", "h\udce9t")
+    lines[0], lines[1] = (line[:-1] + ', "score": 1}' for line in lines[:2])  # said once
     lines.append(json.dumps(made[0]))
     expected[made[0]["id"]] = ("the id was there before", "")
-    text = "\n".join(lines) + '\n{"id": 5, "char\n{"id": "../../secret", "character": "x"}\n'
-    (root / "annotations" / "all.json").write_text(text + '{"id": 9099, "character": "b\n')
+    lines += ['{"id": 5, "char', '{"id": "../../secret", "character": "x"}', '{"id": 9099, "ch']
+    text = "\n".join(lines).encode(errors="surrogateescape")
+    (root / "annotations" / "all.json").write_bytes(text)
     return {name: (reason.replace(" s ", "'s "), part) for name, (reason, part) in expected.items()}
 
 
@@ -244,12 +278,16 @@ def test_every_fault_is_in_the_manifest_with_its_place(rest, spoiled):
     assert known == spoiled[1]
     unnamed = sorted(fault["reason"] for fault in faults if not fault["id"])
     assert unnamed == sorted(
-        ["the id is no number and no plain file name", *["the line is not JSON"] * 2]
+        [
+            "the id is no number and no plain file name",
+            *["the line is not JSON"] * 2,
+            "unknown key (reported once)",
+        ]
     )
-    lines = (manual(spoiled[0]) / "annotations" / "all.json").read_text().splitlines()
+    lines = (manual(spoiled[0]) / "annotations" / "all.json").read_bytes().splitlines()
     for fault in faults:
         assert fault["file"] == "all.json"
-        assert fault["id"] in lines[fault["line"] - 1]
+        assert fault["id"].encode() in lines[fault["line"] - 1]
 
 
 def test_nothing_good_is_lost(rest, spoiled, made):
@@ -264,6 +302,7 @@ def test_a_fault_of_a_part_leaves_the_record(rest, spoiled):
         if part:
             assert not read[name]["has_bbox"] and not read[name]["has_mask"]
             assert list(read[name]["similar"]) == []
+            assert read[name]["prompts"] == b"1girl"
 
 
 def test_too_many_rejected_records_stop_the_build(spoiled, tmp_path):

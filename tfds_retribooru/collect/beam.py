@@ -16,11 +16,12 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
-from tfds_retribooru.collect import documents, duplicates, looks, outfits, output, screening
-from tfds_retribooru.collect.documents import Part
+from tfds_retribooru import documents
+from tfds_retribooru.collect import duplicates, looks, outfits, output, screening
 from tfds_retribooru.collect.filters import Candidate
 from tfds_retribooru.collect.metadata import Fault
 from tfds_retribooru.collect.settings import Settings
+from tfds_retribooru.documents import Part
 
 _LOST, _KEYS = "lost", "keys"  # tags of outputs
 _PICTURES = 64  # that the VQA model is given at a time

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from tfds_retribooru.collect import documents
+from tfds_retribooru import documents
 from tfds_retribooru.collect.metadata import Post
 
 VOCABULARY = pathlib.Path(__file__).parent / "clothing.txt"

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 import numpy as np
 from tqdm import tqdm
 
-from tfds_retribooru.collect import documents, duplicates, looks, outfits, output, writing
+from tfds_retribooru import documents
+from tfds_retribooru.collect import duplicates, looks, outfits, output, writing
 from tfds_retribooru.collect import index as index_lib
 from tfds_retribooru.collect.index import Index, Partners
 from tfds_retribooru.collect.output import LATE_REASONS

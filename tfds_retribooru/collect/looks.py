@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from tfds_retribooru.collect import detectors, duplicates, output, pictures, vqa
+from tfds_retribooru import pictures
+from tfds_retribooru.collect import detectors, duplicates, output, vqa
 from tfds_retribooru.collect.output import Box
 from tfds_retribooru.collect.settings import Settings
+from tfds_retribooru.retribooru import files
 
 
 class Models(NamedTuple):
@@ -42,12 +44,12 @@ def load_models(settings: Settings) -> Models:
 
 def hash_of(folder: pathlib.Path, post: tuple[int, str]) -> bytes | str:
     """Returns the perceptual hash of the picture of (id, file_ext), or the reason for none."""
-    path = pictures.find(folder, *post)
+    path = _path(folder, post)
     if path is None:
         return output.NO_IMAGE
     try:
-        return duplicates.perceptual_hash(pictures.read(path))
-    except OSError:
+        return duplicates.perceptual_hash(_picture(path))
+    except (OSError, pictures.Unreadable):
         return output.UNREADABLE_IMAGE
 
 
@@ -55,13 +57,23 @@ def answers(
     ask: vqa.Ask, folder: pathlib.Path, posts: Sequence[tuple[int, str]]
 ) -> list[dict[str, str]]:
     """Asks about the clothes in the pictures of (id, file_ext), which `hash_of` could read."""
-    return ask([pictures.read(pictures.find(folder, *post)) for post in posts])
+    return ask([_picture(_path(folder, post)) for post in posts])
 
 
 def detect(models: Models, settings: Settings, post: tuple[int, str]) -> Box | None:
     """Returns the face of the picture of (id, file_ext), and writes its mask as ID.png."""
-    picture = pictures.read(pictures.find(settings.images, *post))
+    picture = _picture(_path(settings.images, post))
     if models.figure:
         settings.masks.mkdir(parents=True, exist_ok=True)
         models.figure(picture).save(settings.masks / f"{post[0]}.png")
     return models.face(picture) if models.face else None
+
+
+def _path(folder: pathlib.Path, post: tuple[int, str]) -> pathlib.Path | None:
+    """The file that the builder will find, so that a box belongs to the picture that is built."""
+    return files.picture(folder, str(post[0]), post[1])
+
+
+def _picture(path: pathlib.Path) -> Image.Image:
+    """The picture as the builder decodes it: upright RGB."""
+    return pictures.decode(path.read_bytes())[1]

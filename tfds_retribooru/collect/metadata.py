@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tfds_retribooru.collect.documents import Document
+from tfds_retribooru.documents import Document
 
 RATINGS_2021 = {"s": "safe", "q": "questionable", "e": "explicit"}
 RATINGS = {"g": "general", "s": "sensitive", "q": "questionable", "e": "explicit"}

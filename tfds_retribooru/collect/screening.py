@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 import orjson
 
-from tfds_retribooru.collect import documents, filters, metadata
-from tfds_retribooru.collect.documents import Part
+from tfds_retribooru import documents
+from tfds_retribooru.collect import filters, metadata
 from tfds_retribooru.collect.filters import Candidate, Filter
 from tfds_retribooru.collect.metadata import Fault
+from tfds_retribooru.documents import Part
 
 
 class Screened(NamedTuple):

@@ -5,6 +5,8 @@ mod 1000 in four digits; masks/ID.png. An original is preferred to its 512px ver
 file names (tfds_retribooru/records.py), so nothing outside the folder is ever read.
 """
 
+import itertools
+import os
 import pathlib
 
 from tfds_retribooru.records import Record
@@ -16,17 +18,19 @@ FOLDERS = ("original", "512px", "")
 def locate(root: pathlib.Path, record: Record) -> tuple[pathlib.Path | None, pathlib.Path | None]:
     """(picture, mask) of a record under `root`; None where there is no file."""
     mask = root / "masks" / f"{record.id}.png"
-    return _image(root / "images", record), mask if mask.is_file() else None
+    found = picture(root / "images", record.id, record.extension)
+    return found, mask if mask.is_file() else None
 
 
-def _image(images: pathlib.Path, record: Record) -> pathlib.Path | None:
-    first = [record.extension] if record.extension else []
-    endings = [*first, *(e for e in EXTENSIONS if e not in first)]
-    buckets = [f"{int(record.id) % 1000:04d}"] if record.id.isdecimal() else []
-    for folder in FOLDERS:
-        for bucket in [*buckets, ""]:
-            for ending in endings:
-                path = images / folder / bucket / f"{record.id}.{ending}"
-                if path.is_file():
-                    return path
+def picture(images: pathlib.Path, name: str, extension: str = "") -> pathlib.Path | None:
+    """The picture of an id, or None; the ending that the metadata says is tried first."""
+    endings = dict.fromkeys([extension, *EXTENSIONS] if extension else EXTENSIONS)
+    buckets = [f"{int(name) % 1000:04d}", ""] if name.isdecimal() else [""]
+    for place in itertools.product(FOLDERS, buckets):
+        folder = os.path.join(images, *place)
+        if os.path.isdir(folder):  # else every ending would be looked up in vain
+            paths = (os.path.join(folder, f"{name}.{ending}") for ending in endings)
+            found = next(filter(os.path.isfile, paths), None)
+            if found is not None:
+                return pathlib.Path(found)
     return None

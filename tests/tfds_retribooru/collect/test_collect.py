@@ -3,14 +3,15 @@
 import json
 
 import dump
-import numpy as np
 import pytest
 from PIL import Image
 
+from tfds_retribooru import pictures
 from tfds_retribooru.collect import __main__ as command
-from tfds_retribooru.collect import local, looks, pictures
+from tfds_retribooru.collect import local, looks
 from tfds_retribooru.collect.outfits import QUESTIONS
 from tfds_retribooru.collect.settings import Settings
+from tfds_retribooru.retribooru import files
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_a_collection_that_was_interrupted_starts_clean(metadata, tmp_path, monk
 
 
 def test_pictures_are_found_in_every_layout_and_nowhere_else(images):
-    found = {n: pictures.find(images, n, "png") for n in (1001, 2001, 5, 9, 11, 12)}
+    found = {n: files.picture(images, str(n), "png") for n in (1001, 2001, 5, 9, 11, 12)}
     names = {n: path and str(path.relative_to(images)) for n, path in found.items()}
     assert names == {
         1001: "original/0001/1001.png",
@@ -148,33 +149,28 @@ def test_pictures_are_found_in_every_layout_and_nowhere_else(images):
     }
 
 
-def test_transparency_is_white_and_a_turned_picture_upright(tmp_path):
-    Image.new("RGBA", (40, 20), (255, 0, 0, 0)).save(tmp_path / "a.png")
-    assert pictures.read(tmp_path / "a.png").getpixel((0, 0)) == (255, 255, 255)
+def test_models_see_a_picture_as_the_builder_stores_it(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
-    Image.new("L", (40, 20), 9).save(tmp_path / "b.jpg", exif=exif)
-    turned = pictures.read(tmp_path / "b.jpg")
-    assert (turned.size, turned.mode) == ((20, 40), "RGB")
-
-
-def test_sixteen_bits_are_scaled_not_cut_off(tmp_path):
-    Image.fromarray(np.full((20, 20), 257 * 100, np.uint16)).save(tmp_path / "a.png")
-    assert pictures.read(tmp_path / "a.png").getpixel((0, 0)) == (100, 100, 100)
+    Image.new("RGBA", (40, 20), (255, 0, 0, 0)).save(tmp_path / "7.png", exif=exif)
+    seen = []
+    looks.answers(seen.extend, tmp_path, [(7, "png")])
+    (shown,) = seen
+    assert (shown.size, shown.mode) == ((20, 40), "RGB")
+    assert shown.getpixel((0, 0)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
-def test_what_does_not_decode_is_an_error(tmp_path, data):
-    (tmp_path / "a.png").write_bytes(data)
-    with pytest.raises(OSError):
-        pictures.read(tmp_path / "a.png")
+def test_what_does_not_decode_is_unreadable(tmp_path, data):
+    (tmp_path / "7.png").write_bytes(data)
+    assert looks.hash_of(tmp_path, (7, "png")) == "unreadable_image"
 
 
-def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfds_retribooru.pictures.MOST", 399)
-    Image.new("L", (20, 20)).save(tmp_path / "a.png")
-    with pytest.raises(OSError, match="a.png: the picture has too many pixels: 20x20"):
-        pictures.read(tmp_path / "a.png")
+def test_what_the_builder_would_refuse_is_unreadable(tmp_path, monkeypatch):
+    Image.new("L", (20, 20)).save(tmp_path / "7.png")
+    assert len(looks.hash_of(tmp_path, (7, "png"))) == 32
+    monkeypatch.setattr(pictures, "MOST", 399)
+    assert looks.hash_of(tmp_path, (7, "png")) == "unreadable_image"
 
 
 # --- the command

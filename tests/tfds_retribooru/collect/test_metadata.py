@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfds_retribooru.collect import metadata
-from tfds_retribooru.collect.documents import Document
 from tfds_retribooru.collect.metadata import Fault, Post
+from tfds_retribooru.documents import Document
 
 UNTIL_2021 = {
     "id": "2895557",

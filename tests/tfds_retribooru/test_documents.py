@@ -3,13 +3,14 @@
 import gzip
 import io
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfds_retribooru.collect import documents
-from tfds_retribooru.collect.documents import Document
+from tfds_retribooru import documents
+from tfds_retribooru.documents import Document
 
 DOCUMENTS = [{"id": k, "text": "é\n" * (k % 5), "list": [k, [], {}]} for k in range(57)]
 LINES = "\n".join(map(json.dumps, DOCUMENTS)).encode() + b"\n"
@@ -52,6 +53,51 @@ def test_a_list_is_read_in_blocks(indent, block, monkeypatch):
         assert [lines[d.line - 1].strip() for d in found] == ["{"] * len(found)
 
 
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.text(max_size=5)
+    | st.floats(allow_nan=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+
+
+@given(st.lists(anything, max_size=5), st.sampled_from([None, 1]), st.integers(1, 9))
+@settings(max_examples=150, deadline=None)
+def test_lists_are_read_as_json_reads_them(elements, indent, block):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents, "_BLOCK", block)
+        assert values(read(json.dumps(elements, indent=indent).encode())) == elements
+
+
+@given(st.lists(anything.filter(lambda v: not isinstance(v, list)), max_size=5))
+@settings(max_examples=100, deadline=None)
+def test_lines_are_read_as_json_reads_them(elements):
+    found = read("\n".join(map(json.dumps, elements)).encode())
+    assert [(d.line, d.value) for d in found] == list(enumerate(elements, 1))
+
+
+@pytest.mark.parametrize("form", ["list", "lines"])
+def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, form):
+    monkeypatch.setattr(documents, "_BLOCK", 1 << 12)
+
+    def peak(count: int) -> int:
+        lines = [json.dumps({"id": i, "prompts": "tag, " * 20}) for i in range(count)]
+        path = tmp_path / "posts.json"
+        path.write_text("[" + ",\n".join(lines) + "]" if form == "list" else "\n".join(lines))
+        tracemalloc.start()
+        with documents.open_binary(path) as stream:
+            assert sum(1 for _ in documents.read(stream)) == count
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    peak(10)
+    assert peak(3000) < 1.5 * peak(300) + 50_000
+
+
 def test_a_byte_order_mark_is_no_fault():
     assert values(read(b"\xef\xbb\xbf" + LINES)) == DOCUMENTS
     assert values(read(b"\xef\xbb\xbf" + json.dumps(DOCUMENTS).encode())) == DOCUMENTS
@@ -71,7 +117,7 @@ def test_a_broken_list_keeps_what_stands_before(kept, block, monkeypatch):
     monkeypatch.setattr(documents, "_BLOCK", block)
     whole = json.dumps(DOCUMENTS[:kept])[:-1] + ("," if kept else "")
     found = read(whole.encode() + b'{"id": 5, "text')
-    assert [d.value for d in found] == [*DOCUMENTS[:kept], None]
+    assert [d.value for d in found] == [*DOCUMENTS[:kept], '{"id": 5, "text']
     assert [d.fault for d in found] == [""] * kept + ["truncated_list"]
 
 

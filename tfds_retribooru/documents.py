@@ -8,6 +8,7 @@ import codecs
 import gzip
 import json
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -15,6 +16,10 @@ import orjson
 
 _BLOCK = 1 << 20  # characters of a list read at a time
 _LONGEST = 1 << 26  # characters; a document of a list that is not closed by then is taken as damage
+_SPACE = re.compile(r"[ \t\r\n]+")
+_SPACES = frozenset(" \t\r\n")
+_ENDS = _SPACES | {",", "]"}  # what may stand behind a document in a list
+_NEXT = {"": "[", "[": "]", "value": ",]", ",": "", "]": ""}  # marks that may follow in a list
 
 
 class Document(NamedTuple):
@@ -22,7 +27,7 @@ class Document(NamedTuple):
 
     Attributes:
       line: from 1, where it begins.
-      value: what JSON says; None if it cannot be read.
+      value: what JSON says; the beginning of the text where it cannot be read.
       fault: "" or a reason: "bad_json" (a line), "truncated_list", "bad_utf8" (read all the same,
         with U+FFFD for what is not UTF-8).
     """
@@ -110,32 +115,39 @@ def _parse(number: int, text: bytes) -> Document:
     except orjson.JSONDecodeError:
         readable = text.decode("utf-8", "replace")
     try:
-        value = orjson.loads(readable)
-    except orjson.JSONDecodeError:
-        return Document(number, None, "bad_json")
-    return Document(number, value, "bad_utf8")
+        value = json.loads(readable)  # also reads NaN, and halves of surrogate pairs
+    except (ValueError, RecursionError):
+        return Document(number, readable[:80], "bad_json")
+    return Document(number, value, "bad_utf8" if "\ufffd" in readable else "")
 
 
 def _list(stream: BinaryIO) -> Iterator[Document]:
     """The elements of a JSON list, holding one block of text at a time."""
     decoder, utf8 = json.JSONDecoder(), codecs.getincrementaldecoder("utf-8-sig")("replace")
-    text, position, line = "", 0, 1
+    text, position, line, before = "", 0, 1, ""
     while True:
         block = stream.read(max(_BLOCK, len(text) - position))  # doubles while a document is open
         text, position = text[position:] + utf8.decode(block, final=not block), 0
         while True:
-            begin = position
-            while position < len(text) and text[position] in "[, \t\r\n":
-                position += 1
-            line += text.count("\n", begin, position)
-            if text.startswith("]", position):
-                return
+            if text[position : position + 1] in _SPACES:
+                begin, position = position, _SPACE.match(text, position).end()
+                line += text.count("\n", begin, position)
+            if position == len(text):
+                break
+            if text[position] in _NEXT[before]:
+                before, position = text[position], position + 1
+                continue
+            if before not in ("[", ","):
+                break
             try:
                 value, end = decoder.raw_decode(text, position)
-            except (json.JSONDecodeError, RecursionError):
+            except (ValueError, RecursionError):
+                break
+            if block and text[end : end + 1] not in _ENDS:  # a number may go on
                 break
             yield Document(line, value, "bad_utf8" if "\ufffd" in text[position:end] else "")
-            line, position = line + text.count("\n", position, end), end
+            line, position, before = line + text.count("\n", position, end), end, "value"
         if not block or len(text) - position > _LONGEST:
-            yield Document(line, None, "truncated_list")
+            if before != "]" or position < len(text):
+                yield Document(line, text[position : position + 80], "truncated_list")
             return

@@ -1,0 +1,56 @@
+"""Prompts of all records and which have a box, kept in a small file beside the data set.
+
+A record holds its picture, so finding its prompt reads the picture too: gigabytes for a large
+split. That is done once; `texts-SPLIT.json` holds what was found and of which build.
+"""
+
+import hashlib
+import json
+import pathlib
+import uuid
+
+import tensorflow_datasets as tfds
+
+from tfds_retribooru import reading
+
+
+def read(directory: pathlib.Path, split: str) -> tuple[list[str], list[bool]]:
+    """(prompt, whether there is a box) of every record of a split, in order.
+
+    Args:
+      directory: of the built data set. Where it cannot be written, that is said, and the records
+        are read again the next time.
+      split: its name.
+    """
+    path = directory / f"texts-{split}.json"
+    build = hashlib.sha256((directory / "dataset_info.json").read_bytes()).hexdigest()
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["build"] == build:
+            return kept["prompts"], kept["boxed"]
+    except (OSError, ValueError, TypeError, KeyError):
+        pass  # not there, cut off, or not ours: made anew
+    prompts, boxed = _from_records(directory, split)
+    _keep(path, json.dumps({"build": build, "prompts": prompts, "boxed": boxed}))
+    return prompts, boxed
+
+
+def _from_records(directory: pathlib.Path, split: str) -> tuple[list[str], list[bool]]:
+    """Decodes no picture."""
+    part = reading.Part(tfds.builder_from_directory(directory), split, ("prompts", "has_bbox"))
+    prompts, boxed = [], []
+    for record in part:
+        prompts.append(record["prompts"].decode())
+        boxed.append(bool(record.get("has_bbox", True)))
+    return prompts, boxed
+
+
+def _keep(path: pathlib.Path, text: str) -> None:
+    """Writes under another name first; that is another one for each process that trains."""
+    partial = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.rename(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        print(f"{path} cannot be written ({error.strerror}): every start reads all records.")
