@@ -4,7 +4,7 @@ Run:  python -m rbjax.main --config configs/composition.py[:VARIANT]
 
 Variants (times on 2 CPU cores):
   avatars       embedded data, 48 px: the default
-  avatars_long  the same for longer
+  avatars_long  the same for longer: better eyes, three quarters of an hour
   avatars_64    64 px, moving figures (flip, scale, position): hours
   avatars_128   128 px, moving figures: for an accelerator
   smoke         a few steps on a few characters: seconds, shows that everything runs
@@ -135,8 +135,8 @@ def avatars() -> ConfigDict:
 def avatars_long() -> ConfigDict:
     """The default for longer."""
     c = avatars()
-    c.total_steps = 6000
-    c.eval_every = 3000
+    c.total_steps = 4000
+    c.eval_every = 2000
     c.checkpoint_every = c.sample_every = 1000
     return c
 

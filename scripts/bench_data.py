@@ -21,7 +21,7 @@ import pathlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -34,6 +34,7 @@ from rbjax.data.views import Views
 from tfds_retribooru import pictures
 
 SIDE = 384
+AHEAD = 64  # examples that a loader prepares before they are asked for
 OUTFIT = 6  # pictures of an outfit; a character has two
 
 
@@ -101,15 +102,8 @@ def examples_of(data_dir: pathlib.Path, size: int) -> loader.Examples:
     return loader.Examples(split, Views(split, size, "crop", cache=False), tokenizer, config)
 
 
-def ours(examples: loader.Examples, count: int, batch: int, workers: int) -> None:
-    """`count` examples through the training loader."""
-    iterator = loader.iterator(examples, batch, 0, workers)
-    for _ in range(count // batch):
-        next(iterator)
-
-
-def torch_loader(examples: loader.Examples, count: int, batch: int, workers: int):
-    """A map-style Dataset over the encoded pictures in memory, in a DataLoader."""
+def torch_loader(examples: loader.Examples, batch: int, workers: int):
+    """A map-style Dataset over the encoded pictures in memory, in a DataLoader without end."""
     import torch
     from torch.utils import data
 
@@ -126,7 +120,7 @@ def torch_loader(examples: loader.Examples, count: int, batch: int, workers: int
 
     class Compositions(data.Dataset):
         def __len__(self):
-            return count
+            return 2**31
 
         def __getitem__(self, index):
             rng = np.random.default_rng(index)
@@ -172,7 +166,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=SIDE, help="pixels of targets and references")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
@@ -180,6 +174,12 @@ def main() -> None:
         images = root / "manual" / "retribooru" / "images"
         bench_build(root, images, options)
         bench_input(root, options)
+
+
+def take(batches: Iterator, count: int) -> None:
+    """Reads so many."""
+    for _ in range(count):
+        next(batches)
 
 
 def bench_build(root: pathlib.Path, images: pathlib.Path, options) -> None:
@@ -200,15 +200,19 @@ def bench_build(root: pathlib.Path, images: pathlib.Path, options) -> None:
 def bench_input(root: pathlib.Path, options) -> None:
     """Prints the rates of both input pipelines."""
     examples = examples_of(root, options.size)
-    shape = options.examples, options.batch, options.workers
-    torch_batches = torch_loader(examples, *shape)
-    found = rates(
-        time.perf_counter,
-        options.rounds,
-        options.examples,
-        lambda: ours(examples, *shape),
-        lambda: [None for _ in torch_batches],
+    batch, workers = options.batch, options.workers
+    loaders = (
+        loader.iterator(examples, batch, 0, workers),
+        iter(torch_loader(examples, batch, workers)),
     )
+    found: tuple[list[float], ...] = ([], [])
+    for _ in range(options.rounds + 1):
+        for batches, seconds in zip(loaders, found, strict=True):
+            take(batches, AHEAD // batch + 1)  # what it prepared while the other one was measured
+            start = time.perf_counter()
+            take(batches, options.examples // batch)
+            seconds.append(options.examples / (time.perf_counter() - start))
+    found = [values[1:] for values in found]  # the first round warms up
     names = [f"{name}, {options.workers} workers" for name in ("our loader", "torch DataLoader")]
     print(table(names, found, f"examples a second, {options.size} px"))
 

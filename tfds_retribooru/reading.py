@@ -1,8 +1,10 @@
 """Ways to read ArrayRecord files that TFDS lacks: as `tfds.load` does, and features one by one."""
 
+import io
 from collections.abc import Iterable, Iterator
 
 import tensorflow_datasets as tfds
+from PIL import Image
 
 
 def as_dataset(builder, split, decoders=None, read_config=None, shuffle_files=False):
@@ -35,7 +37,10 @@ def as_dataset(builder, split, decoders=None, read_config=None, shuffle_files=Fa
 
 
 class Part:
-    """Some features of a split's records, by position; what is not wanted is not decoded."""
+    """Some features of a split's records, by position; what is not wanted is not decoded.
+
+    The feature `image` is a Pillow image, which decodes itself when its pixels are read.
+    """
 
     def __init__(self, builder, split: str, names: Iterable[str]):
         """Opens the split; features that the data set lacks are left out."""
@@ -49,7 +54,9 @@ class Part:
         return len(self._records)
 
     def __getitem__(self, index: int) -> dict:
-        return self._features.deserialize_example_np(self._records[index])
+        decoders = {"image": tfds.decode.SkipDecoding()} if "image" in self._features else {}
+        record = self._features.deserialize_example_np(self._records[index], decoders=decoders)
+        return {k: Image.open(io.BytesIO(v)) if k == "image" else v for k, v in record.items()}
 
     def __iter__(self) -> Iterator[dict]:
         return map(self.__getitem__, range(len(self)))

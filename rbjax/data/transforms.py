@@ -12,15 +12,20 @@ VIEWS = ("crop", "in_place")
 WHITE = 255
 
 
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Area-resizes uint8 [H, W, 3] to fit a white square: [size, size, 3]."""
-    height, width = image.shape[:2]
-    scale = size / max(height, width)
-    shape = max(1, round(width * scale)), max(1, round(height * scale))
-    small = Image.fromarray(image).resize(shape, Image.Resampling.BOX)
+def resize(image: np.ndarray | Image.Image, size: int) -> np.ndarray:
+    """Area-resizes a picture, uint8 [H, W, 3], to fit a white square: [size, size, 3]."""
+    picture = as_picture(image)
+    scale = size / max(picture.size)
+    shape = tuple(max(1, round(side * scale)) for side in picture.size)
+    small = picture.resize(shape, Image.Resampling.BOX)
     square = Image.new("RGB", (size, size), (WHITE,) * 3)
     square.paste(small, ((size - shape[0]) // 2, (size - shape[1]) // 2))
     return np.asarray(square)
+
+
+def as_picture(image: np.ndarray | Image.Image) -> Image.Image:
+    """As Pillow holds it, which spares copies where a picture comes from a file."""
+    return image if isinstance(image, Image.Image) else Image.fromarray(image)
 
 
 def concept_box(
@@ -54,9 +59,9 @@ def concept_view(record: dict, concept: int, size: int, view: str) -> np.ndarray
     """What a reference shows of one concept: uint8 [size, size, 3].
 
     Args:
-      record: with image, for FACE also bbox, for CLOTHES also mask. Without a mask (`has_mask` is
-        false) the clothes are all that is below the face; a record without a box has no face or
-        clothes to show.
+      record: with image (array or Pillow's), for FACE also bbox, for CLOTHES also mask. Without
+        a mask (`has_mask` is false) the clothes are all that is below the face; a record without
+        a box has no face or clothes to show.
       concept: index into CONCEPTS.
       size: in pixels.
       view: "crop" enlarges the concept's box to the square; "in_place" leaves it where it is and
@@ -67,21 +72,25 @@ def concept_view(record: dict, concept: int, size: int, view: str) -> np.ndarray
     """
     if view not in VIEWS:
         raise ValueError(f"config.data.view={view!r}: use one of {', '.join(VIEWS)}")
-    image = record["image"]
+    image = as_picture(record["image"])
     if concept == CHARACTER:
         return resize(image, size)
     mask = record["mask"] if concept == CLOTHES and record.get("has_mask", True) else None
-    box = concept_box(record["bbox"], mask, concept, image.shape[:2])
+    box = concept_box(record["bbox"], mask, concept, image.size[::-1])
     return box_view(image, box, size, view)
 
 
-def box_view(image: np.ndarray, box: tuple[int, int, int, int], size: int, view: str) -> np.ndarray:
+def box_view(
+    image: np.ndarray | Image.Image, box: tuple[int, int, int, int], size: int, view: str
+) -> np.ndarray:
     """Uint8 [H, W, 3] -> what a box (top, bottom, left, right) in it shows: [size, size, 3]."""
     top, bottom, left, right = box
+    picture = as_picture(image)
+    part = picture.crop((left, top, right, bottom))
     if view == "crop":
-        return resize(image[top:bottom, left:right], size)
-    painted = np.full_like(image, WHITE)
-    painted[top:bottom, left:right] = image[top:bottom, left:right]
+        return resize(part, size)
+    painted = Image.new("RGB", picture.size, (WHITE,) * 3)
+    painted.paste(part, (left, top))
     return resize(painted, size)
 
 
