@@ -6,6 +6,7 @@ import pathlib
 
 import jax
 import tokenizers
+from absl import logging
 from flax import nnx
 from ml_collections import ConfigDict
 
@@ -128,6 +129,7 @@ def setup(config: ConfigDict) -> Experiment:
     mesh = meshes.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     meshes.check_batch(mesh, config.batch_size, parts=config.train.accumulate)
     meshes.check_batch(mesh, config.eval.batch_size, "config.eval.batch_size")
+    _warn_of_bfloat16(config)
     sampling = Sampling.from_config(config.sampling)
     schedule = Schedule(**dict(config.noise_schedule))
     sampler.plan(schedule, sampling.steps, sampling.method)  # raises for what cannot work
@@ -136,6 +138,14 @@ def setup(config: ConfigDict) -> Experiment:
     tokenizer = _tokenizer(config, builder)
     graphdef = nnx.split(shapes(lambda rngs: _pipeline(config, tokenizer, rngs)))[0]
     return Experiment(config, mesh, builder, tokenizer, graphdef, schedule)
+
+
+def _warn_of_bfloat16(config: ConfigDict) -> None:
+    """XLA for CPUs (of jax 0.10 and 0.11) ends the process on some training steps in bfloat16."""
+    parts = [name for name in ("unet", "vae") if config.model[name].get("dtype") == "bfloat16"]
+    if parts and jax.default_backend() == "cpu":
+        flags = " ".join(f"--config.model.{name}.dtype=float32" for name in parts)
+        logging.warning("bfloat16 on CPUs is slow and may end the process; use %s", flags)
 
 
 def _tokenizer(config: ConfigDict, builder) -> tokenizers.Tokenizer:
