@@ -32,7 +32,7 @@ def load(workdir: pathlib.Path, dtype: str | None = None) -> Model:
         raise FileNotFoundError(f"{path} is missing: {workdir} is not the workdir of a training")
     config = ConfigDict(_tuples(json.loads(path.read_text())))
     for part in ("unet", "vae", "text"):
-        if dtype and part in config.model:
+        if dtype and config.model.get(part):  # an empty `vae` means BlockDCT: it has to stay empty
             config.model[part].dtype = dtype
     tokenizer = _tokenizer(workdir, config)
     graphdef, abstract = nnx.split(model_folder.abstract_pipeline(config, tokenizer), nnx.Param)
