@@ -138,7 +138,10 @@ def _references(clusters, character: int, faces: int, clothes: int, rng: np.rand
     used = min(clothes, max(len(same) - 1, 1))
     left = same[used:]
     if not len(other):  # one outfit only: the face comes from it, one image stays left over
-        other, left = (same[:used], left) if len(left) < 2 else (left[1:], left[:1])
+        if len(left) > 1:
+            other, left = left[1:], left[:1]
+        else:  # without clothes references (used is 0) a single image is the face
+            other, left = same[: max(used, 1)], left[:used]
     chosen = [*other[:faces], *same[:used]]
     concepts = (FACE,) * len(other[:faces]) + (CLOTHES,) * used
     return tuple(map(int, chosen)), concepts, [int(position) for position in left]

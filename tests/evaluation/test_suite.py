@@ -100,6 +100,11 @@ def test_faces_or_clothes_alone_are_possible(world):
     assert build(world, faces=0).cases[0].concepts == ("clothes", "clothes")
 
 
+def test_a_single_image_gives_a_face_where_no_clothes_are_wanted():
+    (case,) = build(World(((1,),)), per_character=1, clothes=0).cases
+    assert case.concepts == ("face",) and case.real is None
+
+
 def test_a_suite_of_nothing_is_refused(world):
     with pytest.raises(ValueError, match="0 \\+ 0 references"):
         build(world, faces=0, clothes=0)
