@@ -81,7 +81,9 @@ def prepare(dataset: str, data_dir: str):
       data_dir: TFDS data directory; "" means TFDS's default (~/tensorflow_datasets).
 
     Raises:
-      FileNotFoundError: `data_dir` is given but does not exist.
+      FileNotFoundError: `data_dir` is given but does not exist, or what the data set is built from
+        is not there.
+      PermissionError: `data_dir` cannot be written.
       ValueError: no such data set.
     """
     if data_dir and not pathlib.Path(data_dir).expanduser().is_dir():
@@ -97,7 +99,17 @@ def prepare(dataset: str, data_dir: str):
         )
     if not builder.is_prepared():
         print(f"Building the data set {dataset} in {builder.data_dir} (once).", flush=True)
-    builder.download_and_prepare()
+    try:
+        builder.download_and_prepare()
+    except PermissionError as error:
+        raise PermissionError(
+            f"{dataset} cannot be built in {builder.data_dir} ({error}): give a directory that "
+            "you may write, --config.data_dir=DIR"
+        ) from error
+    except AssertionError as error:  # of TFDS, where the folder for manual data is not there
+        if "Manual directory" not in str(error):
+            raise
+        raise FileNotFoundError(f"config.data.dataset={dataset!r}: {error}") from error
     return builder
 
 

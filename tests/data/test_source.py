@@ -79,6 +79,11 @@ def test_split_tags(prompt):
     assert source.split_tags(prompt) == ["1girl", "red hair"]
 
 
+def test_data_that_nobody_put_there_is_asked_for(tmp_path):
+    with pytest.raises(FileNotFoundError, match="retribooru/384'(.|\\n)*annotations/"):
+        source.prepare("retribooru/384", str(tmp_path))
+
+
 @pytest.fixture
 def reads(monkeypatch) -> list[int]:
     """Positions of the records that are read for their texts."""
