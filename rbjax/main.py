@@ -4,15 +4,19 @@ python -m rbjax.main --config configs/composition.py
 """
 
 import logging as std_logging
-import os
 import pathlib
-import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from rbjax.config_flag import CONFIG, parse_flags
+from rbjax.config_flag import CONFIG, one_line_errors, parse_flags, set_environment
 
+MEMORY = (
+    "raise --config.train.accumulate (parts of a batch that are computed one after the other), or "
+    "lower --config.batch_size or --config.data.size; while images are generated, lower "
+    "--config.eval.batch_size. --config.model.unet.remat=True keeps fewer activations, "
+    "--config.mesh.fsdp splits parameters over devices"
+)
 WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
@@ -32,18 +36,13 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     logging.get_absl_handler().addFilter(_is_ours)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path.home() / ".cache/rbjax"))
+    set_environment()
     path = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = pathlib.Path(WORKDIR.value) if WORKDIR.value else default_workdir(path)
     from rbjax.train import loop  # after the environment is set
 
-    try:
+    with one_line_errors(MEMORY):
         loop.train(CONFIG.value, workdir)
-    except (ValueError, OSError) as error:
-        if logging.get_verbosity() >= logging.DEBUG:
-            raise
-        sys.exit(f"Error: {error} (--verbosity=1 shows where this comes from)")
 
 
 def _is_ours(record) -> bool:

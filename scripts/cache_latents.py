@@ -6,15 +6,19 @@ Give the --config of the training. Training reads what fits its weights, size an
 prompts and tokenizer), and says so where nothing does. A part that was interrupted starts anew.
 """
 
-import os
 import pathlib
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # configurations import each other
 
-from rbjax.config_flag import CONFIG, parse_flags  # noqa: E402
+from rbjax.config_flag import (  # noqa: E402
+    CONFIG,
+    one_line_errors,
+    parse_flags,
+    set_environment,
+)
 
 SPLIT = flags.DEFINE_string("split", "train", "Split to encode; training reads `train`.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures, or prompts, encoded at once.")
@@ -25,19 +29,14 @@ def main(argv: list[str]) -> None:
     """Encodes and writes."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path.home() / ".cache/rbjax"))
+    set_environment()
     from rbjax.data.latent_cache import PARTS  # after the environment is set
     from rbjax.train import experiment, latents
 
-    try:
+    with one_line_errors("lower --batch_size"):
         exp = experiment.setup(experiment.resolve(CONFIG.value))
         parts = (ONLY.value,) if ONLY.value else PARTS
         latents.store(exp, exp.open(SPLIT.value), parts, BATCH_SIZE.value)
-    except (ValueError, OSError) as error:
-        if logging.get_verbosity() >= logging.DEBUG:
-            raise
-        sys.exit(f"Error: {error} (--verbosity=1 shows where this comes from)")
 
 
 if __name__ == "__main__":

@@ -85,6 +85,26 @@ def test_settings_that_cannot_work_end_with_one_line(start, changes, field):
     assert message.startswith("Error: ") and field in message and "\n" not in message
 
 
+@pytest.mark.parametrize(
+    "text, error, said",
+    [
+        (
+            "RESOURCE_EXHAUSTED: 9 bytes",
+            SystemExit,
+            "not enough memory .*--config.train.accumulate",
+        ),
+        ("INTERNAL: a defect", RuntimeError, "a defect"),
+    ],
+)
+def test_too_little_memory_says_what_to_reduce(start, monkeypatch, text, error, said):
+    def fails(*_):
+        raise RuntimeError(text)  # JAX's own error is one
+
+    monkeypatch.setattr(loop, "train", fails)
+    with pytest.raises(error, match=said):
+        start(small_run.config(""))
+
+
 def test_corrected_settings_may_use_the_same_directory(start, monkeypatch, tmp_path):
     config = small_run.config("")
     config.batch_size = 12
