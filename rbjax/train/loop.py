@@ -149,8 +149,8 @@ def _log(writer, number: int, running: TrainMetrics, history: list, workdir) -> 
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_in_use" in stats:
         values["device_memory_gib"] = stats["bytes_in_use"] / 2**30
-    if not np.isfinite(values["loss"]):
-        logging.warning("step %d: the loss is not finite; such updates are not applied", number)
+    if not np.isfinite([values["loss"], values["grad_norm"]]).all():
+        logging.warning("step %d: a gradient was not finite; such updates are not applied", number)
     writer.write_scalars(number, values)
     history.append((number, values["loss"]))
     (workdir / "loss.json").write_text(json.dumps(history))
