@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import operator
 import pathlib
 
 import jax
@@ -15,8 +16,10 @@ from rbjax.data.latent_cache import NOTHING, Stored
 from rbjax.data.loader import Examples
 from rbjax.data.references import TASKS
 from rbjax.data.source import Split
+from rbjax.data.transforms import VIEWS
 from rbjax.data.views import Views
 from rbjax.diffusion import sampler
+from rbjax.diffusion.loss import WEIGHTINGS
 from rbjax.diffusion.schedule import Schedule
 from rbjax.guidance import Sampling
 from rbjax.models.abstract import shapes
@@ -30,6 +33,12 @@ CHANGEABLE = (
     *("total_steps", "data_dir", "mesh", "eval", "sampling", "sample_images"),
     *(f"{name}_every" for name in ("log", "checkpoint", "sample", "eval")),
     "data.cached_latents",
+)
+CHOICES = {"data.prompt_tags": ("free", "all"), "data.view": VIEWS, "train.weighting": WEIGHTINGS}
+COUNTS = (  # fields that must be at least 1
+    *("total_steps", "sample_images"),
+    *("eval.characters", "eval.prompts", "eval.periodic_characters"),
+    *(f"{name}_every" for name in ("log", "checkpoint", "sample", "eval")),
 )
 
 
@@ -95,15 +104,24 @@ def check(config: ConfigDict) -> None:
         )
     if data.drop_prompt + data.drop_references + data.drop_both > 1:
         raise ValueError("config.data: drop_prompt + drop_references + drop_both is more than 1")
-    if data.prompt_tags not in ("free", "all"):
-        raise ValueError(f"config.data.prompt_tags={data.prompt_tags!r}: use 'free' or 'all'")
-    if config.total_steps < 1:
-        raise ValueError(f"config.total_steps={config.total_steps}: must be at least 1")
+    _check_values(config)
     if not config.pretrained and not config.model.patch:
         raise ValueError(
             "config.pretrained is empty, and config.model describes no model of its own: give a "
             "folder of Stable Diffusion in diffusers' format, --config.pretrained=DIR"
         )
+
+
+def _check_values(config: ConfigDict) -> None:
+    for field, choices in CHOICES.items():
+        value = operator.attrgetter(field)(config)
+        if value not in choices:
+            raise ValueError(f"config.{field}={value!r}: use {' or '.join(map(repr, choices))}")
+    for field in COUNTS:
+        value = operator.attrgetter(field)(config)
+        if value < 1:
+            hint = "; a number above total_steps turns it off" if field.endswith("_every") else ""
+            raise ValueError(f"config.{field}={value}: must be at least 1{hint}")
 
 
 def resolve(config: ConfigDict) -> ConfigDict:

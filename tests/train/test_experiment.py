@@ -22,7 +22,11 @@ def config():
         ({"data.tasks.same_outfit": -1.0}, "config.data.tasks="),
         ({"data.drop_both": 0.95}, "drop_both is more than 1"),
         ({"data.prompt_tags": "some"}, "config.data.prompt_tags='some': use 'free' or 'all'"),
-        ({"total_steps": 0}, "config.total_steps=0"),
+        ({"data.view": "whole"}, "config.data.view='whole': use 'crop' or 'in_place'"),
+        ({"train.weighting": "snr"}, "config.train.weighting='snr': use 'uniform' or 'velocity'"),
+        ({"total_steps": 0}, "config.total_steps=0: must be at least 1$"),
+        ({"sample_every": 0}, "config.sample_every=0: .* above total_steps turns it off"),
+        ({"eval.prompts": 0}, "config.eval.prompts=0"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(config, changes, message):
