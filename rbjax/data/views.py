@@ -4,7 +4,10 @@ At 48 px a step takes as long as decoding its pictures would; with the views, a 
 copies. For full-size training (`cache=False`) the same views are made from the record each time.
 """
 
+import math
 import pathlib
+import shutil
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -39,10 +42,39 @@ def _cached(split: Split, size: int, view: str) -> np.ndarray:
 
 
 def _write(split: Split, size: int, view: str, path: pathlib.Path) -> None:
-    """Writes under another name first, so that an interrupted run leaves no half file."""
+    """Writes under another name first, one for each process: two runs may start at once.
+
+    Raises:
+      OSError: the directory cannot be written, or there is no room on the disk (a memory map would
+        end the process without a word).
+    """
     shape = (len(split), len(CONCEPTS), size, size, 3)
-    partial = path.with_suffix(".partial")
-    array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+    needed, free = math.prod(shape), shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise OSError(
+            f"{path} needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free: make room, or "
+            "decode pictures when they are needed, --config.data.cache=False"
+        )
+    partial = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.partial")
+    try:
+        _fill(split, size, view, _new_array(partial, shape))
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _new_array(path: pathlib.Path, shape: tuple[int, ...]) -> np.memmap:
+    try:
+        return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    except OSError as error:
+        raise OSError(
+            f"views cannot be kept in {path.parent} ({error.strerror}): decode pictures when they "
+            "are needed, --config.data.cache=False"
+        ) from error
+
+
+def _fill(split: Split, size: int, view: str, array: np.memmap) -> None:
+    """Makes the views of all records, on all cores."""
 
     def fill(index: int) -> None:
         record = split.shown[CLOTHES][index]
@@ -54,4 +86,3 @@ def _write(split: Split, size: int, view: str, path: pathlib.Path) -> None:
         for _ in tqdm.tqdm(done, total=len(split), desc=f"views of {split.name} at {size} px"):
             pass
     array.flush()
-    partial.rename(path)

@@ -5,6 +5,7 @@ import errno
 import json
 import pathlib
 import shutil
+import types
 
 import booru
 import numpy as np
@@ -163,10 +164,11 @@ def test_views_are_made_once(split, monkeypatch):
 
 
 def test_an_interrupted_file_is_not_read(split):
-    (split.directory / "views-validation-8-crop.partial").write_bytes(b"half a file")
+    other = split.directory / "views-validation-8-crop-f00d.partial"
+    other.write_bytes(b"half a file")
     cached, direct = (Views(split, 8, "crop", cache) for cache in (True, False))
     np.testing.assert_array_equal(cached[11, CLOTHES], direct[11, CLOTHES])
-    assert not list(split.directory.glob("*.partial"))
+    assert list(split.directory.glob("*.partial")) == [other]  # another process may be at it
 
 
 def test_an_interrupted_run_leaves_no_file(split, monkeypatch):
@@ -177,5 +179,21 @@ def test_an_interrupted_run_leaves_no_file(split, monkeypatch):
         patch.setattr(transforms, "concept_view", interrupted)
         with pytest.raises(KeyboardInterrupt):
             Views(split, 8, "crop", cache=True)
-    assert not list(split.directory.glob("views-validation-*.npy"))
+    assert not list(split.directory.glob("views-validation-*"))
     assert Views(split, 8, "crop", cache=True)[0, FACE].any()
+
+
+def test_a_full_disk_is_told_before_views_are_written(split, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1))
+    with pytest.raises(OSError, match="GB are free(.|\n)*--config.data.cache=False"):
+        Views(split, 8, "crop", cache=True)
+    assert not list(split.directory.glob("views-validation-*"))
+
+
+def test_views_that_cannot_be_kept_say_what_to_do(split, monkeypatch):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", read_only)
+    with pytest.raises(OSError, match="Read-only file system.*--config.data.cache=False"):
+        Views(split, 8, "crop", cache=True)
