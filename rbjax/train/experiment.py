@@ -215,7 +215,15 @@ def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 def keep_config(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Writes the configuration where `check_workdir` looks for it, once it is known to work."""
-    (workdir / "config.json").write_text(config.to_json(indent=1))
+    write_whole(workdir / "config.json", config.to_json(indent=1))
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Writes a file under another name first: a run that is killed leaves the old one, or the new
+    one, never a part."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(text)
+    partial.rename(path)
 
 
 def _compare(old: dict, new: dict, workdir: pathlib.Path) -> None:

@@ -60,7 +60,8 @@ def is_finished(config: ConfigDict, workdir: pathlib.Path) -> bool:
         return False
     print(
         f"This run is finished: {done} steps, see {path} and {workdir / 'report/index.html'}.\n"
-        f"To train longer: --config.total_steps={2 * done}. To start anew: another --workdir."
+        f"To train longer: --config.total_steps={2 * done}. To evaluate again, with other "
+        f"--config.eval or --config.sampling: remove {path}. To start anew: another --workdir."
     )
     return True
 
@@ -153,7 +154,7 @@ def _log(writer, number: int, running: TrainMetrics, history: list, workdir) -> 
         logging.warning("step %d: a gradient was not finite; such updates are not applied", number)
     writer.write_scalars(number, values)
     history.append((number, values["loss"]))
-    (workdir / "loss.json").write_text(json.dumps(history))
+    experiment.write_whole(workdir / "loss.json", json.dumps(history))
 
 
 def _history(workdir: pathlib.Path, start: int) -> list:
@@ -260,7 +261,7 @@ class Evaluation:
             losses=history,
             config=json.loads(config.to_json()),
         )
-        (self.workdir / "results.json").write_text(json.dumps(results, indent=1))
+        experiment.write_whole(self.workdir / "results.json", json.dumps(results, indent=1))
         if self.scores:
             print(run.table(results))
         print(f"Results: {self.workdir / 'results.json'}; report: {page}")

@@ -1,6 +1,8 @@
 """Settings that cannot work, and working directories that belong to another run."""
 
+import errno
 import json
+import pathlib
 
 import pytest
 import small_run
@@ -88,6 +90,20 @@ def test_directory_that_cannot_be_written_is_refused(config, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(PermissionError, match="cannot write to --workdir=.*choose another"):
         experiment.check_workdir(config, tmp_path / "file" / "run")
+
+
+def test_a_write_that_fails_leaves_the_old_configuration(config, tmp_path, monkeypatch):
+    experiment.keep_config(config, tmp_path)
+    text = (tmp_path / "config.json").read_text()
+
+    def full(path, text):
+        path.write_bytes(text.encode()[:9])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pathlib.Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        experiment.keep_config(config, tmp_path)
+    assert (tmp_path / "config.json").read_text() == text
 
 
 def test_checking_leaves_no_configuration_behind(config, tmp_path):
