@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     logging.get_absl_handler().addFilter(_is_ours)
     set_environment()
     path = config_flags.get_config_filename(flags.FLAGS["config"])
-    workdir = pathlib.Path(WORKDIR.value) if WORKDIR.value else default_workdir(path)
+    workdir = pathlib.Path(WORKDIR.value or default_workdir(path)).expanduser()
     from rbjax.train import loop  # after the environment is set
 
     with one_line_errors(MEMORY):

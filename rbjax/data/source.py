@@ -86,13 +86,14 @@ def prepare(dataset: str, data_dir: str):
       PermissionError: `data_dir` cannot be written.
       ValueError: no such data set.
     """
-    if data_dir and not pathlib.Path(data_dir).expanduser().is_dir():
+    folder = pathlib.Path(data_dir).expanduser() if data_dir else None
+    if folder and not folder.is_dir():
         raise FileNotFoundError(
             f"config.data_dir={data_dir!r} does not exist. Create it, or leave data_dir empty to "
             "use ~/tensorflow_datasets."
         )
     try:
-        builder = tfds.builder(dataset, data_dir=data_dir or None)
+        builder = tfds.builder(dataset, data_dir=folder)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         raise ValueError(f"config.data.dataset={dataset!r} is not a known data set: {error}") from (
             error

@@ -102,7 +102,7 @@ class VQA:
           FileNotFoundError: one of them is missing.
           ValueError: the weights do not fit the config.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         config = BlipConfig.from_dict(huggingface.load_config(folder))
         for name in ("tokenizer.json", "accuracy.json"):
             if not (folder / name).is_file():

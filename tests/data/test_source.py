@@ -32,6 +32,12 @@ def test_prepare_finds_what_is_built(avatars_dir, avatars, capsys):
     assert "Building" not in capsys.readouterr().out
 
 
+def test_a_home_directory_is_found(avatars_dir, avatars, monkeypatch):
+    monkeypatch.setenv("HOME", str(avatars_dir.parent))
+    builder = source.prepare("avatars/tiny", f"~/{avatars_dir.name}")
+    assert builder.data_path == avatars.data_path
+
+
 def test_prepare_restores_lost_files_beside_the_records(avatars, tmp_path):
     folder = tmp_path / "avatars" / "tiny" / avatars.data_path.name
     shutil.copytree(avatars.data_path, folder)
