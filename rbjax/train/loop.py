@@ -18,7 +18,7 @@ from rbjax.data.source import Split
 from rbjax.evaluation import pictures, report, rows, run, suite
 from rbjax.evaluation.judge import Silent
 from rbjax.evaluation.painter import Painter
-from rbjax.metrics.vqa_score import VQA
+from rbjax.metrics.vqa_score import PACKAGED, VQA
 from rbjax.parallel import mesh as meshes
 from rbjax.train import checkpoints, experiment, latents, state, step, trained
 from rbjax.train.experiment import Experiment
@@ -209,6 +209,12 @@ class Evaluation:
             whole,
         )
 
+    def _rows(self, cases: suite.Suite) -> tuple[str, ...]:
+        """The rows of the final evaluation; one character alone has no other's references."""
+        wanted = rows.ROWS if self.scores else UNSCORED_ROWS
+        several = len({case.character for case in cases.cases}) > 1
+        return tuple(row for row in wanted if several or row != "other_references")
+
     def load(self, current: TrainState) -> None:
         """Paints with the averaged parameters from now on."""
         self.painter.params = state.merge(current.ema, current.frozen)
@@ -248,8 +254,7 @@ class Evaluation:
         self.load(current)
         config = self.exp.config
         cases = self.suite(config.eval.characters, config.eval.prompts)
-        wanted = rows.ROWS if self.scores else UNSCORED_ROWS
-        painted = rows.collect(self.painter, cases, self.painter.images, wanted)
+        painted = rows.collect(self.painter, cases, self.painter.images, self._rows(cases))
         results = run.score(painted, cases, self.painter.images, self.vqa)
         results = {"step": number, **results}
         page = report.write(
@@ -268,7 +273,7 @@ class Evaluation:
 
 
 def _judge(exp: Experiment, split: Split) -> VQA | Silent:
-    """Who judges the images of a split."""
+    """Who judges the images of a split; raises ValueError where they are too small for it."""
     if not split.vocabulary["questions"]:
         print(
             f"{exp.config.data.dataset} has no questions to ask: images are made and shown, not "
@@ -276,8 +281,9 @@ def _judge(exp: Experiment, split: Split) -> VQA | Silent:
             flush=True,
         )
         return Silent()
-    folder = exp.config.eval.vqa
-    return VQA.load(folder) if folder else VQA.load()
+    vqa = VQA.load(exp.config.eval.vqa or PACKAGED)
+    vqa.asked_at(exp.config.data.size)  # raises before anything trains
+    return vqa
 
 
 def sample_grid(painter: Painter, cases, generated: np.ndarray) -> Image.Image:
