@@ -90,10 +90,17 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
 
     Raises:
       FileNotFoundError: a part is missing.
-      ValueError: weights do not fit the configuration; it lists the keys.
+      ValueError: the folder holds another pipeline, or weights do not fit the configuration; it
+        lists the keys.
     """
     folder = Path(folder)
     index = _read_json(folder / INDEX)
+    if absent := [name for name in ("retrinet", *IMAGE, "sampling") if name not in index]:
+        raise ValueError(
+            f"{folder} holds a {index.get('_class_name')}, not a RetriNet: {INDEX} has no "
+            f"{', '.join(absent)}. Stable Diffusion is what a training starts from: "
+            "--config.pretrained"
+        )
     tokenizer = _load_tokenizer(folder / "tokenizer", index["max_tokens"])
     config = ConfigDict(
         {

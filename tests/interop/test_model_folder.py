@@ -77,6 +77,13 @@ def test_a_missing_part_is_named(folder, part):
         model_folder.load(folder)
 
 
+def test_a_folder_of_stable_diffusion_is_refused(tmp_path):
+    index = {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "X"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="a StableDiffusionPipeline, not a RetriNet: .* retrinet"):
+        model_folder.load(tmp_path)
+
+
 def test_wrong_keys_are_listed(folder):
     tensors = load_file(folder / WEIGHTS)
     tensors["unet.extra"] = tensors.pop("unet.conv_in.bias")
