@@ -76,7 +76,7 @@ def generate(
       prompt: comma-joined tags; words that the model does not know are warned about.
       references: any number, also none.
       num_images: image i has the seed `seed` + i.
-      seed: of the noise.
+      seed: of the noise, 0 to 2**32 - num_images.
       sampling: steps, method and guidance; None = those of the model's training.
       progress: show a bar over the steps.
 
@@ -84,8 +84,10 @@ def generate(
       uint8 [num_images, H, W, 3].
 
     Raises:
-      ValueError: the prompt is too long, or a sampling setting is impossible.
+      ValueError: the prompt is too long, or the seed or a sampling setting is impossible.
     """
+    if not 0 <= seed <= 2**32 - num_images:
+        raise ValueError(f"seed {seed} for {num_images} images: seeds are 0 to 2**32 - 1")
     sampling = sampling or default_sampling(model)
     _warn_of_unknown_words(model, prompt)
     example = _example(model, prompt, references)
@@ -94,7 +96,7 @@ def generate(
     with tqdm.tqdm(total=sampling.steps, desc="sampling", disable=not progress) as bar:
         on_step = bar.update if progress else None  # with it, JAX does not cache the compilation
         run = make_generate(model.graphdef, model.schedule, sampling, jnp.asarray(empty), on_step)
-        seeds = jnp.arange(seed, seed + num_images, dtype=jnp.uint32)
+        seeds = np.arange(seed, seed + num_images).astype(np.uint32)
         images = np.asarray(jax.jit(run)(model.params, batch, seeds))
         jax.effects_barrier()  # the last call of the bar
     return transforms.to_uint8(images)
@@ -142,12 +144,11 @@ def write(
       model: that made them.
       references: shown in the grid as the model saw them.
       settings: go into the PNGs' metadata as JSON, under the key `rbjax`.
-      out: folder.
+      out: folder that exists.
 
     Returns:
       The files.
     """
-    out.mkdir(parents=True, exist_ok=True)
     files = []
     for i, image in enumerate(images):
         seed = settings["seed"] + i
@@ -209,6 +210,7 @@ def run(args: argparse.Namespace) -> list[Path]:
     """Does what the command line asks; returns the files written."""
     texts = [(concept, text) for concept in CONCEPTS for text in getattr(args, concept)]
     references = [parse(concept, text) for concept, text in texts]  # before anything slow
+    args.out.mkdir(parents=True, exist_ok=True)
     model = load_model(args.checkpoint, args.dtype)
     names = [field.name for field in dataclasses.fields(Sampling)]
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}

@@ -119,6 +119,19 @@ def test_options_replace_the_settings_of_training(folder, tmp_path):
     )
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32 - 1])
+def test_seeds_that_do_not_exist_are_refused(model, seed):
+    with pytest.raises(ValueError, match=f"seed {seed} for 2 images"):
+        generate.generate(model, PROMPT, num_images=2, seed=seed)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_model_is_read(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(generate, "load_model", None)
+    with pytest.raises(FileExistsError):
+        generate.run(generate.parse_args(["--out", str(tmp_path / "file")]))
+
+
 def test_a_folder_that_holds_no_model_says_what_is_expected(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected model_index.json"):
         generate.load_model(tmp_path)
