@@ -16,7 +16,6 @@ Prints the median and the range of the rounds' rates, and the ratio of the media
 import argparse
 import io
 import json
-import os
 import pathlib
 import statistics
 import tempfile
@@ -31,7 +30,7 @@ from PIL import Image
 import tfds_retribooru  # noqa: F401  registers the builders
 from rbjax.data import loader, prompts, references, source, transforms
 from rbjax.data.views import Views
-from tfds_retribooru import pictures
+from tfds_retribooru import building, pictures
 
 SIDE = 384
 AHEAD = 64  # examples that a loader prepares before they are asked for
@@ -165,7 +164,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=256, help="training examples a round")
     parser.add_argument("--size", type=int, default=SIDE, help="pixels of targets and references")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--workers", type=int, default=building.cores())
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

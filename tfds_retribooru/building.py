@@ -203,7 +203,7 @@ def in_order(function: Callable, items: Iterable, threads: int | None = None) ->
 
     A few items wait at a time, so memory does not grow with their number.
     """
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or cores()
     with ThreadPoolExecutor(threads) as pool:
         waiting: collections.deque = collections.deque()
         try:
@@ -216,6 +216,13 @@ def in_order(function: Callable, items: Iterable, threads: int | None = None) ->
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def cores() -> int:
+    """Cores that this process may use; all of them where the system does not tell (macOS)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def split_generators(builder, read: Read, locate: Locate) -> dict:
