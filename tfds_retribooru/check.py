@@ -21,7 +21,7 @@ import tqdm
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from tfds_retribooru import building, pictures
+from tfds_retribooru import building, pictures, reading
 from tfds_retribooru.splits import SPLITS
 
 SHOWN = 10  # findings of a kind that are printed
@@ -116,7 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("directory", type=pathlib.Path, help="of the version, with its records")
-    builder = tfds.builder_from_directory(parser.parse_args(arguments).directory.expanduser())
+    try:
+        builder = reading.builder_of(parser.parse_args(arguments).directory)
+    except FileNotFoundError as error:
+        parser.error(str(error))
     found = list(entries(builder))
     results = leaks(found)
     characters = len({entry.character for entry in found})

@@ -179,7 +179,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", default="train", help="that the page of clusters shows")
     parser.add_argument("--seed", type=int, default=0, help="of the page of clusters")
     options = parser.parse_args(arguments)
-    builder = tfds.builder_from_directory(options.directory.expanduser())
+    try:
+        builder = reading.builder_of(options.directory)
+    except FileNotFoundError as error:
+        parser.error(str(error))
     if options.split not in builder.info.splits:
         parser.error(f"--split={options.split}: there are {', '.join(builder.info.splits)}")
     found = statistics(builder)

@@ -1,10 +1,25 @@
 """Ways to read ArrayRecord files that TFDS lacks: as `tfds.load` does, and features one by one."""
 
 import io
+import pathlib
 from collections.abc import Iterable, Iterator
 
 import tensorflow_datasets as tfds
 from PIL import Image
+
+
+def builder_of(directory: pathlib.Path):
+    """The builder of a built data set, from the directory of a version.
+
+    Raises:
+      FileNotFoundError: no data set is there; it names those below.
+    """
+    directory, info = directory.expanduser(), "dataset_info.json"
+    if (directory / info).is_file():
+        return tfds.builder_from_directory(directory)
+    below = sorted(path.parent for k in (1, 2, 3) for path in directory.glob("*/" * k + info))
+    hint = f": give {' or '.join(map(str, below))}" if below else ""
+    raise FileNotFoundError(f"{directory} is not the directory of a built data set{hint}")
 
 
 def as_dataset(builder, split, decoders=None, read_config=None, shuffle_files=False):

@@ -67,3 +67,10 @@ def test_a_leak_is_the_exit_status(avatars, monkeypatch, capsys):
     monkeypatch.setattr(check, "entries", lambda builder: [*GOOD, entry("test", "1", "test bob")])
     assert check.main([str(avatars.data_path)]) == 1
     assert "1: test, train" in capsys.readouterr().out
+
+
+def test_the_directory_of_a_version_is_asked_for(avatars, capsys):
+    with pytest.raises(SystemExit):
+        check.main([str(avatars.data_path.parent.parent)])
+    said = capsys.readouterr().err
+    assert "is not the directory of a built data set" in said and str(avatars.data_path) in said

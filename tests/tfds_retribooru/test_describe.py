@@ -53,6 +53,12 @@ def test_the_command_writes_numbers_and_pictures(avatars, found, tmp_path, capsy
     assert len(np.unique(np.asarray(Image.open(tmp_path / "histograms.png")))) > 50
 
 
+def test_a_directory_without_a_data_set_is_an_error(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        describe.main([str(tmp_path)])
+    assert f"{tmp_path} is not the directory of a built data set\n" in capsys.readouterr().err
+
+
 def test_an_unknown_split_is_an_error(avatars, tmp_path, capsys):
     with pytest.raises(SystemExit):
         describe.main([str(avatars.data_path), "--split", "dev"])
