@@ -9,6 +9,7 @@ Metadata alone is enough for annotations; --images adds the removal of near copi
 import argparse
 import dataclasses
 import glob
+import importlib.util
 import os
 import pathlib
 import sys
@@ -25,6 +26,12 @@ RULE_HELP = {
     "min_facts": "outfit rule: tags and answers that a post needs to start an outfit",
 }
 NEEDS_IMAGES = ("vqa", "faces", "figures")
+PACKAGES = {  # option -> what it imports, extra that installs it
+    "images": ("imagehash", "collect"),
+    "faces": ("onnxruntime", "collect"),
+    "figures": ("onnxruntime", "collect"),
+    "runner": ("apache_beam", "beam"),
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -107,6 +114,9 @@ def settings_of(args: argparse.Namespace) -> Settings:
         raise ValueError(f"--metadata {' '.join(args.metadata)}: no such file")
     if args.images is None and any(getattr(args, name) for name in NEEDS_IMAGES):
         raise ValueError("--vqa, --faces and --figures look at pictures: give --images DIR")
+    for name, (package, extra) in PACKAGES.items():
+        if getattr(args, name) is not None and importlib.util.find_spec(package) is None:
+            raise ValueError(f"--{name} needs {package}: pip install -e '.[{extra}]'")
     for name in ("images", "vqa"):
         folder = getattr(args, name)
         if folder is not None and not folder.is_dir():

@@ -1,5 +1,6 @@
 """The whole collection on one machine, from the files of a small dump to annotations."""
 
+import importlib.util
 import json
 
 import dump
@@ -204,6 +205,13 @@ def test_wrong_options_end_with_one_line(metadata, tmp_path, options, message):
     basis = ["--metadata", tmp_path / "meta/*.json", "--out", tmp_path / "annotations"]
     with pytest.raises(SystemExit, match=f"^collect: .*{message}"):
         run(*basis, *options)
+
+
+def test_a_package_that_is_missing_is_told_before_anything_is_read(metadata, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    options = ["--metadata", tmp_path / "meta/*.json", "--images", tmp_path, "--out", "x"]
+    with pytest.raises(SystemExit, match=r"--images needs imagehash: pip install .*\[collect\]"):
+        run(*options)
 
 
 def test_results_are_not_overwritten(metadata, tmp_path):
