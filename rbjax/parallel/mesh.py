@@ -1,6 +1,7 @@
 """The device mesh: axes `data` (copies), `fsdp` (split parameters), `tensor` (split layers)."""
 
 import jax
+from absl import logging
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 AXES = ("data", "fsdp", "tensor")
@@ -10,18 +11,22 @@ BATCH = PartitionSpec(("data", "fsdp"))
 def make_mesh(data: int, fsdp: int, tensor: int) -> jax.sharding.Mesh:
     """A mesh of data x fsdp x tensor devices; data=-1 takes all that the others leave.
 
+    Warns of devices that are left over.
+
     Raises:
-      ValueError: the product is not the number of devices.
+      ValueError: the product is more than the number of devices, or a factor is below 1.
     """
     devices = jax.device_count()
     if data == -1:
-        data = max(1, devices // (fsdp * tensor))
+        data = max(1, devices // max(1, fsdp * tensor))
     if data * fsdp * tensor > devices or min(data, fsdp, tensor) < 1:
         raise ValueError(
             f"config.mesh: data={data} x fsdp={fsdp} x tensor={tensor} needs "
             f"{data * fsdp * tensor} devices, but there are {devices} ({jax.default_backend()})."
         )
     chosen = jax.devices()[: data * fsdp * tensor]
+    if len(chosen) < devices:
+        logging.warning("config.mesh uses %d of %d devices", len(chosen), devices)
     return jax.make_mesh(
         (data, fsdp, tensor), AXES, axis_types=(AxisType.Auto,) * 3, devices=chosen
     )

@@ -11,10 +11,15 @@ def test_minus_one_takes_the_devices_that_are_left():
     assert dict(meshes.make_mesh(-1, 2, 2).shape) == {"data": 2, "fsdp": 2, "tensor": 2}
 
 
-@pytest.mark.parametrize("sizes", [(4, 2, 2), (1, 0, 1), (-1, 16, 1)])
+@pytest.mark.parametrize("sizes", [(4, 2, 2), (1, 0, 1), (-1, 16, 1), (-1, 0, 1)])
 def test_meshes_that_do_not_fit_are_refused(sizes):
     with pytest.raises(ValueError, match="config.mesh: .* there are 8"):
         meshes.make_mesh(*sizes)
+
+
+def test_devices_that_are_left_over_are_told(caplog):
+    meshes.make_mesh(-1, 3, 1)
+    assert "config.mesh uses 6 of 8 devices" in caplog.text
 
 
 @pytest.mark.parametrize("size", [0, 2, 6])
