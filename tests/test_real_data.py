@@ -174,6 +174,8 @@ def test_people_without_boxes_train_from_whole_photos(people_dir, tmp_path):
     check_run(tmp_path)
 
 
-def test_composition_without_any_box_is_refused(people_dir):
-    with pytest.raises(ValueError, match="config.data.tasks.composition=1.0: no record of folder"):
-        experiment.setup(config(people_dir, "folder/384")).open_training()
+@pytest.mark.parametrize("task", ["composition", "same_outfit"])
+def test_a_task_without_any_reference_is_refused(people_dir, task):
+    tasks = {"composition": 0.0, "same_identity": 1.0, task: 1.0}
+    with pytest.raises(ValueError, match=f"config.data.tasks.{task}=1.0: no record of folder"):
+        experiment.setup(config(people_dir, "folder/384", **tasks)).open_training()

@@ -6,6 +6,7 @@ import operator
 import pathlib
 
 import jax
+import numpy as np
 import tokenizers
 from absl import logging
 from flax import nnx
@@ -73,12 +74,7 @@ class Experiment:
           ValueError: its records cannot serve a task that is wanted.
         """
         split = self.open("train")
-        if self.config.data.tasks.composition > 0 and not len(split.boxed.order):
-            raise ValueError(
-                f"config.data.tasks.composition={self.config.data.tasks.composition}: no record of "
-                f"{self.config.data.dataset} has a face box, so none shows a face or clothes. Set "
-                "it to 0 and same_identity (or same_outfit) to 1."
-            )
+        _check_tasks(self.config.data, split)
         return split
 
     def examples(self, split: Split, stored: Stored = NOTHING) -> Examples:
@@ -86,6 +82,23 @@ class Experiment:
         data = self.config.data
         views = Views(split, data.size, data.view, data.cache)
         return Examples(split, views, self.tokenizer, data, stored)
+
+
+def _check_tasks(data: ConfigDict, split: Split) -> None:
+    """Raises ValueError for a task for which no example would have a reference."""
+    clusters, reasons = split.clusters, {}
+    if not len(split.boxed.order):
+        reasons["composition"] = "has a face box, so none shows a face or clothes"
+    if np.diff(clusters.character_start).max() < 2:
+        reasons["same_identity"] = "shows a character that another one shows"
+    if np.diff(clusters.outfit_start).max() < 2:
+        reasons["same_outfit"] = "shows an outfit that another one shows"
+    for task, reason in reasons.items():
+        if data.tasks.get(task, 0) > 0:
+            raise ValueError(
+                f"config.data.tasks.{task}={data.tasks[task]}: no record of {data.dataset} "
+                f"{reason}. Set it to 0 and another task to 1."
+            )
 
 
 def check(config: ConfigDict) -> None:
