@@ -7,8 +7,9 @@ Variants (times on 2 CPU cores):
   avatars_long  the same for longer: better eyes, three quarters of an hour
   avatars_64    64 px, moving figures (flip, scale, position): hours
   avatars_128   128 px, moving figures: for an accelerator
-  smoke         a few steps on a few characters: seconds, shows that everything runs
-  retribooru_smoke  the same on RetriBooru at 384 px, which must be built or lie in downloads/manual
+  smoke         a few steps on a few characters: a minute, shows that everything runs
+  retribooru_smoke  the same on RetriBooru's pictures, shrunk to 48 px; they must be built or lie in
+                DATA_DIR/downloads/manual/retribooru
   sd15          RetriBooru at 384 px on Stable Diffusion (--config.pretrained=DIR): the paper's
                 set-up, for accelerators with 32 GiB and more
 """
@@ -248,7 +249,7 @@ def sd15() -> ConfigDict:
 
 
 def retribooru_smoke() -> ConfigDict:
-    """A few steps of everything on real data, with the small model.
+    """A few steps of everything on real data, with the small model, at its 48 px.
 
     See tfds_retribooru/retribooru/README.md for the data. Nothing is scored: it has no questions.
     """
