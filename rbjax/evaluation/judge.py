@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from rbjax.evaluation.rows import Images, Row
-from rbjax.evaluation.suite import CLOTHES, FACE, Case, Suite, told
+from rbjax.evaluation.suite import CHARACTER, CLOTHES, FACE, Case, Suite, told
 from rbjax.metrics import vqa_score
 from rbjax.metrics.leakage import leakage
 
 KINDS = ("free", "outfit", "identity")
-CONCEPT_OF_KIND = {"outfit": CLOTHES, "identity": FACE}
+CONCEPTS_OF_KIND = {"outfit": (CLOTHES,), "identity": (FACE, CHARACTER)}
 
 Answers = dict[str, str]  # attribute -> answer
 
@@ -109,7 +109,7 @@ class Interview:
         """Returns the majority answer of the references that are given for that kind."""
         votes: dict[str, Counter] = defaultdict(Counter)
         for position, concept in zip(case.references, case.concepts, strict=True):
-            if concept == CONCEPT_OF_KIND[kind]:
+            if concept in CONCEPTS_OF_KIND[kind]:
                 for name in self.told(self.suite.tags[position], (kind,)):
                     votes[name][self.shown[position][name]] += 1
         return {name: vote.most_common(1)[0][0] for name, vote in votes.items()}

@@ -19,8 +19,8 @@ Columns, each the mean over characters:
   the VQA model's yes or no can be trusted at this size;
 * `outfit_agreement`, `identity_agreement`: share of the outfit's (or the character's) attributes
   for which the answer is the same as for the references. The latter is the majority of the
-  answers on whole images of those references that are given for the clothes (or the face), at the
-  generated size. Asked is what a tag of these references says;
+  answers on whole images of those references that are given for the clothes (or the face, or the
+  whole character), at the generated size. Asked is what a tag of these references says;
 * `leakage`: of the free attributes, share that shows a reference's value, not the prompt's.
 
 Only questions that the VQA model is good at, at the generated size, are asked. What `evaluate`

@@ -196,7 +196,7 @@ class Evaluation:
     def suite(self, characters: int, prompts: int) -> suite.Suite:
         """The cases of so many characters."""
         split, data = self.painter.examples.split, self.exp.config.data
-        whole = not len(split.boxed.order)
+        whole = not len(split.boxed.order) or not data.tasks.get("composition", 0)
         return suite.build(
             split.clusters if whole else split.boxed,
             split.tags,

@@ -109,6 +109,13 @@ def test_the_share_of_every_attribute_is_told(results):
     assert attributes["hair"] == {"kind": "identity", "share": 0.0}
 
 
+def test_a_whole_picture_tells_the_identity_but_no_outfit(world, vqa):
+    whole = suites.build(world.clusters, world.tags, vocabulary(), characters=12, whole=True)
+    judged = run.evaluate(world.generate, whole, world.images, vqa, rows=("real_images",))
+    assert mean(judged, "real_images", "identity_agreement") == 1
+    assert judged["rows"]["real_images"]["outfit_agreement"] is None
+
+
 def test_results_are_json_with_stable_keys(results):
     read = json.loads(json.dumps(results))
     assert read == results
