@@ -1,7 +1,7 @@
 """The VQA score: what a VQA model answers about generated images.
 
 The paper's formula is not public; this is ours. Each image is asked the questions that its prompt
-implies (`rbjax.metrics.questions`), e(x) is the embedding of an answer (`VQA.embed`), cos the
+implies (`rbjax.evaluation.judge`), e(x) is the embedding of an answer (`VQA.embed`), cos the
 cosine:
 
 - flexibility = mean over images and questions of cos(e(answer), e(wanted answer)): does the image
@@ -61,11 +61,6 @@ def diversity(answers: np.ndarray) -> float:
         raise ValueError(f"Diversity compares pairs of images; got {len(answers)} image.")
     first, second = np.triu_indices(len(answers), k=1)
     return float(np.mean(1 - cosine(answers[first], answers[second])))
-
-
-def probability_of_all(probabilities: list[np.ndarray]) -> np.ndarray:
-    """Returns for each image [N] the product over its phrases (1 for no phrase)."""
-    return np.array([np.prod(image) for image in probabilities])
 
 
 def resize(images: jax.Array, size: int) -> jax.Array:

@@ -71,11 +71,6 @@ def test_diversity_counts_pairs_of_images():
         vqa_score.diversity(np.array([[red]]))
 
 
-def test_probability_of_all_is_a_product():
-    product = vqa_score.probability_of_all([np.array([0.5, 0.5]), np.array([]), np.array([0.9])])
-    np.testing.assert_allclose(product, [0.25, 1, 0.9])
-
-
 def test_an_answer_depends_on_its_image_and_question_alone(vqa, images):
     questions = [["what color?"], [], ["is there hat?", "what color?"]]
     answers = vqa.answers(images, questions)
