@@ -7,13 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from rbjax.data.transforms import to_uint8
+
 GAP = 2  # pixels between the pictures of a grid
 PAPER = 255
-
-
-def to_uint8(images: np.ndarray) -> np.ndarray:
-    """Returns uint8 pictures of float ones in [-1, 1] (clipped), in the same shape."""
-    return np.round((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
 def grid(rows: Sequence[Sequence[np.ndarray]], scale: int = 1) -> Image.Image:
