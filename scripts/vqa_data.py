@@ -1,7 +1,7 @@
 """What `train_vqa.py` shows and asks: drawings at many sizes, questions and answers as ids.
 
-Axes: N or B images, A attributes, V values of an attribute (the most), T tokens of a question, L
-    of an answer.
+Axes: N or B images, A attributes, V values of an attribute (the most), T tokens of a question,
+L of an answer.
 """
 
 import dataclasses
@@ -31,9 +31,8 @@ NONE = -2  # label: the image is known to have no value of this attribute
 class Texts:
     """All questions and answers as tables of token ids.
 
-    Axes: A attributes, V values of an attribute (the most), T and L tokens. Questions [A, T];
-        phrases
-    [A, V, T]; answers [A, V, L] end with [SEP], padded with -1; `values[a]` are the tags' answers.
+    Questions [A, T]; phrases [A, V, T]; answers [A, V, L] end with [SEP], padded with -1;
+    `values[a]` are the tags' answers.
     """
 
     tokenizer: tokenizers.Tokenizer

@@ -162,9 +162,7 @@ def _connected(timesteps, alpha, sigma, second_order: bool = False) -> Steps:
     """Makes steps of num_steps + 1 levels, each going to the next."""
     extrapolation = np.zeros(len(timesteps))
     if second_order and len(timesteps) > 2:
-        with np.errstate(divide="ignore"):
-            stride = np.diff(
-                np.log(alpha[:-1]) - np.log(sigma[:-1])
-            )  # infinite if the first level is pure noise
+        with np.errstate(divide="ignore"):  # infinite if the first level is pure noise
+            stride = np.diff(np.log(alpha[:-1]) - np.log(sigma[:-1]))
         extrapolation[1:-1] = stride[1:] / (2 * stride[:-1])
     return Steps(timesteps, alpha[:-1], sigma[:-1], alpha[1:], sigma[1:], extrapolation)

@@ -34,9 +34,7 @@ import numpy as np
 BETAS = ("scaled_linear", "linear", "squaredcos_cap_v2", "rectified_flow")
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 SPACINGS = ("leading", "trailing", "linspace")
-SMALLEST_ALPHA_CUMPROD = (
-    2.0**-24
-)  # stands for 0 where sigma / alpha must stay finite, as in diffusers
+SMALLEST_ALPHA_CUMPROD = 2.0**-24  # stands for 0 where sigma / alpha must stay finite (diffusers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +42,17 @@ class Schedule:
     """Settings of a noise schedule; the defaults are those of Stable Diffusion 1.5.
 
     Attributes:
-        betas: kind of schedule, one of BETAS. num_train_timesteps: number of noise levels.
-            beta_start: first beta of the two linear kinds. beta_end: last beta of the two linear
-            kinds. prediction_type: what the model predicts, one of PREDICTIONS.
-            rescale_betas_zero_snr: make the last level pure noise (arXiv 2305.08891).
-            timestep_spacing: how a sampler picks its timesteps, one of SPACINGS (table 2 of the
-            same paper).
-        steps_offset: added to the sampler's timesteps with "leading" spacing. set_alpha_to_one:
-            whether DDIM's last step goes to noise level 0 instead of that of timestep 0.
+        betas: kind of schedule, one of BETAS.
+        num_train_timesteps: number of noise levels.
+        beta_start: first beta of the two linear kinds.
+        beta_end: last beta of the two linear kinds.
+        prediction_type: what the model predicts, one of PREDICTIONS.
+        rescale_betas_zero_snr: make the last level pure noise (arXiv 2305.08891).
+        timestep_spacing: how a sampler picks its timesteps, one of SPACINGS (table 2 of the same
+            paper).
+        steps_offset: added to the sampler's timesteps with "leading" spacing.
+        set_alpha_to_one: whether DDIM's last step goes to noise level 0 instead of that of
+            timestep 0.
 
     Raises:
         ValueError: for an unknown name, or for noise prediction where the last level is pure noise.

@@ -1,8 +1,7 @@
 """Layers that the UNet and the retrieval modules share, named and shaped as in diffusers.
 
 Axes: B batch, R references, h w latent height and width, C channels, T S tokens, N heads, D head
-width.
-Images and latents are channels last. Attribute names are diffusers' parameter names.
+width. Images and latents are channels last. Attribute names are diffusers' parameter names.
 """
 
 import math

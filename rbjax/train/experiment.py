@@ -126,6 +126,7 @@ def check(config: ConfigDict) -> None:
 
 
 def _check_values(config: ConfigDict) -> None:
+    """Raises ValueError for a field of CHOICES or COUNTS that has no such value."""
     for field, choices in CHOICES.items():
         value = operator.attrgetter(field)(config)
         if value not in choices:
