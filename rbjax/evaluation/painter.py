@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 from ml_collections import ConfigDict
+from PIL import Image
 
 from rbjax.data import loader, prompts, references, transforms
 from rbjax.data.loader import Examples
 from rbjax.data.references import CHARACTER, CONCEPTS
+from rbjax.evaluation import pictures
 from rbjax.evaluation.suite import Case
 from rbjax.guidance import Sampling, make_generate
 from rbjax.parallel import mesh as meshes
@@ -60,6 +62,20 @@ class Painter:
         """Whole images of records, float32 [N, H, W, 3] in [-1, 1]."""
         whole = [self.examples.views[int(i), CHARACTER] for i in positions]
         return transforms.to_float(np.stack(whole))
+
+    def grid(self, cases: Sequence[Case], generated: np.ndarray) -> Image.Image:
+        """One row a case: what the references show | generated | a real image of that outfit.
+
+        Args:
+          cases: N cases.
+          generated: their images, float32 [N, H, W, 3] in [-1, 1].
+        """
+        lines = []
+        for case, image in zip(cases, generated, strict=True):
+            shown = transforms.to_float(self.example(case, case, blank=False)["references"])
+            real = case.real if case.real is not None else case.references[-1]
+            lines.append([*shown, image, *self.images([real])])
+        return pictures.grid(lines, scale=2)
 
     def example(self, case: Case, source: Case, blank: bool) -> dict[str, np.ndarray]:
         """What the model reads for a case with the references of `source`; see data/loader.py."""

@@ -11,11 +11,10 @@ import numpy as np
 from absl import logging
 from clu import metric_writers, parameter_overview, periodic_actions
 from ml_collections import ConfigDict
-from PIL import Image
 
-from rbjax.data import loader, transforms
+from rbjax.data import loader
 from rbjax.data.source import Split
-from rbjax.evaluation import pictures, report, rows, run, suite
+from rbjax.evaluation import report, rows, run, suite
 from rbjax.evaluation.judge import Silent
 from rbjax.evaluation.painter import Painter
 from rbjax.metrics.vqa_score import PACKAGED, VQA
@@ -86,6 +85,11 @@ def _run(exp: Experiment, workdir: pathlib.Path) -> None:
     running = _zero_metrics(exp)
     sharding = meshes.batch_sharding(exp.mesh)
     history = _history(workdir, start)
+    if start < config.total_steps:
+        print(
+            f"Training to step {config.total_steps}. The first one takes longer: it is compiled.",
+            flush=True,
+        )
     with metric_writers.ensure_flushes(writer):
         for number in range(start + 1, config.total_steps + 1):
             batch = loader.place(next(data), sharding)
@@ -224,7 +228,7 @@ class Evaluation:
         self.load(current)
         cases = self.suite(self.exp.config.sample_images, 1).cases
         generated = self.painter(cases, False, None)
-        picture = sample_grid(self.painter, cases, generated)
+        picture = self.painter.grid(cases, generated)
         path = self.workdir / "samples" / f"{number:07d}.png"
         path.parent.mkdir(exist_ok=True)
         picture.save(path)
@@ -284,16 +288,3 @@ def _judge(exp: Experiment, split: Split) -> VQA | Silent:
     vqa = VQA.load(exp.config.eval.vqa or PACKAGED)
     vqa.asked_at(exp.config.data.size)  # raises before anything trains
     return vqa
-
-
-def sample_grid(painter: Painter, cases, generated: np.ndarray) -> Image.Image:
-    """One row a case: what the references show | generated | a real image of that outfit."""
-    views = painter.examples.views
-    lines = []
-    for case, image in zip(cases, generated, strict=True):
-        example = painter.example(case, case, blank=False)
-        target = case.real if case.real is not None else case.references[-1]
-        real = views[target, loader.CHARACTER]
-        shown = transforms.to_float(example["references"])
-        lines.append([*shown, image, transforms.to_float(real)])
-    return pictures.grid(lines, scale=2)
