@@ -86,10 +86,7 @@ def _run(exp: Experiment, workdir: pathlib.Path) -> None:
     sharding = meshes.batch_sharding(exp.mesh)
     history = _history(workdir, start)
     if start < config.total_steps:
-        print(
-            f"Training to step {config.total_steps}. The first one takes longer: it is compiled.",
-            flush=True,
-        )
+        print("Training starts; the first step takes longer: it is compiled.", flush=True)
     with metric_writers.ensure_flushes(writer):
         for number in range(start + 1, config.total_steps + 1):
             batch = loader.place(next(data), sharding)
