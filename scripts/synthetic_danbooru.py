@@ -18,7 +18,7 @@ import numpy as np
 from tfds_retribooru.collect import filters
 
 LARGEST = 3300  # posts of a character
-# Share of images by the length of their `similar` list (paper.md); 6 to 14 is what the rest of 116K
+# Share of images by the length of their `similar` list (paper); 6 to 14 is what the rest of 116K
 # leaves. Images without a partner are not in the paper's data: SINGLE of all is a guess.
 LIST_SHARES = {1: 65_594, 2: 19_636, 3: 9_125, 4: 5_227, 5: 3_434, 9: 8_752, 24: 4_232}
 SINGLE = 0.3

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from rbjax.data import transforms
 from rbjax.data.references import CONCEPTS
@@ -76,7 +76,7 @@ def read(path: str | Path) -> np.ndarray:
     try:
         with Image.open(path) as opened:
             picture = ImageOps.exif_transpose(opened).convert("RGBA")
-    except (UnidentifiedImageError, OSError) as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is not an image that can be read: {error}") from error
     paper = Image.new("RGBA", picture.size, (transforms.WHITE,) * 4)
     return np.asarray(Image.alpha_composite(paper, picture).convert("RGB"))

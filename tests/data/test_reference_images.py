@@ -71,6 +71,12 @@ def test_a_file_that_is_no_image_is_named(folder):
         parse("face", "notes.txt")
 
 
+def test_a_picture_of_too_many_pixels_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 29)  # a.png has more than twice as many
+    with pytest.raises(ValueError, match="a.png is not an image that can be read: .*limit"):
+        parse("face", "a.png")
+
+
 def test_a_missing_file_is_named(folder):
     with pytest.raises(FileNotFoundError, match="no reference image b.png"):
         parse("face", "b.png@0,0,1,1")
