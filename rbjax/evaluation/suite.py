@@ -16,7 +16,7 @@ character's hair or clothes.
 Where the vocabulary has no questions (real data: nobody knows all that a picture shows), a prompt
 is the recorded one of an image of the outfit that is no reference, without the tags that name what
 a reference carries. Where no image has a face box, or training never composes, the references are
-whole pictures of the character (`whole`), of any outfit; so is what is left over.
+whole pictures of the character (`whole`), of any outfit, and so are the real images.
 """
 
 import dataclasses
