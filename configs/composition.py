@@ -4,7 +4,7 @@ Run:  python -m rbjax.main --config configs/composition.py[:VARIANT]
 
 Variants (times on 2 CPU cores):
   avatars       embedded data, 48 px: the default
-  avatars_long  the same for longer: better eyes, three quarters of an hour
+  avatars_long  the same for half as long again
   avatars_64    64 px, moving figures (flip, scale, position): hours
   avatars_128   128 px, moving figures: for an accelerator
   smoke         a few steps on a few characters: a minute, shows that everything runs
@@ -136,9 +136,9 @@ def avatars() -> ConfigDict:
 def avatars_long() -> ConfigDict:
     """The default for longer."""
     c = avatars()
-    c.total_steps = 4000
-    c.eval_every = 2000
-    c.checkpoint_every = c.sample_every = 1000
+    c.total_steps = 2400
+    c.eval_every = 1200
+    c.checkpoint_every = c.sample_every = 800
     return c
 
 

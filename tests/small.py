@@ -6,7 +6,9 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
+from rbjax.models.abstract import shapes
 from rbjax.models.pipeline import Pipeline
+from rbjax.train.step import nnx_state
 
 VOCABULARY, TOKENS, SIZE = 19, 6, 8
 
@@ -59,11 +61,24 @@ def train_config(**changes) -> ConfigDict:
 
 
 def pipeline(seed: int = 0, **retrieval) -> Pipeline:
-    """A pipeline whose references matter."""
+    """A pipeline whose references matter; numpy draws it: compiling an initialisation is slow."""
     config = model_config(**retrieval)
-    made = nnx.jit(lambda: Pipeline(config, VOCABULARY, TOKENS, nnx.Rngs(seed)))()
-    awaken(made.retrinet)
-    return made
+    made = shapes(lambda rngs: Pipeline(config, VOCABULARY, TOKENS, rngs))
+    graphdef, abstract = nnx.split(made)
+    return nnx.merge(graphdef, nnx_state(random_params(nnx.to_pure_dict(abstract), seed)))
+
+
+def random_params(abstract: dict, seed: int) -> dict:
+    """Parameters of the usual size in the shapes of a nested dict."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf) -> jax.Array:
+        name, values = path[-1].key, rng.normal(size=leaf.shape).astype(np.float32)
+        if name == "kernel":
+            return jnp.asarray(values / np.sqrt(np.prod(leaf.shape[:-1]), dtype=np.float32))
+        return jnp.asarray(values * np.float32(0.1) + np.float32(name == "scale"))
+
+    return jax.tree_util.tree_map_with_path(draw, abstract)
 
 
 def awaken(retrinet: nnx.Module) -> None:

@@ -34,19 +34,8 @@ def model(seed: int = 0, **changes) -> Model:
     """A model whose references matter."""
     tokenizer, settings = prompts.word_tokenizer({"tags": TAGS}), config(**changes)
     graphdef, abstract = nnx.split(model_folder.abstract_pipeline(settings, tokenizer), nnx.Param)
-    rng = np.random.default_rng(seed)
-    params = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: _random(path[-1].key, leaf.shape, rng), nnx.to_pure_dict(abstract)
-    )
+    params = small.random_params(nnx.to_pure_dict(abstract), seed)
     return Model(settings, tokenizer, graphdef, params)
-
-
-def _random(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Values of the usual size, drawn by numpy: compiling an initialisation takes longer."""
-    values = rng.normal(size=shape).astype(np.float32)
-    if name == "kernel":
-        return values / np.sqrt(np.prod(shape[:-1]), dtype=np.float32)
-    return values * np.float32(0.1) + np.float32(name == "scale")
 
 
 def flat(params: dict) -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ from rbjax.data.source import Split
 from rbjax.evaluation import report, rows, run, suite
 from rbjax.evaluation.judge import Silent
 from rbjax.evaluation.painter import Painter
+from rbjax.evaluation.suite import Suite
 from rbjax.metrics.vqa_score import PACKAGED, VQA
 from rbjax.parallel import mesh as meshes
 from rbjax.train import checkpoints, experiment, latents, state, step, trained
@@ -194,7 +195,7 @@ class Evaluation:
         """Whether there is anything to ask."""
         return not isinstance(self.vqa, Silent)
 
-    def suite(self, characters: int, prompts: int) -> suite.Suite:
+    def suite(self, characters: int, prompts: int) -> Suite:
         """The cases of so many characters."""
         split, data = self.painter.examples.split, self.exp.config.data
         whole = not len(split.boxed.order) or not data.tasks.get("composition", 0)
@@ -210,7 +211,7 @@ class Evaluation:
             whole,
         )
 
-    def _rows(self, cases: suite.Suite) -> tuple[str, ...]:
+    def _rows(self, cases: Suite) -> tuple[str, ...]:
         """The rows of the final evaluation; one character alone has no other's references."""
         wanted = rows.ROWS if self.scores else UNSCORED_ROWS
         several = len({case.character for case in cases.cases}) > 1

@@ -182,7 +182,7 @@ def test_remat_changes_no_gradient():
         jax.jit(gradients, static_argnums=0)(*one_level(remat)) for remat in (True, False)
     )
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * float(jnp.abs(b).max()) + 1e-8)
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * float(jnp.abs(b).max()) + 1e-8)
 
 
 def one_level(remat: bool):
