@@ -144,8 +144,10 @@ def avatars_long() -> ConfigDict:
 
 def avatars_64() -> ConfigDict:
     """64 px, moving figures, up to 2 + 2 cropped references."""
-    c = avatars_long()
+    c = avatars()
     c.total_steps = 40000
+    c.eval_every = 4000
+    c.checkpoint_every = c.sample_every = 2000
     c.data.dataset = "avatars/varied"
     c.data.size = 64
     c.data.faces = c.data.clothes = 2
