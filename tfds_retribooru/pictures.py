@@ -104,9 +104,9 @@ def decode(data: bytes) -> tuple[bool, Image.Image]:
         image = _open(data)
         plain = image.format in ("JPEG", "PNG") and image.mode == "RGB"
         image.load()
-        upright = _upright(image)
-        plain = plain and upright is image and not image.has_transparency_data
-        return plain, _rgb(upright)
+        turned = upright(image)
+        plain = plain and turned is image and not image.has_transparency_data
+        return plain, rgb(turned)
     except (Unreadable, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly every kind for a broken file
@@ -145,7 +145,7 @@ def _open(data: bytes) -> Image.Image:
     return image
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     """Turned as EXIF says; as it is where EXIF says nothing that can be read."""
     try:
         orientation = image.getexif().get(0x0112, 1)
@@ -154,7 +154,7 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def rgb(image: Image.Image) -> Image.Image:
     """Any mode -> RGB, transparency over white."""
     if image.mode == "F":
         raise Unreadable("the picture's pixels are floating point numbers")

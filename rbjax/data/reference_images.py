@@ -4,10 +4,11 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from rbjax.data import transforms
 from rbjax.data.references import CONCEPTS
+from tfds_retribooru import pictures
 
 Box = tuple[int, int, int, int]
 
@@ -69,17 +70,15 @@ def parse(concept: str, text: str) -> Reference:
 
 
 def read(path: str | Path) -> np.ndarray:
-    """An image file as uint8 [H, W, 3], upright, over white where it is transparent."""
+    """An image file of any mode as uint8 [H, W, 3], upright, over white where it is transparent."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no reference image {path}")
     try:
         with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("RGBA")
-    except (OSError, Image.DecompressionBombError) as error:
+            return np.asarray(pictures.rgb(pictures.upright(opened)))
+    except (OSError, Image.DecompressionBombError, pictures.Unreadable) as error:
         raise ValueError(f"{path} is not an image that can be read: {error}") from error
-    paper = Image.new("RGBA", picture.size, (transforms.WHITE,) * 4)
-    return np.asarray(Image.alpha_composite(paper, picture).convert("RGB"))
 
 
 def mask_box(mask: np.ndarray, image: np.ndarray, name: str) -> Box:

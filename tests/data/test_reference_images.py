@@ -89,3 +89,10 @@ def test_masks_that_do_not_fit_are_refused(folder):
     Image.new("L", (10, 6), 0).save("empty.png")
     with pytest.raises(ValueError, match="the mask is empty"):
         parse("face", "a.png@empty.png")
+
+
+def test_sixteen_bits_are_scaled_to_eight(folder):
+    grey = np.arange(60, dtype=np.uint16).reshape(6, 10) * 1000
+    Image.fromarray(grey).save("deep.png")
+    expected = np.repeat(np.round(grey / 257)[..., None], 3, axis=2)
+    np.testing.assert_array_equal(reference_images.read("deep.png"), expected)
