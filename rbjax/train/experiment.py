@@ -1,9 +1,12 @@
 """Puts an experiment together from its configuration: data, mesh, modules, schedule."""
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import operator
 import pathlib
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -225,6 +228,21 @@ def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
         ) from error
     if path.exists():
         _compare(json.loads(path.read_text()), json.loads(config.to_json()), workdir)
+
+
+@contextlib.contextmanager
+def alone(workdir: pathlib.Path) -> Iterator[None]:
+    """Keeps other runs out of a working directory, until the block or the process ends.
+
+    Raises:
+      ValueError: another run holds it.
+    """
+    with (workdir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"--workdir={workdir} is in use by another run") from error
+        yield
 
 
 def keep_config(config: ConfigDict, workdir: pathlib.Path) -> None:

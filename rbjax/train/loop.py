@@ -43,11 +43,12 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     experiment.check_workdir(config, workdir)
     if is_finished(config, workdir):
         return
-    exp = experiment.setup(config)
-    experiment.keep_config(config, workdir)
-    exp.tokenizer.save(str(workdir / trained.TOKENIZER))
-    with jax.set_mesh(exp.mesh):
-        _run(exp, workdir)
+    with experiment.alone(workdir):
+        exp = experiment.setup(config)
+        experiment.keep_config(config, workdir)
+        exp.tokenizer.save(str(workdir / trained.TOKENIZER))
+        with jax.set_mesh(exp.mesh):
+            _run(exp, workdir)
 
 
 def is_finished(config: ConfigDict, workdir: pathlib.Path) -> bool:

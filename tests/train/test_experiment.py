@@ -86,6 +86,15 @@ def test_the_same_configuration_is_accepted(config, tmp_path):
     experiment.check_workdir(config, tmp_path)
 
 
+def test_a_directory_serves_one_run_at_a_time(tmp_path):
+    with experiment.alone(tmp_path):
+        with pytest.raises(ValueError, match="is in use by another run"):
+            with experiment.alone(tmp_path):
+                pass
+    with experiment.alone(tmp_path):
+        pass
+
+
 def test_directory_that_cannot_be_written_is_refused(config, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(PermissionError, match="cannot write to --workdir=.*choose another"):
