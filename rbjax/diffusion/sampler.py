@@ -101,7 +101,10 @@ def plan(schedule: Schedule, num_steps: int, method: str = "ddim") -> Steps:
         )
     if schedule.is_flow:
         return _flow(schedule, num_steps, method)
-    return {"ddim": _ddim, "euler": _euler, "dpm++2m": _dpm}[method](schedule, num_steps)
+    steps = {"ddim": _ddim, "euler": _euler, "dpm++2m": _dpm}[method](schedule, num_steps)
+    if (np.diff(steps.timesteps) >= 0).any():
+        raise ValueError(f"{num_steps} steps of {method} visit a timestep twice: take fewer")
+    return steps
 
 
 def _flow(schedule: Schedule, num_steps: int, method: str) -> Steps:

@@ -148,3 +148,5 @@ def test_wrong_methods_and_step_numbers_are_refused():
         sampler.plan(Schedule(), 10, "heun")
     with pytest.raises(ValueError, match="1 to 1000"):
         sampler.plan(Schedule(), 0)
+    with pytest.raises(ValueError, match="1000 steps of dpm.* visit a timestep twice"):
+        sampler.plan(Schedule(timestep_spacing="leading", steps_offset=1), 1000, "dpm++2m")
