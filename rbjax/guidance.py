@@ -96,8 +96,10 @@ def _noise(seeds: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jax.vmap(lambda seed: jax.random.normal(jax.random.key(seed), shape[1:]))(seeds)
 
 
-def _guided(pipeline: nnx.Module, batch: dict, variants: list[tuple[float, dict]]):
-    """All variants in one call of the model, joined along the batch; returns a Denoiser.
+def _guided(
+    pipeline: nnx.Module, batch: dict, variants: list[tuple[float, dict]]
+) -> sampler.Denoiser:
+    """All variants in one call of the model, joined along the batch.
 
     The variants share the references' keys and values, so these are computed once.
     """

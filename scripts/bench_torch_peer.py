@@ -26,11 +26,10 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from rbjax.diffusion.loss import SNR_LIMIT
 from rbjax.interop.torch_pipeline.modeling_retrinet import RetriNetModel
 from rbjax.train import pretrained
 
-EMA_DECAY, CLIP_NORM, SNR_LIMIT = 0.9999, 1.0, 5.0  # as configs/composition.py:sd15
-GUIDANCE_REFERENCES, GUIDANCE_PROMPT, SAMPLING_STEPS = 2.0, 5.0, 20  # likewise
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
 # On CPUs torch 2.13 dies in the backward pass of channels-last group norms.
@@ -45,12 +44,16 @@ def main() -> None:
     torch.backends.cudnn.benchmark = True
     print(f"torch {torch.__version__}, diffusers {diffusers.__version__}")
     print(bench_train.HEADER)
+    peers = []
     for row in ours:
         measure = measure_training if row["what"] == "train" else measure_generating
         peer = {**row, **measure(args, row["size"])}
+        peers.append(peer)
         print(bench_train.line("rbjax", row))
         print(bench_train.line("torch.compile", peer))
         print(f"  rbjax takes {row['seconds'] / peer['seconds']:.2f} times as long", flush=True)
+    if args.json:
+        pathlib.Path(args.json).write_text(json.dumps({"rbjax": ours, "torch": peers}))
 
 
 def rbjax_rows(options: list[str]) -> list[dict]:
@@ -117,19 +120,20 @@ def measure_training(args: argparse.Namespace, size: int) -> dict:
     """Seconds, memory and compile time of an update."""
     reset()
     made = networks(args)
-    params = made.trained()
+    params, config = made.trained(), bench_train.sd15(size, args).train
     ema = [p.detach().clone() for p in params]
-    adamw = torch.optim.AdamW(params, lr=5e-5, weight_decay=0.01, fused=CUDA)
+    rate, decay = config.learning_rate, config.weight_decay
+    adamw = torch.optim.AdamW(params, lr=rate, weight_decay=decay, fused=CUDA)
     batch = torch_batch(size, args.batch_size, args.references)
     loss_of = compiled(functools.partial(loss, made, autocast=args.dtype == "bfloat16"))
 
     def update() -> None:
         value = loss_of(batch)
         value.backward()
-        nn.utils.clip_grad_norm_(params, CLIP_NORM, foreach=True)
+        nn.utils.clip_grad_norm_(params, config.clip_norm, foreach=True)
         adamw.step()
         adamw.zero_grad(set_to_none=True)
-        torch._foreach_lerp_(ema, [p.detach() for p in params], 1 - EMA_DECAY)
+        torch._foreach_lerp_(ema, [p.detach() for p in params], 1 - config.ema_decay)
         if not torch.isfinite(value):
             raise SystemExit("Error: the loss is not finite: the figures mean nothing")
 
@@ -165,7 +169,9 @@ def measure_generating(args: argparse.Namespace, size: int) -> dict:
     reset()
     made = networks(args).to(getattr(torch, args.dtype))
     batch = torch_batch(size, args.images, args.references)
-    predict = compiled(functools.partial(guided, made.retrinet))
+    sampling = bench_train.sd15(size, args).sampling
+    weights = sampling.guidance_references, sampling.guidance_prompt
+    predict = compiled(functools.partial(guided, made.retrinet, weights))
     decode = compiled(lambda x: made.vae.decode(x).sample)
     scheduler = diffusers.DPMSolverMultistepScheduler(beta_schedule="scaled_linear")
 
@@ -181,7 +187,7 @@ def measure_generating(args: argparse.Namespace, size: int) -> dict:
         mask = batch["reference_mask"]
         mask = torch.cat([torch.zeros_like(mask), mask, mask])
         latents = torch.randn(count, *clean.shape[2:], device=DEVICE)
-        scheduler.set_timesteps(SAMPLING_STEPS, device=DEVICE)
+        scheduler.set_timesteps(sampling.steps, device=DEVICE)
         for t in scheduler.timesteps:
             times = t.expand(count)
             output = predict(latents.to(clean.dtype), times, prompt, clean, concepts, mask)
@@ -191,14 +197,13 @@ def measure_generating(args: argparse.Namespace, size: int) -> dict:
     return timed(generate, bench_train.GENERATIONS, 1)
 
 
-def guided(retrinet: RetriNetModel, latents, times, prompt, clean, concepts, mask) -> torch.Tensor:
-    """The prediction with both guidances; all three variants in one call."""
+def guided(retrinet: RetriNetModel, weights, latents, times, prompt, clean, concepts, mask):
+    """The prediction with both guidances (weights); all three variants in one call."""
     keys_values = retrinet.encode_references(clean, concepts, times)
     keys_values = [(k.repeat(3, 1, 1), v.repeat(3, 1, 1)) for k, v in keys_values]
     output = retrinet(latents.repeat(3, 1, 1, 1), times.repeat(3), prompt, keys_values, mask)
     nothing, references, both = output.float().chunk(3)
-    guided = nothing + GUIDANCE_REFERENCES * (references - nothing)
-    return guided + GUIDANCE_PROMPT * (both - references)
+    return nothing + weights[0] * (references - nothing) + weights[1] * (both - references)
 
 
 def compiled(function):

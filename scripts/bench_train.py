@@ -40,20 +40,25 @@ WARMUP = 3  # updates that are not counted
 GENERATIONS = 5
 PARTS = pretrained.Parts(UNetConfig(), AutoencoderKLConfig(), CLIPTextConfig(vocab_size=VOCABULARY))
 # bfloat16 operations per second of one device, dense, by the makers' data sheets.
-PEAKS = {
-    "H100": 989e12,
-    "H200": 989e12,
-    "A100": 312e12,
+PEAKS = {  # device_kind, or what it begins with
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA A100": 312e12,
     "TPU v4": 275e12,
-    "TPU v5p": 459e12,
-    "TPU v5": 197e12,
-    "TPU v6": 918e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5": 459e12,  # v5p
+    "TPU v6 lite": 918e12,
 }
+
+HEADER = (
+    f"{'':16}{'':10}{'px':>5}{'batch':>7}{'ms':>10}{'images/s':>10}{'GiB':>8}{'MFU, %':>8}"
+    f"{'compile, s':>12}"
+)
 
 
 def parser() -> argparse.ArgumentParser:
     """The options, which scripts/bench_torch_peer.py shares."""
-    made = argparse.ArgumentParser(description=sys.modules[__name__].__doc__.split("\n")[0])
+    made = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = made.add_argument
     add("--size", type=int, nargs="+", default=[384], help="pixels of targets and references")
     add("--batch_size", type=int, default=8, help="examples of an update")
@@ -81,12 +86,6 @@ def main(argv: list[str] | None = None) -> None:
             print(line("rbjax", rows[-1]), flush=True)
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(rows))
-
-
-HEADER = (
-    f"{'':16}{'':10}{'px':>5}{'batch':>7}{'ms':>10}{'images/s':>10}{'GiB':>8}{'MFU, %':>8}"
-    f"{'compile, s':>12}"
-)
 
 
 def line(name: str, row: dict) -> str:
@@ -122,9 +121,15 @@ def measure_training(args: argparse.Namespace, size: int) -> dict:
     loss = float(running.compute()["loss"])
     if not np.isfinite(loss):
         raise SystemExit(f"Error: the loss is {loss}: the figures mean nothing")
-    figures = {"seconds": statistics.median(times[WARMUP:]), "compile": compile_time}
-    peak = {"flops": flops, "peak": peak_flops()}
-    return {"size": size, "batch_size": args.batch_size, "memory": memory(), **figures, **peak}
+    return {
+        "size": size,
+        "batch_size": args.batch_size,
+        "seconds": statistics.median(times[WARMUP:]),
+        "compile": compile_time,
+        "memory": memory(compiled),
+        "flops": flops,
+        "peak": peak_flops(),
+    }
 
 
 def measure_generating(args: argparse.Namespace, size: int) -> dict:
@@ -147,8 +152,13 @@ def measure_generating(args: argparse.Namespace, size: int) -> dict:
         start = time.perf_counter()
         jax.block_until_ready(compiled(*arguments))
         times.append(time.perf_counter() - start)
-    figures = {"seconds": statistics.median(times[1:]), "compile": compile_time}
-    return {"size": size, "batch_size": args.images, "memory": memory(), **figures}
+    return {
+        "size": size,
+        "batch_size": args.images,
+        "seconds": statistics.median(times[1:]),
+        "compile": compile_time,
+        "memory": memory(compiled),
+    }
 
 
 def compile_timed(jitted, *arguments):
@@ -158,15 +168,17 @@ def compile_timed(jitted, *arguments):
     return compiled, time.perf_counter() - start
 
 
-def memory() -> float:
-    """Largest memory of the first device so far, GiB; 0 where it is not told."""
-    return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0) / 2**30
+def memory(compiled) -> float:
+    """GiB of a device that a compiled program takes: arguments, results and what is between."""
+    stats = compiled.memory_analysis()
+    held = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
+    return (held + stats.temp_size_in_bytes) / 2**30
 
 
 def peak_flops() -> float:
     """What all devices can do at best; 0 = unknown."""
     kind = jax.devices()[0].device_kind
-    return next((v for name, v in PEAKS.items() if name in kind), 0.0) * jax.device_count()
+    return next((v for k, v in PEAKS.items() if kind.startswith(k)), 0.0) * jax.device_count()
 
 
 def sd15(size: int, args: argparse.Namespace) -> ConfigDict:
@@ -174,11 +186,16 @@ def sd15(size: int, args: argparse.Namespace) -> ConfigDict:
     config = runpy.run_path(str(CONFIG))["sd15"]()
     parts = tiny_parts() if args.tiny else PARTS
     config = pretrained.with_parts(config, parts)
-    changes = {"data.size": size, "batch_size": args.batch_size, "train.accumulate": 1}
-    changes |= {"model.unet.remat": args.remat, "model.unet.dtype": args.dtype}
-    changes |= {"model.vae.dtype": args.dtype}
-    changes |= {"noise_schedule.betas": "scaled_linear"}
-    changes |= {"noise_schedule.prediction_type": "epsilon"}
+    changes = {
+        "data.size": size,
+        "batch_size": args.batch_size,
+        "train.accumulate": 1,
+        "model.unet.remat": args.remat,
+        "model.unet.dtype": args.dtype,
+        "model.vae.dtype": args.dtype,
+        "noise_schedule.betas": "scaled_linear",
+        "noise_schedule.prediction_type": "epsilon",
+    }
     config.update_from_flattened_dict(changes)
     return config
 

@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from tfds_retribooru import reading
+from tfds_retribooru import reading, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +94,9 @@ class Clusters:
         )
 
     def save(self, path: pathlib.Path) -> None:
-        """Writes an npz file, under another name first."""
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
+        """Writes an npz file."""
+        with whole.written(path) as partial, partial.open("wb") as file:
             np.savez(file, **dataclasses.asdict(self))
-        partial.rename(path)
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "Clusters":

@@ -62,6 +62,7 @@ class Part:
         features = builder.info.features
         wanted = {name: True for name in names if name in features}
         self._features = tfds.decode.PartialDecoding(wanted).extract_features(features)
+        self._decoders = {"image": tfds.decode.SkipDecoding()} if "image" in wanted else {}
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         self._records = builder.as_data_source(split=split, deserialize_method=raw)
 
@@ -69,9 +70,12 @@ class Part:
         return len(self._records)
 
     def __getitem__(self, index: int) -> dict:
-        decoders = {"image": tfds.decode.SkipDecoding()} if "image" in self._features else {}
-        record = self._features.deserialize_example_np(self._records[index], decoders=decoders)
-        return {k: Image.open(io.BytesIO(v)) if k == "image" else v for k, v in record.items()}
+        record = self._features.deserialize_example_np(
+            self._records[index], decoders=self._decoders
+        )
+        if "image" in record:
+            record["image"] = Image.open(io.BytesIO(record["image"]))
+        return record
 
     def __iter__(self) -> Iterator[dict]:
         return map(self.__getitem__, range(len(self)))

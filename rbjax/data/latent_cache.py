@@ -96,6 +96,12 @@ def folder_of(directory: pathlib.Path, fingerprint: dict) -> pathlib.Path:
     return directory / "-".join([*labels, short])
 
 
+def folders(directory: pathlib.Path, part: str) -> list[pathlib.Path]:
+    """The complete folders of a part beside a data set, whatever they were made of."""
+    found = sorted(path.parent for path in directory.glob(f"{part}-*/{FINGERPRINT}"))
+    return [folder for folder in found if folder.suffix != PARTIAL]
+
+
 def mismatch(directory: pathlib.Path, fingerprint: dict) -> str:
     """Why nothing beside the data set has this fingerprint; "" if something has.
 
@@ -103,9 +109,7 @@ def mismatch(directory: pathlib.Path, fingerprint: dict) -> str:
     """
     if _read(folder_of(directory, fingerprint)) == fingerprint:
         return ""
-    part = fingerprint["part"]
-    found = {path.parent: _read(path.parent) for path in directory.glob(f"{part}-*/{FINGERPRINT}")}
-    found = {f: old for f, old in sorted(found.items()) if f.suffix != PARTIAL}
+    found = {folder: _read(folder) for folder in folders(directory, fingerprint["part"])}
     if not found:
         return "none is stored"
     different = {

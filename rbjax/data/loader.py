@@ -87,6 +87,7 @@ class Examples(grain.transforms.RandomMap):
         tags = prompts.fitting(self.tokenizer, tags, length)
         return prompts.encode(self.tokenizer, [", ".join(tags)], length)[0]
 
+    @functools.cached_property
     def concept_ids(self) -> np.ndarray:
         """int32 [3, Tc] of the concept words."""
         return prompts.encode(self.tokenizer, CONCEPTS, self.concept_tokens)
@@ -94,7 +95,7 @@ class Examples(grain.transforms.RandomMap):
     def _texts(self, tags: list[str], chosen: references.Chosen) -> dict[str, np.ndarray]:
         ids, texts = self.prompt_ids(tags), self.stored.texts
         if texts is None:
-            return {"prompt_ids": ids, "concept_ids": self.concept_ids()[chosen.concepts]}
+            return {"prompt_ids": ids, "concept_ids": self.concept_ids[chosen.concepts]}
         return {"prompt_states": texts[ids], "concept_states": texts.concepts[chosen.concepts]}
 
     def _pictures(self, target: int, chosen: references.Chosen) -> dict[str, np.ndarray]:

@@ -7,11 +7,10 @@ split. That is done once; `texts-SPLIT.json` holds what was found and of which b
 import hashlib
 import json
 import pathlib
-import uuid
 
 import tensorflow_datasets as tfds
 
-from tfds_retribooru import reading
+from tfds_retribooru import reading, whole
 
 
 def read(directory: pathlib.Path, split: str) -> tuple[list[str], list[bool]]:
@@ -46,11 +45,8 @@ def _from_records(directory: pathlib.Path, split: str) -> tuple[list[str], list[
 
 
 def _keep(path: pathlib.Path, text: str) -> None:
-    """Writes under another name first; that is another one for each process that trains."""
-    partial = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.rename(path)
+        with whole.written(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     except OSError as error:
-        partial.unlink(missing_ok=True)
         print(f"{path} cannot be written ({error.strerror}): every start reads all records.")

@@ -7,7 +7,6 @@ copies. For full-size training (`cache=False`) the same views are made from the 
 import math
 import pathlib
 import shutil
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,6 +15,7 @@ import tqdm
 from rbjax.data import transforms
 from rbjax.data.references import CLOTHES, CONCEPTS
 from rbjax.data.source import Split
+from tfds_retribooru import whole
 
 
 class Views:
@@ -42,7 +42,7 @@ def _cached(split: Split, size: int, view: str) -> np.ndarray:
 
 
 def _write(split: Split, size: int, view: str, path: pathlib.Path) -> None:
-    """Writes under another name first, one for each process: two runs may start at once.
+    """Writes the file; two runs may do so at once.
 
     Raises:
       OSError: the directory cannot be written, or there is no room on the disk (a memory map would
@@ -55,12 +55,8 @@ def _write(split: Split, size: int, view: str, path: pathlib.Path) -> None:
             f"{path} needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free: make room, or "
             "decode pictures when they are needed, --config.data.cache=False"
         )
-    partial = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.partial")
-    try:
+    with whole.written(path) as partial:
         _fill(split, size, view, _new_array(partial, shape))
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _new_array(path: pathlib.Path, shape: tuple[int, ...]) -> np.memmap:

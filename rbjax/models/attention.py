@@ -29,10 +29,9 @@ def attention(query, key, value, mask: jax.Array | None = None) -> jax.Array:
     if query.shape[1] * key.shape[1] < LARGE:
         return at_once(query, key, value, mask)
     if flash_fits(query, key):
-        return at_once(query, key, value, mask, implementation="cudnn")
-    branches = {"cpu": by_head, "default": at_once}
+        return flash(query, key, value, mask)
     arguments = (query, key, value) if mask is None else (query, key, value, mask)
-    return jax.lax.platform_dependent(*arguments, **branches)
+    return jax.lax.platform_dependent(*arguments, cpu=by_head, default=at_once)
 
 
 def flash_fits(query: jax.Array, key: jax.Array) -> bool:
@@ -49,10 +48,18 @@ def flash_fits(query: jax.Array, key: jax.Array) -> bool:
     )
 
 
-def at_once(query, key, value, mask=None, implementation: str = "xla") -> jax.Array:
-    """All heads together, by `jax.nn`."""
+def at_once(query, key, value, mask=None) -> jax.Array:
+    """All heads together, by XLA's products."""
     mask = None if mask is None else mask[:, None, None, :]
-    return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation=implementation)
+    return jax.nn.dot_product_attention(query, key, value, mask=mask)
+
+
+def flash(query, key, value, mask=None) -> jax.Array:
+    """By cuDNN, which wants the mask for every query."""
+    if mask is not None:
+        shape = (mask.shape[0], 1, query.shape[1], mask.shape[1])
+        mask = jnp.broadcast_to(mask[:, None, None, :], shape)
+    return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation="cudnn")
 
 
 def by_head(query, key, value, mask=None) -> jax.Array:

@@ -31,6 +31,7 @@ from rbjax.models.pipeline import Pipeline
 from rbjax.parallel import mesh as meshes
 from rbjax.train import pretrained
 from rbjax.train import state as states
+from tfds_retribooru import whole
 
 # Fields that may differ between two runs in one working directory.
 CHANGEABLE = (
@@ -242,6 +243,8 @@ def alone(workdir: pathlib.Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ValueError(f"--workdir={workdir} is in use by another run") from error
+        except OSError as error:  # some network file systems know no locks
+            logging.warning("%s cannot be locked: let no second run use it (%s)", workdir, error)
         yield
 
 
@@ -251,11 +254,9 @@ def keep_config(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a file under another name first: a run that is killed leaves the old one, or the new
-    one, never a part."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    partial.rename(path)
+    """Writes a text file: a run that is killed leaves the old one or the new one, never a part."""
+    with whole.written(path) as partial:
+        partial.write_text(text)
 
 
 def _compare(old: dict, new: dict, workdir: pathlib.Path) -> None:

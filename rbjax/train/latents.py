@@ -47,7 +47,8 @@ def _find_part(exp, split, part: str, trained: Collection[str]) -> pathlib.Path 
     if reason := _obstacle(exp, part, trained):
         print(f"Stored {part}: not used, {reason}.", flush=True)
         return None
-    wanted = fingerprint(exp, split, part)
+    stored = latent_cache.folders(split.directory, part)
+    wanted = fingerprint(exp, split, part) if stored else {"part": part}  # hashes all weights
     if reason := latent_cache.mismatch(split.directory, wanted):
         print(
             f"Stored {part}: not used, {reason}. `python scripts/cache_latents.py` with the same "
@@ -155,7 +156,7 @@ def _write_moments(exp, split, autoencoder, batch_size, folder, target) -> None:
 
 def _write_text(exp, split, text_encoder, batch_size, folder, target) -> None:
     examples = exp.examples(split)
-    texts = {"states": all_prompts(examples), "concepts": examples.concept_ids()}
+    texts = {"states": all_prompts(examples), "concepts": examples.concept_ids}
     width, encode = text_encoder.config.hidden_size, _jitted(exp, text_encoder, _states)
     size = texts["states"].nbytes + sum(2 * ids.size * width for ids in texts.values())
     with latent_cache.writing(folder, target, size) as partial:

@@ -45,3 +45,42 @@ def test_large_maps_go_by_head_on_a_cpu():
     shape = (1, 512, 1, 4)  # 512 * 512 logits
     compiled = jax.jit(attention.attention).lower(*[jnp.ones(shape)] * 3).compile()
     assert "while" in compiled.as_text()
+
+
+class Device:
+    compute_capability = "9.0"
+
+
+@pytest.mark.parametrize(
+    "shape, dtype, capability, fits",
+    [
+        ((1, 8, 2, 40), "bfloat16", "9.0", True),
+        ((1, 8, 2, 128), "float16", "12.1", True),
+        ((1, 8, 2, 40), "float32", "9.0", False),
+        ((1, 8, 2, 41), "bfloat16", "9.0", False),
+        ((1, 8, 2, 160), "bfloat16", "9.0", False),
+        ((1, 9, 2, 40), "bfloat16", "9.0", False),
+        ((1, 8, 2, 40), "bfloat16", "7.5", False),
+    ],
+)
+def test_what_flash_attention_takes(monkeypatch, shape, dtype, capability, fits):
+    monkeypatch.setattr(Device, "compute_capability", capability)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: [Device])
+    query = jnp.zeros(shape, dtype)
+    assert attention.flash_fits(query, query) == fits
+
+
+def test_large_maps_go_to_cudnn_where_it_fits(monkeypatch):
+    """cuDNN refuses a mask that is not given for every query; no GPU is needed to see that."""
+    monkeypatch.setattr(attention, "LARGE", 1)
+    monkeypatch.setattr(attention, "flash_fits", lambda query, key: True)
+    given = {}
+    monkeypatch.setattr(
+        jax.nn, "dot_product_attention", lambda *arrays, **options: given.update(options)
+    )
+    mask = jnp.arange(9) < jnp.array([[2], [3]])
+    attention.attention(*arrays(), mask)
+    assert given["implementation"] == "cudnn"
+    expected = np.repeat(np.asarray(mask)[:, None, None], 7, axis=2)  # [B, 1, T, S]
+    np.testing.assert_array_equal(given["mask"], expected)

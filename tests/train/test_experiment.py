@@ -86,6 +86,26 @@ def test_the_same_configuration_is_accepted(config, tmp_path):
     experiment.check_workdir(config, tmp_path)
 
 
+def test_where_locks_are_unknown_it_is_said(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(37, "No locks available")
+
+    said = []
+    monkeypatch.setattr(experiment.fcntl, "flock", refused)
+    monkeypatch.setattr(experiment.logging, "warning", lambda text, *values: said.append(text))
+    with experiment.alone(tmp_path):
+        assert len(said) == 1 and "cannot be locked" in said[0]
+
+
+@pytest.mark.parametrize("dtype, warnings", [("float32", 0), ("bfloat16", 1)])
+def test_bfloat16_on_a_cpu_is_warned_of(config, monkeypatch, dtype, warnings):
+    said = []
+    monkeypatch.setattr(experiment.logging, "warning", lambda text, *values: said.append(text))
+    config.model.unet.dtype = dtype
+    experiment._warn_of_bfloat16(config)
+    assert len([text for text in said if "bfloat16 on CPUs" in text]) == warnings
+
+
 def test_a_directory_serves_one_run_at_a_time(tmp_path):
     with experiment.alone(tmp_path):
         with pytest.raises(ValueError, match="is in use by another run"):
