@@ -43,12 +43,16 @@ def conv(cin: int, cout: int, size: int, dtype, rngs: nnx.Rngs, stride: int = 1)
 def timestep_embedding(
     timesteps: jax.Array, width: int, flip_sin_to_cos: bool = True, freq_shift: float = 0.0
 ) -> jax.Array:
-    """Sinusoidal embedding of timesteps [B] (any real), as in diffusers: [B, width] float32."""
+    """Sinusoidal embedding of timesteps [B] (any real), as in diffusers: [B, width] float32.
+
+    The last channel of an odd width is zero.
+    """
     half = width // 2
     exponent = -math.log(10000.0) * jnp.arange(half, dtype=jnp.float32) / (half - freq_shift)
     angles = timesteps.astype(jnp.float32)[:, None] * jnp.exp(exponent)[None]
     parts = [jnp.cos(angles), jnp.sin(angles)]
-    return jnp.concatenate(parts if flip_sin_to_cos else parts[::-1], axis=-1)
+    sines = jnp.concatenate(parts if flip_sin_to_cos else parts[::-1], axis=-1)
+    return jnp.pad(sines, ((0, 0), (0, width - 2 * half)))
 
 
 def sine_positions(height: int, width: int, channels: int) -> jax.Array:
