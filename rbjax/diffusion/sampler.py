@@ -126,7 +126,7 @@ def _ddim(schedule: Schedule, num_steps: int) -> Steps:
 
 def _euler(schedule: Schedule, num_steps: int) -> Steps:
     if schedule.timestep_spacing == "linspace":
-        timesteps = np.linspace(schedule.num_train_timesteps - 1, 0, num_steps)
+        timesteps = np.linspace(0, schedule.num_train_timesteps - 1, num_steps)[::-1]
     else:
         timesteps = _spaced(schedule, num_steps)
     steps = _connected(timesteps, *_levels(schedule, timesteps))
@@ -149,7 +149,7 @@ def _spaced(schedule: Schedule, count: int) -> np.ndarray:
         return np.minimum(np.arange(count)[::-1] * (n // count) + schedule.steps_offset, n - 1)
     if schedule.timestep_spacing == "trailing":
         return np.round(n - np.arange(count) * (n / count)).astype(int) - 1
-    return np.round(np.linspace(n - 1, 0, count)).astype(int)
+    return np.round(np.linspace(0, n - 1, count))[::-1].astype(int)
 
 
 def _levels(schedule: Schedule, timesteps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -34,7 +34,7 @@ import numpy as np
 BETAS = ("scaled_linear", "linear", "squaredcos_cap_v2", "rectified_flow")
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 SPACINGS = ("leading", "trailing", "linspace")
-SMALLEST_ALPHA_CUMPROD = 2.0**-24  # stands for 0 where sigma / alpha must stay finite (diffusers)
+ALMOST_ZERO_SNR = 2.0**-24  # stands for a last alpha² of 0 in sigma / alpha (diffusers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +157,9 @@ def coefficients(schedule: Schedule, timesteps: jax.Array) -> tuple[jax.Array, j
 
 def ratios(schedule: Schedule) -> np.ndarray:
     """Returns sigma / alpha of every timestep of a variance-preserving schedule, always finite."""
-    products = np.maximum(alphas_cumprod(schedule), SMALLEST_ALPHA_CUMPROD)
+    products = alphas_cumprod(schedule).copy()
+    if schedule.rescale_betas_zero_snr:
+        products[-1] = ALMOST_ZERO_SNR
     return np.sqrt((1 - products) / products)
 
 

@@ -38,7 +38,11 @@ class AutoencoderKLConfig:
 
     @classmethod
     def from_dict(cls, config: dict) -> "AutoencoderKLConfig":
-        """Reads a diffusers config; raises ValueError for a feature that SD 1.x and 2.x lack."""
+        """Reads a diffusers config; absent fields take its defaults.
+
+        Raises:
+          ValueError: a feature that SD 1.x and 2.x lack.
+        """
         unsupported = {
             "act_fn": "silu",
             "shift_factor": None,
@@ -59,6 +63,7 @@ class AutoencoderKLConfig:
                     f"only {kind} is"
                 )
         names = {field.name for field in dataclasses.fields(cls)} - {"dtype"}
+        config = {"block_out_channels": (64,), "layers_per_block": 1, **config}
         return cls(
             **{k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in names}
         )

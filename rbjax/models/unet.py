@@ -50,22 +50,41 @@ class UNetConfig:
 
     @classmethod
     def from_dict(cls, config: dict) -> "UNetConfig":
-        """Reads a diffusers config; raises ValueError for a feature that SD 1.x and 2.x lack."""
+        """Reads a diffusers config; absent fields take its defaults.
+
+        Raises:
+          ValueError: a feature that SD 1.x and 2.x lack.
+        """
         unsupported = {
             "class_embed_type": None,
+            "num_class_embeds": None,
             "addition_embed_type": None,
+            "encoder_hid_dim": None,
+            "encoder_hid_dim_type": None,
             "only_cross_attention": False,
+            "mid_block_only_cross_attention": None,
             "dual_cross_attention": False,
+            "cross_attention_norm": None,
+            "attention_type": "default",
+            "num_attention_heads": None,
             "resnet_time_scale_shift": "default",
+            "resnet_skip_time_act": False,
+            "resnet_out_scale_factor": 1.0,
+            "time_embedding_type": "positional",
+            "time_embedding_dim": None,
+            "time_embedding_act_fn": None,
+            "timestep_post_act": None,
+            "time_cond_proj_dim": None,
+            "conv_in_kernel": 3,
+            "conv_out_kernel": 3,
             "act_fn": "silu",
             "mid_block_type": "UNetMidBlock2DCrossAttn",
             "downsample_padding": 1,
             "mid_block_scale_factor": 1,
             "center_input_sample": False,
-            "num_attention_heads": None,
         }
         for key, value in unsupported.items():
-            if config.get(key, value) != value:
+            if (config.get(key, value) or None) != (value or None):  # null, false and 0 are one
                 raise ValueError(f"UNet config: {key}={config[key]!r} is not supported")
         for key in ("layers_per_block", "cross_attention_dim", "transformer_layers_per_block"):
             if not isinstance(config.get(key, 1), int):
@@ -77,6 +96,7 @@ class UNetConfig:
                 f"down_block_types={config['down_block_types']!r}, which is not supported"
             )
         names = {field.name for field in dataclasses.fields(cls)} - {"dtype", "remat"}
+        config = {"cross_attention_dim": 1280, **config}  # the one default that is not ours
         known = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in names}
         return cls(**known)
 

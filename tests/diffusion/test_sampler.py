@@ -103,6 +103,21 @@ def test_dpm_solver_equals_diffusers(prediction, spacing, num_steps):
     check(oracle, schedule, num_steps, "dpm++2m")
 
 
+def test_levels_with_almost_no_signal_equal_diffusers():
+    schedule = Schedule(
+        betas="squaredcos_cap_v2", num_train_timesteps=997, timestep_spacing="trailing"
+    )
+    sizes = settings(schedule) | {"num_train_timesteps": 997}
+    check(diffusers.DPMSolverMultistepScheduler(**sizes), schedule, 3, "dpm++2m")
+
+
+@pytest.mark.parametrize("num_steps", [1, 15])
+def test_halves_are_rounded_as_diffusers_does(num_steps):
+    schedule = Schedule(num_train_timesteps=500, timestep_spacing="linspace", set_alpha_to_one=True)
+    sizes = settings(schedule) | {"num_train_timesteps": 500, "clip_sample": False}
+    check(diffusers.DDIMScheduler(**sizes), schedule, num_steps, "ddim")
+
+
 def test_rectified_flow_equals_the_euler_steps_of_diffusers():
     schedule = Schedule(betas="rectified_flow", prediction_type="v_prediction")
     noise = np.random.default_rng(99).normal(size=SHAPE).astype(np.float32)

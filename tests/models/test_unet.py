@@ -9,6 +9,7 @@ import torch
 from flax import nnx
 
 from rbjax.interop import huggingface
+from rbjax.models.autoencoder_kl import AutoencoderKLConfig
 from rbjax.models.unet import UNet2DConditionModel, UNetConfig
 
 ATTENTION, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"
@@ -214,8 +215,23 @@ def gradients(remat, params):
 def test_features_that_sd_lacks_are_refused():
     with pytest.raises(ValueError, match="class_embed_type='timestep' is not supported"):
         UNetConfig.from_dict({"class_embed_type": "timestep"})
+    with pytest.raises(ValueError, match="timestep_post_act='silu' is not supported"):
+        UNetConfig.from_dict({"timestep_post_act": "silu"})  # it has no weights that would miss
     with pytest.raises(ValueError, match=r"layers_per_block=\[1, 2\] must be one number"):
         UNetConfig.from_dict({"layers_per_block": [1, 2]})
+
+
+@pytest.mark.parametrize(
+    "settings, oracle",
+    [
+        (UNetConfig, diffusers.UNet2DConditionModel),
+        (AutoencoderKLConfig, diffusers.AutoencoderKL),
+    ],
+)
+def test_absent_fields_are_those_of_diffusers(settings, oracle):
+    with torch.device("meta"):
+        expected = settings.from_dict(dict(oracle().config))
+    assert settings.from_dict({}) == expected
 
 
 def test_one_number_of_heads_holds_for_all_levels():

@@ -18,7 +18,7 @@ from diffusers import ConfigMixin, SchedulerMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerOutput
 
-SMALLEST_ALPHA_CUMPROD = 2.0**-24  # stands for 0 where sigma / alpha must stay finite
+ALMOST_ZERO_SNR = 2.0**-24  # stands for a last alpha² of 0 in sigma / alpha
 
 
 class RetriNetScheduler(SchedulerMixin, ConfigMixin):
@@ -111,7 +111,7 @@ class RetriNetScheduler(SchedulerMixin, ConfigMixin):
 
     def _euler(self, count: int):
         if self.config.timestep_spacing == "linspace":
-            timesteps = np.linspace(self.config.num_train_timesteps - 1, 0, count)
+            timesteps = np.linspace(0, self.config.num_train_timesteps - 1, count)[::-1]
         else:
             timesteps = self._spaced(count)
         levels = self._connected(*self._levels(timesteps))
@@ -133,11 +133,13 @@ class RetriNetScheduler(SchedulerMixin, ConfigMixin):
             return np.minimum(steps, n - 1)
         if spacing == "trailing":
             return np.round(n - np.arange(count) * (n / count)).astype(int) - 1
-        return np.round(np.linspace(n - 1, 0, count)).astype(int)
+        return np.round(np.linspace(0, n - 1, count))[::-1].astype(int)
 
     def _levels(self, timesteps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(alpha, sigma) at the timesteps and, as one entry more, at the end: (1, 0)."""
-        products = np.maximum(alphas_cumprod(self.config), SMALLEST_ALPHA_CUMPROD)
+        products = alphas_cumprod(self.config)
+        if self.config.rescale_betas_zero_snr:
+            products[-1] = ALMOST_ZERO_SNR
         ratio = np.interp(timesteps, np.arange(len(products)), np.sqrt((1 - products) / products))
         ratio = np.append(ratio, 0.0)
         return 1 / np.sqrt(1 + ratio**2), ratio / np.sqrt(1 + ratio**2)
