@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +65,37 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
             }
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def join(files: Mapping[str, Path], path: Path) -> None:
+    """Writes one file of several; a key starts with the name of its part and a dot.
+
+    The values are copied from file to file, so that nothing has to fit into memory once more.
+    """
+    header, length = {"__metadata__": {"format": "pt"}}, 0
+    for part, source in files.items():
+        start, tensors = _header(source)
+        for key, tensor in tensors.items():
+            offsets = [length + offset for offset in tensor["data_offsets"]]
+            header[f"{part}.{key}"] = tensor | {"data_offsets": offsets}
+        length += source.stat().st_size - start
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # values are aligned
+    with path.open("wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for source in files.values():
+            with source.open("rb") as file:
+                file.seek(_header(source)[0])
+                shutil.copyfileobj(file, out, 2**24)
+
+
+def _header(path: Path) -> tuple[int, dict]:
+    """Where the values of a safetensors file start, and type, shape and offsets by key."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        tensors = json.loads(file.read(size))
+    tensors.pop("__metadata__", None)
+    return 8 + size, tensors
 
 
 def _find(folder: Path, name: str | None) -> Path:

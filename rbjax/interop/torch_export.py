@@ -9,9 +9,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
-from rbjax.interop import huggingface, model_folder
+from rbjax.interop import huggingface, model_folder, tensor_files
 from rbjax.interop.model_folder import Model
 
 SOURCES = Path(__file__).parent / "torch_pipeline"
@@ -43,13 +42,5 @@ def export(model: Model, folder: str | Path, dtype: np.dtype | None = None) -> N
     model_folder.save(model, folder, dtype)
     for name, place in PLACES.items():
         shutil.copyfile(SOURCES / name, folder / place / name)
-    save_file(prefixed(folder), folder / SINGLE_FILE, metadata={"format": "pt"})
-
-
-def prefixed(folder: Path) -> dict[str, np.ndarray]:
-    """All weights of a saved model; a key starts with the name of its part."""
-    return {
-        f"{part}.{key}": value
-        for part, file in WEIGHTS.items()
-        for key, value in load_file(folder / part / file).items()
-    }
+    parts = {part: folder / part / name for part, name in WEIGHTS.items()}
+    tensor_files.join(parts, folder / SINGLE_FILE)
