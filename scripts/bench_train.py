@@ -38,7 +38,10 @@ CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "composition.py"
 VOCABULARY, TOKENS = 49408, 77  # CLIP's
 WARMUP = 3  # updates that are not counted
 GENERATIONS = 5
-PARTS = pretrained.Parts(UNetConfig(), AutoencoderKLConfig(), CLIPTextConfig(vocab_size=VOCABULARY))
+TEXT = CLIPTextConfig(
+    vocab_size=VOCABULARY, hidden_size=768, intermediate_size=3072, num_attention_heads=12
+)
+PARTS = pretrained.Parts(UNetConfig(), AutoencoderKLConfig(), TEXT)
 # bfloat16 operations per second of one device, dense, by the makers' data sheets.
 PEAKS = {  # device_kind, or what it begins with
     "NVIDIA H100": 989e12,

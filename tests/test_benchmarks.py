@@ -1,0 +1,48 @@
+"""The programs that the benchmarks measure, at full size but without arrays."""
+
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+import torch
+from flax import nnx
+
+from rbjax.train import state as states
+from rbjax.train import step
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+import bench_torch_peer  # noqa: E402
+import bench_train  # noqa: E402
+
+
+def settings(*flags: str):
+    args = bench_train.parser().parse_args(["--size", "64", "--batch_size", "2", *flags])
+    return args, bench_train.sd15(64, args)
+
+
+@pytest.mark.parametrize("flags", [["--remat"], ["--tiny", "--dtype=float32"]])
+def test_the_update_can_be_traced(flags):
+    args, config = settings(*flags)
+    graphdef, make_params = bench_train.model(config)
+    update = bench_train.make_update(config, graphdef)
+    state = jax.eval_shape(lambda: states.init(make_params(), config.train, config.total_steps))
+    batch = bench_train.make_batch(64, 2, args.references)
+    after, _ = jax.eval_shape(update, state, step.TrainMetrics.empty(), batch)
+    assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(lambda x: x.shape, state)
+
+
+@pytest.mark.parametrize("flags", [[], ["--tiny"]])
+def test_the_peer_has_as_many_parameters(flags):
+    args, config = settings(*flags)
+    params = jax.eval_shape(bench_train.model(config)[1])
+    trained, _ = states.split_trained(params, list(config.train.trained), list(config.train.frozen))
+    with torch.device("meta"):
+        parts = bench_train.tiny_parts() if args.tiny else bench_train.PARTS
+        peer = bench_torch_peer.Networks(parts, torch.float32)
+    assert count(params) == sum(x.numel() for x in peer.parameters())
+    assert count(trained) == sum(x.numel() for x in peer.trained())
+
+
+def count(params: nnx.State) -> int:
+    return sum(x.size for x in jax.tree.leaves(params))
