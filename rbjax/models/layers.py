@@ -143,23 +143,26 @@ class TransformerBlock(nnx.Module):
 
 
 class Transformer2D(nnx.Module):
-    """Transformer blocks over the pixels of a map [B, h, w, C] (`Transformer2DModel`)."""
+    """Transformer blocks over the pixels of a map [B, h, w, C] (`Transformer2DModel`).
+
+    Heads that do not divide the channels leave the remainder out of the blocks, as in diffusers.
+    """
 
     def __init__(self, channels: int, heads: int, config, rngs: nnx.Rngs):
-        dtype = config.dtype
+        dtype, inner = config.dtype, channels // heads * heads
         self.linear = config.use_linear_projection
         self.norm = group_norm(channels, config.norm_num_groups, 1e-6, dtype, rngs)
-        self.proj_in = self._projection(channels, dtype, rngs)
+        self.proj_in = self._projection(channels, inner, dtype, rngs)
         self.transformer_blocks = nnx.List(
-            TransformerBlock(channels, config.cross_attention_dim, heads, dtype, rngs)
+            TransformerBlock(inner, config.cross_attention_dim, heads, dtype, rngs)
             for _ in range(config.transformer_layers_per_block)
         )
-        self.proj_out = self._projection(channels, dtype, rngs)
+        self.proj_out = self._projection(inner, channels, dtype, rngs)
 
-    def _projection(self, channels: int, dtype, rngs: nnx.Rngs) -> nnx.Module:
+    def _projection(self, cin: int, cout: int, dtype, rngs: nnx.Rngs) -> nnx.Module:
         if self.linear:
-            return nnx.Linear(channels, channels, dtype=dtype, rngs=rngs)
-        return conv(channels, channels, 1, dtype, rngs)
+            return nnx.Linear(cin, cout, dtype=dtype, rngs=rngs)
+        return conv(cin, cout, 1, dtype, rngs)
 
     def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
         residual = x
@@ -167,7 +170,7 @@ class Transformer2D(nnx.Module):
         x = x.reshape(x.shape[0], -1, x.shape[-1])  # [B, h*w, C]
         for block in self.transformer_blocks:
             x = block(x, context)
-        return self.proj_out(x.reshape(residual.shape)) + residual
+        return self.proj_out(x.reshape(*residual.shape[:-1], -1)) + residual
 
 
 class ResnetBlock(nnx.Module):

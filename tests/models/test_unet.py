@@ -35,6 +35,16 @@ CONFIGS = {
         ),
         (6, 4),
     ),
+    "heads_that_do_not_divide_the_channels": (
+        dict(
+            block_out_channels=(8, 20),
+            down_block_types=(ATTENTION, ATTENTION),
+            layers_per_block=1,
+            attention_head_dim=3,
+            norm_num_groups=4,
+        ),
+        (4, 5),
+    ),
     "three_layers_a_block": (
         dict(
             block_out_channels=(8, 16),
