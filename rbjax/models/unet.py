@@ -19,6 +19,9 @@ class UNetConfig:
     """Fields of diffusers' `UNet2DConditionModel` config that SD 1.x and 2.x use.
 
     `attention_head_dim` is, as in every SD checkpoint, the *number* of heads of each level.
+
+    Raises:
+      ValueError: the heads do not divide a level's channels.
     """
 
     in_channels: int = 4
@@ -37,11 +40,21 @@ class UNetConfig:
     dtype: Any = jnp.float32  # of the computation
     remat: bool = False  # recompute each layer's activations in the backward pass
 
+    def __post_init__(self):
+        heads, widths = self.heads, self.block_out_channels
+        counts = all(isinstance(h, int) and h > 0 for h in heads) and len(heads) == len(widths)
+        levels = zip(heads, widths, (*self.attends[:-1], True), strict=False)  # the middle attends
+        if not counts or any(attends and width % h for h, width, attends in levels):
+            raise ValueError(
+                f"attention_head_dim={self.attention_head_dim!r} must be a number of heads, or one "
+                f"for each level, that divides block_out_channels={widths}"
+            )
+
     @property
     def heads(self) -> tuple[int, ...]:
         """Number of attention heads of each level."""
         value = self.attention_head_dim
-        return (value,) * len(self.block_out_channels) if isinstance(value, int) else value
+        return value if isinstance(value, tuple) else (value,) * len(self.block_out_channels)
 
     @property
     def attends(self) -> tuple[bool, ...]:

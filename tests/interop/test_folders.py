@@ -142,6 +142,16 @@ def test_fp16_variant_alone_is_found(tmp_path):
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
 
 
+def test_shards_of_the_fp16_variant_are_found(unet_folder, tmp_path):
+    model = diffusers.UNet2DConditionModel.from_pretrained(unet_folder)
+    model.save_pretrained(tmp_path, variant="fp16", max_shard_size="40KB")
+    assert [p.suffixes[-2:] for p in tmp_path.glob("*.json") if "index" in p.name] == [
+        [".fp16", ".json"]
+    ]
+    found = huggingface.state_dict(huggingface.load(tmp_path))
+    assert all((found[key] == value).all() for key, value in weights(unet_folder).items())
+
+
 def test_half_precision_weights_are_computed_in_float32(unet_folder):
     half, full = huggingface.load(unet_folder, np.float16), huggingface.load(unet_folder)
     arguments = jnp.ones((1, 4, 4, 4)), jnp.array([5]), jnp.ones((1, 3, 12))
@@ -191,6 +201,91 @@ def test_damaged_files_are_named(unet_folder, tmp_path):
     (tmp_path / path.name).write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ValueError, match=f"{path.name} is not a whole safetensors file"):
         huggingface.load(tmp_path)
+
+
+@pytest.fixture
+def copy(unet_folder, tmp_path):
+    """copy(changes of the tensors, file name) -> a folder of the UNet with these weights."""
+
+    def make(changes: dict, name: str = "model.safetensors"):
+        (tmp_path / "config.json").write_text((unet_folder / "config.json").read_text())
+        save_file(changes, tmp_path / name)
+        return tmp_path
+
+    return make
+
+
+def test_the_original_layout_is_refused_with_the_way_to_convert_it(copy):
+    folder = copy({"model.diffusion_model.out.2.bias": np.zeros(4)}, "anime.safetensors")
+    for _ in ("with config.json", "without"):
+        with pytest.raises(ValueError, match=r"original layout.*from_single_file\('.*anime.safe"):
+            huggingface.load(folder / "anime.safetensors")
+        (folder / "config.json").unlink(missing_ok=True)
+
+
+def test_a_single_file_without_its_config_says_what_is_missing(copy):
+    folder = copy({"conv_in.bias": np.zeros(4)}, "one.safetensors")
+    (folder / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match="needs the config.json of its model beside it"):
+        huggingface.load(folder / "one.safetensors")
+
+
+def test_a_single_file_without_tensors_is_not_taken_for_its_folder(copy, unet_folder):
+    folder = copy(weights(unet_folder))
+    save_file({}, folder / "none.safetensors")
+    with pytest.raises(ValueError, match="missing"):
+        huggingface.load(folder / "none.safetensors")
+
+
+def test_quantised_weights_are_refused(copy, unet_folder):
+    folder = copy(weights(unet_folder) | {"conv_in.bias": np.zeros(8, np.int8)})
+    with pytest.raises(ValueError, match="conv_in.bias is stored as I8. Quantised"):
+        huggingface.load(folder)
+
+
+def test_a_pointer_of_git_lfs_is_recognised(copy, unet_folder):
+    folder = copy(weights(unet_folder))
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 3\n"
+    (folder / "model.safetensors").write_text(pointer)
+    with pytest.raises(ValueError, match="model.safetensors is a pointer of Git LFS.*lfs pull"):
+        huggingface.load(folder)
+
+
+def test_keys_under_old_and_new_name_at_once_are_refused(tmp_path):
+    MODELS["CLIPTextModel"]().save_pretrained(tmp_path)
+    tensors = weights(tmp_path)
+    old = {f"text_model.{key.removeprefix('text_model.')}": v for key, v in tensors.items()}
+    new = {key.removeprefix("text_model."): v for key, v in tensors.items()}
+    for content in (old, new):
+        save_file(content, tmp_path / "model.safetensors")
+        huggingface.load(tmp_path)
+    save_file(new | dict([old.popitem()]), tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="old and new name: text_model"):
+        huggingface.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("config.json", "{", "config.json is not JSON"),
+        ("config.json", "[]", r"config.json holds '\[\]' instead of a JSON object"),
+        ("model.safetensors.index.json", "{}", "index.json has no weight_map"),
+    ],
+)
+def test_damaged_json_files_are_named(copy, name, content, message):
+    folder = copy({}, "other.safetensors")
+    (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        huggingface.load(folder)
+
+
+@pytest.mark.parametrize("heads", [None, 3, [2], [2, 5]])
+def test_heads_that_do_not_fit_are_refused(copy, heads):
+    folder = copy({})
+    config = json.loads((folder / "config.json").read_text()) | {"attention_head_dim": heads}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="attention_head_dim=.*divides block_out_channels"):
+        huggingface.load(folder)
 
 
 def test_unknown_classes_and_pipeline_folders_are_refused(unet_folder, tmp_path):
