@@ -19,6 +19,8 @@ class UNetConfig:
     """Fields of diffusers' `UNet2DConditionModel` config that SD 1.x and 2.x use.
 
     `attention_head_dim` is, as in every SD checkpoint, the *number* of heads of each level.
+    `upcast_attention` and `sample_size` are kept for diffusers alone, which needs the one for
+    SD 2.1 in float16 (attention here has logits in float32) and the other as its default size.
 
     Raises:
       ValueError: the heads do not divide a level's channels.
@@ -37,6 +39,8 @@ class UNetConfig:
     norm_eps: float = 1e-5
     flip_sin_to_cos: bool = True
     freq_shift: float = 0.0
+    upcast_attention: bool = False
+    sample_size: int | tuple[int, ...] | None = None
     dtype: Any = jnp.float32  # of the computation
     remat: bool = False  # recompute each layer's activations in the backward pass
 
