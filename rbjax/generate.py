@@ -222,7 +222,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--size",
         type=_positive,
-        help="pixels of an image's side (default, and best: as in training)",
+        help="pixels of an image's side (default: as in its training; others look worse)",
     )
     add("--dtype", choices=("float32", "bfloat16"), help="of the computation")
     add("--out", type=Path, default=Path("generated"), help="folder of the PNGs")
