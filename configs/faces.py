@@ -11,8 +11,10 @@ from ml_collections import ConfigDict
 from configs import composition
 
 
-def get_config() -> ConfigDict:
-    """Returns the configuration."""
+def get_config(variant: str = "sd15") -> ConfigDict:
+    """Returns the configuration; raises ValueError for another variant."""
+    if variant != "sd15":
+        raise ValueError(f"unknown variant {variant!r} of faces.py: it has only sd15")
     c = composition.sd15()
     with c.unlocked():
         c.data.dataset = "folder/384"

@@ -21,12 +21,16 @@ CONFIG = config_flags.DEFINE_config_file(
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses the flags; ends the program with one line that says what is wrong with them."""
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
     except AttributeError as error:  # of ml_collections
         message = str(error).strip("'\"").replace("\\n", ". ").replace("\\", "")
         sys.exit(f"Error: the configuration has no field {message}")
     except (flags.Error, OSError) as error:  # may hold the traceback of the configuration file
         sys.exit(f"Error: {str(error).strip().splitlines()[-1].strip()}")
+    file = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
+    if not pathlib.Path(file).is_file():  # ml_collections tells it late, and without the name
+        sys.exit(f"Error: --config={file}: there is no such file")
+    return rest
 
 
 def set_environment() -> None:

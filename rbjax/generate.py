@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +35,10 @@ from rbjax.interop.model_folder import Model
 from rbjax.train import trained
 
 SHIPPED = Path(__file__).parent / "weights" / "avatars"
+MEMORY = (
+    "make fewer images at once (--num_images; then again with another --seed), smaller ones "
+    "(--size), give fewer references or --dtype=bfloat16"
+)
 GRID_PIXELS = 192  # smallest side of a picture in the grid
 
 
@@ -68,6 +73,7 @@ def generate(
     seed: int = 0,
     sampling: Sampling | None = None,
     progress: bool = False,
+    size: int | None = None,
 ) -> np.ndarray:
     """Generates images; the same arguments give the same bytes.
 
@@ -79,18 +85,18 @@ def generate(
       seed: of the noise, 0 to 2**32 - num_images.
       sampling: steps, method and guidance; None = those of the model's training.
       progress: show a bar over the steps.
+      size: H = W of the images and of the references' views in pixels; None = as in training.
 
     Returns:
       uint8 [num_images, H, W, 3].
 
     Raises:
-      ValueError: the prompt is too long, or the seed or a sampling setting is impossible.
+      ValueError: the prompt is too long, or a number or a sampling setting is impossible.
     """
-    if not 0 <= seed <= 2**32 - num_images:
-        raise ValueError(f"seed {seed} for {num_images} images: seeds are 0 to 2**32 - 1")
+    _check_seeds(seed, num_images)
     sampling = sampling or default_sampling(model)
     _warn_of_unknown_words(model, prompt)
-    example = _example(model, prompt, references)
+    example = _example(model, prompt, _views(model, references, size), references)
     batch = loader.stack([example] * num_images)
     empty = prompts.encode(model.tokenizer, [""], model.config.data.max_tokens)[0]
     with tqdm.tqdm(total=sampling.steps, desc="sampling", disable=not progress) as bar:
@@ -102,21 +108,39 @@ def generate(
     return transforms.to_uint8(images)
 
 
+def _check_seeds(seed: int, num_images: int) -> None:
+    if num_images < 1:
+        raise ValueError(f"num_images {num_images}: must be at least 1")
+    if not 0 <= seed <= 2**32 - num_images:
+        raise ValueError(f"seed {seed} for {num_images} images: seeds are 0 to 2**32 - 1")
+
+
 def default_sampling(model: Model) -> Sampling:
     """The settings of the model's training."""
     return Sampling.from_config(model.config.sampling)
 
 
-def _example(model: Model, prompt: str, references: Sequence[Reference]) -> dict[str, np.ndarray]:
-    """The arrays of data/loader.py; a model that is given no reference sees a blank, masked one."""
-    data = model.config.data
-    blank = np.full((data.size, data.size, 3), transforms.WHITE, np.uint8)
+def _views(model: Model, references: Sequence[Reference], size: int | None) -> list[np.ndarray]:
+    """What the model sees of the references, uint8 [size, size, 3], or a blank if there is none."""
+    data, latents = model.config.data, model.config.model
+    size = data.size if size is None else size
+    factor = latents.patch or 2 ** (len(latents.vae.block_out_channels) - 1)
+    if size < 1 or size % factor:
+        raise ValueError(f"size {size}: must be a multiple of {factor}, the pixels of a latent")
+    blank = np.full((size, size, 3), transforms.WHITE, np.uint8)
+    return [reference.view(size, data.view) for reference in references] or [blank]
+
+
+def _example(
+    model: Model, prompt: str, views: list[np.ndarray], references: Sequence[Reference]
+) -> dict[str, np.ndarray]:
+    """The arrays of data/loader.py; the blank of a model that is given no reference is masked."""
     concepts = [reference.concept for reference in references] or [CONCEPTS[0]]
     length = prompts.concept_length(model.tokenizer)
     return {
-        "image": blank,
-        "prompt_ids": prompts.encode(model.tokenizer, [prompt], data.max_tokens)[0],
-        "references": np.stack([r.view(data.size, data.view) for r in references] or [blank]),
+        "image": views[0],  # only its shape is read
+        "prompt_ids": prompts.encode(model.tokenizer, [prompt], model.config.data.max_tokens)[0],
+        "references": np.stack(views),
         "concept_ids": prompts.encode(model.tokenizer, concepts, length),
         "reference_mask": np.full(len(concepts), bool(references)),
     }
@@ -154,10 +178,10 @@ def write(
         seed = settings["seed"] + i
         files.append(out / f"{seed:06d}.png")
         Image.fromarray(image).save(files[-1], pnginfo=_metadata(settings | {"seed": seed}))
-    data = model.config.data
-    shown = [reference.view(data.size, data.view) for reference in references]
+    size = images.shape[1]
+    shown = _views(model, references, size) if references else []
     rows = [[transforms.to_float(image) for image in row] for row in (shown, images) if len(row)]
-    grid = pictures.grid(rows, scale=max(1, GRID_PIXELS // data.size))
+    grid = pictures.grid(rows, scale=max(1, GRID_PIXELS // size))
     files.append(out / "grid.png")
     grid.save(files[-1], pnginfo=_metadata(settings | {"num_images": len(images)}))
     return files
@@ -195,6 +219,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--method", choices=sampler.METHODS, help="sampler (default: as in its training)")
     add("--guidance_references", type=float, help="1 = off; above: closer to the references")
     add("--guidance_prompt", type=float, help="1 = off; above: closer to the prompt")
+    add(
+        "--size",
+        type=_positive,
+        help="pixels of an image's side (default: as in its training; others look worse)",
+    )
     add("--dtype", choices=("float32", "bfloat16"), help="of the computation")
     add("--out", type=Path, default=Path("generated"), help="folder of the PNGs")
     return parser.parse_args(argv)
@@ -210,19 +239,31 @@ def run(args: argparse.Namespace) -> list[Path]:
     """Does what the command line asks; returns the files written."""
     texts = [(concept, text) for concept in CONCEPTS for text in getattr(args, concept)]
     references = [parse(concept, text) for concept, text in texts]  # before anything slow
+    _check_seeds(args.seed, args.num_images)
+    if args.out.exists() and not args.out.is_dir():
+        raise FileExistsError(f"--out={args.out} is a file: give a folder")
     args.out.mkdir(parents=True, exist_ok=True)
     model = load_model(args.checkpoint, args.dtype)
     names = [field.name for field in dataclasses.fields(Sampling)]
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     sampling = dataclasses.replace(default_sampling(model), **given)
     images = generate(
-        model, args.prompt, references, args.num_images, args.seed, sampling, progress=True
+        model,
+        args.prompt,
+        references,
+        args.num_images,
+        args.seed,
+        sampling,
+        progress=True,
+        size=args.size,
     )
     settings = {
         "checkpoint": args.checkpoint or "shipped",
         "prompt": args.prompt,
         "references": texts,
         "seed": args.seed,
+        "size": images.shape[1],
+        "dtype": args.dtype or model.config.model.unet.dtype,
         **dataclasses.asdict(sampling),
     }
     return write(images, model, references, settings, args.out)
@@ -231,15 +272,16 @@ def run(args: argparse.Namespace) -> list[Path]:
 def main() -> None:
     """The command; ends with one line where the user can put something right."""
     args = parse_args()
+    warnings.showwarning = lambda message, *_, **__: print(f"Warning: {message}", file=sys.stderr)
     try:
         files = run(args)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        sys.exit("Error: not enough memory on the device: reduce --num_images or the references")
+        sys.exit(f"Error: not enough memory on the device: {MEMORY}")
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {error}")
-    print(f"{len(files) - 1} images and a grid: {files[-1]}")
+    print(f"{len(files) - 1} image(s) and a grid: {files[-1]}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A batch to images: sampling with separate guidance for references and prompt."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
@@ -23,12 +24,20 @@ class Sampling:
       method: see diffusion/sampler.py.
       guidance_references: 1 = off; above, further away from the model without references.
       guidance_prompt: 1 = off; above, further away from the model without prompt.
+
+    Raises:
+      ValueError: a guidance is not a finite number.
     """
 
     steps: int
     method: str
     guidance_references: float
     guidance_prompt: float
+
+    def __post_init__(self):
+        for name in ("guidance_references", "guidance_prompt"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be a finite number")
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "Sampling":

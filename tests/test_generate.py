@@ -102,6 +102,7 @@ def test_the_command_writes_images_grid_and_settings(folder, tmp_path, images, m
         assert settings["seed"] == 4 + i and settings["prompt"] == PROMPT
         assert settings["references"] == [["face", "a.png@1,2,4,5"], ["clothes", "b.png"]]
         assert settings["steps"] == 2 and settings["guidance_prompt"] == 3.0
+        assert settings["size"] == 8 and settings["dtype"] == "float32"
     with Image.open(files[2]) as grid:
         scale = generate.GRID_PIXELS // 8
         assert grid.size == ((2 * 8 + pictures.GAP) * scale,) * 2
@@ -119,6 +120,37 @@ def test_options_replace_the_settings_of_training(folder, tmp_path):
     )
 
 
+def test_another_size_is_that_of_images_and_grid(folder, tmp_path):
+    Image.fromarray(picture(0)).save(tmp_path / "a.png")
+    line = f"--checkpoint {folder} --num_images 1 --size 12 --face {tmp_path / 'a.png'}"
+    files = generate.run(generate.parse_args([*line.split(), "--out", str(tmp_path)]))
+    with Image.open(files[0]) as image, Image.open(files[1]) as grid:
+        assert image.size == (12, 12)
+        assert grid.size == (12 * 16, (2 * 12 + pictures.GAP) * 16)
+
+
+@pytest.mark.parametrize("size", [0, 9])
+def test_sizes_that_latents_do_not_fill_are_refused(model, size):
+    with pytest.raises(ValueError, match=f"size {size}: must be a multiple of "):
+        generate.generate(model, PROMPT, size=size)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_guidance_that_is_not_finite_is_refused(value):
+    with pytest.raises(ValueError, match="guidance_prompt is .* finite"):
+        Sampling(2, "ddim", 1.0, value)
+
+
+def test_too_little_memory_says_what_to_reduce(monkeypatch):
+    def fails(_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
+
+    monkeypatch.setattr(generate, "run", fails)
+    monkeypatch.setattr("sys.argv", ["generate"])
+    with pytest.raises(SystemExit, match="not enough memory .*--num_images.*--size.*bfloat16"):
+        generate.main()
+
+
 @pytest.mark.parametrize("seed", [-1, 2**32 - 1])
 def test_seeds_that_do_not_exist_are_refused(model, seed):
     with pytest.raises(ValueError, match=f"seed {seed} for 2 images"):
@@ -128,7 +160,7 @@ def test_seeds_that_do_not_exist_are_refused(model, seed):
 def test_a_folder_that_cannot_be_written_is_told_before_the_model_is_read(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setattr(generate, "load_model", None)
-    with pytest.raises(FileExistsError):
+    with pytest.raises(FileExistsError, match="--out=.*file is a file: give a folder"):
         generate.run(generate.parse_args(["--out", str(tmp_path / "file")]))
 
 

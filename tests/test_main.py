@@ -29,6 +29,8 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
         (["--config", f"{FILE}:smoke", "--config.data.sizee=3"], ["sizee", 'Did you mean "size"']),
         (["--config", f"{FILE}:nope"], ["unknown variant 'nope'", "avatars_long", "smoke"]),
         ([], ["--config must have a value"]),
+        (["--config", "configs/nope.py:sd15"], ["--config=configs/nope.py: there is no such file"]),
+        (["--config", "configs/faces.py:avatars"], ["unknown variant 'avatars' of faces.py"]),
     ],
 )
 def test_wrong_flags_end_with_one_line(arguments, words):

@@ -154,17 +154,19 @@ def upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
 
 
-def rgb(image: Image.Image) -> Image.Image:
-    """Any mode -> RGB, transparency over white."""
+def rgb(image: Image.Image, background: int = 255) -> Image.Image:
+    """Any mode -> RGB, transparency over white or another grey."""
     if image.mode == "F":
         raise Unreadable("the picture's pixels are floating point numbers")
     if image.mode.startswith("I"):  # 16 bits a pixel
-        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return Image.fromarray(np.round(grey / 257).astype(np.uint8)).convert("RGB")
+        grey = np.asarray(image).astype(np.int64)
+        if grey.max() > 65535:
+            raise Unreadable("the picture's pixels have more than 16 bits")
+        return Image.fromarray(np.round(grey.clip(0) / 257).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255,) * 4)
-        return Image.alpha_composite(white, image).convert("RGB")
+        grey = Image.new("RGBA", image.size, (background,) * 3 + (255,))
+        return Image.alpha_composite(grey, image).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

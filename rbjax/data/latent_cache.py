@@ -126,7 +126,10 @@ def mismatch(directory: pathlib.Path, fingerprint: dict) -> str:
 
 def _read(folder: pathlib.Path) -> dict | None:
     path = folder / FINGERPRINT
-    return json.loads(path.read_text()) if path.is_file() else None
+    try:
+        return json.loads(path.read_text()) if path.is_file() else None
+    except ValueError:  # damaged: fits nothing
+        return {}
 
 
 @contextlib.contextmanager
@@ -152,6 +155,7 @@ def writing(folder: pathlib.Path, fingerprint: dict, size: int) -> Iterator[path
     partial.mkdir()
     yield partial
     (partial / FINGERPRINT).write_text(json.dumps(fingerprint, indent=1))
+    shutil.rmtree(folder, ignore_errors=True)  # its fingerprint was damaged
     partial.rename(folder)
 
 

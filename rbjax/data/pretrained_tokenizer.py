@@ -29,21 +29,30 @@ def load(folder: str | pathlib.Path, length: int) -> tokenizers.Tokenizer:
 
     Raises:
       FileNotFoundError: the folder holds neither.
+      ValueError: a file is damaged, or the tokenizer is not CLIP's.
     """
     folder = pathlib.Path(folder)
-    padding = _padding(folder)
-    if (folder / "tokenizer.json").is_file():
-        tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-    elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        tokenizer = clip_bpe(folder / "vocab.json", folder / "merges.txt", padding)
-    else:
-        raise FileNotFoundError(
-            f"{folder} holds neither tokenizer.json nor vocab.json and merges.txt: not the "
-            "tokenizer of a diffusers folder."
-        )
-    tokenizer.enable_padding(pad_id=_id(tokenizer, padding), pad_token=padding)
+    try:
+        padding = _padding(folder)
+        tokenizer = _read(folder, padding)
+        tokenizer.enable_padding(pad_id=_id(tokenizer, padding), pad_token=padding)
+    except OSError:
+        raise
+    except Exception as error:  # what tokenizers raises has no class of its own
+        raise ValueError(f"{folder} holds no tokenizer that can be read: {error}") from error
     tokenizer.enable_truncation(length)
     return tokenizer
+
+
+def _read(folder: pathlib.Path, padding: str) -> tokenizers.Tokenizer:
+    if (folder / "tokenizer.json").is_file():
+        return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        return clip_bpe(folder / "vocab.json", folder / "merges.txt", padding)
+    raise FileNotFoundError(
+        f"{folder} holds neither tokenizer.json nor vocab.json and merges.txt: not the tokenizer "
+        "of a diffusers folder."
+    )
 
 
 def clip_bpe(vocabulary: pathlib.Path, merges: pathlib.Path, padding: str) -> tokenizers.Tokenizer:
@@ -70,7 +79,9 @@ def clip_bpe(vocabulary: pathlib.Path, merges: pathlib.Path, padding: str) -> to
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in (START, END, padding)])
+    for token in (START, END, padding):
+        _id(tokenizer, token)  # adding one that is not in the vocabulary would make a new id
+        tokenizer.add_special_tokens([AddedToken(token, special=True)])
     tokenizer.post_processor = processors.RobertaProcessing(
         (END, _id(tokenizer, END)), (START, _id(tokenizer, START)), False, False
     )
@@ -78,13 +89,19 @@ def clip_bpe(vocabulary: pathlib.Path, merges: pathlib.Path, padding: str) -> to
 
 
 def _padding(folder: pathlib.Path) -> str:
-    """The padding token: SD 1.x pads with the end token, SD 2.x with "!"."""
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        path = folder / name
-        token = json.loads(path.read_text()).get("pad_token") if path.is_file() else None
-        if token:
-            return token["content"] if isinstance(token, dict) else token
-    return END
+    """The padding token: SD 1.x pads with the end token, SD 2.x with "!".
+
+    As transformers reads it: old folders may say it twice, and special_tokens_map.json then counts.
+    """
+    config = _json(folder / "tokenizer_config.json")
+    special = _json(folder / "special_tokens_map.json")
+    files = (config, special) if "added_tokens_decoder" in config else (special, config)
+    token = next((file["pad_token"] for file in files if file.get("pad_token")), END)
+    return token["content"] if isinstance(token, dict) else token
+
+
+def _json(path: pathlib.Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _id(tokenizer: tokenizers.Tokenizer, token: str) -> int:

@@ -23,7 +23,7 @@ class Reference:
       box: (left, top, width, height) in pixels, the part that shows the concept; None = all.
 
     Raises:
-      ValueError: unknown concept, or a box that is not inside the image.
+      ValueError: unknown concept, another kind of array, or a box that is not inside the image.
     """
 
     concept: str
@@ -33,6 +33,13 @@ class Reference:
     def __post_init__(self):
         if self.concept not in CONCEPTS:
             raise ValueError(f"concept {self.concept!r}: use one of {', '.join(CONCEPTS)}")
+        kind = getattr(self.image, "dtype", None), getattr(self.image, "shape", ())[2:]
+        if kind != (np.uint8, (3,)):
+            raise ValueError(
+                f"the image of a {self.concept} reference must be a uint8 array [H, W, 3], not "
+                f"{type(self.image).__name__} {kind[0]} {getattr(self.image, 'shape', '')}; "
+                "reference_images.read reads any file so"
+            )
         height, width = self.image.shape[:2]
         if self.box is None:
             return
@@ -53,7 +60,8 @@ class Reference:
 def parse(concept: str, text: str) -> Reference:
     """Reads `FILE`, `FILE@left,top,width,height` or `FILE@MASK`.
 
-    A mask is an image of the size of the file's; the box is that of its pixels over half white.
+    A mask is an image of the size of the file's; the box is that of its pixels over half white
+    (transparent ones are black).
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -66,18 +74,25 @@ def parse(concept: str, text: str) -> Reference:
     numbers = part.split(",")
     if len(numbers) == 4 and all(n.strip().lstrip("-").isdigit() for n in numbers):
         return Reference(concept, image, tuple(int(n) for n in numbers))
-    return Reference(concept, image, mask_box(read(part), image, text))
+    if not Path(part).is_file():
+        raise ValueError(
+            f"{text}: after @ stands {part!r}; expected left,top,width,height in whole pixels, or "
+            "the file of a mask"
+        )
+    return Reference(concept, image, mask_box(read(part, background=0), image, text))
 
 
-def read(path: str | Path) -> np.ndarray:
-    """An image file of any mode as uint8 [H, W, 3], upright, over white where it is transparent."""
+def read(path: str | Path, background: int = transforms.WHITE) -> np.ndarray:
+    """An image file of any mode as uint8 [H, W, 3], upright, over a grey where transparent."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no reference image {path}")
     try:
         with Image.open(path) as opened:
-            return np.asarray(pictures.rgb(pictures.upright(opened)))
-    except (OSError, Image.DecompressionBombError, pictures.Unreadable) as error:
+            return np.asarray(pictures.rgb(pictures.upright(opened), background))
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly every kind for a broken file
         raise ValueError(f"{path} is not an image that can be read: {error}") from error
 
 

@@ -91,16 +91,27 @@ class Schedule:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Schedule":
-        """Reads the `scheduler_config.json` of a diffusers folder; leaves out what is unknown."""
+        """Reads the `scheduler_config.json` of a diffusers folder; leaves out what is unknown.
+
+        Raises:
+            ValueError: an unknown name, betas of its own, or a schedule of another kind.
+        """
+        kind = config.get("_class_name", "DDIMScheduler")
+        if config.get("trained_betas") is not None or kind.startswith("FlowMatch"):
+            raise ValueError(f"{kind}: trained_betas and other models' flows are not supported")
+        spacing = "leading" if kind in _LEADING else "linspace"
         fields = {field.name for field in dataclasses.fields(cls)} - {"betas"}
         known = {name: value for name, value in config.items() if name in fields}
-        return cls(betas=config.get("beta_schedule", "linear"), **{**_DIFFUSERS_DEFAULTS, **known})
+        return cls(
+            betas=config.get("beta_schedule", "linear"),
+            **{**_DIFFUSERS_DEFAULTS, "timestep_spacing": spacing, **known},
+        )
 
 
+_LEADING = ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LCMScheduler")  # if not said
 _DIFFUSERS_DEFAULTS = dict(
     beta_start=0.0001,
     beta_end=0.02,
-    timestep_spacing="leading",
     steps_offset=0,
     set_alpha_to_one=True,
 )

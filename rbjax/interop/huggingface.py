@@ -21,7 +21,7 @@ buffer names that older files hold).
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -29,7 +29,7 @@ import numpy as np
 from flax import nnx
 from safetensors.numpy import save_file
 
-from rbjax.interop import tensor_files
+from rbjax.interop import json_files, tensor_files
 from rbjax.models.abstract import shapes
 from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.models.blip import BlipConfig, BlipForQuestionAnswering
@@ -89,12 +89,10 @@ def load(
       ValueError: a class or feature that is not supported, or keys that do not fit (all named).
     """
     path = Path(path)
-    if path.suffix in (".safetensors", *tensor_files.PICKLES):
-        folder, tensors = path.parent, tensor_files.open_file(path)
-    else:
-        folder, tensors = path, None
+    one_file = path.suffix in (".safetensors", *tensor_files.PICKLES)
+    folder, tensors = (path.parent, tensor_files.open_file(path)) if one_file else (path, {})
     model = build(load_config(folder), folder)
-    tensors = tensor_files.open_folder(folder) if tensors is None else tensors
+    tensors = tensors if one_file else tensor_files.open_folder(folder)
     _fill(model, tensors, lambda param, value: np.asarray(value, dtype), mesh)
     return model
 
@@ -112,9 +110,9 @@ def build(config: dict, where: str | Path = CONFIG_NAME) -> nnx.Module:
     module, settings = MODELS[name]
     try:
         read = settings.from_dict(config)
+        return shapes(lambda rngs: module(read, rngs))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-    return shapes(lambda rngs: module(read, rngs))
 
 
 def fill(
@@ -167,12 +165,15 @@ def load_config(folder: str | Path) -> dict:
 
     Raises:
       FileNotFoundError: there is none; for a pipeline's folder it names the parts.
+      ValueError: it holds no JSON object.
     """
     folder = Path(folder)
     path = folder / CONFIG_NAME
     if path.is_file():
-        return json.loads(path.read_text())
+        return json_files.read(path)
     message = f"No {CONFIG_NAME} in {folder}: not a folder of a saved model."
+    if any(folder.glob("*.safetensors")):
+        message += f" A safetensors file needs the {CONFIG_NAME} of its model beside it."
     if parts := sorted(p.parent.name for p in folder.glob(f"*/{CONFIG_NAME}")):
         message += f" It holds several: load one of {', '.join(parts)} instead."
     raise FileNotFoundError(message)
@@ -240,17 +241,15 @@ def _place(path: str, value: np.ndarray, mesh: jax.sharding.Mesh | None) -> jax.
 
 def _parameters(model: nnx.Module) -> dict[str, tuple[str, nnx.Param, bool]]:
     """(path with "/", parameter, whether its axes are those of a kernel) by key."""
-    return {key: (path, param, kernel) for key, path, param, kernel in _walk(model)}
-
-
-def _walk(model: nnx.Module) -> Iterator[tuple[str, str, nnx.Param, bool]]:
+    found = {}
     for path, module in nnx.iter_modules(model):
         for name, value in vars(module).items():
             if not isinstance(value, nnx.Param) or value.get_value() is None:
                 continue
             renamed = any(isinstance(module, kind) and name == leaf for kind, leaf in _LEAF_NAMES)
             key = ".".join(map(str, (*path, "weight" if renamed else name)))
-            yield key, "/".join(map(str, (*path, name))), value, renamed and name == "kernel"
+            found[key] = "/".join(map(str, (*path, name))), value, renamed and name == "kernel"
+    return found
 
 
 def _to_torch(value: np.ndarray, kernel: bool) -> np.ndarray:
@@ -267,14 +266,18 @@ def _torch_shape(shape: tuple[int, ...], kernel: bool) -> tuple[int, ...]:
 
 
 def _renamed(model: nnx.Module, tensors: Mapping) -> dict:
-    """The tensors under today's keys."""
+    """The tensors under today's keys; raises ValueError for two that would have one."""
 
     def current(key: str) -> str:
         for pattern, replacement in getattr(model, "old_keys", ()):
             key = re.sub(pattern, replacement, key)
         return key
 
-    return {current(key): value for key, value in tensors.items()}
+    renamed = {current(key): value for key, value in tensors.items()}
+    if len(renamed) < len(tensors):
+        twice = sorted(key for key in tensors if current(key) != key and current(key) in tensors)
+        raise ValueError(f"The weights hold keys under their old and new name: {', '.join(twice)}")
+    return renamed
 
 
 def _without_aliases(model: nnx.Module, tensors: Mapping) -> dict:

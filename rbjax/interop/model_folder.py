@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 
 from rbjax.data import pretrained_tokenizer, prompts
 from rbjax.diffusion.schedule import Schedule
-from rbjax.interop import huggingface
+from rbjax.interop import huggingface, json_files
 from rbjax.models import abstract
 from rbjax.models.autoencoder import BlockDCT
 from rbjax.models.autoencoder_kl import AutoencoderKLConfig
@@ -237,4 +237,4 @@ def _write_json(path: Path, content: dict) -> None:
 def _read_json(path: Path) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: not a folder of a saved model")
-    return json.loads(path.read_text())
+    return json_files.read(path)

@@ -9,13 +9,24 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from rbjax.interop import json_files
+
 STEMS = ("diffusion_pytorch_model", "model")  # of diffusers, of transformers
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+ENDINGS = (  # in the order in which they are tried
+    ".safetensors",
+    ".safetensors.index.json",
+    ".fp16.safetensors",
+    ".safetensors.index.fp16.json",
+)
+FLOATS = ("F64", "F32", "F16", "BF16")
+ORIGINAL = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")  # keys' starts
+LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file: `np.asarray` reads it.
+    """A tensor in a file: `np.asarray` reads it; ValueError if it is not in floating point.
 
     The file is opened for each tensor, so that what was read before does not stay mapped.
     """
@@ -26,6 +37,12 @@ class StoredTensor:
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         with safe_open(self.path, "numpy") as file:
+            stored = file.get_slice(self.key).get_dtype()
+            if stored not in FLOATS:
+                raise ValueError(
+                    f"{self.path}: {self.key} is stored as {stored}. Quantised weights are not "
+                    f"read; take a file with {', '.join(FLOATS)}."
+                )
             return np.asarray(file.get_tensor(self.key), dtype)
 
 
@@ -38,7 +55,8 @@ def open_folder(folder: Path, name: str | None = None) -> dict[str, StoredTensor
 
     Raises:
       FileNotFoundError: no such file; it lists what is there. Pickles are never read.
-      ValueError: a file is damaged, or an index and its shards disagree.
+      ValueError: a file is damaged or in the original layout of Stable Diffusion, or an index
+        and its shards disagree.
     """
     path = _find(folder, name)
     return _open_index(path) if path.suffix == ".json" else open_file(path)
@@ -59,12 +77,32 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
         raise FileNotFoundError(f"No file {path}")
     try:
         with safe_open(path, "numpy") as file:
-            return {
+            tensors = {
                 key: StoredTensor(path, key, tuple(file.get_slice(key).get_shape()))
                 for key in file.keys()  # noqa: SIM118  the file is no mapping
             }
     except SafetensorError as error:
+        with path.open("rb") as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise ValueError(
+                    f"{path} is a pointer of Git LFS, not the weights: run `git lfs pull` there"
+                ) from error
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+    if found := [key for key in tensors if key.startswith(ORIGINAL)]:
+        raise ValueError(
+            f"{path} is a checkpoint in the original layout of Stable Diffusion (key {found[0]}). "
+            f"{single_file_conversion(path)}"
+        )
+    return tensors
+
+
+def single_file_conversion(path: Path) -> str:
+    """How to make diffusers' folder of a file that holds all parts."""
+    return (
+        "Convert it once, in an environment with torch and diffusers: "
+        f"StableDiffusionPipeline.from_single_file({str(path)!r}).save_pretrained(DIR) writes a "
+        "folder of safetensors."
+    )
 
 
 def join(files: Mapping[str, Path], path: Path) -> None:
@@ -99,8 +137,7 @@ def _header(path: Path) -> tuple[int, dict]:
 
 
 def _find(folder: Path, name: str | None) -> Path:
-    endings = (".safetensors", ".safetensors.index.json", ".fp16.safetensors")
-    names = [name] if name else [stem + ending for ending in endings for stem in STEMS]
+    names = [name] if name else [stem + ending for ending in ENDINGS for stem in STEMS]
     for candidate in names:
         if (folder / candidate).is_file():
             return folder / candidate
@@ -122,7 +159,9 @@ def _conversion(folder: Path) -> str:
 
 
 def _open_index(path: Path) -> dict[str, StoredTensor]:
-    places = json.loads(path.read_text())["weight_map"]
+    places = json_files.read(path).get("weight_map")
+    if not places:
+        raise ValueError(f"{path} has no weight_map: not an index of shards")
     tensors = {}
     for shard in sorted(set(places.values())):
         if not (path.parent / shard).is_file():

@@ -19,6 +19,11 @@ class UNetConfig:
     """Fields of diffusers' `UNet2DConditionModel` config that SD 1.x and 2.x use.
 
     `attention_head_dim` is, as in every SD checkpoint, the *number* of heads of each level.
+    `upcast_attention` and `sample_size` are kept for diffusers alone, which needs the one for
+    SD 2.1 in float16 (attention here has logits in float32) and the other as its default size.
+
+    Raises:
+      ValueError: impossible numbers of heads.
     """
 
     in_channels: int = 4
@@ -34,14 +39,25 @@ class UNetConfig:
     norm_eps: float = 1e-5
     flip_sin_to_cos: bool = True
     freq_shift: float = 0.0
+    upcast_attention: bool = False
+    sample_size: int | tuple[int, ...] | None = None
     dtype: Any = jnp.float32  # of the computation
     remat: bool = False  # recompute each layer's activations in the backward pass
+
+    def __post_init__(self):
+        heads, widths = self.heads, self.block_out_channels
+        numbers = len(heads) == len(widths) and all(isinstance(h, int) for h in heads)
+        if not numbers or any(not 0 < h <= width for h, width in zip(heads, widths, strict=True)):
+            raise ValueError(
+                f"attention_head_dim={self.attention_head_dim!r} must be a number of heads, or one "
+                f"for each level, at most block_out_channels={widths}"
+            )
 
     @property
     def heads(self) -> tuple[int, ...]:
         """Number of attention heads of each level."""
         value = self.attention_head_dim
-        return (value,) * len(self.block_out_channels) if isinstance(value, int) else value
+        return value if isinstance(value, tuple) else (value,) * len(self.block_out_channels)
 
     @property
     def attends(self) -> tuple[bool, ...]:

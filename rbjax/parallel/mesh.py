@@ -48,7 +48,8 @@ def check_batch(
         accumulated = f" x train.accumulate = {factor}" if parts > 1 else ""
         raise ValueError(
             f"{field}={batch_size} does not divide by mesh.data x mesh.fsdp = {devices}"
-            f"{accumulated} (and {jax.process_count()} processes): use a multiple of {factor}."
+            f"{accumulated} (and {jax.process_count()} processes): use a positive multiple of "
+            f"{factor}."
         )
 
 

@@ -37,7 +37,7 @@ from tfds_retribooru import whole
 CHANGEABLE = (
     *("total_steps", "data_dir", "mesh", "eval", "sampling", "sample_images"),
     *(f"{name}_every" for name in ("log", "checkpoint", "sample", "eval")),
-    "data.cached_latents",
+    *("data.cached_latents", "data.threads", "model.unet.remat", "train.accumulate"),
 )
 CHOICES = {"data.prompt_tags": ("free", "all"), "data.view": VIEWS, "train.weighting": WEIGHTINGS}
 COUNTS = (  # fields that must be at least 1
@@ -211,7 +211,7 @@ def _pipeline(config: ConfigDict, tokenizer: tokenizers.Tokenizer, rngs: nnx.Rng
 
 
 def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Makes the working directory, and compares its last run's configuration with this one.
+    """Makes the working directory, and compares the configuration of its checkpoints with this one.
 
     Raises:
       ValueError: the directory belongs to another configuration; it lists the fields.
@@ -227,7 +227,8 @@ def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
         raise PermissionError(
             f"cannot write to --workdir={workdir} ({error.strerror}): choose another directory"
         ) from error
-    if path.exists():
+    saved = any(p.name.isdigit() for p in (workdir / "checkpoints").glob("*"))
+    if path.exists() and saved:  # a run that ended before (out of memory, say) leaves nothing
         _compare(json.loads(path.read_text()), json.loads(config.to_json()), workdir)
 
 

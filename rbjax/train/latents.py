@@ -34,13 +34,27 @@ def find(exp: Experiment, split: Split, trained: Collection[str]) -> Stored:
       exp: the experiment; nothing is read unless `config.data.cached_latents`.
       split: to read.
       trained: modules of the pipeline with parameters that train.
+
+    Raises:
+      ValueError: what fits is damaged.
     """
     if not exp.config.data.cached_latents:
         return NOTHING
     moments, text = (_find_part(exp, split, part, trained) for part in latent_cache.PARTS)
     return Stored(
-        moments and latent_cache.open_moments(moments), text and latent_cache.open_texts(text)
+        moments and _opened(latent_cache.open_moments, moments),
+        text and _opened(latent_cache.open_texts, text),
     )
+
+
+def _opened(read: Callable, folder: pathlib.Path):
+    try:
+        return read(folder)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{folder} is damaged ({error}): remove it and store it again, or train without it, "
+            "--config.data.cached_latents=False"
+        ) from error
 
 
 def _find_part(exp, split, part: str, trained: Collection[str]) -> pathlib.Path | None:

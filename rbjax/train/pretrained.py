@@ -6,7 +6,6 @@ tensor by tensor into their shards. Only the conjunctions start fresh.
 """
 
 import dataclasses
-import json
 import pathlib
 
 import jax
@@ -17,7 +16,7 @@ from ml_collections import ConfigDict
 
 from rbjax.data import pretrained_tokenizer
 from rbjax.diffusion.schedule import Schedule
-from rbjax.interop import huggingface
+from rbjax.interop import huggingface, json_files, tensor_files
 from rbjax.models.abstract import shapes
 from rbjax.models.autoencoder_kl import AutoencoderKLConfig
 from rbjax.models.clip import CLIPTextConfig
@@ -55,11 +54,13 @@ def resolve(config: ConfigDict) -> ConfigDict:
     `retrieval`); empty fields of `noise_schedule` are those of the folder's scheduler.
 
     Raises:
-      FileNotFoundError: not a folder of diffusers, or parts are missing.
+      FileNotFoundError: not a folder of diffusers, or parts or weights are missing.
       ValueError: parts or settings do not fit each other.
     """
     folder = folder_of(config)
     parts = read_parts(folder)
+    for name in MODELS:
+        tensor_files.open_folder(folder / name)  # raises before a data set is built
     check_fit(parts, config)
     resolved = with_parts(config, parts)
     with resolved.unlocked(), resolved.ignore_type():
@@ -91,6 +92,16 @@ def read_parts(folder: pathlib.Path) -> Parts:
       FileNotFoundError: parts are missing; it names all of them.
       ValueError: a part is another model, or has a feature that is not supported.
     """
+    if folder.is_file():
+        raise ValueError(
+            f"config.pretrained={str(folder)!r} is one file; a folder in diffusers' format is "
+            f"needed. {tensor_files.single_file_conversion(folder)}"
+        )
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"config.pretrained={str(folder)!r} is no folder here: nothing is downloaded, give the "
+            "path of Stable Diffusion in diffusers' format"
+        )
     missing = [n for n in MODELS if not (folder / n / huggingface.CONFIG_NAME).is_file()]
     missing += [name for name in ("tokenizer",) if not (folder / name).is_dir()]
     if missing:
@@ -153,13 +164,14 @@ def noise_schedule(folder: pathlib.Path, own: ConfigDict) -> dict:
     in the folder the values are those of SD 1.5.
 
     Raises:
-      ValueError: the scheduler has its own table of betas.
+      ValueError: the scheduler's file is damaged, or its noise is not supported.
     """
     path = folder / "scheduler" / "scheduler_config.json"
-    found = json.loads(path.read_text()) if path.is_file() else None
-    if found and found.get("trained_betas"):
-        raise ValueError(f"config.pretrained: {path} has trained_betas, which is not supported")
-    theirs = dataclasses.asdict(Schedule.from_config(found) if found else Schedule())
+    found = json_files.read(path) if path.is_file() else None
+    try:
+        theirs = dataclasses.asdict(Schedule.from_config(found) if found else Schedule())
+    except ValueError as error:
+        raise ValueError(f"config.pretrained: {path}: {error}") from error
     chosen = {name: value for name, value in own.items() if value != ""}
     for name, value in chosen.items():
         if found and theirs[name] != value:

@@ -9,6 +9,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from rbjax.data import pretrained_tokenizer, prompts
 
+END = pretrained_tokenizer.END
 MERGES = ["f a", "fa c", "fac e</w>", "c l", "cl o", "clo th", "t h", "clo t", "r e", "re d</w>"]
 TEXTS = [
     "",
@@ -86,6 +87,43 @@ def test_concepts_take_as_many_tokens_as_the_longest(folder):
     expected = max(len(oracle(folder)(word)["input_ids"]) for word in ("face", "clothes"))
     longest = len(oracle(folder)("character")["input_ids"])
     assert prompts.concept_length(tokenizer) == max(expected, longest) > 3
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_where_two_files_disagree_on_the_padding_it_is_that_of_transformers(
+    folder, tmp_path, newer
+):
+    """As in SD 2.x: tokenizer_config.json names the end token, special_tokens_map.json "!"."""
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_text((folder / name).read_text())
+    config = {"tokenizer_class": "CLIPTokenizer", "pad_token": END}
+    if newer:
+        end = json.loads((folder / "vocab.json").read_text())[END]
+        content = {"content": END, "special": True}
+        config["added_tokens_decoder"] = {str(end): content}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps({"pad_token": "!"}))
+    theirs = transformers.CLIPTokenizer.from_pretrained(tmp_path)
+    found = pretrained_tokenizer.load(tmp_path, 77)
+    assert found.padding["pad_token"] == theirs.pad_token == (END if newer else "!")
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("tokenizer.json", "{"),
+        ("tokenizer.json", '{"version": "1.0"}'),
+        ("tokenizer_config.json", "{"),
+        ("merges.txt", "no version\nalone\n"),
+        ("special_tokens_map.json", '{"pad_token": "none"}'),
+    ],
+)
+def test_damaged_tokenizers_are_named(folder, tmp_path, name, content):
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_text(path.read_text())
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=f"{tmp_path} holds no tokenizer that can be read: "):
+        pretrained_tokenizer.load(tmp_path, 77)
 
 
 def test_other_folders_are_refused(tmp_path):

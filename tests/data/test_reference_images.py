@@ -96,3 +96,40 @@ def test_sixteen_bits_are_scaled_to_eight(folder):
     Image.fromarray(grey).save("deep.png")
     expected = np.repeat(np.round(grey / 257)[..., None], 3, axis=2)
     np.testing.assert_array_equal(reference_images.read("deep.png"), expected)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "gif", "tif", "avif"])
+def test_truncated_files_are_named(folder, kind):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+    Image.fromarray(noise).save(f"whole.{kind}")
+    whole = (folder / f"whole.{kind}").read_bytes()
+    (folder / f"cut.{kind}").write_bytes(whole[: len(whole) * 9 // 10])
+    with pytest.raises(ValueError, match=f"cut.{kind} is not an image that can be read"):
+        parse("face", f"cut.{kind}")
+
+
+def test_more_than_sixteen_bits_are_refused(folder):
+    Image.fromarray(np.full((3, 4), 70000, np.int32)).save("deep.tif")
+    with pytest.raises(ValueError, match="more than 16 bits"):
+        reference_images.read("deep.tif")
+
+
+def test_a_mask_is_black_where_it_is_transparent(folder):
+    mask = Image.new("RGBA", (10, 6), (255, 255, 255, 0))
+    mask.paste((255, 255, 255, 255), (3, 2, 7, 5))
+    mask.save("clear.png")
+    assert parse("clothes", "a.png@clear.png").box == (3, 2, 4, 3)
+
+
+@pytest.mark.parametrize("part", ["1,2,3", "1.5,2,3,4", "", "none.png"])
+def test_what_is_neither_box_nor_mask_says_what_is_expected(folder, part):
+    with pytest.raises(
+        ValueError, match=f"after @ stands '{part}'; expected left,top,width,height"
+    ):
+        parse("face", f"a.png@{part}")
+
+
+@pytest.mark.parametrize("image", [np.zeros((3, 3)), np.zeros((3, 3, 4), np.uint8), "a.png"])
+def test_other_arrays_are_refused(image):
+    with pytest.raises(ValueError, match=r"must be a uint8 array \[H, W, 3\], not"):
+        Reference("face", image)

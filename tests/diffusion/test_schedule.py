@@ -97,6 +97,18 @@ def test_the_file_of_a_diffusers_folder_is_read():
     assert (schedule.steps_offset, schedule.set_alpha_to_one) == (0, True)
 
 
+@pytest.mark.parametrize("kind", ["DDIM", "PNDM", "DDPM", "EulerDiscrete", "DPMSolverMultistep"])
+def test_a_file_that_does_not_name_the_spacing_means_its_scheduler_s_own(kind):
+    oracle = getattr(diffusers, f"{kind}Scheduler")()
+    found = Schedule.from_config({"_class_name": f"{kind}Scheduler", "beta_schedule": "linear"})
+    assert found.timestep_spacing == oracle.config.timestep_spacing
+
+
+def test_schedules_of_other_models_are_refused():
+    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler.*not supported"):
+        Schedule.from_config({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 1.0})
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [

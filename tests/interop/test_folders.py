@@ -108,6 +108,14 @@ def test_what_we_save_is_what_they_read(name, tmp_path):
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
+def test_what_only_diffusers_needs_of_the_config_is_kept(tmp_path):
+    settings = {"upcast_attention": True, "sample_size": 96}
+    diffusers.UNet2DConditionModel(**UNET | settings).save_pretrained(tmp_path / "theirs")
+    huggingface.save(huggingface.load(tmp_path / "theirs"), tmp_path / "ours")
+    again = diffusers.UNet2DConditionModel.from_pretrained(tmp_path / "ours")
+    assert {name: again.config[name] for name in settings} == settings
+
+
 def test_shards_with_an_index_are_read(unet_folder, tmp_path):
     model = diffusers.UNet2DConditionModel.from_pretrained(unet_folder)
     model.save_pretrained(tmp_path, max_shard_size="40KB")
@@ -140,6 +148,16 @@ def test_fp16_variant_alone_is_found(tmp_path):
     assert [p.name for p in tmp_path.glob("*.safetensors")] == ["model.fp16.safetensors"]
     params = nnx.state(huggingface.load(tmp_path, dtype=np.float32), nnx.Param)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
+
+
+def test_shards_of_the_fp16_variant_are_found(unet_folder, tmp_path):
+    model = diffusers.UNet2DConditionModel.from_pretrained(unet_folder)
+    model.save_pretrained(tmp_path, variant="fp16", max_shard_size="40KB")
+    assert [p.suffixes[-2:] for p in tmp_path.glob("*.json") if "index" in p.name] == [
+        [".fp16", ".json"]
+    ]
+    found = huggingface.state_dict(huggingface.load(tmp_path))
+    assert all((found[key] == value).all() for key, value in weights(unet_folder).items())
 
 
 def test_half_precision_weights_are_computed_in_float32(unet_folder):
@@ -191,6 +209,64 @@ def test_damaged_files_are_named(unet_folder, tmp_path):
     (tmp_path / path.name).write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ValueError, match=f"{path.name} is not a whole safetensors file"):
         huggingface.load(tmp_path)
+
+
+@pytest.fixture
+def copy(unet_folder, tmp_path):
+    """copy(changes of the tensors, file name) -> a folder of the UNet with these weights."""
+
+    def make(changes: dict, name: str = "model.safetensors"):
+        (tmp_path / "config.json").write_text((unet_folder / "config.json").read_text())
+        save_file(changes, tmp_path / name)
+        return tmp_path
+
+    return make
+
+
+def test_a_single_file_without_its_config_says_what_is_missing(copy):
+    folder = copy({"conv_in.bias": np.zeros(4)}, "one.safetensors")
+    (folder / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match="needs the config.json of its model beside it"):
+        huggingface.load(folder / "one.safetensors")
+
+
+def test_a_single_file_without_tensors_is_not_taken_for_its_folder(copy, unet_folder):
+    folder = copy(weights(unet_folder))
+    save_file({}, folder / "none.safetensors")
+    with pytest.raises(ValueError, match="missing"):
+        huggingface.load(folder / "none.safetensors")
+
+
+def test_keys_under_old_and_new_name_at_once_are_refused(tmp_path):
+    MODELS["CLIPTextModel"]().save_pretrained(tmp_path)
+    tensors = weights(tmp_path)
+    old = {f"text_model.{key.removeprefix('text_model.')}": v for key, v in tensors.items()}
+    new = {key.removeprefix("text_model."): v for key, v in tensors.items()}
+    for content in (old, new):
+        save_file(content, tmp_path / "model.safetensors")
+        huggingface.load(tmp_path)
+    save_file(new | dict([old.popitem()]), tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="old and new name: text_model"):
+        huggingface.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content, message", [("{", "is not JSON"), ("[]", r"holds '\[\]' instead of a JSON object")]
+)
+def test_a_damaged_config_is_named(copy, content, message):
+    folder = copy({})
+    (folder / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=f"config.json {message}"):
+        huggingface.load(folder)
+
+
+@pytest.mark.parametrize("heads", [None, 0, 9, [2], [2, 17]])
+def test_heads_that_do_not_fit_are_refused(copy, heads):
+    folder = copy({})
+    config = json.loads((folder / "config.json").read_text()) | {"attention_head_dim": heads}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="attention_head_dim=.*must be a number of heads"):
+        huggingface.load(folder)
 
 
 def test_unknown_classes_and_pipeline_folders_are_refused(unet_folder, tmp_path):

@@ -42,3 +42,8 @@ def test_batch_is_split_over_data_and_fsdp():
     mesh = meshes.make_mesh(2, 2, 2)
     placed = jax.device_put(np.zeros((8, 3)), meshes.batch_sharding(mesh))
     assert {shard.data.shape for shard in placed.addressable_shards} == {(2, 3)}
+
+
+def test_no_batch_is_no_batch():
+    with pytest.raises(ValueError, match="--batch_size=0 .*use a positive multiple of 2"):
+        meshes.check_batch(meshes.make_mesh(2, 1, 1), 0, "--batch_size")

@@ -274,3 +274,17 @@ def test_a_model_without_pretrained_encoders_has_nothing_to_store(avatars_dir):
     exp = experiment.setup(small_run.config(avatars_dir))
     with pytest.raises(ValueError, match="moments cannot be stored: config.pretrained is empty"):
         latents.store(exp, exp.open("train"), ["moments"], 8)
+
+
+def test_damaged_files_are_named_and_can_be_stored_again(written, exp, data_dir, capsys):
+    split = exp.open("train")
+    (folder,) = latent_cache.folders(split.directory, "moments")
+    array, marks = folder / "moments.npy", folder / "fingerprint.json"
+    whole, fingerprint = array.read_bytes(), marks.read_text()
+    array.write_bytes(whole[:-8])
+    with pytest.raises(ValueError, match=f"{folder} is damaged .*remove it"):
+        latents.find(exp, split, {"retrinet"})
+    marks.write_text(fingerprint[:9])
+    assert latents.find(exp, split, {"retrinet"}).moments is None
+    latents.store(exp, split, ["moments"], 64)
+    assert array.read_bytes() == whole and marks.read_text() == fingerprint

@@ -3,6 +3,7 @@
 import json
 import logging
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -106,6 +107,7 @@ def _differ(a: np.ndarray, b: np.ndarray) -> bool:
 def test_a_resolved_configuration_survives_its_file(run, tmp_path):
     exp, _, _ = run
     experiment.keep_config(exp.config, tmp_path)
+    (tmp_path / "checkpoints/1").mkdir(parents=True)
     experiment.check_workdir(exp.config, tmp_path)
 
 
@@ -138,6 +140,37 @@ def test_it_trains_where_torch_is_not_installed(folder, avatars_dir):
 def test_missing_parts_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="unet, vae, text_encoder, tokenizer missing"):
         experiment.resolve(sd_run.sd15(tmp_path))
+
+
+def test_a_name_of_the_hub_and_a_single_file_say_what_to_give(tmp_path):
+    with pytest.raises(FileNotFoundError, match="'me/sd15' is no folder here: nothing is downl"):
+        experiment.resolve(sd_run.sd15("me/sd15"))
+    (tmp_path / "sd15.safetensors").touch()
+    with pytest.raises(ValueError, match="is one file; .*from_single_file"):
+        experiment.resolve(sd_run.sd15(tmp_path / "sd15.safetensors"))
+
+
+def test_weights_that_cannot_be_read_are_told_before_a_data_set_is_built(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "sd")
+    path = tmp_path / "sd/unet/diffusion_pytorch_model.safetensors"
+    path.rename(path.with_suffix(".bin"))
+    with pytest.raises(FileNotFoundError, match="unet.*pickle can run any code"):
+        experiment.resolve(sd_run.sd15(tmp_path / "sd"))
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("{", "scheduler_config.json is not JSON"),
+        ('{"beta_schedule": "own"}', "scheduler_config.json: betas is 'own'"),
+        ('{"trained_betas": [0.1]}', "scheduler_config.json: .*trained_betas .* not supported"),
+    ],
+)
+def test_schedulers_that_are_not_supported_are_named(tmp_path, content, message):
+    (tmp_path / "scheduler").mkdir()
+    (tmp_path / "scheduler/scheduler_config.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        pretrained.noise_schedule(tmp_path, sd_run.sd15(tmp_path).noise_schedule)
 
 
 def test_no_folder_is_an_error_that_says_what_to_give():
