@@ -211,6 +211,7 @@ def _scheduler_config(model: Model) -> dict:
         "beta_schedule": schedule.pop("betas"),
         **schedule,
         "method": model.config.sampling.method,
+        "clip_sample": False,  # the default of diffusers' own schedulers clips
     }
 
 
