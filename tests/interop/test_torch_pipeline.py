@@ -215,7 +215,7 @@ def test_wrong_references_are_refused():
     for box in [(4, 0, 4, 5), (-1, 0, 2, 2), (2, 2, 0, 1)]:
         with pytest.raises(ValueError, match="face reference is not inside its picture of 7x5"):
             pipe.view("face", image, box)
-    with pytest.raises(ValueError, match="face reference is a str, not a PIL image"):
+    with pytest.raises(ValueError, match="face reference is no PIL image: 'a.png'"):
         pipe.view("face", "a.png")
     with pytest.raises(ValueError, match="give a list of"):
         pipe._reference_encoder(("face", image))

@@ -131,10 +131,10 @@ class RetriNetPipeline(DiffusionPipeline):
         path = folder / self.config_name
         index = json.loads(path.read_text())
         for name, part in {"": self, **self.components}.items():
-            module = getattr(part, "_orig_mod", part).__class__.__module__  # of torch.compile
-            if not module.startswith("diffusers_modules."):
+            kind = type(getattr(part, "_orig_mod", part))  # under torch.compile
+            if not kind.__module__.startswith("diffusers_modules."):
                 continue
-            source = Path(inspect.getfile(getattr(part, "_orig_mod", part).__class__))
+            source = Path(inspect.getfile(kind))
             shutil.copyfile(source, folder / name / source.name)
             if name:
                 index[name][0] = source.stem
@@ -192,8 +192,7 @@ class RetriNetPipeline(DiffusionPipeline):
             )
         pictures = np.stack([self.view(*reference) for reference in references])
         pixels = torch.tensor(pictures, device=self._execution_device).permute(0, 3, 1, 2)
-        length = max(len(self.tokenizer(word).input_ids) for word in CONCEPTS)
-        concepts = self.encode_text([concept for concept, *_ in references], length)[None]
+        concepts = self.encode_concepts([concept for concept, *_ in references])[None]
         latents = self.encode_images(pixels.to(self.retrinet.dtype) / 127.5 - 1)[None]
         return lambda timestep: self.retrinet.encode_references(latents, concepts, timestep)
 
@@ -202,8 +201,7 @@ class RetriNetPipeline(DiffusionPipeline):
         if concept not in CONCEPTS:
             raise ValueError(f"concept {concept!r}: use one of {', '.join(CONCEPTS)}")
         if not isinstance(picture, Image.Image):
-            kind = type(picture).__name__
-            raise ValueError(f"the picture of a {concept} reference is a {kind}, not a PIL image")
+            raise ValueError(f"the picture of a {concept} reference is no PIL image: {picture!r}")
         picture = _rgb(picture)
         left, top, width, height = box or (0, 0, *picture.size)
         right, bottom = left + width, top + height
@@ -233,6 +231,11 @@ class RetriNetPipeline(DiffusionPipeline):
             texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
         return self.text_encoder(tokens.input_ids.to(self._execution_device))[0]
+
+    def encode_concepts(self, concepts: list[str]) -> torch.Tensor:
+        """Concepts -> states of their words [N, T, D]."""
+        length = max(len(self.tokenizer(word).input_ids) for word in CONCEPTS)
+        return self.encode_text(concepts, length)
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """Images [N, 3, H, W] in [-1, 1] -> latents [N, C, h, w]."""
