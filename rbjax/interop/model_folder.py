@@ -113,10 +113,14 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
         }
     )
     pipeline = abstract_pipeline(config, tokenizer)
-    huggingface.fill(pipeline.retrinet, folder / "retrinet")
-    huggingface.fill(pipeline.text_encoder, folder / "text_encoder")
+    parts = {"retrinet": pipeline.retrinet, "text_encoder": pipeline.text_encoder}
     if config.model.get("vae"):
-        huggingface.fill(pipeline.autoencoder, folder / "vae")
+        parts["vae"] = pipeline.autoencoder
+    for name, part in parts.items():
+        try:
+            huggingface.fill(part, folder / name)
+        except ValueError as error:
+            raise ValueError(f"{folder / name}: {error}") from error
     graphdef, params = nnx.split(pipeline, nnx.Param)
     return Model(config, tokenizer, graphdef, nnx.to_pure_dict(params))
 
@@ -211,6 +215,7 @@ def _scheduler_config(model: Model) -> dict:
         "beta_schedule": schedule.pop("betas"),
         **schedule,
         "method": model.config.sampling.method,
+        "clip_sample": False,  # the default of diffusers' own schedulers clips
     }
 
 

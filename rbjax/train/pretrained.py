@@ -104,6 +104,11 @@ def read_parts(folder: pathlib.Path) -> Parts:
         )
     missing = [n for n in MODELS if not (folder / n / huggingface.CONFIG_NAME).is_file()]
     missing += [name for name in ("tokenizer",) if not (folder / name).is_dir()]
+    if (folder / "retrinet").is_dir():
+        raise FileNotFoundError(
+            f"config.pretrained={str(folder)!r} holds a RetriNet, which generates, but no training "
+            "starts from it: give a folder of Stable Diffusion"
+        )
     if missing:
         raise FileNotFoundError(
             f"config.pretrained={str(folder)!r} is not a folder of Stable Diffusion in diffusers' "

@@ -88,7 +88,7 @@ def test_wrong_keys_are_listed(folder):
     tensors = load_file(folder / WEIGHTS)
     tensors["unet.extra"] = tensors.pop("unet.conv_in.bias")
     save_file(tensors, folder / WEIGHTS)
-    with pytest.raises(ValueError, match="unet.conv_in.bias(.|\n)*unet.extra"):
+    with pytest.raises(ValueError, match="/retrinet: (.|\n)*unet.conv_in.bias(.|\n)*unet.extra"):
         model_folder.load(folder)
 
 

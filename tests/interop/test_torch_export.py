@@ -52,7 +52,22 @@ arguments = dict(num_inference_steps=20, latents=noise, output_type="pt")
 images = pipe(prompt, references, **arguments).images
 np.save(out + "/images.npy", images.permute(0, 2, 3, 1).numpy())
 np.save(out + "/alone.npy", pipe(prompt, **arguments).images.permute(0, 2, 3, 1).numpy())
+seen = []
+batch = pipe(["smile", prompt], references, **arguments, callback_on_step_end=lambda pipe, step,
+             time, tensors: seen.append(tensors["latents"].shape) or {}).images
+np.save(out + "/batch.npy", batch.permute(0, 2, 3, 1).numpy())
+assert seen == [noise.shape] * 20
 pipe.save_pretrained(out + "/saved")
+saved = out + "/saved"
+pipe = DiffusionPipeline.from_pretrained(saved, custom_pipeline=saved, trust_remote_code=True)
+again = pipe(prompt, references, **arguments).images
+np.save(out + "/again.npy", again.permute(0, 2, 3, 1).numpy())
+if pipe.scheduler.config.beta_schedule != "rectified_flow":
+    from diffusers import DDIMScheduler
+    pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, method="ddim")
+    ours = pipe(prompt, references, **arguments).images
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    torch.testing.assert_close(pipe(prompt, references, **arguments).images, ours)
 """
 
 
@@ -127,6 +142,17 @@ def test_the_same_noise_makes_the_same_image_in_torch(model, in_torch, file, cou
     difference = np.abs(255 * np.load(in_torch / file) - ours)
     assert difference.max() <= 0.6  # ours is rounded to whole numbers
     assert np.ptp(ours) > 30
+
+
+def test_a_saved_pipeline_loads_and_generates_the_same(in_torch):
+    images = np.load(in_torch / "images.npy")
+    np.testing.assert_array_equal(np.load(in_torch / "again.npy"), images)
+
+
+def test_every_prompt_of_a_batch_counts_for_its_own_image(in_torch):
+    images, batch = (np.load(in_torch / name) for name in ("images.npy", "batch.npy"))
+    np.testing.assert_allclose(batch[1], images[1], atol=1e-4)
+    assert np.abs(batch[0] - images[0]).max() > 1e-2
 
 
 def test_an_export_is_a_saved_model(model, export):

@@ -1,7 +1,6 @@
 """The modules that an export ships, against ours, number for number."""
 
 import importlib.util
-import inspect
 from types import SimpleNamespace
 
 import diffusers
@@ -13,7 +12,9 @@ from flax import nnx
 from PIL import Image
 
 from rbjax.data import transforms
+from rbjax.data.reference_images import Reference, read
 from rbjax.diffusion import sampler
+from rbjax.diffusion import schedule as schedules
 from rbjax.diffusion.schedule import Schedule
 from rbjax.interop import huggingface, model_folder, torch_export
 from rbjax.models import abstract
@@ -31,8 +32,9 @@ def load(name: str):
 
 
 modeling, scheduling = load("modeling_retrinet"), load("scheduling_retrinet")
-pipeline, comfyui = load("pipeline"), load("comfyui_retrinet")
+pipeline = load("pipeline")
 
+FIXED = "positions_at_time_zero"
 ATTENTION, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"
 CONFIGS = {
     "three_levels_at_the_targets_time": RetriNetConfig(
@@ -51,7 +53,7 @@ CONFIGS = {
         positions=False,
         reference_timestep="target",
     ),
-    "positions_at_time_zero": RetriNetConfig(
+    FIXED: RetriNetConfig(
         UNetConfig(
             block_out_channels=(10, 14),
             down_block_types=(PLAIN, ATTENTION),
@@ -147,6 +149,50 @@ def test_impossible_settings_of_the_scheduler_are_refused():
         theirs.set_timesteps(1001)
     with pytest.raises(ValueError, match="method 'heun'"):
         torch_scheduler(Schedule(), "heun")
+    twice = Schedule(num_train_timesteps=100, steps_offset=3), 100, "ddim"
+    with pytest.raises(ValueError, match="visit a timestep twice"):
+        sampler.plan(*twice)
+    with pytest.raises(ValueError, match="visit a timestep twice"):
+        torch_scheduler(twice[0], "ddim").set_timesteps(100)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.betas)
+def test_training_in_torch_has_the_same_inputs_and_targets(schedule):
+    latents, noise = np.random.default_rng(0).normal(size=(2, 4, 3, 2)).astype(np.float32)
+    times = np.array([0, 7, 50, schedule.num_train_timesteps - 1])
+    theirs = torch_scheduler(schedule, "ddim")
+    for name in ("add_noise", "target"):
+        expected = getattr(schedules, name)(schedule, latents, noise, times)
+        found = getattr(theirs, name)(*map(torch.tensor, (latents, noise, times)))
+        np.testing.assert_allclose(found, expected, atol=1e-6, err_msg=name)
+
+
+def test_checkpoints_of_activations_do_not_change_gradients():
+    theirs = torch_retrinet(CONFIGS[FIXED]).train()
+    inputs = torch.randn(1, 4, 6, 6), torch.randn(1, 2, 4, 6, 6), torch.randn(1, 2, 3, 6)
+    time, mask = torch.tensor([5]), torch.ones(1, 2, dtype=torch.bool)
+
+    def gradients() -> list[torch.Tensor]:
+        encoded = theirs.encode_references(*inputs[1:], time)
+        loss = theirs(inputs[0], time, inputs[2][:, 0], encoded, mask).square().mean()
+        return torch.autograd.grad(loss, theirs.parameters(), allow_unused=True)
+
+    plain = gradients()
+    theirs.enable_gradient_checkpointing()
+    for found, expected in zip(gradients(), plain, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_an_offloaded_part_is_loaded_before_any_use():
+    pytest.importorskip("accelerate")
+    loaded = []
+    hook = SimpleNamespace(pre_forward=lambda module, *_: loaded.append(type(module).__name__))
+    vae, retrinet = load("modeling_block_dct").BlockDCT(2, 3, 1), torch_retrinet(CONFIGS[FIXED])
+    vae._hf_hook = retrinet._hf_hook = hook
+    latents = vae.encode(torch.zeros(1, 3, 12, 12)).latent_dist.mode()
+    vae.decode(latents)
+    retrinet.encode_references(torch.zeros(1, 1, 4, 6, 6), torch.zeros(1, 1, 3, 6), torch.zeros(1))
+    assert loaded == ["BlockDCT", "BlockDCT", "RetriNetModel"]
 
 
 def empty_pipeline(vae=None, view: str = "crop"):
@@ -166,8 +212,42 @@ def test_wrong_references_are_refused():
     pipe, image = empty_pipeline(), Image.new("RGB", (7, 5))
     with pytest.raises(ValueError, match="concept 'hat'"):
         pipe.view("hat", image)
-    with pytest.raises(ValueError, match="not inside"):
-        pipe.view("face", image, (4, 0, 4, 5))
+    for box in [(4, 0, 4, 5), (-1, 0, 2, 2), (2, 2, 0, 1)]:
+        with pytest.raises(ValueError, match="face reference is not inside its picture of 7x5"):
+            pipe.view("face", image, box)
+    with pytest.raises(ValueError, match="face reference is no PIL image: 'a.png'"):
+        pipe.view("face", "a.png")
+    with pytest.raises(ValueError, match="give a list of"):
+        pipe._reference_encoder(("face", image))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "I;16", "P"])
+def test_files_of_references_are_read_the_same(tmp_path, mode):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 14, 4), np.uint8)
+    picture = Image.fromarray(pixels)
+    if mode == "I;16":
+        picture = Image.fromarray(pixels[..., 0].astype(np.uint16) * 200)
+    else:
+        picture = picture.convert(mode)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # orientation
+    picture.save(tmp_path / "a.png", exif=turned)
+    ours = Reference("face", read(tmp_path / "a.png"), (1, 2, 8, 9)).view(12, "crop")
+    found = empty_pipeline().view("face", Image.open(tmp_path / "a.png"), (1, 2, 8, 9))
+    np.testing.assert_array_equal(found, ours)
+
+
+def test_noise_that_does_not_fit_is_refused():
+    pipe = empty_pipeline(vae=load("modeling_block_dct").BlockDCT(2, 3, 1))
+    pipe.retrinet = SimpleNamespace(config=SimpleNamespace(unet_config={"out_channels": 5}))
+    one = torch.Generator().manual_seed(0)
+    assert pipe._noise(2, 3, one, None).shape == (6, 5, 6, 6)
+    with pytest.raises(ValueError, match=r"\[2, 5, 4, 6\], they must be \[images, 5, 6, 6\]"):
+        pipe._noise(1, 1, one, torch.zeros(2, 5, 4, 6))
+    with pytest.raises(ValueError, match="3 images of 2 prompts"):
+        pipe._noise(2, 1, one, torch.zeros(3, 5, 6, 6))
+    with pytest.raises(ValueError, match="1 generators for 2 images"):
+        pipe._noise(2, 1, [one], None)
 
 
 @pytest.mark.parametrize(
@@ -209,49 +289,3 @@ def test_latents_are_the_scaled_mean_of_the_vae():
         moments = vae.encode(images).latent_dist
         torch.testing.assert_close(latents, 0.5 * moments.mean)
         torch.testing.assert_close(pipe.decode_latents(latents), vae.decode(moments.mean).sample)
-
-
-class FakePipeline:
-    """Notes its arguments; makes black images."""
-
-    def __call__(self, prompt, references, num_images_per_prompt, generator, **settings):
-        self.prompt, self.references, self.settings = prompt, references, settings
-        self.seeds = [g.initial_seed() for g in generator]
-        return SimpleNamespace(images=torch.zeros(num_images_per_prompt, 3, 4, 6))
-
-
-@pytest.mark.parametrize("name", comfyui.NODE_CLASS_MAPPINGS)
-def test_nodes_keep_comfyuis_contract(name):
-    node = comfyui.NODE_CLASS_MAPPINGS[name]
-    inputs = node.INPUT_TYPES()
-    assert set(inputs) <= {"required", "optional"}
-    parameters = inspect.signature(getattr(node, node.FUNCTION)).parameters
-    assert set(parameters) - {"self"} == set(inputs["required"]) | set(inputs.get("optional", ()))
-    for names in inputs.get("optional", ()):
-        assert parameters[names].default is not inspect.Parameter.empty
-    assert all(isinstance(kind, str) for kind in node.RETURN_TYPES)
-    assert isinstance(node.RETURN_TYPES, tuple) and isinstance(node.CATEGORY, str)
-    assert name in comfyui.NODE_DISPLAY_NAME_MAPPINGS
-
-
-def test_reference_nodes_chain_and_read_masks():
-    image, mask = torch.ones(2, 5, 7, 3), torch.zeros(1, 5, 7)
-    mask[0, 1:3, 2:6] = 1
-    (first,) = comfyui.RetriNetReference().add(image, "face", mask)
-    (both,) = comfyui.RetriNetReference().add(image[:1], "clothes", previous=first)
-    assert [(c, picture.size, box) for c, picture, box in both] == [
-        ("face", (7, 5), (2, 1, 4, 2)),
-        ("face", (7, 5), (2, 1, 4, 2)),
-        ("clothes", (7, 5), None),
-    ]
-    with pytest.raises(ValueError, match="mask of a RetriNet reference is empty"):
-        comfyui.RetriNetReference().add(image, "face", 0 * mask)
-
-
-def test_the_generating_node_returns_images_in_comfyuis_axes():
-    pipe = FakePipeline()
-    (images,) = comfyui.RetriNetGenerate().generate(pipe, "smile", 7, 2, 3, 1.5, 2.5)
-    assert images.shape == (2, 4, 6, 3)
-    assert pipe.seeds == [7, 8] and pipe.references == []
-    assert pipe.settings["num_inference_steps"] == 3
-    assert (pipe.settings["guidance_references"], pipe.settings["guidance_prompt"]) == (1.5, 2.5)

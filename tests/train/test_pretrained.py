@@ -173,6 +173,12 @@ def test_schedulers_that_are_not_supported_are_named(tmp_path, content, message)
         pretrained.noise_schedule(tmp_path, sd_run.sd15(tmp_path).noise_schedule)
 
 
+def test_a_retrinet_is_no_start_of_a_training(tmp_path):
+    (tmp_path / "retrinet").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds a RetriNet.* no training starts from it"):
+        experiment.resolve(sd_run.sd15(tmp_path))
+
+
 def test_no_folder_is_an_error_that_says_what_to_give():
     with pytest.raises(ValueError, match="config.pretrained is empty.*--config.pretrained=DIR"):
         experiment.resolve(sd_run.sd15(""))

@@ -4,10 +4,23 @@ RetriNet Load (folder of the export) -> RetriNet Generate; a chain of RetriNet R
 for each picture, gives the references.
 """
 
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
+
+try:
+    from comfy import model_management
+    from comfy.utils import ProgressBar
+except ModuleNotFoundError:  # the nodes also work as plain classes, without progress
+    model_management = ProgressBar = None
+
+PRECISIONS = ["float32", "float16", "bfloat16"]
+_loaded = weakref.WeakValueDictionary()  # (file, its time, precision) -> pipeline that is in use
 
 
 class RetriNetLoad:
@@ -20,14 +33,26 @@ class RetriNetLoad:
     @classmethod
     def INPUT_TYPES(cls) -> dict:
         """Inputs of the node."""
-        return {"required": {"folder": ("STRING", {"default": ""})}}
+        return {"required": {"folder": ("STRING", {"default": ""}), "precision": (PRECISIONS,)}}
 
-    def load(self, folder: str) -> tuple:
-        """Returns the pipeline, on a GPU where there is one."""
-        pipe = DiffusionPipeline.from_pretrained(
-            folder, custom_pipeline=folder, trust_remote_code=True
-        )
-        return (pipe.to("cuda" if torch.cuda.is_available() else "cpu"),)
+    @classmethod
+    def IS_CHANGED(cls, folder: str, precision: str = "float32") -> str:
+        """What ComfyUI compares to see whether to load again: an export may be written anew."""
+        return str(_identity(folder, precision))
+
+    def load(self, folder: str, precision: str = "float32") -> tuple:
+        """Returns the pipeline on ComfyUI's device; equal nodes share one."""
+        key = _identity(folder, precision)
+        pipe = _loaded.get(key)
+        if pipe is None:
+            folder = str(Path(key[0]).parent)
+            pipe = DiffusionPipeline.from_pretrained(
+                folder, custom_pipeline=folder, trust_remote_code=True
+            )
+            pipe.to(_device(), getattr(torch, precision))
+            pipe.set_progress_bar_config(disable=True)
+            _loaded[key] = pipe
+        return (pipe,)
 
 
 class RetriNetReference:
@@ -46,12 +71,17 @@ class RetriNetReference:
         }
 
     def add(self, image, concept: str, mask=None, previous: tuple = ()) -> tuple:
-        """Returns the references; image [B, H, W, 3] in [0, 1], mask [1 or B, H, W] or None."""
-        added = []
-        for i, pixels in enumerate(image):
-            picture = Image.fromarray(np.round(pixels.cpu().numpy() * 255).astype(np.uint8))
-            box = None if mask is None else _box(mask[min(i, len(mask) - 1)])
-            added.append((concept, picture, box))
+        """Returns the references; image [B, H, W, 3] in [0, 1], mask [1 or B, H, W] or None.
+
+        Raises:
+          ValueError: the mask is empty, or does not fit the images.
+        """
+        boxes = [None] * len(image) if mask is None else _boxes(mask, image)
+        pictures = [
+            Image.fromarray(np.round(pixels.cpu().numpy().clip(0, 1) * 255).astype(np.uint8))
+            for pixels in image
+        ]
+        added = [(concept, *both) for both in zip(pictures, boxes, strict=True)]
         return ((*previous, *added),)
 
 
@@ -70,7 +100,7 @@ class RetriNetGenerate:
             "required": {
                 "model": ("RETRINET",),
                 "prompt": ("STRING", {"multiline": True, "default": ""}),
-                "seed": ("INT", {"default": 0, "min": 0, "max": 2**32 - 1}),
+                "seed": ("INT", {"default": 0, "min": 0, "max": 2**64 - 1}),
                 "num_images": ("INT", {"default": 1, "min": 1, "max": 64}),
                 "steps": ("INT", {"default": 20, "min": 1, "max": 1000}),
                 "guidance_references": guidance,
@@ -91,7 +121,8 @@ class RetriNetGenerate:
         references: tuple = (),
     ) -> tuple:
         """Returns images [num_images, H, W, 3] in [0, 1]; image i has the seed `seed` + i."""
-        noise = [torch.Generator().manual_seed(seed + i) for i in range(num_images)]
+        seeds = [(seed + i) % 2**64 for i in range(num_images)]
+        noise = [torch.Generator().manual_seed(number) for number in seeds]
         images = model(
             prompt,
             list(references),
@@ -101,15 +132,63 @@ class RetriNetGenerate:
             guidance_prompt=guidance_prompt,
             generator=noise,
             output_type="pt",
+            callback_on_step_end=_progress(steps),
         ).images
         return (images.permute(0, 2, 3, 1).float().cpu(),)
+
+
+def _device() -> torch.device:
+    """ComfyUI's; elsewhere a GPU if there is one."""
+    if model_management:
+        return model_management.get_torch_device()
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _progress(steps: int) -> Callable | None:
+    """A callback that moves ComfyUI's bar and ends where the user cancels."""
+    if not model_management:
+        return None
+    bar = ProgressBar(steps)
+
+    def on_step(pipe, step, timestep, tensors: dict) -> dict:
+        model_management.throw_exception_if_processing_interrupted()
+        bar.update(1)
+        return tensors
+
+    return on_step
+
+
+def _identity(folder: str, precision: str) -> tuple:
+    """The export's index, when it was written, and the precision."""
+    path = Path(folder.strip().strip('"')).expanduser().absolute() / "model_index.json"
+    if not path.is_file():
+        raise ValueError(
+            f"RetriNet Load: {path} is missing; `folder` must be the path of a folder that "
+            "export_pytorch.py wrote"
+        )
+    return str(path), path.stat().st_mtime_ns, precision
+
+
+def _boxes(mask: torch.Tensor, image: torch.Tensor) -> list[tuple[int, int, int, int]]:
+    """The box of every image's mask."""
+    mask = mask.reshape(-1, *mask.shape[-2:])
+    if not mask.any():
+        raise ValueError(
+            "RetriNet Reference: the mask is empty (Load Image gives an empty one for a picture "
+            "without transparency). Paint what shows the concept in the mask editor, or "
+            "disconnect the mask: then all of the picture counts."
+        )
+    if mask.shape[1:] != image.shape[1:3] or len(mask) not in (1, len(image)):
+        counts = [f"{len(x)} of {x.shape[2]}x{x.shape[1]} pixels" for x in (mask, image)]
+        raise ValueError(f"RetriNet Reference: masks ({counts[0]}) do not fit images ({counts[1]})")
+    return [_box(one) for one in mask.expand(len(image), -1, -1)]
 
 
 def _box(mask: torch.Tensor) -> tuple[int, int, int, int]:
     """The box (left, top, width, height) around the pixels of a mask [H, W] over one half."""
     rows, columns = torch.nonzero(mask > 0.5, as_tuple=True)
     if not len(rows):
-        raise ValueError("the mask of a RetriNet reference is empty")
+        raise ValueError("RetriNet Reference: a mask is nowhere over one half")
     left, top = int(columns.min()), int(rows.min())
     return left, top, int(columns.max()) + 1 - left, int(rows.max()) + 1 - top
 

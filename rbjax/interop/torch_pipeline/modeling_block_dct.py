@@ -9,6 +9,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 
@@ -22,12 +23,14 @@ class BlockDCT(ModelMixin, ConfigMixin):
         self.encoder = nn.Conv2d(3, channels, factor, stride=factor, bias=False)
         self.decoder = nn.ConvTranspose2d(channels, 3, factor, stride=factor, bias=False)
 
+    @apply_forward_hook  # loads it where it is offloaded
     def encode(self, images: torch.Tensor) -> AutoencoderKLOutput:
         """Images [N, 3, H, W] in [-1, 1] -> a distribution of no variance over [N, C, h, w]."""
         latents = self.encoder(images)
         moments = torch.cat([latents, torch.zeros_like(latents)], dim=1)
         return AutoencoderKLOutput(DiagonalGaussianDistribution(moments, deterministic=True))
 
+    @apply_forward_hook
     def decode(self, latents: torch.Tensor) -> DecoderOutput:
         """Latents [N, C, h, w] -> images [N, 3, H, W]."""
         return DecoderOutput(self.decoder(latents))

@@ -14,6 +14,7 @@ import torch
 from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention_processor import Attention
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 from torch.nn import functional
 
@@ -69,7 +70,7 @@ class Conjunction(nn.Module):
         tokens = x.flatten(2).transpose(1, 2)
         if not self.positions:
             return tokens, tokens
-        return tokens, tokens + sine_positions(height, width, channels).to(x)
+        return tokens, tokens + sine_positions(height, width, channels, x.device).to(x.dtype)
 
     def _split_heads(self, x: torch.Tensor) -> torch.Tensor:
         """[B, T, C] -> [B, heads, T, C / heads]."""
@@ -78,6 +79,8 @@ class Conjunction(nn.Module):
 
 class RetriNetModel(ModelMixin, ConfigMixin):
     """UNet, retrieval encoder and conjunctions."""
+
+    _supports_gradient_checkpointing = True  # by diffusers' blocks
 
     @register_to_config
     def __init__(self, unet_config: dict, heads: int, positions: bool, reference_timestep: str):
@@ -98,6 +101,7 @@ class RetriNetModel(ModelMixin, ConfigMixin):
             for width in unet_config["block_out_channels"]
         )
 
+    @apply_forward_hook  # loads the model where it is offloaded
     def encode_references(self, references, concepts, timesteps) -> KeysValues:
         """Keys and values of every level.
 
@@ -164,11 +168,12 @@ def has_attention(block: nn.Module) -> bool:
     return getattr(block, "has_cross_attention", False)
 
 
-def sine_positions(height: int, width: int, channels: int) -> torch.Tensor:
+def sine_positions(height: int, width: int, channels: int, device=None) -> torch.Tensor:
     """Fixed 2-D sine positions on the unit square: [height * width, channels] float32."""
     count = channels // 4
-    frequencies = (math.pi / 2) * 16.0 ** (torch.arange(count) / max(count - 1, 1))
-    y, x = (torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width
+    octaves = torch.arange(count, device=device) / max(count - 1, 1)
+    frequencies = (math.pi / 2) * 16.0**octaves
+    y, x = ((torch.arange(n, device=device) + 0.5) / n for n in (height, width))
     grid = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).reshape(-1, 2)
     angles = (grid[:, :, None] * frequencies).reshape(height * width, -1)
     positions = torch.cat([angles.sin(), angles.cos()], -1)

@@ -6,14 +6,22 @@
 Axes: B images times guidance variants, R references, C latent channels, h w latent size.
 """
 
+import inspect
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput
 from diffusers.utils import logging
 from diffusers.utils.torch_utils import randn_tensor
-from PIL import Image
+from PIL import Image, ImageOps
 
 CONCEPTS = ("face", "clothes", "character")
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+SAMPLING = {"steps": 20, "guidance_references": 1.5, "guidance_prompt": 1.5}
 WHITE = (255, 255, 255)
 logger = logging.get_logger(__name__)
 
@@ -46,7 +54,7 @@ class RetriNetPipeline(DiffusionPipeline):
           size: of images and references, in pixels.
           view: how a reference shows its box: "crop" or "in_place".
           max_tokens: length of a prompt.
-          sampling: defaults of steps, guidance_references and guidance_prompt.
+          sampling: defaults of steps, guidance_references and guidance_prompt; None = SAMPLING.
         """
         super().__init__()
         self.register_modules(
@@ -57,13 +65,13 @@ class RetriNetPipeline(DiffusionPipeline):
             vae=vae,
         )
         self.register_to_config(
-            size=size, view=view, max_tokens=max_tokens, sampling=sampling or {}
+            size=size, view=view, max_tokens=max_tokens, sampling=sampling or SAMPLING
         )
 
     @torch.no_grad()
     def __call__(
         self,
-        prompt: str = "",
+        prompt: str | list[str] = "",
         references: list[tuple] = (),
         num_images_per_prompt: int = 1,
         num_inference_steps: int | None = None,
@@ -73,54 +81,91 @@ class RetriNetPipeline(DiffusionPipeline):
         latents: torch.Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
+        callback_on_step_end: Callable | None = None,
     ) -> ImagePipelineOutput | tuple:
         """Generates images.
 
         Args:
-          prompt: comma-joined tags.
+          prompt: comma-joined tags; several prompts share the references.
           references: (concept, picture) or (concept, picture, (left, top, width, height)); the
             concept is "face", "clothes" or "character", the picture a PIL image of any size.
-          num_images_per_prompt: how many images.
+          num_images_per_prompt: how many images; those of one prompt follow each other.
           num_inference_steps: calls of the model; None = as in its training, like the next two.
           guidance_references: 1 = off; above: closer to the references.
           guidance_prompt: 1 = off; above: closer to the prompt.
-          generator: of the noise.
+          generator: of the noise; a list has one for each image.
           latents: standard normal noise [images, C, h, w], in place of the generator's.
-          output_type: "pil", or "pt" for a float tensor [images, 3, H, W] in [0, 1].
+          output_type: "pil", "np" [images, H, W, 3] or "pt" [images, 3, H, W], both in [0, 1], or
+            "latent" [images, C, h, w].
           return_dict: False returns a tuple.
+          callback_on_step_end: (pipe, step, timestep, {"latents": latents}) -> a dict, whose
+            latents, if any, go on.
 
         Raises:
-          ValueError: unknown concept or output type, or a box outside of its picture.
+          ValueError: an argument is not of the form above, or a box is outside of its picture.
         """
-        if output_type not in ("pil", "pt"):
-            raise ValueError(f"output_type {output_type!r}: use 'pil' or 'pt'")
-        defaults = self.config.sampling
-        steps = num_inference_steps or defaults["steps"]
-        weights = _first(guidance_references, defaults["guidance_references"])
-        weights = _weights(weights, _first(guidance_prompt, defaults["guidance_prompt"]))
-        if latents is None:
-            latents = self._noise(num_images_per_prompt, generator)
-        predict = self._guided(prompt, list(references), weights, len(latents))
-        latents = self._sample(predict, latents.to(self._execution_device), steps)
-        images = (self.decode_latents(latents) / 2 + 0.5).clamp(0, 1)
-        if output_type == "pil":
-            images = self.numpy_to_pil(images.permute(0, 2, 3, 1).float().cpu().numpy())
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type {output_type!r}: use one of {', '.join(OUTPUT_TYPES)}")
+        given = {
+            "steps": num_inference_steps,
+            "guidance_references": guidance_references,
+            "guidance_prompt": guidance_prompt,
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        settings = {**self.config.sampling, **given}
+        weights = _weights(settings["guidance_references"], settings["guidance_prompt"])
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        if not isinstance(prompts, list):
+            raise ValueError(f"prompt {prompt!r}: give a text or a list of texts")
+        noise = self._noise(len(prompts), num_images_per_prompt, generator, latents)
+        predict = self._guided(prompts, references, weights, len(noise))
+        latents = self._sample(predict, noise, settings["steps"], generator, callback_on_step_end)
+        images = latents if output_type == "latent" else self._images(latents, output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
-    def _sample(self, predict, latents: torch.Tensor, steps: int) -> torch.Tensor:
-        self.scheduler.set_timesteps(steps, device=latents.device)
-        latents = latents * self.scheduler.init_noise_sigma
-        for t in self.progress_bar(self.scheduler.timesteps):
+    def save_config(self, save_directory: str | Path, *args, **kwargs) -> None:
+        """The last part of `save_pretrained`: also the Python files, for the folder to load."""
+        super().save_config(save_directory, *args, **kwargs)
+        folder = Path(save_directory)
+        path = folder / self.config_name
+        index = json.loads(path.read_text())
+        for name, part in {"": self, **self.components}.items():
+            kind = type(getattr(part, "_orig_mod", part))  # under torch.compile
+            if not kind.__module__.startswith("diffusers_modules."):
+                continue
+            source = Path(inspect.getfile(kind))
+            shutil.copyfile(source, folder / name / source.name)
+            if name:
+                index[name][0] = source.stem
+        path.write_text(json.dumps(index, indent=2) + "\n")
+
+    def _sample(self, predict, noise: torch.Tensor, steps: int, generator, callback):
+        self.scheduler.set_timesteps(steps, device=noise.device)
+        latents = noise * self.scheduler.init_noise_sigma
+        takes = inspect.signature(self.scheduler.step).parameters
+        chance = {"generator": generator} if "generator" in takes else {}
+        for i, t in enumerate(self.progress_bar(self.scheduler.timesteps)):
             output = predict(self.scheduler.scale_model_input(latents, t), t)
-            latents = self.scheduler.step(output, t, latents).prev_sample
+            latents = self.scheduler.step(output, t, latents, **chance).prev_sample
+            if callback:
+                latents = callback(self, i, t, {"latents": latents}).get("latents", latents)
         return latents
 
-    def _guided(self, prompt: str, references: list[tuple], weights: list, images: int):
+    def _images(self, latents: torch.Tensor, output_type: str):
+        images = (self.decode_latents(latents) / 2 + 0.5).clamp(0, 1)
+        if output_type == "pt":
+            return images
+        images = images.permute(0, 2, 3, 1).float().cpu().numpy()
+        return self.numpy_to_pil(images) if output_type == "pil" else images
+
+    def _guided(self, prompts: list[str], references: list[tuple], weights: list, images: int):
         """predict(latents, timestep): the weighted sum over the variants, in one call."""
-        texts = [prompt if with_prompt else "" for _, _, with_prompt in weights]
+        texts = [
+            prompt if with_prompt else "" for _, _, with_prompt in weights for prompt in prompts
+        ]
         context = self.encode_text(texts, self.config.max_tokens)
-        context = context.repeat_interleave(images, dim=0)  # [B, T, D]
+        context = context.repeat_interleave(images // len(prompts), dim=0)  # [B, T, D]
         seen = [[with_references] * len(references) for _, with_references, _ in weights]
         mask = torch.tensor(seen, dtype=torch.bool, device=context.device)
         mask = mask.repeat_interleave(images, dim=0)  # [B, R]
@@ -141,40 +186,56 @@ class RetriNetPipeline(DiffusionPipeline):
         """encode(timestep [1]): keys and values of every level, of the references together."""
         if not references:
             return lambda timestep: []
+        if not all(isinstance(r, tuple | list) and len(r) in (2, 3) for r in references):
+            raise ValueError(
+                "references: give a list of (concept, picture) or (concept, picture, box)"
+            )
         pictures = np.stack([self.view(*reference) for reference in references])
         pixels = torch.tensor(pictures, device=self._execution_device).permute(0, 3, 1, 2)
+        concepts = self.encode_concepts([concept for concept, *_ in references])[None]
         latents = self.encode_images(pixels.to(self.retrinet.dtype) / 127.5 - 1)[None]
-        length = max(len(self.tokenizer(word).input_ids) for word in CONCEPTS)
-        concepts = self.encode_text([concept for concept, *_ in references], length)[None]
         return lambda timestep: self.retrinet.encode_references(latents, concepts, timestep)
 
     def view(self, concept: str, picture: Image.Image, box: tuple | None = None) -> np.ndarray:
         """What the model sees of a reference: uint8 [size, size, 3]."""
         if concept not in CONCEPTS:
             raise ValueError(f"concept {concept!r}: use one of {', '.join(CONCEPTS)}")
-        paper = Image.new("RGBA", picture.size, (*WHITE, 255))
-        picture = Image.alpha_composite(paper, picture.convert("RGBA")).convert("RGB")
+        if not isinstance(picture, Image.Image):
+            raise ValueError(f"the picture of a {concept} reference is no PIL image: {picture!r}")
+        picture = _rgb(picture)
         left, top, width, height = box or (0, 0, *picture.size)
         right, bottom = left + width, top + height
-        if min(left, top) < 0 or right > picture.width or bottom > picture.height:
-            raise ValueError(f"the box {box} is not inside the picture of {picture.size} pixels")
-        inside = picture.crop((left, top, right, bottom))
+        inside = min(left, top) >= 0 and right <= picture.width and bottom <= picture.height
+        if not inside or min(width, height) < 1:
+            raise ValueError(
+                f"the box {box} (left, top, width, height) of a {concept} reference is not inside "
+                f"its picture of {picture.width}x{picture.height} pixels"
+            )
+        part = picture.crop((left, top, right, bottom))
         if self.config.view == "crop":
-            return _resize(inside, self.config.size)
+            return _resize(part, self.config.size)
         painted = Image.new("RGB", picture.size, WHITE)
-        painted.paste(inside, (left, top))
+        painted.paste(part, (left, top))
         return _resize(painted, self.config.size)
 
     def encode_text(self, texts: list[str], length: int) -> torch.Tensor:
-        """Texts -> states [N, length, D]; says what does not fit."""
-        for text in texts:
-            count = len(self.tokenizer(text).input_ids)
-            if count > length:
+        """Texts -> states [N, length, D]; says what does not fit and what it does not know."""
+        for text in dict.fromkeys(texts):
+            encoded = self.tokenizer(text, return_offsets_mapping=True)
+            pairs = zip(encoded.input_ids, encoded.offset_mapping, strict=True)
+            if unknown := [text[a:b] for i, (a, b) in pairs if i == self.tokenizer.unk_token_id]:
+                logger.warning(f"the model was not trained with the words {', '.join(unknown)}")
+            if (count := len(encoded.input_ids)) > length:
                 logger.warning(f"{text!r} has {count} tokens; all beyond {length} are cut off")
         tokens = self.tokenizer(
             texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
         return self.text_encoder(tokens.input_ids.to(self._execution_device))[0]
+
+    def encode_concepts(self, concepts: list[str]) -> torch.Tensor:
+        """Concepts -> states of their words [N, T, D]."""
+        length = max(len(self.tokenizer(word).input_ids) for word in CONCEPTS)
+        return self.encode_text(concepts, length)
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """Images [N, 3, H, W] in [-1, 1] -> latents [N, C, h, w]."""
@@ -185,16 +246,33 @@ class RetriNetPipeline(DiffusionPipeline):
         scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
         return self.vae.decode(scaled).sample
 
-    def _noise(self, images: int, generator) -> torch.Tensor:
+    def _noise(self, prompts: int, images_per_prompt: int, generator, latents) -> torch.Tensor:
+        """The latents given, checked, or new noise: [images, C, h, w]."""
         config = self.vae.config
         factor = config.get("factor") or 2 ** (len(config.get("block_out_channels")) - 1)
         side = self.config.size // factor
-        shape = (images, self.retrinet.config.unet_config["out_channels"], side, side)
-        return randn_tensor(shape, generator=generator, device=self._execution_device)
+        shape = (self.retrinet.config.unet_config["out_channels"], side, side)
+        images = prompts * images_per_prompt if latents is None else len(latents)
+        if images < 1 or images % prompts:
+            raise ValueError(f"{images} images of {prompts} prompts: not one or more for each")
+        if isinstance(generator, list) and len(generator) != images:
+            raise ValueError(f"{len(generator)} generators for {images} images: give one for each")
+        if latents is None:
+            return randn_tensor((images, *shape), generator, self._execution_device)
+        if latents.shape[1:] != shape:
+            wanted, found = [", ".join(map(str, sizes)) for sizes in (shape, latents.shape)]
+            raise ValueError(f"latents are [{found}], they must be [images, {wanted}]")
+        return latents.to(self._execution_device)
 
 
-def _first(value: float | None, default: float) -> float:
-    return default if value is None else value
+def _rgb(picture: Image.Image) -> Image.Image:
+    """Upright, and over white where it is transparent."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):  # 16 bits a pixel
+        grey = np.asarray(picture).astype(np.int64).clip(0, 65535)
+        picture = Image.fromarray(np.round(grey / 257).astype(np.uint8))
+    paper = Image.new("RGBA", picture.size, (*WHITE, 255))
+    return Image.alpha_composite(paper, picture.convert("RGBA")).convert("RGB")
 
 
 def _weights(references: float, prompt: float) -> list[tuple[float, bool, bool]]:

@@ -39,8 +39,13 @@ class RetriNetScheduler(SchedulerMixin, ConfigMixin):
         steps_offset: int = 1,
         set_alpha_to_one: bool = False,
         method: str = "ddim",
+        clip_sample: bool = False,
     ):
-        """Settings; `method` is "ddim", "euler" or "dpm++2m", the others are diffusers'."""
+        """Settings: those of diffusers, and `method`, "ddim", "euler" or "dpm++2m".
+
+        `clip_sample` is for a scheduler of diffusers that is made from these settings: without it,
+        some cut the latents off at 1.
+        """
         self.init_noise_sigma = 1.0
         self.set_timesteps(min(20, num_train_timesteps))
 
@@ -57,6 +62,11 @@ class RetriNetScheduler(SchedulerMixin, ConfigMixin):
         if self.config.method not in ("ddim", "euler", "dpm++2m"):
             raise ValueError(f"method {self.config.method!r}: use ddim, euler or dpm++2m")
         timesteps, levels, self.init_noise_sigma = self._plan(num_inference_steps)
+        if (np.diff(timesteps) >= 0).any():
+            raise ValueError(
+                f"{num_inference_steps} steps of {self.config.method} visit a timestep twice: "
+                "take fewer"
+            )
         self.levels = np.stack(levels, axis=1)  # [steps, (alpha, sigma, alpha', sigma', c)]
         self.timesteps = torch.tensor(np.asarray(timesteps, np.float32), device=device)
         self.num_inference_steps = num_inference_steps
@@ -78,10 +88,37 @@ class RetriNetScheduler(SchedulerMixin, ConfigMixin):
         previous = keep * sample + (next_alpha - keep * alpha) * ahead
         return SchedulerOutput(prev_sample=previous) if return_dict else (previous,)
 
+    def add_noise(self, original_samples, noise, timesteps: torch.Tensor) -> torch.Tensor:
+        """The noisy latents [B, ...] of the timesteps [B], whole numbers."""
+        alpha, sigma = self._columns(timesteps, noise)
+        return alpha * original_samples + sigma * noise
+
+    def target(self, original_samples, noise, timesteps: torch.Tensor) -> torch.Tensor:
+        """What the model is trained to predict of the noisy latents: [B, ...]."""
+        if self.config.prediction_type == "epsilon":
+            return noise
+        if self.config.prediction_type == "sample":
+            return original_samples
+        if self.is_flow:
+            return noise - original_samples
+        alpha, sigma = self._columns(timesteps, noise)
+        return alpha * noise - sigma * original_samples
+
     @property
     def is_flow(self) -> bool:
         """Whether the path from latents to noise is the straight line."""
         return self.config.beta_schedule == "rectified_flow"
+
+    def _columns(self, timesteps, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(alpha, sigma) of the timesteps, to multiply with [B, ...]."""
+        if self.is_flow:
+            sigma = np.arange(1, self.config.num_train_timesteps + 1)
+            alpha, sigma = 1 - sigma / len(sigma), sigma / len(sigma)
+        else:
+            products = alphas_cumprod(self.config)
+            alpha, sigma = np.sqrt(products), np.sqrt(1 - products)
+        columns = torch.tensor(np.stack([alpha, sigma])).to(like)[:, timesteps]
+        return tuple(columns.view(2, -1, *[1] * (like.ndim - 1)))
 
     def _clean(self, output, noisy, alpha: float, sigma: float) -> torch.Tensor:
         """The clean latents that a model output stands for."""
