@@ -132,12 +132,11 @@ class RetriNetPipeline(DiffusionPipeline):
         index = json.loads(path.read_text())
         for name, part in {"": self, **self.components}.items():
             kind = type(getattr(part, "_orig_mod", part))  # under torch.compile
-            if not kind.__module__.startswith("diffusers_modules."):
-                continue
-            source = Path(inspect.getfile(kind))
-            shutil.copyfile(source, folder / name / source.name)
-            if name:
-                index[name][0] = source.stem
+            if kind.__module__.startswith("diffusers_modules."):
+                source = Path(inspect.getfile(kind))
+                shutil.copyfile(source, folder / name / source.name)
+                if name:
+                    index[name][0] = source.stem
         path.write_text(json.dumps(index, indent=2) + "\n")
 
     def _sample(self, predict, noise: torch.Tensor, steps: int, generator, callback):
@@ -193,7 +192,7 @@ class RetriNetPipeline(DiffusionPipeline):
         pictures = np.stack([self.view(*reference) for reference in references])
         pixels = torch.tensor(pictures, device=self._execution_device).permute(0, 3, 1, 2)
         concepts = self.encode_concepts([concept for concept, *_ in references])[None]
-        latents = self.encode_images(pixels.to(self.retrinet.dtype) / 127.5 - 1)[None]
+        latents = self.encode_images(pixels.to(self.vae.dtype) / 127.5 - 1).to(concepts)[None]
         return lambda timestep: self.retrinet.encode_references(latents, concepts, timestep)
 
     def view(self, concept: str, picture: Image.Image, box: tuple | None = None) -> np.ndarray:
@@ -230,7 +229,8 @@ class RetriNetPipeline(DiffusionPipeline):
         tokens = self.tokenizer(
             texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
-        return self.text_encoder(tokens.input_ids.to(self._execution_device))[0]
+        states = self.text_encoder(tokens.input_ids.to(self._execution_device))[0]
+        return states.to(self.retrinet.dtype)  # transformers loads float16 files as float16
 
     def encode_concepts(self, concepts: list[str]) -> torch.Tensor:
         """Concepts -> states of their words [N, T, D]."""
