@@ -168,9 +168,8 @@ def load_config(folder: str | Path) -> dict:
       ValueError: it holds no JSON object.
     """
     folder = Path(folder)
-    path = folder / CONFIG_NAME
-    if path.is_file():
-        return json_files.read(path)
+    if (folder / CONFIG_NAME).is_file():
+        return json_files.read(folder / CONFIG_NAME)
     message = f"No {CONFIG_NAME} in {folder}: not a folder of a saved model."
     if any(folder.glob("*.safetensors")):
         message += f" A safetensors file needs the {CONFIG_NAME} of its model beside it."
@@ -273,11 +272,9 @@ def _renamed(model: nnx.Module, tensors: Mapping) -> dict:
             key = re.sub(pattern, replacement, key)
         return key
 
-    renamed = {current(key): value for key, value in tensors.items()}
-    if len(renamed) < len(tensors):
-        twice = sorted(key for key in tensors if current(key) != key and current(key) in tensors)
+    if twice := sorted(key for key in tensors if current(key) != key and current(key) in tensors):
         raise ValueError(f"The weights hold keys under their old and new name: {', '.join(twice)}")
-    return renamed
+    return {current(key): value for key, value in tensors.items()}
 
 
 def _without_aliases(model: nnx.Module, tensors: Mapping) -> dict:

@@ -110,9 +110,10 @@ def join(files: Mapping[str, Path], path: Path) -> None:
 
     The values are copied from file to file, so that nothing has to fit into memory once more.
     """
-    header, length = {"__metadata__": {"format": "pt"}}, 0
+    header, length, starts = {"__metadata__": {"format": "pt"}}, 0, []
     for part, source in files.items():
         start, tensors = _header(source)
+        starts.append(start)
         for key, tensor in tensors.items():
             offsets = [length + offset for offset in tensor["data_offsets"]]
             header[f"{part}.{key}"] = tensor | {"data_offsets": offsets}
@@ -121,9 +122,9 @@ def join(files: Mapping[str, Path], path: Path) -> None:
     text += b" " * (-len(text) % 8)  # values are aligned
     with path.open("wb") as out:
         out.write(len(text).to_bytes(8, "little") + text)
-        for source in files.values():
+        for start, source in zip(starts, files.values(), strict=True):
             with source.open("rb") as file:
-                file.seek(_header(source)[0])
+                file.seek(start)
                 shutil.copyfileobj(file, out, 2**24)
 
 

@@ -46,8 +46,9 @@ class UNetConfig:
 
     def __post_init__(self):
         heads, widths = self.heads, self.block_out_channels
+        levels = list(zip(heads, widths, (*self.attends[:-1], True), strict=False))  # the middle
         numbers = len(heads) == len(widths) and all(isinstance(h, int) for h in heads)
-        if not numbers or any(not 0 < h <= width for h, width in zip(heads, widths, strict=True)):
+        if not numbers or any(a and not 0 < h <= width for h, width, a in levels):
             raise ValueError(
                 f"attention_head_dim={self.attention_head_dim!r} must be a number of heads, or one "
                 f"for each level, at most block_out_channels={widths}"

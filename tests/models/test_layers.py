@@ -11,7 +11,9 @@ from flax import nnx
 from rbjax.models import layers
 
 
-@pytest.mark.parametrize("width, flip, shift", [(6, True, 0), (32, False, 1), (10, True, 1)])
+@pytest.mark.parametrize(
+    "width, flip, shift", [(15, True, 0.0), (6, True, 0), (32, False, 1), (10, True, 1)]
+)
 def test_timestep_embedding_equals_diffusers(width, flip, shift):
     times = np.array([0, 1, 17, 999])
     expected = get_timestep_embedding(torch.tensor(times), width, flip, shift)

@@ -244,6 +244,10 @@ def test_absent_fields_are_those_of_diffusers(settings, oracle):
     assert settings.from_dict({}) == expected
 
 
+def test_heads_of_a_level_without_attention_do_not_count():
+    UNetConfig(block_out_channels=(4, 8), down_block_types=(PLAIN, PLAIN), attention_head_dim=8)
+
+
 def test_one_number_of_heads_holds_for_all_levels():
     assert UNetConfig(attention_head_dim=8).heads == (8, 8, 8, 8)
     assert UNetConfig(attention_head_dim=(5, 10, 20, 20)).heads == (5, 10, 20, 20)
