@@ -9,7 +9,7 @@ import pathlib
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from rbjax.config_flag import CONFIG, one_line_errors, parse_flags, set_environment
+from rbjax.command_line import CONFIG, one_line_errors, parse_flags, set_environment
 
 MEMORY = (
     "raise --config.train.accumulate (parts of a batch that are computed one after the other), or "

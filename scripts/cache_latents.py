@@ -13,12 +13,7 @@ from absl import app, flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # configurations import each other
 
-from rbjax.config_flag import (  # noqa: E402
-    CONFIG,
-    one_line_errors,
-    parse_flags,
-    set_environment,
-)
+from rbjax.command_line import CONFIG, one_line_errors, parse_flags, set_environment
 
 SPLIT = flags.DEFINE_string("split", "train", "Split to encode; training reads `train`.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures, or prompts, encoded at once.")
@@ -31,12 +26,13 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     set_environment()
     from rbjax.data.latent_cache import PARTS  # after the environment is set
-    from rbjax.train import experiment, latents
+    from rbjax.experiment import setup as setup_lib
+    from rbjax.train import precompute_latents
 
     with one_line_errors("lower --batch_size"):
-        exp = experiment.setup(experiment.resolve(CONFIG.value))
+        exp = setup_lib.setup(setup_lib.resolve(CONFIG.value))
         parts = (ONLY.value,) if ONLY.value else PARTS
-        latents.store(exp, exp.open(SPLIT.value), parts, BATCH_SIZE.value)
+        precompute_latents.store(exp, exp.open(SPLIT.value), parts, BATCH_SIZE.value)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import sys
 
 import numpy as np
 
-from rbjax.generate import load_model
-from rbjax.interop import torch_export
+from rbjax.inference.model_loading import load_model
+from rbjax.interop import diffusers_export
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     try:
         model = load_model(args.checkpoint)
-        torch_export.export(model, args.out, np.float16 if args.half else None)
+        diffusers_export.export(model, args.out, np.float16 if args.half else None)
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {error}")
     print(f"wrote {args.out}; how to load it: {args.out}/README.md")

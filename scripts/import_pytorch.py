@@ -9,7 +9,7 @@ The model generates and can be exported again; a training cannot start from it, 
 import argparse
 import sys
 
-from rbjax.interop import model_folder
+from rbjax.interop import saved_model
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     """Reads the folder, every key checked, and writes it as a saved model."""
     args = parse_args(argv)
     try:
-        model_folder.save(model_folder.load(args.folder), args.out)
+        saved_model.save(saved_model.load(args.folder), args.out)
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {error}")
     print(f"wrote {args.out}; generate: python -m rbjax.generate --checkpoint {args.out}")

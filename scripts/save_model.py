@@ -8,8 +8,8 @@ import sys
 
 import numpy as np
 
-from rbjax.generate import load_model
-from rbjax.interop import model_folder
+from rbjax.inference.model_loading import load_model
+from rbjax.interop import saved_model
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     try:
         model = load_model(args.checkpoint)
-        model_folder.save(model, args.out, np.float16 if args.half else None)
+        saved_model.save(model, args.out, np.float16 if args.half else None)
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {error}")
     print(f"wrote {args.out}")

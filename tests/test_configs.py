@@ -7,13 +7,13 @@ import re
 
 import jax
 import pytest
-import sd_folder
 from flax import nnx
 from ml_collections import ConfigDict
 
+from rbjax.experiment import setup
+from rbjax.models import params as params_lib
 from rbjax.models.pipeline import Pipeline
-from rbjax.train import experiment
-from rbjax.train import state as states
+from tests.helpers import stable_diffusion_folder
 
 ABLATIONS = importlib.import_module("configs.ablations").CHANGES
 CASES = [
@@ -40,7 +40,7 @@ def abstract_parameters(model: str) -> dict:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return sd_folder.write(tmp_path_factory.mktemp("sd"))
+    return stable_diffusion_folder.write(tmp_path_factory.mktemp("sd"))
 
 
 @pytest.mark.parametrize("name, variant", CASES)
@@ -49,11 +49,13 @@ def test_every_configuration_is_complete(name, variant, folder):
     config = get(name, variant)
     if not config.model.patch:
         config.pretrained = str(folder)
-    resolved = experiment.resolve(config)
+    resolved = setup.resolve(config)
     with resolved.unlocked():
         resolved.model.retrieval.reference_timestep = "zero"  # changes no parameter
     params = abstract_parameters(resolved.model.to_json())
-    trained, frozen = states.split_trained(params, resolved.train.trained, resolved.train.frozen)
+    trained, frozen = params_lib.split_trained(
+        params, resolved.train.trained, resolved.train.frozen
+    )
     assert jax.tree.leaves(trained)
     assert bool(jax.tree.leaves(frozen)) == bool(resolved.pretrained)
 

@@ -5,28 +5,28 @@ import json
 import jax
 import numpy as np
 import pytest
-import small
-import small_model
 from PIL import Image
 
 from rbjax import generate
-from rbjax.data.reference_images import Reference
-from rbjax.evaluation import pictures
-from rbjax.guidance import Sampling, make_generate
-from rbjax.interop import model_folder
+from rbjax.data import images as images_lib
+from rbjax.diffusion.guidance import Sampling, make_generate
+from rbjax.inference import generation, model_loading
+from rbjax.inference.reference import Reference
+from rbjax.interop import saved_model
+from tests.helpers import tiny_pipeline, tiny_saved_model
 
 PROMPT = "smile, red background"
 
 
 @pytest.fixture(scope="module")
 def model():
-    return small_model.model()
+    return tiny_saved_model.model()
 
 
 @pytest.fixture(scope="module")
 def folder(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
-    model_folder.save(model, path)
+    saved_model.save(model, path)
     return path
 
 
@@ -46,7 +46,10 @@ def images(model):
 def test_images_are_those_of_the_sampler(model, images):
     data = model.config.data
     words = {text: model.tokenizer.encode(text).ids for text in (PROMPT, "face", "clothes", "")}
-    ids = {text: np.array(w + [0] * (small.TOKENS - len(w)), np.int32) for text, w in words.items()}
+    ids = {
+        text: np.array(w + [0] * (tiny_pipeline.TOKENS - len(w)), np.int32)
+        for text, w in words.items()
+    }
     views = np.stack([r.view(data.size, data.view) for r in references()])
     batch = {
         "image": np.zeros((2, data.size, data.size, 3), np.uint8),
@@ -55,10 +58,10 @@ def test_images_are_those_of_the_sampler(model, images):
         "concept_ids": np.stack([[ids["face"][:3], ids["clothes"][:3]]] * 2),
         "reference_mask": np.ones((2, 2), bool),
     }
-    sampling = Sampling(**small_model.SAMPLING)
+    sampling = Sampling(**tiny_saved_model.SAMPLING)
     run = jax.jit(make_generate(model.graphdef, model.schedule, sampling, ids[""]))
     found = np.asarray(run(model.params, batch, np.array([4, 5], np.uint32)))
-    assert np.abs(pictures.to_uint8(found).astype(int) - images).max() <= 1
+    assert np.abs(images_lib.to_uint8(found).astype(int) - images).max() <= 1
 
 
 def test_same_seed_same_bytes(model, images):
@@ -78,7 +81,7 @@ def test_the_order_of_references_does_not_matter(model, images):
 
 
 def test_unknown_words_are_named(model, caplog):
-    generate._warn_of_unknown_words(model, "smile, zorgle, open nose")
+    generation._warn_of_unknown_words(model, "smile, zorgle, open nose")
     assert "does not know 'zorgle', 'nose'" in caplog.text
 
 
@@ -104,8 +107,8 @@ def test_the_command_writes_images_grid_and_settings(folder, tmp_path, images, m
         assert settings["steps"] == 2 and settings["guidance_prompt"] == 3.0
         assert settings["size"] == 8 and settings["dtype"] == "float32"
     with Image.open(files[2]) as grid:
-        scale = generate.GRID_PIXELS // 8
-        assert grid.size == ((2 * 8 + pictures.GAP) * scale,) * 2
+        scale = generation.GRID_PIXELS // 8
+        assert grid.size == ((2 * 8 + images_lib.GAP) * scale,) * 2
 
 
 def test_options_replace_the_settings_of_training(folder, tmp_path):
@@ -126,7 +129,7 @@ def test_another_size_is_that_of_images_and_grid(folder, tmp_path):
     files = generate.run(generate.parse_args([*line.split(), "--out", str(tmp_path)]))
     with Image.open(files[0]) as image, Image.open(files[1]) as grid:
         assert image.size == (12, 12)
-        assert grid.size == (12 * 16, (2 * 12 + pictures.GAP) * 16)
+        assert grid.size == (12 * 16, (2 * 12 + images_lib.GAP) * 16)
 
 
 @pytest.mark.parametrize("size", [0, 9])
@@ -166,13 +169,13 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_model_is_read(tmp_pa
 
 def test_a_folder_that_holds_no_model_says_what_is_expected(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected model_index.json"):
-        generate.load_model(tmp_path)
+        model_loading.load_model(tmp_path)
 
 
 def test_missing_shipped_weights_say_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(generate, "SHIPPED", tmp_path)
+    monkeypatch.setattr(model_loading, "SHIPPED", tmp_path)
     with pytest.raises(FileNotFoundError, match="no model ships"):
-        generate.load_model()
+        model_loading.load_model()
 
 
 @pytest.mark.parametrize("option", ["--num_images", "--steps"])

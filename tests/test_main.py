@@ -7,10 +7,11 @@ import sys
 import types
 
 import pytest
-import small_run
 
 from rbjax import main
+from rbjax.evaluation import evaluator
 from rbjax.train import loop
+from tests.helpers import tiny_run
 
 ROOT = pathlib.Path(__file__).parents[1]
 FILE = "configs/composition.py"
@@ -79,7 +80,7 @@ def start(monkeypatch, tmp_path):
     ],
 )
 def test_settings_that_cannot_work_end_with_one_line(start, changes, field):
-    config = small_run.config("")
+    config = tiny_run.config("")
     config.update_from_flattened_dict(changes)
     with pytest.raises(SystemExit) as exit_:
         start(config)
@@ -104,11 +105,11 @@ def test_too_little_memory_says_what_to_reduce(start, monkeypatch, text, error, 
 
     monkeypatch.setattr(loop, "train", fails)
     with pytest.raises(error, match=said):
-        start(small_run.config(""))
+        start(tiny_run.config(""))
 
 
 def test_corrected_settings_may_use_the_same_directory(start, monkeypatch, tmp_path):
-    config = small_run.config("")
+    config = tiny_run.config("")
     config.batch_size = 12
     with pytest.raises(SystemExit):
         start(config)
@@ -120,13 +121,13 @@ def test_corrected_settings_may_use_the_same_directory(start, monkeypatch, tmp_p
 
 @pytest.mark.slow
 def test_a_whole_run_and_a_second_start(start, avatars_dir, monkeypatch, capsys):
-    monkeypatch.setattr(loop.VQA, "load", lambda *folder: small_run.VQA())
-    workdir = start(small_run.config(avatars_dir))
+    monkeypatch.setattr(evaluator.VQA, "load", lambda *folder: tiny_run.VQA())
+    workdir = start(tiny_run.config(avatars_dir))
     assert json.loads((workdir / "results.json").read_text())["step"] == 6
     assert (workdir / "report" / "index.html").exists()
     assert sorted(p.name for p in (workdir / "samples").iterdir()) == ["0000003.png", "0000006.png"]
     assert list(workdir.glob("events.out.tfevents.*"))
     capsys.readouterr()
-    start(small_run.config(avatars_dir))
+    start(tiny_run.config(avatars_dir))
     text = capsys.readouterr().out
     assert "This run is finished: 6 steps" in text and "--config.total_steps=12" in text

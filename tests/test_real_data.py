@@ -2,31 +2,34 @@
 
 import json
 
-import booru
 import numpy as np
 import pytest
-import small_run
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from PIL import Image
 
-from rbjax.data import loader, prompts, source
-from rbjax.data.references import CHARACTER, CLOTHES, FACE
-from rbjax.train import experiment, loop
+from rbjax.data import dataset as dataset_lib
+from rbjax.data import loader
+from rbjax.experiment import setup as setup_lib
+from rbjax.text import prompts
+from rbjax.text import tokenizer as tokenizer_lib
+from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
+from rbjax.train import loop
+from tests.helpers import retribooru_folder, tiny_run
 from tfds_retribooru.collect import __main__ as collect
 
-UNBOXED = {record["id"] for record in booru.records(12)[::3]}
+UNBOXED = {record["id"] for record in retribooru_folder.records(12)[::3]}
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     """A data directory with `retribooru/384`: long prompts, no masks, every third without a box."""
     data_dir = tmp_path_factory.mktemp("booru")
-    made = booru.records(12)
+    made = retribooru_folder.records(12)
     for record in made:
         record["bbox"] = None if record["id"] in UNBOXED else record["bbox"]
         record["prompts"] += ", a_tag" * 80
-    booru.write(data_dir / "downloads" / "manual" / "retribooru", made, masks=False)
+    retribooru_folder.write(data_dir / "downloads" / "manual" / "retribooru", made, masks=False)
     tfds.builder("retribooru/384", data_dir=data_dir).download_and_prepare()
     return data_dir
 
@@ -38,19 +41,19 @@ def people_dir(tmp_path_factory):
     for n in range(60):
         path = root / "in" / f"Person_{n // 3}" / f"{n % 3}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(booru.encoded(booru.picture(n)))
+        path.write_bytes(retribooru_folder.encoded(retribooru_folder.picture(n)))
     builder = tfds.builder("folder/384", path=str(root / "in"), data_dir=root)
     builder.download_and_prepare()
     return root
 
 
 def open_split(data_dir, name="train"):
-    return source.open_split(tfds.builder("retribooru/384", data_dir=data_dir), name)
+    return dataset_lib.open_split(tfds.builder("retribooru/384", data_dir=data_dir), name)
 
 
 def config(data_dir, dataset="retribooru/384", **tasks) -> ConfigDict:
     """Two steps of `retribooru_smoke`, on the smallest model."""
-    c = small_run.config(data_dir, "retribooru_smoke")
+    c = tiny_run.config(data_dir, "retribooru_smoke")
     c.unlock()
     c.data.dataset = dataset
     c.data.tasks.update(tasks)
@@ -80,7 +83,7 @@ class Seen:
 def test_a_record_without_a_box_shows_no_face_and_no_clothes(data_dir, task):
     split, seen = open_split(data_dir), Seen()
     data = config(data_dir, **{"composition": 0.0, task: 1.0}).data
-    tokenizer = prompts.word_tokenizer(split.vocabulary)
+    tokenizer = tokenizer_lib.word_tokenizer(split.vocabulary)
     examples = loader.Examples(split, seen, tokenizer, data)
     for target in range(len(split)):
         examples.random_map(target, np.random.default_rng(target))
@@ -97,7 +100,7 @@ def test_every_wanted_reference_is_found_among_the_boxed(data_dir):
     data = config(data_dir).data
     with data.unlocked():
         data.vary_references, data.faces, data.clothes = False, 1, 1
-    tokenizer = prompts.word_tokenizer(split.vocabulary)
+    tokenizer = tokenizer_lib.word_tokenizer(split.vocabulary)
     examples = loader.Examples(split, Seen(), tokenizer, data)
     for target in range(0, len(split), 5):
         drawn = examples.random_map(target, np.random.default_rng(4))  # a draw without a drop
@@ -106,7 +109,7 @@ def test_every_wanted_reference_is_found_among_the_boxed(data_dir):
 
 def test_a_long_prompt_is_cut_between_tags(data_dir):
     split = open_split(data_dir)
-    tokenizer = prompts.word_tokenizer(split.vocabulary)
+    tokenizer = tokenizer_lib.word_tokenizer(split.vocabulary)
     kept = prompts.fitting(tokenizer, split.tags[0], 20)
     assert kept == split.tags[0][:18] and len(split.tags[0]) > 80
     assert prompts.fitting(tokenizer, kept, 20) == kept
@@ -125,7 +128,7 @@ def write_dump(root, characters: int) -> None:
         posts.append(post | {f"tag_string_{kind}": text for kind, text in tags.items()})
         path = root / "images" / "original" / f"{500 + n:04d}" / f"{500 + n}.png"
         path.parent.mkdir(parents=True)
-        path.write_bytes(booru.encoded(booru.picture(n)))
+        path.write_bytes(retribooru_folder.encoded(retribooru_folder.picture(n)))
     (root / "posts.json").write_text("\n".join(map(json.dumps, posts)) + '\n{"id": 7, "md')
 
 
@@ -151,7 +154,7 @@ def test_from_raw_metadata_to_a_trained_model(tmp_path):
     builder = tfds.builder("retribooru/384", data_dir=tmp_path)
     builder.download_and_prepare()
     assert builder.info.splits.total_num_examples == 16 * 6
-    split = source.open_split(builder, "train")
+    split = dataset_lib.open_split(builder, "train")
     assert (np.diff(split.clusters.outfit_start) == 3).all()
     assert {"1girl", "smile", "solo"} <= set(split.tags[0])
     tasks = {"composition": 0.0, "same_identity": 1.0, "same_outfit": 1.0}  # no detector, no box
@@ -178,4 +181,4 @@ def test_people_without_boxes_train_from_whole_photos(people_dir, tmp_path):
 def test_a_task_without_any_reference_is_refused(people_dir, task):
     tasks = {"composition": 0.0, "same_identity": 1.0, task: 1.0}
     with pytest.raises(ValueError, match=f"config.data.tasks.{task}=1.0: no record of folder"):
-        experiment.setup(config(people_dir, "folder/384", **tasks)).open_training()
+        setup_lib.setup(config(people_dir, "folder/384", **tasks)).open_training()

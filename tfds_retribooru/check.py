@@ -21,8 +21,9 @@ import tqdm
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from tfds_retribooru import building, pictures, reading
-from tfds_retribooru.splits import SPLITS
+from tfds_retribooru import array_record, images
+from tfds_retribooru.building import examples
+from tfds_retribooru.building.splits import SPLITS
 
 SHOWN = 10  # findings of a kind that are printed
 
@@ -42,14 +43,14 @@ def entries(builder: tfds.core.DatasetBuilder) -> Iterable[Entry]:
     """The records of all splits; pictures are decoded on all cores."""
     for split, info in builder.info.splits.items():
         source = builder.as_data_source(split=split)
-        read = building.in_order(source.__getitem__, range(len(source)))
+        read = examples.in_order(source.__getitem__, range(len(source)))
         for record in tqdm.tqdm(read, total=info.num_examples, desc=split, leave=False):
             yield Entry(
                 split,
                 record["id"].decode(),
                 record["character"].decode(),
                 tuple(name.decode() for name in record["similar"]),
-                pictures.digest(record["image"]),
+                images.digest(record["image"]),
             )
 
 
@@ -117,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("directory", type=pathlib.Path, help="of the version, with its records")
     try:
-        builder = reading.builder_of(parser.parse_args(arguments).directory)
+        builder = array_record.builder_of(parser.parse_args(arguments).directory)
     except FileNotFoundError as error:
         parser.error(str(error))
     found = list(entries(builder))

@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from tfds_retribooru import reading, whole
+from tfds_retribooru import array_record, atomic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,16 +28,16 @@ class Clusters:
     """Clusters of N images, C characters, O outfits.
 
     Attributes:
-      character: int32 [N], image -> character.
-      outfit: int32 [N], image -> outfit; the outfits of a character have neighbouring numbers.
-      order: int32 [N], images sorted by character, outfit, position.
-      rank: int32 [N], the inverse: order[rank[i]] == i.
-      character_start: int32 [C + 1], ranges into order.
-      outfit_start: int32 [O + 1], ranges into order.
-      similar_start: int64 [N + 1], ranges into similar.
-      similar: int32 [M], the `similar` lists as they are recorded, without links that leave the
-        split or the character.
-      names: str [C], of the characters.
+        character: int32 [N], image -> character.
+        outfit: int32 [N], image -> outfit; the outfits of a character have neighbouring numbers.
+        order: int32 [N], images sorted by character, outfit, position.
+        rank: int32 [N], the inverse: order[rank[i]] == i.
+        character_start: int32 [C + 1], ranges into order.
+        outfit_start: int32 [O + 1], ranges into order.
+        similar_start: int64 [N + 1], ranges into similar.
+        similar: int32 [M], the `similar` lists as they are recorded, without links that leave the
+            split or the character.
+        names: str [C], of the characters.
     """
 
     character: np.ndarray
@@ -95,7 +95,7 @@ class Clusters:
 
     def save(self, path: pathlib.Path) -> None:
         """Writes an npz file."""
-        with whole.written(path) as partial, partial.open("wb") as file:
+        with atomic.written(path) as partial, partial.open("wb") as file:
             np.savez(file, **dataclasses.asdict(self))
 
     @classmethod
@@ -103,7 +103,7 @@ class Clusters:
         """Reads what `save` wrote.
 
         Raises:
-          FileNotFoundError: there is no such file; the data set was not built with this package.
+            FileNotFoundError: there is no such file; the data set was not built with this package.
         """
         if not path.exists():
             raise FileNotFoundError(
@@ -119,9 +119,10 @@ def from_records(
     """Clusters the images of one split.
 
     Args:
-      ids: of the images, distinct.
-      characters: name of each image's character.
-      similars: ids of each image's partners; unknown ids and ids of other characters are left out.
+        ids: of the images, distinct.
+        characters: name of each image's character.
+        similars: ids of each image's partners; unknown ids and ids of other characters are left
+            out.
     """
     names, character = np.unique(np.array(characters), return_inverse=True)
     similar_start, similar = _links(ids, character, similars)
@@ -153,7 +154,7 @@ def write(builder: tfds.core.DatasetBuilder) -> None:
         if path.exists():
             continue
         ids, characters, similars = [], [], []
-        for record in reading.Part(builder, split, ("id", "character", "similar")):
+        for record in array_record.Part(builder, split, ("id", "character", "similar")):
             ids.append(record["id"].decode())
             characters.append(record["character"].decode())
             similars.append([name.decode() for name in record["similar"]])

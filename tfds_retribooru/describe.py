@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, ImageDraw
 
-from tfds_retribooru import reading
+from tfds_retribooru import array_record
 from tfds_retribooru.clusters import Clusters
 
 LENGTHS = (0, 1, 2, 3, 4, 5)  # of `similar` that are told apart, as the paper does
@@ -42,7 +42,7 @@ def statistics(builder: tfds.core.DatasetBuilder) -> dict:
             "outfits": len(clusters.outfit_start) - 1,
         }
         outfits += np.diff(clusters.outfit_start).tolist()
-        for record in reading.Part(builder, split, COUNTED):
+        for record in array_record.Part(builder, split, COUNTED):
             lengths[len(record["similar"])] += 1
             characters[record["character"].decode()] += 1
             artists[record["artists"].decode()] += 1
@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the page of clusters")
     options = parser.parse_args(arguments)
     try:
-        builder = reading.builder_of(options.directory)
+        builder = array_record.builder_of(options.directory)
     except FileNotFoundError as error:
         parser.error(str(error))
     if options.split not in builder.info.splits:

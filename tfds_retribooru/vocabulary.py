@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 import tensorflow_datasets as tfds
 
-from tfds_retribooru import reading
+from tfds_retribooru import array_record
 
 IDENTITY = frozenset(
     "hair eyes ears tail horns horn skin bangs braid braids twintails ponytail ahoge fang "
@@ -40,9 +40,9 @@ def build(prompts: Iterable[str], cloths: Iterable[str], characters: Iterable[st
     """The vocabulary of all tags of all records.
 
     Args:
-      prompts: comma-joined tags of each record.
-      cloths: clothing tags.
-      characters: names.
+        prompts: comma-joined tags of each record.
+        cloths: clothing tags.
+        characters: names.
     """
     outfit, names = ({_words(tag) for tag in tags} for tags in (cloths, characters))
     tags = {tag.strip() for prompt in prompts for tag in prompt.split(",")} - {""}
@@ -71,7 +71,7 @@ def write(builder: tfds.core.DatasetBuilder) -> None:
         return
     prompts, cloths, characters = set(), set(), set()
     for split in builder.info.splits:
-        for record in reading.Part(builder, split, ("prompts", "cloths", "character")):
+        for record in array_record.Part(builder, split, ("prompts", "cloths", "character")):
             prompts.update(tag.strip() for tag in record["prompts"].decode().split(","))
             cloths.update(tag.decode() for tag in record["cloths"])
             characters.add(record["character"].decode())

@@ -53,8 +53,8 @@ class Stored:
     """What is read instead of being computed; None = nothing.
 
     Attributes:
-      moments: as in the module's docstring.
-      texts: states of prompts and concept words.
+        moments: as in the module's docstring.
+        texts: states of prompts and concept words.
     """
 
     moments: np.ndarray | None = None
@@ -137,12 +137,12 @@ def writing(folder: pathlib.Path, fingerprint: dict, size: int) -> Iterator[path
     """Yields a folder to write into, which gets its name when the block ends without an error.
 
     Args:
-      folder: final name; what an interrupted run left of it is removed.
-      fingerprint: to keep with it.
-      size: bytes that will be written.
+        folder: final name; what an interrupted run left of it is removed.
+        fingerprint: to keep with it.
+        size: bytes that will be written.
 
     Raises:
-      OSError: the disk has less space (a memory map would end the process without a word).
+        OSError: the disk has less space (a memory map would end the process without a word).
     """
     partial = folder.with_name(folder.name + PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
@@ -165,9 +165,9 @@ def write_array(
     """Writes a float16 array batch by batch; what no batch names stays zero.
 
     Args:
-      path: of the npy file.
-      shape: of the array.
-      rows: batches of (indices [B, k] into the first k axes, values [B, ...]).
+        path: of the npy file.
+        shape: of the array.
+        rows: batches of (indices [B, k] into the first k axes, values [B, ...]).
     """
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
     for indices, values in rows:

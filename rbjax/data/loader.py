@@ -25,13 +25,13 @@ import numpy as np
 import tokenizers
 from ml_collections import ConfigDict
 
-from rbjax.data import prompts, references, transforms
+from rbjax.data import images as images_lib
+from rbjax.data import references
+from rbjax.data.dataset import Split
+from rbjax.data.image_cache import Views
 from rbjax.data.latent_cache import NOTHING, Stored
-from rbjax.data.references import CHARACTER, CLOTHES, CONCEPTS, FACE
-from rbjax.data.source import Split
-from rbjax.data.views import Views
-
-CARRIED = {FACE: {"identity"}, CLOTHES: {"outfit"}, CHARACTER: {"identity", "outfit"}}
+from rbjax.text import prompts
+from rbjax.text.concepts import CARRIED, CHARACTER, CONCEPTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Examples(grain.transforms.RandomMap):
         tags = self.split.tags[target]
         if self.config.prompt_tags == "all":
             return tags
-        return transforms.free_tags(tags, self.split.vocabulary, carried)
+        return prompts.free_tags(tags, self.split.vocabulary, carried)
 
     def prompt_ids(self, tags: list[str]) -> np.ndarray:
         """int32 [T] of the first tags, as many as fit into a prompt."""
@@ -101,7 +101,7 @@ class Examples(grain.transforms.RandomMap):
     def _pictures(self, target: int, chosen: references.Chosen) -> dict[str, np.ndarray]:
         pairs = list(zip(chosen.images, chosen.concepts, chosen.mask, strict=True))
         if self.stored.moments is None:
-            blank = np.full((self.views.size,) * 2 + (3,), transforms.WHITE, np.uint8)
+            blank = np.full((self.views.size,) * 2 + (3,), images_lib.WHITE, np.uint8)
             shown = [self.views[i, c] if m else blank for i, c, m in pairs]
             image = np.asarray(self.views[target, CHARACTER])
             return {"image": image, "references": np.stack(shown)}
@@ -138,10 +138,10 @@ def iterator(examples: Examples, batch_size: int, seed: int, threads: int) -> gr
     """Batches of shuffled examples without end; each process gets its own share.
 
     Args:
-      examples: makes an example of a position.
-      batch_size: of all processes together.
-      seed: of order and chance.
-      threads: that prepare examples.
+        examples: makes an example of a position.
+        batch_size: of all processes together.
+        seed: of order and chance.
+        threads: that prepare examples.
     """
     count = jax.process_count()
     targets = grain.MapDataset.range(len(examples.split)).seed(seed).shuffle().repeat()

@@ -17,11 +17,10 @@ import dataclasses
 
 import numpy as np
 
+from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
 from tfds_retribooru.clusters import Clusters
 
 TASKS = ("reconstruction", "same_identity", "same_outfit", "composition")
-CONCEPTS = ("face", "clothes", "character")  # the concept words; "character" is the whole picture
-FACE, CLOTHES, CHARACTER = range(3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +28,9 @@ class Chosen:
     """References of one target, padded to a fixed number R.
 
     Attributes:
-      images: int32 [R], positions in the split; 0 at padding.
-      concepts: int32 [R], into CONCEPTS.
-      mask: bool [R], False at padding.
+        images: int32 [R], positions in the split; 0 at padding.
+        concepts: int32 [R], into CONCEPTS.
+        mask: bool [R], False at padding.
     """
 
     images: np.ndarray
@@ -50,15 +49,15 @@ def choose(
     """Chooses the references of `target`, in constant time whatever the size of the clusters.
 
     Args:
-      clusters: of the split.
-      target: position of the target in the split.
-      task: one of TASKS.
-      faces: wanted number of faces.
-      clothes: wanted number of clothes. Tasks with whole pictures use faces + clothes pictures.
-      rng: the only source of chance.
+        clusters: of the split.
+        target: position of the target in the split.
+        task: one of TASKS.
+        faces: wanted number of faces.
+        clothes: wanted number of clothes. Tasks with whole pictures use faces + clothes pictures.
+        rng: the only source of chance.
 
     Raises:
-      ValueError: unknown task.
+        ValueError: unknown task.
     """
     pools = _pools(clusters, target, task, faces, clothes)
     images, concepts = [], []
@@ -73,7 +72,7 @@ def pad(images: list[int], concepts: list[int], size: int) -> Chosen:
     """Pads a list of references to `size`.
 
     Raises:
-      ValueError: there are more than `size`.
+        ValueError: there are more than `size`.
     """
     if len(images) > size:
         raise ValueError(f"{len(images)} references do not fit into {size}")

@@ -10,16 +10,16 @@ import pathlib
 
 import tensorflow_datasets as tfds
 
-from tfds_retribooru import reading, whole
+from tfds_retribooru import array_record, atomic
 
 
 def read(directory: pathlib.Path, split: str) -> tuple[list[str], list[bool]]:
     """(prompt, whether there is a box) of every record of a split, in order.
 
     Args:
-      directory: of the built data set. Where it cannot be written, that is said, and the records
-        are read again the next time.
-      split: its name.
+        directory: of the built data set. Where it cannot be written, that is said, and the records
+            are read again the next time.
+        split: its name.
     """
     path = directory / f"texts-{split}.json"
     build = hashlib.sha256((directory / "dataset_info.json").read_bytes()).hexdigest()
@@ -36,7 +36,7 @@ def read(directory: pathlib.Path, split: str) -> tuple[list[str], list[bool]]:
 
 def _from_records(directory: pathlib.Path, split: str) -> tuple[list[str], list[bool]]:
     """Decodes no picture."""
-    part = reading.Part(tfds.builder_from_directory(directory), split, ("prompts", "has_bbox"))
+    part = array_record.Part(tfds.builder_from_directory(directory), split, ("prompts", "has_bbox"))
     prompts, boxed = [], []
     for record in part:
         prompts.append(record["prompts"].decode())
@@ -46,7 +46,7 @@ def _from_records(directory: pathlib.Path, split: str) -> tuple[list[str], list[
 
 def _keep(path: pathlib.Path, text: str) -> None:
     try:
-        with whole.written(path) as partial:
+        with atomic.written(path) as partial:
             partial.write_text(text, encoding="utf-8")
     except OSError as error:
         print(f"{path} cannot be written ({error.strerror}): every start reads all records.")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from rbjax.evaluation.run import label
+from rbjax.evaluation.results import label
 
 COLOURS = {
     "trained": "#2563eb",

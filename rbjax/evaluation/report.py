@@ -1,16 +1,21 @@
 """The report of an evaluation: one HTML page that carries its pictures with it."""
 
+import base64
 import html
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
+from rbjax.data.images import enlarged, to_uint8
 from rbjax.evaluation import plots
-from rbjax.evaluation.pictures import data_uri, png_uri
-from rbjax.evaluation.rows import Images, Row
-from rbjax.evaluation.run import COLUMNS, label, percent
+from rbjax.evaluation.baselines import Images, Row
+from rbjax.evaluation.results import COLUMNS, label, percent
 from rbjax.evaluation.suite import Case, Suite
 
 COLUMN_NOTES = {
@@ -236,3 +241,15 @@ def _attributes(results: Mapping[str, Any]) -> str:
     )
     body = f"<table><thead><tr>{head}</tr></thead>{''.join(lines)}</table>"
     return _section("By attribute", f'<p class="soft">{note}</p><div class="scroll">{body}</div>')
+
+
+def data_uri(image: np.ndarray, scale: int = 1) -> str:
+    """Returns an image [H, W, 3] in [-1, 1] as the `src` of an HTML picture."""
+    buffer = io.BytesIO()
+    enlarged(Image.fromarray(to_uint8(image)), scale).save(buffer, "PNG", optimize=True)
+    return png_uri(buffer.getvalue())
+
+
+def png_uri(data: bytes) -> str:
+    """Returns a PNG file as the `src` of an HTML picture."""
+    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")

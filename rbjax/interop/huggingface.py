@@ -29,17 +29,17 @@ import numpy as np
 from flax import nnx
 from safetensors.numpy import save_file
 
-from rbjax.interop import json_files, tensor_files
-from rbjax.models.abstract import shapes
+from rbjax.interop import json_files, safetensors_files
 from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.models.blip import BlipConfig, BlipForQuestionAnswering
-from rbjax.models.clip import CLIPTextConfig, CLIPTextModel
-from rbjax.models.clip_image import (
+from rbjax.models.clip_text import CLIPTextConfig, CLIPTextModel
+from rbjax.models.clip_vision import (
     CLIPConfig,
     CLIPModel,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
 )
+from rbjax.models.params import shapes
 from rbjax.models.unet import UNet2DConditionModel, UNetConfig
 from rbjax.parallel import rules
 
@@ -75,24 +75,24 @@ def load(
     """Builds the module that a folder holds and reads its weights, one tensor at a time.
 
     Args:
-      path: folder with `config.json` and safetensors (one file or shards), e.g. `sd15/unet`; or
-        one safetensors file beside its `config.json`.
-      dtype: of the parameters; None keeps that of each tensor in the file. The computation is in
-        float32 either way (BLIP's: in the parameters' dtype).
-      mesh: places each tensor by the table of parallel/rules.py; None takes the default device.
+        path: folder with `config.json` and safetensors (one file or shards), e.g. `sd15/unet`; or
+            one safetensors file beside its `config.json`.
+        dtype: of the parameters; None keeps that of each tensor in the file. The computation is in
+            float32 either way (BLIP's: in the parameters' dtype).
+        mesh: places each tensor by the table of parallel/rules.py; None takes the default device.
 
     Returns:
-      One of MODELS, called as in diffusers and transformers, but channels last.
+        One of MODELS, called as in diffusers and transformers, but channels last.
 
     Raises:
-      FileNotFoundError: no config or weights there; pickles (`.bin`, `.ckpt`) are never read.
-      ValueError: a class or feature that is not supported, or keys that do not fit (all named).
+        FileNotFoundError: no config or weights there; pickles (`.bin`, `.ckpt`) are never read.
+        ValueError: a class or feature that is not supported, or keys that do not fit (all named).
     """
     path = Path(path)
-    one_file = path.suffix in (".safetensors", *tensor_files.PICKLES)
-    folder, tensors = (path.parent, tensor_files.open_file(path)) if one_file else (path, {})
+    one_file = path.suffix in (".safetensors", *safetensors_files.PICKLES)
+    folder, tensors = (path.parent, safetensors_files.open_file(path)) if one_file else (path, {})
     model = build(load_config(folder), folder)
-    tensors = tensors if one_file else tensor_files.open_folder(folder)
+    tensors = tensors if one_file else safetensors_files.open_folder(folder)
     _fill(model, tensors, lambda param, value: np.asarray(value, dtype), mesh)
     return model
 
@@ -101,7 +101,7 @@ def build(config: dict, where: str | Path = CONFIG_NAME) -> nnx.Module:
     """The module of a `config.json` without weights (abstract parameters).
 
     Raises:
-      ValueError: the class or a feature is not supported; `where` is named.
+        ValueError: the class or a feature is not supported; `where` is named.
     """
     name = config.get("_class_name") or next(iter(config.get("architectures") or []), None)
     name = name or MODEL_TYPES.get(config.get("model_type"), config.get("model_type"))
@@ -124,15 +124,15 @@ def fill(
     """Reads a folder's weights into `model` (abstract or not), cast to its parameters' dtypes.
 
     Args:
-      model: to fill; every key must match.
-      folder: with the weights.
-      name: of the safetensors file or index; None tries the usual names.
-      mesh: see `load`.
+        model: to fill; every key must match.
+        folder: with the weights.
+        name: of the safetensors file or index; None tries the usual names.
+        mesh: see `load`.
 
     Raises:
-      FileNotFoundError, ValueError: see `load`.
+        FileNotFoundError, ValueError: see `load`.
     """
-    _fill(model, tensor_files.open_folder(Path(folder), name), _as_parameter, mesh)
+    _fill(model, safetensors_files.open_folder(Path(folder), name), _as_parameter, mesh)
 
 
 def save(
@@ -145,11 +145,11 @@ def save(
     """Writes `folder/config.json` and the weights, as diffusers and transformers read them.
 
     Args:
-      model: to save.
-      folder: made if it is not there.
-      config: content of `config.json`; None takes that of the model's settings.
-      name: of the weights' file; None takes the name that the class has upstream.
-      dtype: of the tensors; None keeps theirs.
+        model: to save.
+        folder: made if it is not there.
+        config: content of `config.json`; None takes that of the model's settings.
+        name: of the weights' file; None takes the name that the class has upstream.
+        dtype: of the tensors; None keeps theirs.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -164,8 +164,8 @@ def load_config(folder: str | Path) -> dict:
     """Returns the content of `folder/config.json`.
 
     Raises:
-      FileNotFoundError: there is none; for a pipeline's folder it names the parts.
-      ValueError: it holds no JSON object.
+        FileNotFoundError: there is none; for a pipeline's folder it names the parts.
+        ValueError: it holds no JSON object.
     """
     folder = Path(folder)
     if (folder / CONFIG_NAME).is_file():
@@ -192,15 +192,15 @@ def load_state_dict(
     """Writes torch-style tensors into the parameters of `model`, cast to their dtypes.
 
     Args:
-      model: the module to fill; it is changed only if nothing is wrong.
-      tensors: arrays by key, as `state_dict` returns or a safetensors file holds them.
-      strict: whether a missing or unexpected key is an error. A wrong shape always is.
+        model: the module to fill; it is changed only if nothing is wrong.
+        tensors: arrays by key, as `state_dict` returns or a safetensors file holds them.
+        strict: whether a missing or unexpected key is an error. A wrong shape always is.
 
     Returns:
-      The missing and the unexpected keys (both empty if `strict`).
+        The missing and the unexpected keys (both empty if `strict`).
 
     Raises:
-      ValueError: names every missing, unexpected and misshapen key.
+        ValueError: names every missing, unexpected and misshapen key.
     """
     return _fill(model, tensors, _as_parameter, None, strict)
 

@@ -8,8 +8,8 @@ def read(path: str | Path) -> dict:
     """Returns the object in a JSON file.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: it holds no JSON object.
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no JSON object.
     """
     path = Path(path)
     try:

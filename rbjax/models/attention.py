@@ -18,13 +18,13 @@ def attention(query, key, value, mask: jax.Array | None = None) -> jax.Array:
     GPUs (16-bit types) and go from head to head on CPUs.
 
     Args:
-      query: [B, T, N, D].
-      key: [B, S, N, D].
-      value: [B, S, N, D].
-      mask: bool [B, S], True = visible, at least one of a row; None = all are visible.
+        query: [B, T, N, D].
+        key: [B, S, N, D].
+        value: [B, S, N, D].
+        mask: bool [B, S], True = visible, at least one of a row; None = all are visible.
 
     Returns:
-      [B, T, N, D].
+        [B, T, N, D].
     """
     if query.shape[1] * key.shape[1] < LARGE:
         return at_once(query, key, value, mask)

@@ -41,7 +41,7 @@ class AutoencoderKLConfig:
         """Reads a diffusers config; absent fields take its defaults.
 
         Raises:
-          ValueError: a feature that SD 1.x and 2.x lack.
+            ValueError: a feature that SD 1.x and 2.x lack.
         """
         unsupported = {
             "act_fn": "silu",
@@ -102,7 +102,7 @@ class AutoencoderKL(nnx.Module):
         """Images [B, H, W, 3] in [-1, 1] -> mean and log variance, float32 [B, h, w, C], unscaled.
 
         Raises:
-          ValueError: a side is shorter than one latent.
+            ValueError: a side is shorter than one latent.
         """
         if min(images.shape[1:3]) < self.config.factor:
             raise ValueError(
@@ -117,8 +117,8 @@ class AutoencoderKL(nnx.Module):
         """Images [B, H, W, 3] in [-1, 1] -> latents, float32 [B, h, w, C] of about unit variance.
 
         Args:
-          images: to encode.
-          key: samples the latents (a training target); None takes their mean (a reference).
+            images: to encode.
+            key: samples the latents (a training target); None takes their mean (a reference).
         """
         return self.sample(*self.moments(images), key)
 

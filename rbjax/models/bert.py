@@ -57,13 +57,13 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array |
     """Softmax attention.
 
     Args:
-      query: [B, T, H, D/H].
-      key: [B, S, H, D/H].
-      value: as `key`.
-      mask: true where a query may look, broadcastable to [B, H, T, S]; None allows all.
+        query: [B, T, H, D/H].
+        key: [B, S, H, D/H].
+        value: as `key`.
+        mask: true where a query may look, broadcastable to [B, H, T, S]; None allows all.
 
     Returns:
-      [B, T, D].
+        [B, T, D].
     """
     scores = jnp.einsum("bthd,bshd->bhts", query, key) * query.shape[-1] ** -0.5
     if mask is not None:
@@ -195,10 +195,11 @@ class BertModel(nnx.Module):
         """Returns the last hidden states [B, T, D].
 
         Args:
-          input_ids: int32 [B, T].
-          attention_mask: [B, T], nonzero at real tokens; None means all are real.
-          states: [B / n, S, E] for any whole n; n consecutive rows of text read one row of states.
-          state_mask: [B / n, S], nonzero at real states; None means all are real.
+            input_ids: int32 [B, T].
+            attention_mask: [B, T], nonzero at real tokens; None means all are real.
+            states: [B / n, S, E] for any whole n; n consecutive rows of text read one row of
+                states.
+            state_mask: [B / n, S], nonzero at real states; None means all are real.
         """
         mask = None if attention_mask is None else attention_mask[:, None, None, :] != 0
         if self.causal:

@@ -199,11 +199,11 @@ class BlipForQuestionAnswering(nnx.Module):
         """Returns the decoder's logits [B, A, V].
 
         Args:
-          images: float [N, H, W, 3], normalised as the weights expect.
-          input_ids: int32 [B, T]; rows i·Q to (i+1)·Q - 1 are the questions of image i.
-          attention_mask: [B, T], nonzero at real tokens of a question; None means all.
-          decoder_input_ids: int32 [B, A], beginning with `bos_token_id`.
-          hide_padding: whether the decoder is kept from the states of padding.
+            images: float [N, H, W, 3], normalised as the weights expect.
+            input_ids: int32 [B, T]; rows i·Q to (i+1)·Q - 1 are the questions of image i.
+            attention_mask: [B, T], nonzero at real tokens of a question; None means all.
+            decoder_input_ids: int32 [B, A], beginning with `bos_token_id`.
+            hide_padding: whether the decoder is kept from the states of padding.
         """
         states = self.question_states(images, input_ids, attention_mask)
         return self.text_decoder(
@@ -229,8 +229,8 @@ class BlipForQuestionAnswering(nnx.Module):
         """Answers greedily.
 
         Returns:
-          int32 [B, 1 + max_new_tokens]: `bos_token_id`, the answer, `sep_token_id`, then
-          `pad_token_id`.
+            int32 [B, 1 + max_new_tokens]: `bos_token_id`, the answer, `sep_token_id`, then
+            `pad_token_id`.
         """
         text = self.config.text
         states = self.question_states(images, input_ids, attention_mask)

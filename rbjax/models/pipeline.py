@@ -5,12 +5,14 @@ Axes: B batch, R references, H W image, h w latent, C latent channels, T tokens,
 
 import jax
 import jax.numpy as jnp
+import tokenizers
 from flax import nnx
 from ml_collections import ConfigDict
 
-from rbjax.models.autoencoder import BlockDCT
 from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
-from rbjax.models.clip import CLIPTextConfig, CLIPTextModel
+from rbjax.models.block_dct import BlockDCT
+from rbjax.models.clip_text import CLIPTextConfig, CLIPTextModel
+from rbjax.models.params import shapes
 from rbjax.models.retrinet import RetriNet, RetriNetConfig
 from rbjax.models.unet import UNetConfig
 
@@ -25,10 +27,10 @@ class Pipeline(nnx.Module):
         """Builds the modules.
 
         Args:
-          config: the experiment's `model` section.
-          vocab_size: of the tokenizer.
-          max_tokens: length of a prompt.
-          rngs: of the parameters.
+            config: the experiment's `model` section.
+            vocab_size: of the tokenizer.
+            max_tokens: length of a prompt.
+            rngs: of the parameters.
         """
         if config.get("vae"):
             self.autoencoder = AutoencoderKL(AutoencoderKLConfig(**_settings(config.vae)), rngs)
@@ -107,3 +109,13 @@ def _settings(section: ConfigDict) -> dict:
     """A part of the `model` section as arguments of a config class."""
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
     return values | {"dtype": jnp.dtype(values["dtype"])} if "dtype" in values else values
+
+
+def make_pipeline(config: ConfigDict, tokenizer: tokenizers.Tokenizer, rngs: nnx.Rngs) -> Pipeline:
+    """The pipeline of an experiment's configuration."""
+    return Pipeline(config.model, tokenizer.get_vocab_size(), config.data.max_tokens, rngs)
+
+
+def abstract_pipeline(config: ConfigDict, tokenizer: tokenizers.Tokenizer) -> Pipeline:
+    """The pipeline of an experiment's configuration, with shapes in place of arrays."""
+    return shapes(lambda rngs: make_pipeline(config, tokenizer, rngs))

@@ -25,12 +25,12 @@ class RetriNetConfig:
     """What RetriNet adds to its UNet.
 
     Attributes:
-      unet: the UNet, whose encoder the retrieval encoder copies.
-      heads: attention heads of every conjunction.
-      positions: add fixed 2-D sine positions to queries and keys (ours; learns many times faster
-        from scratch; off beside pretrained SD blocks).
-      reference_timestep: "target" runs the retrieval encoder with the target's time (paper, v2),
-        "zero" with time 0, so that sampling computes keys and values once.
+        unet: the UNet, whose encoder the retrieval encoder copies.
+        heads: attention heads of every conjunction.
+        positions: add fixed 2-D sine positions to queries and keys (ours; learns many times faster
+            from scratch; off beside pretrained SD blocks).
+        reference_timestep: "target" runs the retrieval encoder with the target's time (paper, v2),
+            "zero" with time 0, so that sampling computes keys and values once.
     """
 
     unet: UNetConfig
@@ -79,9 +79,9 @@ class Conjunction(nnx.Module):
         """What to add to the skip connection x [B, h, w, C]; zero where no reference is visible.
 
         Args:
-          x: the UNet encoder's map of this level.
-          key, value: of `keys_values`.
-          mask: [B, R], True where there is a reference, False at padding.
+            x: the UNet encoder's map of this level.
+            key, value: of `keys_values`.
+            mask: [B, R], True where there is a reference, False at padding.
         """
         _, placed = self._tokens(self.norm_query(x))
         some = mask.any(axis=1)  # [B]
@@ -119,9 +119,9 @@ class RetriNet(nnx.Module):
         """Keys and values of every level.
 
         Args:
-          references: latents [B, R, h, w, C]; R may be any number from 1.
-          concepts: text states of each reference's concept word, [B, R, T, D].
-          timesteps: [B], of the target; unread where `reference_timestep` is "zero".
+            references: latents [B, R, h, w, C]; R may be any number from 1.
+            concepts: text states of each reference's concept word, [B, R, T, D].
+            timesteps: [B], of the target; unread where `reference_timestep` is "zero".
         """
         batch, count = references.shape[:2]
         times = jnp.repeat(timesteps, count)  # [B*R]
@@ -151,15 +151,15 @@ class RetriNet(nnx.Module):
         """Predicts noise, velocity or sample, as the schedule says.
 
         Args:
-          latents: noisy target, [B, h, w, C].
-          timesteps: [B].
-          prompt: text states, [B, T, D].
-          references: clean latents, [B, R, h, w, C].
-          concepts: text states of the concept words, [B, R, Tc, D].
-          mask: [B, R], False at padding.
+            latents: noisy target, [B, h, w, C].
+            timesteps: [B].
+            prompt: text states, [B, T, D].
+            references: clean latents, [B, R, h, w, C].
+            concepts: text states of the concept words, [B, R, Tc, D].
+            mask: [B, R], False at padding.
 
         Returns:
-          [B, h, w, C] float32.
+            [B, h, w, C] float32.
         """
         encoded = self.encode_references(references, concepts, timesteps)
         return self.denoise(latents, timesteps, prompt, encoded, mask)

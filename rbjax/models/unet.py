@@ -23,7 +23,7 @@ class UNetConfig:
     SD 2.1 in float16 (attention here has logits in float32) and the other as its default size.
 
     Raises:
-      ValueError: impossible numbers of heads.
+        ValueError: impossible numbers of heads.
     """
 
     in_channels: int = 4
@@ -70,7 +70,7 @@ class UNetConfig:
         """Reads a diffusers config; absent fields take its defaults.
 
         Raises:
-          ValueError: a feature that SD 1.x and 2.x lack.
+            ValueError: a feature that SD 1.x and 2.x lack.
         """
         unsupported = {
             "class_embed_type": None,

@@ -14,7 +14,7 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> jax.sharding.Mesh:
     Warns of devices that are left over.
 
     Raises:
-      ValueError: the product is more than the number of devices, or a factor is below 1.
+        ValueError: the product is more than the number of devices, or a factor is below 1.
     """
     devices = jax.device_count()
     if data == -1:
@@ -38,7 +38,7 @@ def check_batch(
     """Checks that a batch divides over mesh, processes and `parts` of gradient accumulation.
 
     Raises:
-      ValueError: it does not; the message names `field`.
+        ValueError: it does not; the message names `field`.
     """
     if parts < 1:
         raise ValueError(f"config.train.accumulate={parts}: must be at least 1")

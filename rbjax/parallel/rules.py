@@ -28,12 +28,12 @@ def spec(path: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
     of the mesh is not split.
 
     Args:
-      path: "/"-joined attribute names.
-      shape: of the parameter.
-      mesh: with the axes of the table.
+        path: "/"-joined attribute names.
+        shape: of the parameter.
+        mesh: with the axes of the table.
 
     Raises:
-      ValueError: no rule matches a large parameter.
+        ValueError: no rule matches a large parameter.
     """
     for pattern, axes in RULES:
         if re.search(pattern, path):

@@ -1,16 +1,16 @@
 """The training state: what trains, what is frozen, the averages and the optimiser's moments."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx, struct
 from ml_collections import ConfigDict
 
+from rbjax.experiment.setup import Experiment
+from rbjax.interop import stable_diffusion
+from rbjax.models.params import Tree, split_trained
+from rbjax.models.pipeline import make_pipeline
 from rbjax.parallel import rules
-
-Tree = dict  # nested dict of arrays, keys are attribute names
 
 
 @struct.dataclass
@@ -18,11 +18,11 @@ class TrainState:
     """One pytree, saved as it is.
 
     Attributes:
-      step: int32 [], updates done.
-      trained: parameters that the optimiser changes.
-      frozen: the other parameters.
-      ema: exponential moving average of `trained`.
-      opt_state: of optax, over `trained` alone.
+        step: int32 [], updates done.
+        trained: parameters that the optimiser changes.
+        frozen: the other parameters.
+        ema: exponential moving average of `trained`.
+        opt_state: of optax, over `trained` alone.
     """
 
     step: jax.Array
@@ -30,42 +30,6 @@ class TrainState:
     frozen: Tree
     ema: Tree
     opt_state: optax.OptState
-
-
-def split_trained(params: Tree, trained: list[str], frozen: list[str]) -> tuple[Tree, Tree]:
-    """Splits parameters by patterns of their names.
-
-    Args:
-      params: nested dict.
-      trained: regular expressions, matched from the start of "a/b/0/kernel".
-      frozen: likewise.
-
-    Raises:
-      ValueError: a parameter matches both lists or none; it lists all of them.
-    """
-    flat = nnx.traversals.flatten_mapping(params)
-    names = {path: "/".join(map(str, path)) for path in flat}
-    hits = {path: (matches(name, trained), matches(name, frozen)) for path, name in names.items()}
-    wrong = [f"  {names[p]}: {'both' if a else 'neither'}" for p, (a, b) in hits.items() if a == b]
-    if wrong:
-        raise ValueError(
-            "each parameter must match exactly one of config.train.trained and "
-            "config.train.frozen:\n" + "\n".join(wrong)
-        )
-    parts = ({p: v for p, v in flat.items() if hits[p][k]} for k in (0, 1))
-    first, second = (nnx.traversals.unflatten_mapping(part) for part in parts)
-    return first, second
-
-
-def matches(name: str, patterns: list[str]) -> bool:
-    """Whether one of the regular expressions matches from the start of the name."""
-    return any(re.match(pattern, name) for pattern in patterns)
-
-
-def merge(first: Tree, second: Tree) -> Tree:
-    """The inverse of `split_trained`."""
-    flat = nnx.traversals.flatten_mapping(first) | nnx.traversals.flatten_mapping(second)
-    return nnx.traversals.unflatten_mapping(flat)
 
 
 def learning_rate(config: ConfigDict, total_steps: int) -> optax.Schedule:
@@ -104,13 +68,13 @@ def create(make_params, config: ConfigDict, total_steps: int, mesh: jax.sharding
     """Initialises a state inside jit, every array already in its shards.
 
     Args:
-      make_params: function without arguments that returns the pipeline's parameters.
-      config: the `train` section.
-      total_steps: of the run.
-      mesh: to place on.
+        make_params: function without arguments that returns the pipeline's parameters.
+        config: the `train` section.
+        total_steps: of the run.
+        mesh: to place on.
 
     Returns:
-      (state, its shardings).
+        (state, its shardings).
     """
 
     def make() -> TrainState:
@@ -128,3 +92,17 @@ def start(params: Tree, config: ConfigDict, total_steps: int, mesh: jax.sharding
 
     shardings = rules.shardings(jax.eval_shape(make, params), mesh)
     return jax.jit(make, out_shardings=shardings, donate_argnums=0)(params), shardings
+
+
+def create_state(experiment: Experiment):
+    """A state at step 0 and its shardings, initialised or read straight into its shards."""
+    config, mesh = experiment.config, experiment.mesh
+    if config.pretrained:
+        params = stable_diffusion.load_params(config, mesh)
+        return start(params, config.train, config.total_steps, mesh)
+
+    def make_params() -> Tree:
+        pipeline = make_pipeline(config, experiment.tokenizer, nnx.Rngs(config.seed))
+        return nnx.to_pure_dict(nnx.state(pipeline, nnx.Param))
+
+    return create(make_params, config.train, config.total_steps, mesh)

@@ -12,6 +12,8 @@ from ml_collections import ConfigDict
 
 from rbjax.diffusion import loss as losses
 from rbjax.diffusion.schedule import Schedule, add_noise
+from rbjax.models import params
+from rbjax.models.params import nnx_state
 from rbjax.train import state as states
 from rbjax.train.state import TrainState
 
@@ -32,11 +34,11 @@ def diffusion_loss(
     """Mean loss of a batch at random times.
 
     Args:
-      pipeline: see models/pipeline.py.
-      batch: see data/loader.py.
-      key: of this step.
-      schedule: of the noise.
-      weighting: see diffusion/loss.py.
+        pipeline: see models/pipeline.py.
+        batch: see data/loader.py.
+        key: of this step.
+        schedule: of the noise.
+        weighting: see diffusion/loss.py.
     """
     time_key, noise_key, sample_key = jax.random.split(key, 3)
     latents = pipeline.target_latents(batch, sample_key)
@@ -62,7 +64,7 @@ def make_update(
 
     def update(state: TrainState, running: TrainMetrics, batch: dict):
         def loss_of(trained, part, part_key):
-            pipeline = nnx.merge(graphdef, nnx_state(states.merge(trained, state.frozen)))
+            pipeline = nnx.merge(graphdef, nnx_state(params.merge(trained, state.frozen)))
             return diffusion_loss(pipeline, part, part_key, schedule, config.weighting)
 
         grad_of = functools.partial(jax.value_and_grad(loss_of), state.trained)
@@ -89,10 +91,10 @@ def accumulate(grad_of: Callable, batch: dict, key: jax.Array, count: int):
     Part i holds the examples i, i + count, ...: each device's share of the batch stays on it.
 
     Args:
-      grad_of: returns a tree of arrays, e.g. loss and gradients.
-      batch: dict of arrays [B, ...], B a multiple of count.
-      key: of this step; part i reads `fold_in(key, i)`, a single part `key` itself.
-      count: of parts.
+        grad_of: returns a tree of arrays, e.g. loss and gradients.
+        batch: dict of arrays [B, ...], B a multiple of count.
+        key: of this step; part i reads `fold_in(key, i)`, a single part `key` itself.
+        count: of parts.
     """
     if count == 1:
         return grad_of(batch, key)
@@ -107,14 +109,9 @@ def accumulate(grad_of: Callable, batch: dict, key: jax.Array, count: int):
     return jax.tree.map(lambda x: x / count, total)
 
 
-def _apply(tx, state: TrainState, grads: states.Tree, ema_decay: float) -> TrainState:
+def _apply(tx, state: TrainState, grads: params.Tree, ema_decay: float) -> TrainState:
     updates, opt_state = tx.update(grads, state.opt_state, state.trained)
     trained = optax.apply_updates(state.trained, updates)
     decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
     ema = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.ema, trained)
     return state.replace(trained=trained, ema=ema, opt_state=opt_state)
-
-
-def nnx_state(params: states.Tree) -> nnx.State:
-    """A nested dict of arrays as the state of a module."""
-    return nnx.State(jax.tree.map(nnx.Param, params))

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from rbjax.data import loader, prompts, source, transforms
-from rbjax.data.references import CHARACTER, CLOTHES, CONCEPTS, FACE
-from rbjax.data.views import Views
+from rbjax.data import dataset, loader
+from rbjax.data import images as images_lib
+from rbjax.data.image_cache import Views
+from rbjax.text import tokenizer as tokenizer_lib
+from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
 
 SIZE, TOKENS = 16, 40
 SHAPES = {
@@ -35,9 +37,9 @@ def config(**changes) -> ConfigDict:
 @pytest.fixture(scope="module")
 def make(avatars):
     """make(**settings) -> Examples."""
-    split = source.open_split(avatars, "train")
+    split = dataset.open_split(avatars, "train")
     views = Views(split, SIZE, "crop", cache=True)
-    tokenizer = prompts.word_tokenizer(split.vocabulary)
+    tokenizer = tokenizer_lib.word_tokenizer(split.vocabulary)
     return lambda **changes: loader.Examples(split, views, tokenizer, config(**changes))
 
 
@@ -58,8 +60,8 @@ def prompt(examples, example) -> list[str]:
 
 def framed(tags) -> list[str]:
     """The words of a prompt of these tags, padded."""
-    words = [prompts.START, *" ".join(tags).split(), prompts.END]
-    return words + [prompts.PAD] * (TOKENS - len(words))
+    words = [tokenizer_lib.START, *" ".join(tags).split(), tokenizer_lib.END]
+    return words + [tokenizer_lib.PAD] * (TOKENS - len(words))
 
 
 # --- an example
@@ -75,7 +77,7 @@ def test_shapes_types_and_contents(make, task):
         assert example["index"] == 10 * i
         np.testing.assert_array_equal(example["image"], examples.views[10 * i, CHARACTER])
         unused = example["references"][~example["reference_mask"]]
-        assert (unused == transforms.WHITE).all()
+        assert (unused == images_lib.WHITE).all()
 
 
 def test_references_are_views_of_the_named_concept(make):
@@ -145,7 +147,7 @@ def test_dropped_references_leave_the_whole_prompt(make):
     examples = make(drop_references=1.0)
     for example in draw(examples):
         assert prompt(examples, example) == framed(examples.split.tags[int(example["index"])])
-        assert (example["references"] == transforms.WHITE).all()
+        assert (example["references"] == images_lib.WHITE).all()
 
 
 def test_number_of_references_is_fixed_or_varies(make):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rbjax.data import references
-from rbjax.data.references import CHARACTER, CLOTHES, FACE
+from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
 from tfds_retribooru.clusters import from_records
 
 # Outfits of each character, in shuffled order: ann has three, bob one, cid a single image.

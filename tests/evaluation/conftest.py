@@ -1,7 +1,8 @@
 """Fixtures of the evaluation's tests."""
 
 import pytest
-from world import ReadingVQA, World
+
+from tests.helpers.evaluation_world import ReadingVQA, World
 
 
 @pytest.fixture

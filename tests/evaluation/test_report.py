@@ -4,10 +4,11 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from world import vocabulary
 
-from rbjax.evaluation import report, rows, run
+from rbjax.evaluation import baselines, report
+from rbjax.evaluation import results as results_lib
 from rbjax.evaluation import suite as suites
+from tests.helpers.evaluation_world import vocabulary
 
 EMPTY = {"meta", "img"}
 
@@ -30,8 +31,8 @@ class Balance(HTMLParser):
 @pytest.fixture
 def page(world, vqa, tmp_path):
     suite = suites.build(world.clusters, world.tags, vocabulary(), characters=5)
-    made = rows.collect(world.generate, suite, world.images)
-    results = run.score(made, suite, world.images, vqa, resamples=50)
+    made = baselines.collect(world.generate, suite, world.images)
+    results = results_lib.score(made, suite, world.images, vqa, resamples=50)
     losses = [(step, 1 / step) for step in range(1, 200)]
     config = {"name": "<b>&", "model": {"channels": [32, 64]}}
     folder = tmp_path / "report"
@@ -40,10 +41,10 @@ def page(world, vqa, tmp_path):
 
 
 def test_every_row_and_column_is_shown_and_explained(page):
-    for name in (*rows.ROWS, *run.COLUMNS):
-        assert page.count(run.label(name)) >= 2
-    assert set(report.COLUMN_NOTES) == set(run.COLUMNS)
-    assert set(report.ROW_NOTES) == set(rows.ROWS)
+    for name in (*baselines.ROWS, *results_lib.COLUMNS):
+        assert page.count(results_lib.label(name)) >= 2
+    assert set(report.COLUMN_NOTES) == set(results_lib.COLUMNS)
+    assert set(report.ROW_NOTES) == set(baselines.ROWS)
 
 
 def test_the_page_is_well_formed_and_escapes_what_it_is_given(page):
@@ -65,8 +66,8 @@ def test_references_generated_and_targets_are_pictured(page):
 
 def test_a_report_without_training_or_model_is_possible(world, vqa, tmp_path):
     suite = suites.build(world.clusters, world.tags, vocabulary(), characters=2, clothes=0)
-    made = rows.collect(world.generate, suite, world.images, ("copy_reference",))
-    results = run.score(made, suite, world.images, vqa, resamples=50)
+    made = baselines.collect(world.generate, suite, world.images, ("copy_reference",))
+    results = results_lib.score(made, suite, world.images, vqa, resamples=50)
     page = report.write(tmp_path, results, made, suite, world.images).read_text()
     assert "Training" not in page and "Config" not in page and "Examples" not in page
     assert "–" in page

@@ -4,9 +4,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from world import World, vocabulary
 
 from rbjax.evaluation import suite as suites
+from tests.helpers.evaluation_world import World, vocabulary
 
 WORDS = vocabulary()
 

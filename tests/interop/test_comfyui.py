@@ -7,10 +7,10 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
-import small_model
 import torch
 
-from rbjax.interop import torch_export
+from rbjax.interop import diffusers_export
+from tests.helpers import tiny_saved_model
 
 
 class Cancelled(Exception):
@@ -44,7 +44,7 @@ def cancelled():
 
 def load():
     """The module of the nodes."""
-    path = torch_export.SOURCES / "comfyui_retrinet.py"
+    path = diffusers_export.SOURCES / "comfyui_retrinet.py"
     spec = importlib.util.spec_from_file_location("comfyui_retrinet", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -129,7 +129,7 @@ def test_the_generating_node_returns_images_in_comfyuis_axes(cancelled):
 
 
 def test_the_nodes_work_outside_of_comfyui(tmp_path):
-    torch_export.export(small_model.model(), tmp_path)
+    diffusers_export.export(tiny_saved_model.model(), tmp_path)
     alone = load()
     (pipe,) = alone.RetriNetLoad().load(str(tmp_path))
     (images,) = alone.RetriNetGenerate().generate(pipe, "smile", 7, 1, 2, 1.5, 2.5)
@@ -138,7 +138,7 @@ def test_the_nodes_work_outside_of_comfyui(tmp_path):
 
 def test_a_graph_loads_an_export_once_and_generates(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    torch_export.export(small_model.model(), tmp_path / "my export-1.0")
+    diffusers_export.export(tiny_saved_model.model(), tmp_path / "my export-1.0")
     folder, node = f'"{tmp_path / "my export-1.0"}" ', comfyui.RetriNetLoad
     with torch.inference_mode():  # as ComfyUI
         (pipe,) = node().load(folder, "float32")

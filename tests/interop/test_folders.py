@@ -12,7 +12,7 @@ import transformers
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
-from rbjax.interop import huggingface, tensor_files
+from rbjax.interop import huggingface, safetensors_files
 from rbjax.parallel import mesh as meshes
 
 UNET = dict(
@@ -124,7 +124,7 @@ def test_shards_with_an_index_are_read(unet_folder, tmp_path):
     expected = weights(unet_folder)
     assert found.keys() == expected.keys()
     assert all((found[key] == expected[key]).all() for key in expected)
-    files = tensor_files.files(tmp_path)
+    files = safetensors_files.files(tmp_path)
     assert files == sorted(tmp_path.glob("*.safetensors*"))
 
 

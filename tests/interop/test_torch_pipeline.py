@@ -11,21 +11,21 @@ import torch
 from flax import nnx
 from PIL import Image
 
-from rbjax.data import transforms
-from rbjax.data.reference_images import Reference, read
+from rbjax.data import crops
 from rbjax.diffusion import sampler
 from rbjax.diffusion import schedule as schedules
 from rbjax.diffusion.schedule import Schedule
-from rbjax.interop import huggingface, model_folder, torch_export
-from rbjax.models import abstract
-from rbjax.models.autoencoder import BlockDCT
+from rbjax.inference.reference import Reference, read
+from rbjax.interop import diffusers_export, huggingface, saved_model
+from rbjax.models import params
+from rbjax.models.block_dct import BlockDCT
 from rbjax.models.retrinet import RetriNet, RetriNetConfig
 from rbjax.models.unet import UNetConfig
 
 
 def load(name: str):
     """A module of torch_pipeline/, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, torch_export.SOURCES / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, diffusers_export.SOURCES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -73,7 +73,7 @@ CONFIGS = {
 def test_retrinet_predicts_the_same_in_torch(name):
     config = CONFIGS[name]
     theirs = torch_retrinet(config)
-    ours = abstract.shapes(lambda rngs: RetriNet(config, rngs))
+    ours = params.shapes(lambda rngs: RetriNet(config, rngs))
     huggingface.load_state_dict(ours, {k: v.numpy() for k, v in theirs.state_dict().items()})
     rng, c = np.random.default_rng(0), config.unet
     latents = rng.normal(size=(3, 7, 9, c.in_channels)).astype(np.float32)
@@ -97,7 +97,7 @@ def test_retrinet_predicts_the_same_in_torch(name):
 def torch_retrinet(config: RetriNetConfig) -> torch.nn.Module:
     """The torch module, with its own random weights."""
     torch.manual_seed(0)
-    settings = model_folder.retrinet_config(config)
+    settings = saved_model.retrinet_config(config)
     del settings["_class_name"]
     return modeling.RetriNetModel(**settings).eval()
 
@@ -200,10 +200,10 @@ def empty_pipeline(vae=None, view: str = "crop"):
     return pipeline.RetriNetPipeline(None, None, None, None, vae, size=12, view=view)
 
 
-@pytest.mark.parametrize("view", transforms.VIEWS)
+@pytest.mark.parametrize("view", crops.VIEWS)
 def test_views_of_references_are_the_same(view):
     image = np.random.default_rng(0).integers(0, 256, (31, 17, 3), np.uint8)
-    expected = transforms.box_view(image, (5, 25, 2, 13), 12, view)
+    expected = crops.box_view(image, (5, 25, 2, 13), 12, view)
     found = empty_pipeline(view=view).view("face", Image.fromarray(image), (2, 5, 11, 20))
     np.testing.assert_array_equal(found, expected)
 
@@ -262,7 +262,7 @@ def test_guidance_weights_are_the_same(references, prompt, count):
 
 def test_the_block_dct_is_the_same_in_torch(tmp_path):
     ours = BlockDCT(factor=3, luma=7, chroma=4)
-    model_folder._save_autoencoder(ours, tmp_path, None)
+    saved_model._save_autoencoder(ours, tmp_path, None)
     theirs = load("modeling_block_dct").BlockDCT.from_pretrained(tmp_path)
     images = np.random.default_rng(0).uniform(-1, 1, (2, 6, 9, 3)).astype(np.float32)
     latents = ours.encode(images)

@@ -11,6 +11,7 @@ from flax import nnx
 from rbjax.interop import huggingface
 from rbjax.metrics import vqa_score
 from rbjax.models.blip import BlipConfig, BlipForQuestionAnswering
+from rbjax.vqa import model as model_lib
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [DEC] yes no is there what color red blue hat ?".split()
 ACCURACY = {"asked": {"color": [32, 64], "hat": [64]}, "phrases": {"color": [64], "hat": []}}
@@ -42,7 +43,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def vqa(folder):
-    return vqa_score.VQA.load(folder)
+    return model_lib.VQA.load(folder)
 
 
 @pytest.fixture(scope="module")
@@ -110,13 +111,13 @@ def test_a_missing_file_is_named(folder, tmp_path):
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     with pytest.raises(FileNotFoundError, match="accuracy.json"):
-        vqa_score.VQA.load(tmp_path)
+        model_lib.VQA.load(tmp_path)
 
 
 def test_the_packaged_model_loads_and_is_small():
-    vqa = vqa_score.VQA.load()
+    vqa = model_lib.VQA.load()
     assert {"background", "clothing_color", "hair_color"} <= vqa.asked_at(48)
-    assert sum(file.stat().st_size for file in vqa_score.PACKAGED.iterdir()) < 8 * 2**20
+    assert sum(file.stat().st_size for file in model_lib.PACKAGED.iterdir()) < 8 * 2**20
     colors = vqa.embed(["red", "green", "blue", "black", "white"])
     cosines = vqa_score.cosine(colors[:, None], colors[None])
     np.testing.assert_allclose(cosines, np.eye(5), atol=0.1)
@@ -127,7 +128,7 @@ def test_the_packaged_model_sees_a_flat_background():
     images = np.stack(
         [np.full((48, 48, 3), rgb, np.float32) / 127.5 - 1 for rgb in colors.values()]
     )
-    answers = vqa_score.VQA.load().answers(images, [["what color is the background?"]] * 3)
+    answers = model_lib.VQA.load().answers(images, [["what color is the background?"]] * 3)
     assert [row[0] for row in answers] == list(colors)
 
 

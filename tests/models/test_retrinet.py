@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import small
 from flax import nnx
 
 from rbjax.models.retrinet import RetriNet, RetriNetConfig
 from rbjax.models.unet import UNetConfig
+from tests.helpers import tiny_pipeline
 
 UNET = UNetConfig(
     in_channels=5,
@@ -36,7 +36,7 @@ def awake(**changes) -> RetriNet:
     """With zero convolutions that are not zero; the parameters do not depend on the changes."""
     config = dataclasses.replace(CONFIG, **changes)
     retrinet = nnx.jit(lambda: RetriNet(config, nnx.Rngs(0)))()
-    small.awaken(retrinet)
+    tiny_pipeline.awaken(retrinet)
     return retrinet
 
 
@@ -157,7 +157,10 @@ def test_positions_off_makes_references_a_bag_of_places():
 
 
 def test_retrieval_encoder_starts_as_a_copy_of_the_encoder():
-    encoder, unet = small.params_of(fresh().retrieval_encoder), small.params_of(fresh().unet)
+    encoder, unet = (
+        tiny_pipeline.params_of(fresh().retrieval_encoder),
+        tiny_pipeline.params_of(fresh().unet),
+    )
     assert set(unet) - set(encoder) == {"mid_block", "up_blocks", "conv_norm_out", "conv_out"}
     shared = {name: unet[name] for name in encoder}
     jax.tree.map(np.testing.assert_array_equal, encoder, shared)

@@ -2,7 +2,6 @@
 
 import jax
 import numpy as np
-import small
 from flax import nnx
 
 from rbjax.data import loader
@@ -10,19 +9,20 @@ from rbjax.diffusion.schedule import Schedule
 from rbjax.parallel import mesh as meshes
 from rbjax.train import state as states
 from rbjax.train import step
+from tests.helpers import tiny_pipeline
 
 
 def losses(data: int, fsdp: int, tensor: int, steps: int = 3) -> list[float]:
-    mesh, config = meshes.make_mesh(data, fsdp, tensor), small.train_config()
-    graphdef = nnx.split(small.pipeline())[0]
-    params = small.params_of(small.pipeline())
+    mesh, config = meshes.make_mesh(data, fsdp, tensor), tiny_pipeline.train_config()
+    graphdef = nnx.split(tiny_pipeline.pipeline())[0]
+    params = tiny_pipeline.params_of(tiny_pipeline.pipeline())
     with jax.set_mesh(mesh):
         state, shardings = states.create(lambda: params, config, steps, mesh)
         update = step.make_update(graphdef, Schedule(), config, steps, jax.random.key(0))
         compiled = jax.jit(update, out_shardings=(shardings, meshes.replicated(mesh)))
         found = []
         for number in range(steps):
-            arrays = {k: np.asarray(v) for k, v in small.batch(8, seed=number).items()}
+            arrays = {k: np.asarray(v) for k, v in tiny_pipeline.batch(8, seed=number).items()}
             batch = loader.place(arrays, meshes.batch_sharding(mesh))
             zero = jax.device_put(step.TrainMetrics.empty(), meshes.replicated(mesh))
             state, running = compiled(state, zero, batch)

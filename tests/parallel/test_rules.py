@@ -3,12 +3,12 @@
 import jax
 import numpy as np
 import pytest
-import small
 from jax.sharding import PartitionSpec as P
 
 from rbjax.parallel import mesh as meshes
 from rbjax.parallel import rules
 from rbjax.train import state as states
+from tests.helpers import tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +44,13 @@ def test_unmatched_small_parameter_is_copied(mesh):
 
 def test_every_parameter_of_a_pipeline_is_matched(mesh, monkeypatch):
     monkeypatch.setattr(rules, "LARGE", 1)
-    params = small.params_of(small.pipeline())
+    params = tiny_pipeline.params_of(tiny_pipeline.pipeline())
     assert jax.tree.leaves(rules.shardings(params, mesh))
 
 
 def test_moments_are_split_as_their_parameters(mesh):
-    params = small.params_of(small.pipeline())
-    state = jax.eval_shape(lambda p: states.init(p, small.train_config(), 3), params)
+    params = tiny_pipeline.params_of(tiny_pipeline.pipeline())
+    state = jax.eval_shape(lambda p: states.init(p, tiny_pipeline.train_config(), 3), params)
     found = rules.shardings(state, mesh)
     adam = found.opt_state[1][0]
     assert adam.mu == found.trained and adam.nu == found.trained and found.ema == found.trained

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core import dataset_metadata
 
-from tfds_retribooru.avatars import avatars_dataset_builder, characters, drawing, vocabulary
+from tfds_retribooru.avatars import attributes, avatars_dataset_builder, characters, drawing
 from tfds_retribooru.clusters import Clusters
 
 FEATURES = [
@@ -97,7 +97,7 @@ def test_mask_and_face_box_fit_the_picture(character, varied):
     assert skin[top:bottom, left:right].mean() > 0.08
 
 
-@pytest.mark.parametrize("palette", [vocabulary.PALETTE, vocabulary.SKIN])
+@pytest.mark.parametrize("palette", [attributes.PALETTE, attributes.SKIN])
 def test_colours_stay_apart_after_jitter(palette):
     distances = [
         np.abs(np.subtract(a, b)).max() for a, b in itertools.combinations(*[palette.values()], 2)
@@ -121,8 +121,8 @@ def test_identity_and_outfit_stay_and_the_rest_changes(everyone):
         assert [(p.outfit, p.image) for p in images] == list(itertools.product(range(3), range(4)))
         for kind, group in [("identity", lambda p: 0), ("outfit", lambda p: p.outfit)]:
             for _, same in itertools.groupby(images, group):
-                assert len({tuple(p.values[n] for n in vocabulary.names(kind)) for p in same}) == 1
-        assert len({tuple(p.values[n] for n in vocabulary.names("free")) for p in images}) == 12
+                assert len({tuple(p.values[n] for n in attributes.names(kind)) for p in same}) == 1
+        assert len({tuple(p.values[n] for n in attributes.names("free")) for p in images}) == 12
         for name in ("clothing", "clothing_color"):
             assert len({p.values[name] for p in images}) == characters.OUTFITS
 
@@ -133,7 +133,7 @@ def test_background_is_neither_of_hair_nor_of_clothes(everyone):
 
 
 def test_every_value_occurs(everyone):
-    for name, attribute in vocabulary.ATTRIBUTES.items():
+    for name, attribute in attributes.ATTRIBUTES.items():
         assert {p.values[name] for p in everyone} == set(attribute.values)
 
 
@@ -158,7 +158,7 @@ def test_splits_share_no_outfit_and_test_no_character(count):
 def test_nobody_in_test_looks_like_another_character():
     people = {c for c, _ in characters.splits(1000)["test"]}
     looks = [
-        tuple(characters.portraits(0, c, False)[0].values[n] for n in vocabulary.names("identity"))
+        tuple(characters.portraits(0, c, False)[0].values[n] for n in attributes.names("identity"))
         for c in range(1000)
     ]
     assert all(looks.count(looks[c]) == 1 for c in people)
@@ -169,7 +169,7 @@ def test_nobody_in_test_looks_like_another_character():
 
 def test_tags_say_only_what_is_seen(everyone):
     for p in everyone:
-        seen, values = vocabulary.visible(p.values), p.values
+        seen, values = attributes.visible(p.values), p.values
         assert "none" not in seen.values() and "nose" not in seen
         assert ("eyes" in seen) == (values["accessory"] in ("none", "round glasses"))
         hairless = values["hair"] == "bald" and values["facial_hair"] == "none"
@@ -185,9 +185,9 @@ def test_tags_say_only_what_is_seen(everyone):
 
 
 def test_every_tag_has_one_meaning():
-    entries = vocabulary.as_json()
+    entries = attributes.as_json()
     taggable = sum(
-        value != "none" for a in vocabulary.ATTRIBUTES.values() if a.tag for value in a.values
+        value != "none" for a in attributes.ATTRIBUTES.values() if a.tag for value in a.values
     )
     assert len(entries["tags"]) == taggable
     for entry in entries["tags"].values():
@@ -200,7 +200,7 @@ def test_every_tag_has_one_meaning():
 
 def test_features_are_those_documented(avatars):
     assert sorted(avatars.info.features) == FEATURES
-    assert sorted(avatars.info.features["attributes"]) == sorted(vocabulary.ATTRIBUTES)
+    assert sorted(avatars.info.features["attributes"]) == sorted(attributes.ATTRIBUTES)
     sizes = {name: split.num_examples for name, split in avatars.info.splits.items()}
     assert sizes == {"train": 252, "validation": 12, "test": 24}
 
@@ -237,7 +237,7 @@ def test_prompts_agree_with_attributes(avatars, records):
         first, *tags = record["prompts"].decode().split(", ")
         assert first == "solo"
         said = {meaning[tag]["attribute"]: meaning[tag]["answer"] for tag in tags}
-        assert said == vocabulary.visible(values) and len(said) == len(tags)
+        assert said == attributes.visible(values) and len(said) == len(tags)
         cloths = [tag.decode() for tag in record["cloths"]]
         assert cloths == [tag for tag in tags if meaning[tag]["kind"] == "outfit"]
 

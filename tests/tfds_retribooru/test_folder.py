@@ -1,14 +1,14 @@
 """The builder `folder`: people sorted into folders."""
 
-import booru
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from tests.helpers import retribooru_folder
 from tfds_retribooru import check
+from tfds_retribooru.building.records import Fault
 from tfds_retribooru.clusters import Clusters
-from tfds_retribooru.folder import folder_dataset_builder, scan
-from tfds_retribooru.records import Fault
+from tfds_retribooru.folder import folder_dataset_builder, layout
 
 PEOPLE = 20
 
@@ -23,7 +23,7 @@ class TestFolder(tfds.testing.DatasetBuilderTestCase):
 
 def put(path, seed: int, tags=None):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(booru.encoded(booru.picture(seed), "JPEG"))
+    path.write_bytes(retribooru_folder.encoded(retribooru_folder.picture(seed), "JPEG"))
     if tags is not None:
         path.with_suffix(".txt").write_text(tags)
 
@@ -77,8 +77,8 @@ def test_a_large_outfit_is_one_outfit_with_few_links(tmp_path):
         path = tmp_path / "ann" / "suit" / f"{n:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    records = list(scan.read(tmp_path))
-    assert {len(record.similar) for record in records} == {scan.NEIGHBOURS}
+    records = list(layout.read(tmp_path))
+    assert {len(record.similar) for record in records} == {layout.NEIGHBOURS}
     position = {record.id: i for i, record in enumerate(records)}
     reached, edge = {0}, [0]
     while edge:
@@ -92,13 +92,13 @@ def test_other_files_are_no_pictures(tmp_path):
     for name in ("ann/notes.md", "ann/.hidden.jpg", "readme.jpg", ".git/x.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert [record.id for record in scan.read(tmp_path)] == ["ann/a.jpg"]
+    assert [record.id for record in layout.read(tmp_path)] == ["ann/a.jpg"]
 
 
 def test_tags_that_are_no_text_cost_the_tags(tmp_path):
     put(tmp_path / "ann" / "a.jpg", 1)
     (tmp_path / "ann" / "a.txt").write_bytes(b"b\xe9ret")
-    fault, record = scan.read(tmp_path)
+    fault, record = layout.read(tmp_path)
     assert isinstance(fault, Fault) and fault.part == "prompts"
     assert record.prompts == ""
 
@@ -113,7 +113,7 @@ def test_a_bad_picture_is_in_the_manifest(people, tmp_path):
     for n in range(3):
         put(tmp_path / "in" / "ann" / f"{n}.jpg", n)
     pixel = Image.new("RGB", (1, 1))
-    (tmp_path / "in" / "ann" / "3.png").write_bytes(booru.encoded(pixel))
+    (tmp_path / "in" / "ann" / "3.png").write_bytes(retribooru_folder.encoded(pixel))
     path = str(tmp_path / "in")
     builder = tfds.builder("folder", path=path, data_dir=tmp_path / "out", max_rejected=0.5)
     builder.download_and_prepare()

@@ -4,15 +4,17 @@ import json
 import pathlib
 import shutil
 
-import booru
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from tfds_retribooru import building, check, pictures, splits
+from tests.helpers import retribooru_folder
+from tfds_retribooru import check
+from tfds_retribooru import images as images_lib
+from tfds_retribooru.building import examples, splits
+from tfds_retribooru.building.rejections import TooManyRejected
 from tfds_retribooru.clusters import Clusters
-from tfds_retribooru.rejections import TooManyRejected
 from tfds_retribooru.retribooru import retribooru_dataset_builder
 
 DUMMY = pathlib.Path(retribooru_dataset_builder.__file__).parent / "dummy_data"
@@ -44,14 +46,14 @@ def manual(data_dir: pathlib.Path) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def made() -> list[dict]:
     """Records of 12 characters, in all three splits."""
-    return booru.records(12)
+    return retribooru_folder.records(12)
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory, made):
     """A data set without faults."""
     data_dir = tmp_path_factory.mktemp("good")
-    booru.write(manual(data_dir), made)
+    retribooru_folder.write(manual(data_dir), made)
     return build(data_dir)
 
 
@@ -74,7 +76,7 @@ def test_every_record_is_stored_as_it_is(made, stored):
         assert [t.decode() for t in read["similar"]] == record["similar"]
         assert read["has_bbox"] and read["has_mask"]
         np.testing.assert_allclose(read["bbox"], record["bbox"], rtol=1e-6)
-        drawn = np.asarray(booru.picture(int(record["id"])), int)
+        drawn = np.asarray(retribooru_folder.picture(int(record["id"])), int)
         assert np.abs(read["image"] - drawn).mean() < 2
         assert (read["mask"][5:, 10:38] == 255).all() and read["mask"].shape == (64, 48, 1)
 
@@ -92,7 +94,7 @@ def test_clusters_and_vocabulary_lie_beside_the_records(good, made):
     clusters = Clusters.load(good.data_path / "clusters-train.npz")
     assert len(clusters) == good.info.splits["train"].num_examples
     sizes = np.diff(clusters.outfit_start)
-    assert (sizes == booru.IMAGES).all()
+    assert (sizes == retribooru_folder.IMAGES).all()
     words = json.loads((good.data_path / "vocabulary.json").read_text())
     assert words["questions"] == {}
     kinds = {tag: entry["kind"] for tag, entry in words["tags"].items()}
@@ -134,7 +136,7 @@ def test_data_source_and_load_find_the_data_set(good):
     where = {"split": "test", "data_dir": good.data_path.parents[2]}
     source = tfds.data_source("retribooru/384", **where)
     records = list(tfds.load("retribooru", **where, download=False).as_numpy_iterator())
-    assert len(records) == len(source) == booru.OUTFITS * booru.IMAGES
+    assert len(records) == len(source) == retribooru_folder.OUTFITS * retribooru_folder.IMAGES
     assert records[1].keys() == source[1].keys()
     assert (records[1]["mask"] == source[1]["mask"]).all()
 
@@ -149,7 +151,7 @@ def test_layouts_of_pictures(tmp_path, layout, ending):
     folder = tmp_path / "images" / layout.format(bucket="0345")
     folder.mkdir(parents=True)
     (folder / f"12345.{ending}").touch()
-    found, mask = retribooru_dataset_builder.files.locate(tmp_path, record)
+    found, mask = retribooru_dataset_builder.layout.locate(tmp_path, record)
     assert found == folder / f"12345.{ending}" and mask is None
 
 
@@ -160,16 +162,18 @@ def test_an_original_is_preferred_to_its_512px_version(tmp_path):
             path = tmp_path / "images" / folder / "0005" / f"5.{ending}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-    found, _ = retribooru_dataset_builder.files.locate(tmp_path, record)
+    found, _ = retribooru_dataset_builder.layout.locate(tmp_path, record)
     assert found.parts[-3:] == ("original", "0005", "5.png")
 
 
 @pytest.mark.parametrize("config, shape", [("384", (512, 384, 3)), ("original", (800, 600, 3))])
 def test_configurations_differ_in_size(tmp_path, config, shape):
     one = {"id": 7, "character": "ann", "width": 600, "height": 800}
-    root = booru.write(manual(tmp_path), [])
+    root = retribooru_folder.write(manual(tmp_path), [])
     (root / "annotations" / "all.json").write_text(json.dumps([one]))
-    (root / "images" / "7.jpg").write_bytes(booru.encoded(booru.picture(7, (600, 800)), "JPEG"))
+    (root / "images" / "7.jpg").write_bytes(
+        retribooru_folder.encoded(retribooru_folder.picture(7, (600, 800)), "JPEG")
+    )
     builder = build(tmp_path, config)
     (split,) = builder.info.splits
     (record,) = builder.as_data_source(split)
@@ -180,20 +184,26 @@ def test_configurations_differ_in_size(tmp_path, config, shape):
 
 @pytest.mark.parametrize("config", ["384", "original"])
 def test_every_kind_of_picture_file_is_stored(tmp_path, config):
-    drawn = [booru.picture(n) for n in range(8)]
+    drawn = [retribooru_folder.picture(n) for n in range(8)]
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
     files = {
-        "0.jpg": booru.encoded(drawn[0].convert("CMYK"), "JPEG"),
-        "1.gif": booru.encoded(drawn[1].convert("P"), "GIF"),
-        "2.jpg": booru.encoded(drawn[2].convert("L"), "JPEG"),
-        "3.png": booru.encoded(Image.fromarray(np.arange(3072, dtype=np.uint16).reshape(64, 48))),
-        "4.jpg": booru.encoded(drawn[4].rotate(90, expand=True), "JPEG", exif=exif.tobytes()),
-        "5.png": booru.encoded(drawn[5].convert("RGBA")),
-        "6.gif": booru.encoded(drawn[6], "GIF", save_all=True, append_images=[drawn[0]]),
-        "7.webp": booru.encoded(drawn[7], "WEBP", quality=95),
+        "0.jpg": retribooru_folder.encoded(drawn[0].convert("CMYK"), "JPEG"),
+        "1.gif": retribooru_folder.encoded(drawn[1].convert("P"), "GIF"),
+        "2.jpg": retribooru_folder.encoded(drawn[2].convert("L"), "JPEG"),
+        "3.png": retribooru_folder.encoded(
+            Image.fromarray(np.arange(3072, dtype=np.uint16).reshape(64, 48))
+        ),
+        "4.jpg": retribooru_folder.encoded(
+            drawn[4].rotate(90, expand=True), "JPEG", exif=exif.tobytes()
+        ),
+        "5.png": retribooru_folder.encoded(drawn[5].convert("RGBA")),
+        "6.gif": retribooru_folder.encoded(
+            drawn[6], "GIF", save_all=True, append_images=[drawn[0]]
+        ),
+        "7.webp": retribooru_folder.encoded(drawn[7], "WEBP", quality=95),
     }
-    root = booru.write(manual(tmp_path), [])
+    root = retribooru_folder.write(manual(tmp_path), [])
     lines = [json.dumps({"id": n, "character": "ann"}) for n in range(8)]
     (root / "annotations" / "all.json").write_text("\n".join(lines))
     for name, data in files.items():
@@ -221,7 +231,9 @@ def spoil(root: pathlib.Path, made: list[dict]) -> dict[str, tuple[str, str]]:
     def record(reason, part="", **changes) -> str:
         name = str(next(bad))
         line = {"id": name, "character": "girl_0_(test)", "prompts": "1girl"} | changes
-        (images / f"{name}.png").write_bytes(booru.encoded(booru.picture(int(name))))
+        (images / f"{name}.png").write_bytes(
+            retribooru_folder.encoded(retribooru_folder.picture(int(name)))
+        )
         lines.append(json.dumps(line))
         expected[name] = (reason, part)
         return name
@@ -229,13 +241,15 @@ def spoil(root: pathlib.Path, made: list[dict]) -> dict[str, tuple[str, str]]:
     (images / f"{record('the picture s file is missing')}.png").unlink()
     (images / f"{record('the picture s file is empty')}.png").write_bytes(b"")
     (images / f"{record('the file is no picture of a known kind')}.png").write_text("<html>")
-    whole = booru.encoded(booru.picture(1))
+    whole = retribooru_folder.encoded(retribooru_folder.picture(1))
     (images / f"{record('the picture does not decode')}.png").write_bytes(whole[:-200])
-    pixel = booru.encoded(Image.new("RGB", (1, 1)))
+    pixel = retribooru_folder.encoded(Image.new("RGB", (1, 1)))
     (images / f"{record('the picture has too few pixels')}.png").write_bytes(pixel)
-    bomb = booru.encoded(Image.new("1", (20000, 20000)))
+    bomb = retribooru_folder.encoded(Image.new("1", (20000, 20000)))
     (images / f"{record('the picture has too many pixels')}.png").write_bytes(bomb)
-    twin = booru.encoded(booru.picture(int(made[0]["id"])), "PNG", compress_level=0)
+    twin = retribooru_folder.encoded(
+        retribooru_folder.picture(int(made[0]["id"])), "PNG", compress_level=0
+    )
     (images / f"{record('the picture is that of another record')}.png").write_bytes(twin)
     record("the character is not a text", character=None)
     record("the box is not inside the picture", "bbox", bbox=[0.9, 0.5, 0.4, 0.4])
@@ -245,7 +259,7 @@ def spoil(root: pathlib.Path, made: list[dict]) -> dict[str, tuple[str, str]]:
     own = record("a similar id is the record's own", "similar")
     lines[-1] = json.dumps(json.loads(lines[-1]) | {"similar": [own]})
     (masks / f"{record('the mask is of another size than the picture', 'mask')}.png").write_bytes(
-        booru.encoded(Image.new("L", (30, 30)))
+        retribooru_folder.encoded(Image.new("L", (30, 30)))
     )
     record("a tag of prompts is not UTF-8", "prompts", prompts="1girl, hat")
     lines[-1] = lines[-1].replace("hat", "h\udce9t")
@@ -262,7 +276,7 @@ def spoil(root: pathlib.Path, made: list[dict]) -> dict[str, tuple[str, str]]:
 def spoiled(tmp_path_factory, made):
     """(data_dir, what was spoiled)."""
     data_dir = tmp_path_factory.mktemp("spoiled")
-    root = booru.write(manual(data_dir), made, masks=False)
+    root = retribooru_folder.write(manual(data_dir), made, masks=False)
     return data_dir, spoil(root, made)
 
 
@@ -340,10 +354,10 @@ def test_an_interrupted_build_starts_clean(good, tmp_path, monkeypatch):
         calls.append(arguments)
         if len(calls) > 30:
             raise KeyboardInterrupt
-        return pictures.prepare(*arguments)
+        return images_lib.prepare(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(building.pictures, "prepare", interrupted)
+        patch.setattr(examples.images, "prepare", interrupted)
         with pytest.raises(KeyboardInterrupt):
             build(tmp_path)
     assert not list((tmp_path / "retribooru" / "384").iterdir())
@@ -359,7 +373,7 @@ def test_without_annotations_it_says_where_to_put_them(tmp_path):
 
 
 def test_of_one_picture_in_two_splits_one_is_kept(tmp_path, made):
-    root = booru.write(manual(tmp_path), made)
+    root = retribooru_folder.write(manual(tmp_path), made)
     columns = zip(*((r["id"], r["character"], r["similar"]) for r in made), strict=True)
     split = splits.assign(*columns).tolist()
     trained, tested = (made[split.index(n)]["id"] for n in (2, 0))

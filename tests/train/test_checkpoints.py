@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 import pytest
-import small_run
 
 from rbjax.train import checkpoints, loop
+from tests.helpers import tiny_run
 
 
 class NoEvaluation:
@@ -42,7 +42,7 @@ def run(avatars_dir, monkeypatch):
                 raise Interrupted
 
         monkeypatch.setattr(checkpoints, "save", save)
-        loop.train(small_run.config(avatars_dir), workdir)
+        loop.train(tiny_run.config(avatars_dir), workdir)
         return saved
 
     return train

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import small
 from flax import nnx
 
 from rbjax.diffusion.schedule import Schedule
+from rbjax.models import params as params_lib
 from rbjax.train import state as states
 from rbjax.train import step
+from tests.helpers import tiny_pipeline
 
 PARAMS = {"a": {0: {"kernel": jnp.ones((2, 3))}}, "b": {"bias": jnp.ones(3)}}
 FROZEN = r"retrinet/unet/(conv_in|time_embedding|down_blocks|mid_block)"
@@ -20,9 +21,9 @@ PARTS = {"trained": (rf"(?!{FROZEN}).*",), "frozen": (FROZEN,)}
 
 
 def test_split_and_merge_are_inverse():
-    trained, frozen = states.split_trained(PARAMS, ["a/0"], ["b"])
+    trained, frozen = params_lib.split_trained(PARAMS, ["a/0"], ["b"])
     assert set(trained) == {"a"} and set(frozen) == {"b"}
-    merged = states.merge(trained, frozen)
+    merged = params_lib.merge(trained, frozen)
     assert jax.tree.structure(merged) == jax.tree.structure(PARAMS)
 
 
@@ -32,12 +33,12 @@ def test_split_and_merge_are_inverse():
 )
 def test_parameters_in_both_lists_or_none_are_named(trained, frozen, line):
     with pytest.raises(ValueError, match=line) as error:
-        states.split_trained(PARAMS, trained, frozen)
+        params_lib.split_trained(PARAMS, trained, frozen)
     assert len(str(error.value).splitlines()) == 2
 
 
 def test_moments_exist_for_what_trains_alone():
-    config = small.train_config(trained=("a",), frozen=("b",))
+    config = tiny_pipeline.train_config(trained=("a",), frozen=("b",))
     state = states.init(PARAMS, config, 4)
     adam = state.opt_state[1][0]
     for tree in (adam.mu, adam.nu, state.ema):
@@ -48,13 +49,13 @@ def test_moments_exist_for_what_trains_alone():
 @functools.cache
 def run(steps: int = 2):
     """States before and after a few updates with a frozen encoder."""
-    pipeline, config = small.pipeline(), small.train_config(**PARTS)
-    before = states.init(small.params_of(pipeline), config, 10)
+    pipeline, config = tiny_pipeline.pipeline(), tiny_pipeline.train_config(**PARTS)
+    before = states.init(tiny_pipeline.params_of(pipeline), config, 10)
     graphdef = nnx.split(pipeline)[0]
     update = jax.jit(step.make_update(graphdef, Schedule(), config, 10, jax.random.key(0)))
     after, running = before, step.TrainMetrics.empty()
     for number in range(steps):
-        after, running = update(after, running, small.batch(2, seed=number))
+        after, running = update(after, running, tiny_pipeline.batch(2, seed=number))
     return before, after
 
 
@@ -88,7 +89,7 @@ def constant_gradient(config, value, steps: int = 1):
 
 
 def test_average_follows_its_formula():
-    config = small.train_config(ema_decay=0.15)
+    config = tiny_pipeline.train_config(ema_decay=0.15)
     state, tx, average = states.init({"w": jnp.ones(4)}, config, 10), None, 1.0
     tx = states.optimizer(config, 10)
     for number in range(3):
@@ -101,12 +102,12 @@ def test_average_follows_its_formula():
 
 @pytest.mark.parametrize("clip, expected", [(1.0, 0.5), (0.0, 100.0)])
 def test_clipping_has_two_positions(clip, expected):
-    state = constant_gradient(small.train_config(clip_norm=clip), 100.0)
+    state = constant_gradient(tiny_pipeline.train_config(clip_norm=clip), 100.0)
     np.testing.assert_allclose(state.opt_state[1][0].mu["w"], 0.1 * expected, rtol=1e-5)
 
 
 def test_gradients_below_the_limit_are_not_clipped():
-    state = constant_gradient(small.train_config(clip_norm=1.0), 0.1)
+    state = constant_gradient(tiny_pipeline.train_config(clip_norm=1.0), 0.1)
     np.testing.assert_allclose(state.opt_state[1][0].mu["w"], 0.01, rtol=1e-5)
 
 
@@ -124,11 +125,11 @@ class Exploding(nnx.Module):
 
 
 def test_updates_that_are_not_finite_are_not_applied():
-    config = small.train_config()
+    config = tiny_pipeline.train_config()
     graphdef, params = nnx.split(Exploding())
     update = step.make_update(graphdef, Schedule(), config, 10, jax.random.key(0))
     before = states.init(nnx.to_pure_dict(params), config, 10)
-    batch = small.batch(2)
+    batch = tiny_pipeline.batch(2)
     bad, _ = update(before, step.TrainMetrics.empty(), batch)
     jax.tree.map(np.testing.assert_array_equal, bad.replace(step=before.step), before)
     assert int(bad.step) == 1
@@ -137,7 +138,7 @@ def test_updates_that_are_not_finite_are_not_applied():
 
 
 def test_learning_rate_is_warmup_then_cosine():
-    config = small.train_config(learning_rate=0.3, warmup_steps=4, final_rate=0.1)
+    config = tiny_pipeline.train_config(learning_rate=0.3, warmup_steps=4, final_rate=0.1)
     rate = states.learning_rate(config, 20)
     np.testing.assert_allclose([rate(i) for i in (0, 2, 4, 20)], [0, 0.15, 0.3, 0.03], atol=1e-7)
     cosine = optax.cosine_decay_schedule(0.3, 16, alpha=0.1)
@@ -145,7 +146,7 @@ def test_learning_rate_is_warmup_then_cosine():
 
 
 def test_warmup_is_at_most_half_of_the_run():
-    rate = states.learning_rate(small.train_config(learning_rate=0.3, warmup_steps=100), 6)
+    rate = states.learning_rate(tiny_pipeline.train_config(learning_rate=0.3, warmup_steps=100), 6)
     np.testing.assert_allclose(rate(3), 0.3, rtol=1e-6)
 
 

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_retribooru import clusters, reading
-from tfds_retribooru.avatars import characters, drawing, vocabulary
+from tfds_retribooru import array_record, clusters
+from tfds_retribooru.avatars import attributes, characters, drawing
 from tfds_retribooru.avatars.characters import Portrait
 
 
@@ -16,9 +16,9 @@ class AvatarsConfig(tfds.core.BuilderConfig):
     """Size and variation of the data set.
 
     Attributes:
-      characters: how many; each has 3 outfits of 4 images.
-      varied: whether flip, position and scale vary.
-      seed: of every choice.
+        characters: how many; each has 3 outfits of 4 images.
+        varied: whether flip, position and scale vary.
+        seed: of every choice.
     """
 
     characters: int = 1000
@@ -47,7 +47,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         size, f = drawing.SIZE, tfds.features
         labels = {
             name: f.ClassLabel(names=list(attribute.values))
-            for name, attribute in vocabulary.ATTRIBUTES.items()
+            for name, attribute in attributes.ATTRIBUTES.items()
         }
         features = {
             "id": f.Text(doc="decimal number"),
@@ -75,7 +75,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             yield portrait.id, record(portrait, image, mask)
 
     def _as_dataset(self, split, decoders=None, read_config=None, shuffle_files=False):
-        return reading.as_dataset(self, split, decoders, read_config, shuffle_files)
+        return array_record.as_dataset(self, split, decoders, read_config, shuffle_files)
 
     def download_and_prepare(self, **kwargs) -> None:
         """Builds the records and, beside them, the clusters and the vocabulary."""
@@ -84,7 +84,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         path = self.data_path / "vocabulary.json"
         if not path.exists():
             partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(vocabulary.as_json(), indent=1))
+            partial.write_text(json.dumps(attributes.as_json(), indent=1))
             partial.rename(path)
 
 
@@ -98,10 +98,10 @@ def record(portrait: Portrait, image: bytes, mask: bytes) -> dict:
         "image": image,
         "mask": mask,
         "bbox": drawing.face_box(portrait),
-        "cloths": vocabulary.tags(portrait.values, ["outfit"]),
+        "cloths": attributes.tags(portrait.values, ["outfit"]),
         "similar": [
             characters.id_of(*numbers, i) for i in range(characters.IMAGES) if i != portrait.image
         ],
-        "prompts": ", ".join(["solo", *vocabulary.tags(portrait.values)]),
+        "prompts": ", ".join(["solo", *attributes.tags(portrait.values)]),
         "attributes": portrait.values,
     }

@@ -6,8 +6,8 @@ import hashlib
 
 import numpy as np
 
-from tfds_retribooru.avatars import vocabulary
-from tfds_retribooru.avatars.vocabulary import ATTRIBUTES, PALETTE, SKIN
+from tfds_retribooru.avatars import attributes
+from tfds_retribooru.avatars.attributes import ATTRIBUTES, PALETTE, SKIN
 
 OUTFITS, IMAGES = 3, 4  # of a character, of an outfit
 JITTER = 6  # of a colour, in steps of 255, either way
@@ -19,11 +19,11 @@ class Portrait:
     """One image: what it shows, and where.
 
     Attributes:
-      character, outfit, image: its numbers; outfit and image count within their parent.
-      values: attribute -> value, of all attributes.
-      colors: "hair", "skin", "clothing", "background" -> RGB after jitter.
-      flip: mirrored.
-      left, top, side: the square of the drawing that is shown, in its units (264 x 280).
+        character, outfit, image: its numbers; outfit and image count within their parent.
+        values: attribute -> value, of all attributes.
+        colors: "hair", "skin", "clothing", "background" -> RGB after jitter.
+        flip: mirrored.
+        left, top, side: the square of the drawing that is shown, in its units (264 x 280).
     """
 
     character: int
@@ -56,9 +56,9 @@ def portraits(seed: int, character: int, varied: bool) -> list[Portrait]:
     """All images of a character, outfit by outfit; no two have equal free attributes.
 
     Args:
-      seed: of the data set.
-      character: its number.
-      varied: whether flip, position and scale vary.
+        seed: of the data set.
+        character: its number.
+        varied: whether flip, position and scale vary.
     """
     identity, colors = _identity(seed, character)
     outfits = _outfits(seed, character)
@@ -107,7 +107,7 @@ def _shade(rng: np.random.Generator, color: tuple[int, int, int]) -> tuple[int, 
 
 def _identity(seed: int, character: int):
     rng = np.random.default_rng([seed, 0, character])
-    values = {name: _draw(rng, name) for name in vocabulary.names("identity")}
+    values = {name: _draw(rng, name) for name in attributes.names("identity")}
     colors = {
         "hair": _shade(rng, PALETTE[values["hair_color"]]),
         "skin": _shade(rng, SKIN[values["skin"]]),

@@ -20,8 +20,8 @@ import resvg_py
 from PIL import Image
 
 from tfds_retribooru.avatars import characters
+from tfds_retribooru.avatars.attributes import ATTRIBUTES
 from tfds_retribooru.avatars.characters import Portrait
-from tfds_retribooru.avatars.vocabulary import ATTRIBUTES
 
 SIZE = 128  # pixels
 HEAD = (40.0, 30.0, 224.0, 196.0)  # left, top, right, bottom of head and hair in the drawing

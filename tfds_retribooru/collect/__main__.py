@@ -15,7 +15,7 @@ import pathlib
 import sys
 import time
 
-from tfds_retribooru.collect import duplicates, filters, output
+from tfds_retribooru.collect import filters, near_duplicates, output
 from tfds_retribooru.collect.outfits import Rule
 from tfds_retribooru.collect.settings import Settings
 
@@ -86,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--distance",
         type=int,
-        default=duplicates.DISTANCE,
+        default=near_duplicates.DISTANCE,
         help="bits of 256 within which pictures are near copies (default: %(default)s)",
     )
     p.add_argument(
@@ -107,7 +107,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
     """Reads tables and checks paths.
 
     Raises:
-      ValueError: something is missing, contradicts or cannot be read.
+        ValueError: something is missing, contradicts or cannot be read.
     """
     metadata = sorted({path for pattern in args.metadata for path in glob.glob(pattern)})
     if not metadata:
@@ -150,13 +150,13 @@ def main(argv: list[str] | None = None) -> None:
     try:
         settings = settings_of(args)
         if args.runner:
-            from tfds_retribooru.collect import beam  # extra [beam]
+            from tfds_retribooru.collect import run_beam  # extra [beam]
 
-            counts = beam.collect(settings, [f"--runner={args.runner}", *rest])
+            counts = run_beam.collect(settings, [f"--runner={args.runner}", *rest])
         else:
-            from tfds_retribooru.collect import local
+            from tfds_retribooru.collect import run_local
 
-            counts = local.collect(settings)
+            counts = run_local.collect(settings)
     except (ValueError, OSError) as error:
         sys.exit(f"collect: {error}")
     for reason, count in counts.most_common():

@@ -25,7 +25,7 @@ def load(path: str | pathlib.Path):
     """Opens an ONNX file on CPU, or on an accelerator where onnxruntime has one.
 
     Raises:
-      ValueError: it is no ONNX model.
+        ValueError: it is no ONNX model.
     """
     import onnxruntime  # extra [collect]
 
@@ -41,10 +41,10 @@ def face_box(session, picture: Image.Image, certain: float = CERTAIN) -> Box | N
     """Returns the most certain face, or None.
 
     Returns:
-      Centre x, centre y, width, height, as shares of the picture in [0, 1]; cut at its edges.
+        Centre x, centre y, width, height, as shares of the picture in [0, 1]; cut at its edges.
 
     Raises:
-      ValueError: the output is not as documented above.
+        ValueError: the output is not as documented above.
     """
     pixels, scale, left, top = _letterbox(session, picture, FACE_SIDE, 114)
     output = np.asarray(_run(session, pixels))
@@ -70,7 +70,7 @@ def figure_mask(session, picture: Image.Image) -> Image.Image:
     """Returns a greyscale picture of the same size: 255 is figure, 0 background.
 
     Raises:
-      ValueError: the output is not as documented above.
+        ValueError: the output is not as documented above.
     """
     pixels, scale, left, top = _letterbox(session, picture, FIGURE_SIDE, 0)
     output = np.asarray(_run(session, pixels))

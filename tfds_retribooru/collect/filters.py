@@ -8,8 +8,8 @@ import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from tfds_retribooru import documents
-from tfds_retribooru.collect.metadata import Post
+from tfds_retribooru import json_stream
+from tfds_retribooru.collect.danbooru import Post
 
 VOCABULARY = pathlib.Path(__file__).parent / "clothing.txt"
 RATINGS = ("general", "safe")
@@ -34,10 +34,10 @@ class Candidate(NamedTuple):
     """A post that may be collected.
 
     Attributes:
-      id, md5, file_ext, width, height: as in Post.
-      character, artist: one tag each, with underscores.
-      cloths: clothing tags, with spaces, in the order of the metadata.
-      prompts: all general tags, with underscores.
+        id, md5, file_ext, width, height: as in Post.
+        character, artist: one tag each, with underscores.
+        cloths: clothing tags, with spaces, in the order of the metadata.
+        prompts: all general tags, with underscores.
     """
 
     id: int
@@ -56,11 +56,11 @@ class Filter:
     """What is let through.
 
     Attributes:
-      vocabulary: clothing tags, with spaces.
-      ratings: accepted, as `Post.rating` names them.
-      aliases: tag -> the tag that replaces it.
-      implications: tag -> tags that it implies. A character tag that implies another one (a
-        costume of the character) counts as that other.
+        vocabulary: clothing tags, with spaces.
+        ratings: accepted, as `Post.rating` names them.
+        aliases: tag -> the tag that replaces it.
+        implications: tag -> tags that it implies. A character tag that implies another one (a
+            costume of the character) counts as that other.
     """
 
     vocabulary: frozenset[str]
@@ -98,7 +98,7 @@ def read_vocabulary(path: str | pathlib.Path = VOCABULARY) -> frozenset[str]:
     """Reads clothing tags, one a line; "#" begins a comment, underscores count as spaces.
 
     Raises:
-      ValueError: there is none.
+        ValueError: there is none.
     """
     lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
     tags = {line.partition("#")[0].strip().replace("_", " ") for line in lines} - {""}
@@ -125,10 +125,10 @@ def read_table(path: str | pathlib.Path) -> Iterator[tuple[str, str]]:
     """Yields (antecedent_name, consequent_name) of the active rows of a list or of JSON lines.
 
     Raises:
-      ValueError: a row cannot be read; a table with a hole would change what is collected.
+        ValueError: a row cannot be read; a table with a hole would change what is collected.
     """
-    with documents.open_binary(path) as stream:
-        for line, row, fault in documents.read(stream):
+    with json_stream.open_binary(path) as stream:
+        for line, row, fault in json_stream.read(stream):
             names = isinstance(row, dict) and (
                 row.get("antecedent_name"),
                 row.get("consequent_name"),

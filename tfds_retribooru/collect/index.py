@@ -8,20 +8,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfds_retribooru.collect.screening import Screened
+from tfds_retribooru.collect.candidates import Screened
 
 
 class Index(NamedTuple):
     """Candidates in the order of the metadata.
 
     Attributes:
-      id: int64 [N].
-      md5, file_ext: bytes [N].
-      character: int32 [N], into names.
-      names: str [C].
-      cloths: int32 [T], into `tags`; those of candidate i are cloths[start[i]:start[i + 1]].
-      start: int64 [N + 1].
-      tags: the clothing vocabulary, sorted.
+        id: int64 [N].
+        md5, file_ext: bytes [N].
+        character: int32 [N], into names.
+        names: str [C].
+        cloths: int32 [T], into `tags`; those of candidate i are cloths[start[i]:start[i + 1]].
+        start: int64 [N + 1].
+        tags: the clothing vocabulary, sorted.
     """
 
     id: np.ndarray
@@ -47,7 +47,7 @@ class Partners(NamedTuple):
     """`similar` lists: of candidate i, ids[start[i] : start[i] + count[i]].
 
     Attributes:
-      start: int64 [N]. count: int32 [N], 0 where there is no partner. ids: int64 [M].
+        start: int64 [N]. count: int32 [N], 0 where there is no partner. ids: int64 [M].
     """
 
     start: np.ndarray

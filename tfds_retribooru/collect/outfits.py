@@ -37,10 +37,10 @@ class Rule:
     Raises ValueError where one is out of its range.
 
     Attributes:
-      extra: share of an image's facts that its outfit may lack, in [0, 1).
-      lacking: share of an outfit's facts that an image may lack, beside one, in [0, 1).
-      margin: by how much (Jaccard) the best outfit must beat the second, in [0, 1).
-      min_facts: how many facts an image needs to start an outfit, at least 1.
+        extra: share of an image's facts that its outfit may lack, in [0, 1).
+        lacking: share of an outfit's facts that an image may lack, beside one, in [0, 1).
+        margin: by how much (Jaccard) the best outfit must beat the second, in [0, 1).
+        min_facts: how many facts an image needs to start an outfit, at least 1.
     """
 
     extra: float = 0.2
@@ -62,14 +62,15 @@ def assign(
     """Groups the images of one character by outfit.
 
     Args:
-      cloths: clothing tags of each image, with spaces.
-      answers: of each image, question -> answer; None where no VQA model was asked.
-      rule: thresholds.
+        cloths: clothing tags of each image, with spaces.
+        answers: of each image, question -> answer; None where no VQA model was asked.
+        rule: thresholds.
 
     Returns:
-      For each image the number of its outfit, or ALONE. The result does not depend on the order
-      of the images. An image is compared with the outfits that share some of its rarest facts, not
-      with all images.
+        For each image the number of its outfit, or ALONE. The result does not depend on the order
+        of the images. An image is compared with the outfits that share some of its rarest facts,
+            not
+        with all images.
     """
     answers = answers if answers is not None else [{}] * len(cloths)
     known = [_facts(*pair) for pair in zip(cloths, answers, strict=True)]

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from tfds_retribooru.collect import duplicates, filters
+from tfds_retribooru.collect import filters, near_duplicates
 from tfds_retribooru.collect.filters import Filter
 from tfds_retribooru.collect.outfits import Rule
 
@@ -13,16 +13,16 @@ class Settings:
     """Of a collection.
 
     Attributes:
-      metadata: paths of the metadata files, sorted; "the first" of duplicates is by this order.
-      out: folder that the annotations will be in; replaced as a whole.
-      wanted: which posts are let through.
-      rule: which images show the same outfit.
-      images: folder of the pictures; None works from metadata alone.
-      distance: bits of 256 within which two pictures are near copies.
-      vqa: folder of a BLIP-VQA model, or None.
-      faces, figures: ONNX files, or None.
-      masks: folder for figure masks.
-      workers: processes that read metadata and pictures.
+        metadata: paths of the metadata files, sorted; "the first" of duplicates is by this order.
+        out: folder that the annotations will be in; replaced as a whole.
+        wanted: which posts are let through.
+        rule: which images show the same outfit.
+        images: folder of the pictures; None works from metadata alone.
+        distance: bits of 256 within which two pictures are near copies.
+        vqa: folder of a BLIP-VQA model, or None.
+        faces, figures: ONNX files, or None.
+        masks: folder for figure masks.
+        workers: processes that read metadata and pictures.
     """
 
     metadata: tuple[str, ...]
@@ -30,7 +30,7 @@ class Settings:
     wanted: Filter = dataclasses.field(default_factory=lambda: Filter(filters.read_vocabulary()))
     rule: Rule = Rule()
     images: pathlib.Path | None = None
-    distance: int = duplicates.DISTANCE
+    distance: int = near_duplicates.DISTANCE
     vqa: pathlib.Path | None = None
     faces: pathlib.Path | None = None
     figures: pathlib.Path | None = None

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from tfds_retribooru.collect import filters, output
+from tfds_retribooru.collect.candidates import Screened, candidates
 from tfds_retribooru.collect.index import Partners
 from tfds_retribooru.collect.output import Box
-from tfds_retribooru.collect.screening import Screened, candidates
 
 
 def write_annotations(
@@ -22,11 +22,11 @@ def write_annotations(
     """Writes the candidates that are kept, in the order of the metadata.
 
     Args:
-      folder: that exists.
-      screened: the parts.
-      late: uint8 [N], into output.LATE_REASONS; 0 is kept.
-      partners: of the N candidates.
-      boxes: position -> face; others have none.
+        folder: that exists.
+        screened: the parts.
+        late: uint8 [N], into output.LATE_REASONS; 0 is kept.
+        partners: of the N candidates.
+        boxes: position -> face; others have none.
     """
     position = 0
     for number, part in enumerate(screened):

@@ -5,9 +5,11 @@ import pathlib
 
 import tensorflow_datasets as tfds
 
-from tfds_retribooru import building, features, reading
-from tfds_retribooru.folder import scan
-from tfds_retribooru.rejections import Rejections
+from tfds_retribooru import array_record
+from tfds_retribooru.building import examples as examples_lib
+from tfds_retribooru.building import features
+from tfds_retribooru.building.rejections import Rejections
+from tfds_retribooru.folder import layout
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -26,9 +28,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         """As any TFDS builder.
 
         Args:
-          path: the folder; "" is MANUAL_DIR/folder.
-          max_rejected: share of the pictures that may be rejected; above it the build stops.
-          **kwargs: of TFDS. Give each folder a `data_dir` of its own.
+            path: the folder; "" is MANUAL_DIR/folder.
+            max_rejected: share of the pictures that may be rejected; above it the build stops.
+            **kwargs: of TFDS. Give each folder a `data_dir` of its own.
         """
         self.path, self.max_rejected = path, max_rejected
         super().__init__(**{"file_format": "array_record", **kwargs})
@@ -39,8 +41,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         root = self._root(dl_manager)
         self.log = Rejections(pathlib.Path(self.data_path), self.max_rejected)
-        read = functools.partial(scan.read, root)
-        return building.split_generators(self, read, functools.partial(scan.locate, root))
+        read = functools.partial(layout.read, root)
+        return examples_lib.split_generators(self, read, functools.partial(layout.locate, root))
 
     def _root(self, dl_manager) -> pathlib.Path:
         if self.path:
@@ -52,14 +54,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return root
 
     def _generate_examples(self, *arguments):
-        return building.examples(*arguments)
+        return examples_lib.examples(*arguments)
 
     def _as_dataset(self, split, decoders=None, read_config=None, shuffle_files=False):
-        return reading.as_dataset(self, split, decoders, read_config, shuffle_files)
+        return array_record.as_dataset(self, split, decoders, read_config, shuffle_files)
 
     def download_and_prepare(self, *, download_config=None, **kwargs) -> None:
         """Builds the records and, beside them, manifest, clusters and vocabulary."""
         was_there = self.is_prepared()
         self.download_config = download_config
         super().download_and_prepare(download_config=download_config, **kwargs)
-        building.finish(self, is_new=not was_there)
+        examples_lib.finish(self, is_new=not was_there)

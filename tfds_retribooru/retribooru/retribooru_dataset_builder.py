@@ -5,9 +5,11 @@ import pathlib
 
 import tensorflow_datasets as tfds
 
-from tfds_retribooru import annotations, building, features, reading
-from tfds_retribooru.rejections import Rejections
-from tfds_retribooru.retribooru import files
+from tfds_retribooru import array_record
+from tfds_retribooru.building import annotations, features
+from tfds_retribooru.building import examples as examples_lib
+from tfds_retribooru.building.rejections import Rejections
+from tfds_retribooru.retribooru import layout
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -30,8 +32,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         """As any TFDS builder.
 
         Args:
-          max_rejected: share of the records that may be rejected; above it the build stops.
-          **kwargs: of TFDS.
+            max_rejected: share of the records that may be rejected; above it the build stops.
+            **kwargs: of TFDS.
         """
         self.max_rejected = max_rejected
         super().__init__(**{"file_format": "array_record", **kwargs})
@@ -46,7 +48,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         paths = annotations.files(root / "annotations")
         self.log = Rejections(pathlib.Path(self.data_path), self.max_rejected)
         read = functools.partial(annotations.read, paths)
-        return building.split_generators(self, read, functools.partial(files.locate, root))
+        return examples_lib.split_generators(self, read, functools.partial(layout.locate, root))
 
     def _root(self, manual_dir: pathlib.Path) -> pathlib.Path:
         """The folder with annotations/: MANUAL_DIR/retribooru, or MANUAL_DIR itself."""
@@ -59,14 +61,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _generate_examples(self, *arguments):
-        return building.examples(*arguments)
+        return examples_lib.examples(*arguments)
 
     def _as_dataset(self, split, decoders=None, read_config=None, shuffle_files=False):
-        return reading.as_dataset(self, split, decoders, read_config, shuffle_files)
+        return array_record.as_dataset(self, split, decoders, read_config, shuffle_files)
 
     def download_and_prepare(self, *, download_config=None, **kwargs) -> None:
         """Builds the records and, beside them, manifest, clusters and vocabulary."""
         was_there = self.is_prepared()
         self.download_config = download_config
         super().download_and_prepare(download_config=download_config, **kwargs)
-        building.finish(self, is_new=not was_there)
+        examples_lib.finish(self, is_new=not was_there)

@@ -74,7 +74,7 @@ class RetriNetReference:
         """Returns the references; image [B, H, W, 3] in [0, 1], mask [1 or B, H, W] or None.
 
         Raises:
-          ValueError: the mask is empty, or does not fit the images.
+            ValueError: the mask is empty, or does not fit the images.
         """
         boxes = [None] * len(image) if mask is None else _boxes(mask, image)
         pictures = [

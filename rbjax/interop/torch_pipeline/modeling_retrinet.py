@@ -87,10 +87,10 @@ class RetriNetModel(ModelMixin, ConfigMixin):
         """Builds the modules.
 
         Args:
-          unet_config: the `UNet2DConditionModel`.
-          heads: attention heads of every conjunction.
-          positions: add fixed 2-D sine positions to queries and keys.
-          reference_timestep: "target" encodes references with the target's time, "zero" with 0.
+            unet_config: the `UNet2DConditionModel`.
+            heads: attention heads of every conjunction.
+            positions: add fixed 2-D sine positions to queries and keys.
+            reference_timestep: "target" encodes references with the target's time, "zero" with 0.
         """
         super().__init__()
         self.unet = UNet2DConditionModel(**unet_config)
@@ -106,9 +106,9 @@ class RetriNetModel(ModelMixin, ConfigMixin):
         """Keys and values of every level.
 
         Args:
-          references: latents [N, R, C, h, w].
-          concepts: text states of each reference's concept word, [N, R, T, D].
-          timesteps: [N], of the target; unread where `reference_timestep` is "zero".
+            references: latents [N, R, C, h, w].
+            concepts: text states of each reference's concept word, [N, R, T, D].
+            timesteps: [N], of the target; unread where `reference_timestep` is "zero".
         """
         batch, count = references.shape[:2]
         times = timesteps.repeat_interleave(count)
@@ -125,11 +125,11 @@ class RetriNetModel(ModelMixin, ConfigMixin):
         """Predicts noise, velocity or sample, as the scheduler says.
 
         Args:
-          latents: noisy target, [B, C, h, w].
-          timesteps: [B].
-          prompt: text states, [B, T, D].
-          keys_values: of `encode_references`; [] = no reference.
-          mask: bool [B, R], False where a reference is not to be seen.
+            latents: noisy target, [B, C, h, w].
+            timesteps: [B].
+            prompt: text states, [B, T, D].
+            keys_values: of `encode_references`; [] = no reference.
+            mask: bool [B, R], False where a reference is not to be seen.
         """
         temb, maps = encode(self.unet, latents, timesteps, prompt)
         x = self.unet.mid_block(maps[-1][-1], temb, encoder_hidden_states=prompt)

@@ -46,15 +46,15 @@ class RetriNetPipeline(DiffusionPipeline):
         """Takes the parts.
 
         Args:
-          retrinet: `RetriNetModel`.
-          text_encoder: `CLIPTextModel`.
-          tokenizer: of prompts and concept words.
-          scheduler: `RetriNetScheduler`, or one of diffusers' for the same schedule.
-          vae: `AutoencoderKL` or `BlockDCT`.
-          size: of images and references, in pixels.
-          view: how a reference shows its box: "crop" or "in_place".
-          max_tokens: length of a prompt.
-          sampling: defaults of steps, guidance_references and guidance_prompt; None = SAMPLING.
+            retrinet: `RetriNetModel`.
+            text_encoder: `CLIPTextModel`.
+            tokenizer: of prompts and concept words.
+            scheduler: `RetriNetScheduler`, or one of diffusers' for the same schedule.
+            vae: `AutoencoderKL` or `BlockDCT`.
+            size: of images and references, in pixels.
+            view: how a reference shows its box: "crop" or "in_place".
+            max_tokens: length of a prompt.
+            sampling: defaults of steps, guidance_references and guidance_prompt; None = SAMPLING.
         """
         super().__init__()
         self.register_modules(
@@ -86,23 +86,23 @@ class RetriNetPipeline(DiffusionPipeline):
         """Generates images.
 
         Args:
-          prompt: comma-joined tags; several prompts share the references.
-          references: (concept, picture) or (concept, picture, (left, top, width, height)); the
-            concept is "face", "clothes" or "character", the picture a PIL image of any size.
-          num_images_per_prompt: how many images; those of one prompt follow each other.
-          num_inference_steps: calls of the model; None = as in its training, like the next two.
-          guidance_references: 1 = off; above: closer to the references.
-          guidance_prompt: 1 = off; above: closer to the prompt.
-          generator: of the noise; a list has one for each image.
-          latents: standard normal noise [images, C, h, w], in place of the generator's.
-          output_type: "pil", "np" [images, H, W, 3] or "pt" [images, 3, H, W], both in [0, 1], or
-            "latent" [images, C, h, w].
-          return_dict: False returns a tuple.
-          callback_on_step_end: (pipe, step, timestep, {"latents": latents}) -> a dict, whose
-            latents, if any, go on.
+            prompt: comma-joined tags; several prompts share the references.
+            references: (concept, picture) or (concept, picture, (left, top, width, height)); the
+                concept is "face", "clothes" or "character", the picture a PIL image of any size.
+            num_images_per_prompt: how many images; those of one prompt follow each other.
+            num_inference_steps: calls of the model; None = as in its training, like the next two.
+            guidance_references: 1 = off; above: closer to the references.
+            guidance_prompt: 1 = off; above: closer to the prompt.
+            generator: of the noise; a list has one for each image.
+            latents: standard normal noise [images, C, h, w], in place of the generator's.
+            output_type: "pil", "np" [images, H, W, 3] or "pt" [images, 3, H, W], both in [0, 1], or
+                "latent" [images, C, h, w].
+            return_dict: False returns a tuple.
+            callback_on_step_end: (pipe, step, timestep, {"latents": latents}) -> a dict, whose
+                latents, if any, go on.
 
         Raises:
-          ValueError: an argument is not of the form above, or a box is outside of its picture.
+            ValueError: an argument is not of the form above, or a box is outside of its picture.
         """
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type {output_type!r}: use one of {', '.join(OUTPUT_TYPES)}")

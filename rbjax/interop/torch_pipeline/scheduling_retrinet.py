@@ -53,7 +53,7 @@ class RetriNetScheduler(SchedulerMixin, ConfigMixin):
         """Plans the steps: `timesteps` float64 [num_inference_steps], in falling order.
 
         Raises:
-          ValueError: unknown method, or an impossible number of steps.
+            ValueError: unknown method, or an impossible number of steps.
         """
         if not 1 <= num_inference_steps <= self.config.num_train_timesteps:
             raise ValueError(

@@ -3,27 +3,27 @@
 import importlib.util
 import json
 
-import dump
 import pytest
 from PIL import Image
 
-from tfds_retribooru import pictures
+from tests.helpers import danbooru_dump
+from tfds_retribooru import images as images_lib
 from tfds_retribooru.collect import __main__ as command
-from tfds_retribooru.collect import local, looks
+from tfds_retribooru.collect import image_models, run_local
 from tfds_retribooru.collect.outfits import QUESTIONS
 from tfds_retribooru.collect.settings import Settings
-from tfds_retribooru.retribooru import files
+from tfds_retribooru.retribooru import layout
 
 
 @pytest.fixture
 def metadata(tmp_path):
-    return tuple(dump.write_metadata(tmp_path / "meta"))
+    return tuple(danbooru_dump.write_metadata(tmp_path / "meta"))
 
 
 @pytest.fixture
 def images(tmp_path, avatars):
     folder = tmp_path / "images"
-    dump.write_pictures(folder, avatars.as_data_source("test"))
+    danbooru_dump.write_pictures(folder, avatars.as_data_source("test"))
     return folder
 
 
@@ -32,10 +32,10 @@ def similar(found: dict[str, dict]) -> dict[str, list[str]]:
 
 
 def test_every_post_is_collected_or_listed_with_its_reason(metadata, tmp_path):
-    counts = local.collect(Settings(metadata, tmp_path / "annotations"))
-    found, dropped = dump.read(tmp_path / "annotations")
-    assert similar(found) == dump.EXPECTED_KEPT
-    assert dropped == sorted(dump.EXPECTED_DROPPED)
+    counts = run_local.collect(Settings(metadata, tmp_path / "annotations"))
+    found, dropped = danbooru_dump.read(tmp_path / "annotations")
+    assert similar(found) == danbooru_dump.EXPECTED_KEPT
+    assert dropped == sorted(danbooru_dump.EXPECTED_DROPPED)
     assert counts["kept"] == 6 and counts["no_partner"] == 1
     assert sum(counts.values()) == 6 + len(dropped)
 
@@ -43,13 +43,13 @@ def test_every_post_is_collected_or_listed_with_its_reason(metadata, tmp_path):
 def test_empty_metadata_gives_an_empty_collection(tmp_path):
     (tmp_path / "empty.json").write_text("")
     settings = Settings((str(tmp_path / "empty.json"),), tmp_path / "annotations")
-    assert local.collect(settings) == {"kept": 0}
-    assert dump.read(settings.out) == ({}, [])
+    assert run_local.collect(settings) == {"kept": 0}
+    assert danbooru_dump.read(settings.out) == ({}, [])
 
 
 def test_an_annotation_is_as_the_papers_figure_shows(metadata, tmp_path):
-    local.collect(Settings(metadata, tmp_path / "annotations"))
-    found, _ = dump.read(tmp_path / "annotations")
+    run_local.collect(Settings(metadata, tmp_path / "annotations"))
+    found, _ = danbooru_dump.read(tmp_path / "annotations")
     assert found["1001"] == {
         "id": "1001",
         "character": "sendai",
@@ -68,7 +68,7 @@ def test_an_annotation_is_as_the_papers_figure_shows(metadata, tmp_path):
 
 def test_several_processes_write_the_same_bytes(metadata, tmp_path):
     for name, workers in (("one", 1), ("two", 2)):
-        local.collect(Settings(metadata, tmp_path / name, workers=workers))
+        run_local.collect(Settings(metadata, tmp_path / name, workers=workers))
     one, two = (
         {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
         for root in (tmp_path / "one", tmp_path / "two")
@@ -77,8 +77,8 @@ def test_several_processes_write_the_same_bytes(metadata, tmp_path):
 
 
 def test_with_pictures_missing_broken_and_near_copies_are_dropped(metadata, images, tmp_path):
-    local.collect(Settings(metadata, tmp_path / "annotations", images=images))
-    found, dropped = dump.read(tmp_path / "annotations")
+    run_local.collect(Settings(metadata, tmp_path / "annotations", images=images))
+    found, dropped = danbooru_dump.read(tmp_path / "annotations")
     reasons = {name: reason for _, _, name, reason in dropped}
     assert reasons["12"] in ("bad_md5", "no_image")
     assert ("b.json", 9, "12", "no_image") in dropped
@@ -90,13 +90,13 @@ def test_with_pictures_missing_broken_and_near_copies_are_dropped(metadata, imag
 def test_answers_part_what_tags_do_not(metadata, images, tmp_path):
     seen = []
 
-    def ask(pictures):
-        seen.extend(pictures)
-        return [{QUESTIONS[1]: "blue" if p.size == (200, 200) else "red"} for p in pictures]
+    def ask(images_lib):
+        seen.extend(images_lib)
+        return [{QUESTIONS[1]: "blue" if p.size == (200, 200) else "red"} for p in images_lib]
 
     settings = Settings(metadata, tmp_path / "annotations", images=images)
-    local.collect(settings, looks.Models(ask=ask))
-    found, dropped = dump.read(tmp_path / "annotations")
+    run_local.collect(settings, image_models.Models(ask=ask))
+    found, dropped = danbooru_dump.read(tmp_path / "annotations")
     assert found == {}
     assert len(seen) == 3 and {p.mode for p in seen} == {"RGB"}  # sendai's; naka has one alone
     assert ("a.json", 2, "2001", "no_partner") in dropped
@@ -104,13 +104,13 @@ def test_answers_part_what_tags_do_not(metadata, images, tmp_path):
 
 def test_detectors_look_at_what_is_kept(metadata, images, tmp_path):
     box = (0.5, 0.25, 0.125, 0.0625)
-    models = looks.Models(
+    models = image_models.Models(
         face=lambda picture: box if picture.size == (200, 200) else None,
         figure=lambda picture: Image.new("L", picture.size, 7),
     )
     settings = Settings(metadata, tmp_path / "annotations", images=images, masks=tmp_path / "masks")
-    local.collect(settings, models)
-    found, _ = dump.read(tmp_path / "annotations")
+    run_local.collect(settings, models)
+    found, _ = danbooru_dump.read(tmp_path / "annotations")
     assert {name: record["bbox"] for name, record in found.items()} == {
         "11": list(box),
         "2001": None,
@@ -125,12 +125,12 @@ def test_detectors_look_at_what_is_kept(metadata, images, tmp_path):
 def test_a_collection_that_was_interrupted_starts_clean(metadata, tmp_path, monkeypatch):
     settings = Settings(metadata, tmp_path / "annotations")
     with monkeypatch.context() as broken:
-        broken.setattr(local.writing, "write_dropped", lambda *a: 1 / 0)
+        broken.setattr(run_local.writing, "write_dropped", lambda *a: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            local.collect(settings)
+            run_local.collect(settings)
     assert not settings.out.exists()
-    local.collect(settings)
-    assert similar(dump.read(settings.out)[0]) == dump.EXPECTED_KEPT
+    run_local.collect(settings)
+    assert similar(danbooru_dump.read(settings.out)[0]) == danbooru_dump.EXPECTED_KEPT
     assert {path.name for path in tmp_path.iterdir()} == {"meta", "annotations"}
 
 
@@ -138,7 +138,7 @@ def test_a_collection_that_was_interrupted_starts_clean(metadata, tmp_path, monk
 
 
 def test_pictures_are_found_in_every_layout_and_nowhere_else(images):
-    found = {n: files.picture(images, str(n), "png") for n in (1001, 2001, 5, 9, 11, 12)}
+    found = {n: layout.picture(images, str(n), "png") for n in (1001, 2001, 5, 9, 11, 12)}
     names = {n: path and str(path.relative_to(images)) for n, path in found.items()}
     assert names == {
         1001: "original/0001/1001.png",
@@ -155,7 +155,7 @@ def test_models_see_a_picture_as_the_builder_stores_it(tmp_path):
     exif[0x0112] = 6  # turned by 90 degrees
     Image.new("RGBA", (40, 20), (255, 0, 0, 0)).save(tmp_path / "7.png", exif=exif)
     seen = []
-    looks.answers(seen.extend, tmp_path, [(7, "png")])
+    image_models.answers(seen.extend, tmp_path, [(7, "png")])
     (shown,) = seen
     assert (shown.size, shown.mode) == ((20, 40), "RGB")
     assert shown.getpixel((0, 0)) == (255, 255, 255)
@@ -164,14 +164,14 @@ def test_models_see_a_picture_as_the_builder_stores_it(tmp_path):
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
 def test_what_does_not_decode_is_unreadable(tmp_path, data):
     (tmp_path / "7.png").write_bytes(data)
-    assert looks.hash_of(tmp_path, (7, "png")) == "unreadable_image"
+    assert image_models.hash_of(tmp_path, (7, "png")) == "unreadable_image"
 
 
 def test_what_the_builder_would_refuse_is_unreadable(tmp_path, monkeypatch):
     Image.new("L", (20, 20)).save(tmp_path / "7.png")
-    assert len(looks.hash_of(tmp_path, (7, "png"))) == 32
-    monkeypatch.setattr(pictures, "MOST", 399)
-    assert looks.hash_of(tmp_path, (7, "png")) == "unreadable_image"
+    assert len(image_models.hash_of(tmp_path, (7, "png"))) == 32
+    monkeypatch.setattr(images_lib, "MOST", 399)
+    assert image_models.hash_of(tmp_path, (7, "png")) == "unreadable_image"
 
 
 # --- the command
@@ -188,7 +188,7 @@ def test_the_command_collects_and_counts(metadata, tmp_path, capsys):
     run(
         "--metadata", tmp_path / "meta/*.json", "--out", out, "--aliases", tmp_path / "aliases.json"
     )
-    assert "9" in dump.read(out)[0]
+    assert "9" in danbooru_dump.read(out)[0]
     assert "           7  kept\n" in capsys.readouterr().out
 
 

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from tfds_retribooru.collect import filters
+from tfds_retribooru.collect.danbooru import Post
 from tfds_retribooru.collect.filters import Candidate, Filter
-from tfds_retribooru.collect.metadata import Post
 
 GOOD = Post(
     7,

@@ -1,0 +1,142 @@
+"""Opens a TFDS data set: its records, clusters and vocabulary, by position.
+
+What is read is what TFDS stores: ArrayRecord files, and beside them `clusters-SPLIT.npz` and
+`vocabulary.json` (see tfds_retribooru). Records are read in any order and by any process.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+import tfds_retribooru  # noqa: F401  registers the builders
+from rbjax.data import texts
+from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
+from rbjax.text.prompts import split_tags
+from tfds_retribooru import array_record
+from tfds_retribooru.clusters import Clusters
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split of a data set.
+
+    Attributes:
+        name: of the split.
+        records: decoded records; `records[i]["image"]` is uint8 [H, W, 3].
+        clusters: identity and outfit clusters over the positions of `records`.
+        vocabulary: {"tags": {tag: {attribute, answer, kind}}, "questions": {attribute: text}}.
+        directory: of the built data set.
+    """
+
+    name: str
+    records: Sequence[dict]
+    clusters: Clusters
+    vocabulary: dict
+    directory: pathlib.Path
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def tags(self) -> list[list[str]]:
+        """The prompt of every record as a list of tags."""
+        return self._texts[0]
+
+    @functools.cached_property
+    def boxed(self) -> Clusters:
+        """The clusters, with only the images whose face is boxed: those that can be references
+        for a face or for clothes."""
+        keep = self._texts[1]
+        return self.clusters if keep.all() else self.clusters.restricted(keep)
+
+    @functools.cached_property
+    def shown(self) -> tuple[array_record.Part, ...]:
+        """For each concept what its view needs of every record; for clothes that is all."""
+        builder = tfds.builder_from_directory(self.directory)
+        needed = {CHARACTER: ["image"], FACE: ["image", "bbox"]}
+        needed[CLOTHES] = ["image", "bbox", "mask", "has_mask"]
+        return tuple(array_record.Part(builder, self.name, needed[c]) for c in range(len(CONCEPTS)))
+
+    @functools.cached_property
+    def _texts(self) -> tuple[list[list[str]], np.ndarray]:
+        """(tags, whether there is a box) of every record."""
+        prompts, boxed = texts.read(self.directory, self.name)
+        return [split_tags(prompt) for prompt in prompts], np.array(boxed)
+
+
+def prepare(dataset: str, data_dir: str):
+    """Returns the TFDS builder of `dataset`, building the data set if it is not there.
+
+    Args:
+        dataset: TFDS name, e.g. "avatars/centered".
+        data_dir: TFDS data directory; "" means TFDS's default (~/tensorflow_datasets).
+
+    Raises:
+        FileNotFoundError: `data_dir` is given but does not exist, or what the data set is built
+            from is not there.
+        PermissionError: `data_dir` cannot be written.
+        ValueError: no such data set.
+    """
+    folder = pathlib.Path(data_dir).expanduser() if data_dir else None
+    if folder and not folder.is_dir():
+        raise FileNotFoundError(
+            f"config.data_dir={data_dir!r} does not exist. Create it, or leave data_dir empty to "
+            "use ~/tensorflow_datasets."
+        )
+    try:
+        builder = tfds.builder(dataset, data_dir=folder)
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        raise ValueError(f"config.data.dataset={dataset!r} is not a known data set: {error}") from (
+            error
+        )
+    if not builder.is_prepared():
+        print(f"Building the data set {dataset} in {builder.data_dir} (once).", flush=True)
+    try:
+        builder.download_and_prepare()
+    except PermissionError as error:
+        raise PermissionError(
+            f"{dataset} cannot be built in {builder.data_dir} ({error}): give a directory that "
+            "you may write, --config.data_dir=DIR"
+        ) from error
+    except AssertionError as error:  # of TFDS, where the folder for manual data is not there
+        if "Manual directory" not in str(error):
+            raise
+        raise FileNotFoundError(f"config.data.dataset={dataset!r}: {error}") from error
+    return builder
+
+
+def open_split(builder, name: str) -> Split:
+    """Opens one split of a prepared builder.
+
+    Raises:
+        ValueError: the data set has no such split.
+        FileNotFoundError: clusters or vocabulary are missing.
+    """
+    check_split(builder, name)
+    directory = pathlib.Path(builder.data_dir)
+    path = directory / "vocabulary.json"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is missing: build the data set again with `tfds_retribooru` imported"
+        )
+    return Split(
+        name=name,
+        records=builder.as_data_source(split=name),
+        clusters=Clusters.load(directory / f"clusters-{name}.npz"),
+        vocabulary=json.loads(path.read_text()),
+        directory=directory,
+    )
+
+
+def check_split(builder, name: str) -> None:
+    """Raises ValueError if the data set has no such split."""
+    if name not in builder.info.splits:
+        raise ValueError(
+            f"{builder.name} in {builder.data_dir} has no split {name!r}, only "
+            f"{sorted(builder.info.splits)}"
+        )

@@ -1,0 +1,74 @@
+"""Settings that cannot work, told with the field's name before anything is computed."""
+
+import operator
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from rbjax.data.crops import VIEWS
+from rbjax.data.dataset import Split
+from rbjax.data.references import TASKS
+from rbjax.diffusion.loss import WEIGHTINGS
+
+CHOICES = {"data.prompt_tags": ("free", "all"), "data.view": VIEWS, "train.weighting": WEIGHTINGS}
+
+
+COUNTS = (  # fields that must be at least 1
+    *("total_steps", "sample_images"),
+    *("eval.characters", "eval.prompts", "eval.periodic_characters"),
+    *(f"{name}_every" for name in ("log", "checkpoint", "sample", "eval")),
+)
+
+
+def check_tasks(data: ConfigDict, split: Split) -> None:
+    """Raises ValueError for a task for which no example would have a reference."""
+    clusters, reasons = split.clusters, {}
+    if not len(split.boxed.order):
+        reasons["composition"] = "has a face box, so none shows a face or clothes"
+    if np.diff(clusters.character_start).max() < 2:
+        reasons["same_identity"] = "shows a character that another one shows"
+    if np.diff(clusters.outfit_start).max() < 2:
+        reasons["same_outfit"] = "shows an outfit that another one shows"
+    for task, reason in reasons.items():
+        if data.tasks.get(task, 0) > 0:
+            raise ValueError(
+                f"config.data.tasks.{task}={data.tasks[task]}: no record of {data.dataset} "
+                f"{reason}. Set it to 0 and another task to 1."
+            )
+
+
+def check(config: ConfigDict) -> None:
+    """Raises ValueError for settings that cannot work, naming the field."""
+    data = config.data
+    if min(data.faces, data.clothes) < 0 or data.faces + data.clothes < 1:
+        raise ValueError(
+            f"config.data.faces={data.faces} and config.data.clothes={data.clothes}: RetriNet "
+            "needs at least one reference; set one of them to 1 or more."
+        )
+    unknown = set(data.tasks) - set(TASKS)
+    if unknown or sum(data.tasks.values()) <= 0 or min(data.tasks.values()) < 0:
+        raise ValueError(
+            f"config.data.tasks={dict(data.tasks)}: give weights of at least 0, not all 0, to "
+            f"{', '.join(TASKS)}."
+        )
+    if data.drop_prompt + data.drop_references + data.drop_both > 1:
+        raise ValueError("config.data: drop_prompt + drop_references + drop_both is more than 1")
+    _check_values(config)
+    if not config.pretrained and not config.model.patch:
+        raise ValueError(
+            "config.pretrained is empty, and config.model describes no model of its own: give a "
+            "folder of Stable Diffusion in diffusers' format, --config.pretrained=DIR"
+        )
+
+
+def _check_values(config: ConfigDict) -> None:
+    """Raises ValueError for a field of CHOICES or COUNTS that has no such value."""
+    for field, choices in CHOICES.items():
+        value = operator.attrgetter(field)(config)
+        if value not in choices:
+            raise ValueError(f"config.{field}={value!r}: use {' or '.join(map(repr, choices))}")
+    for field in COUNTS:
+        value = operator.attrgetter(field)(config)
+        if value < 1:
+            hint = "; a number above total_steps turns it off" if field.endswith("_every") else ""
+            raise ValueError(f"config.{field}={value}: must be at least 1{hint}")

@@ -1,0 +1,116 @@
+"""The working directory of a run: its lock, configuration, and whether it is finished."""
+
+import contextlib
+import fcntl
+import json
+import pathlib
+from collections.abc import Iterator
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from tfds_retribooru import atomic
+
+# Fields that may differ between two runs in one working directory.
+CHANGEABLE = (
+    *("total_steps", "data_dir", "mesh", "eval", "sampling", "sample_images"),
+    *(f"{name}_every" for name in ("log", "checkpoint", "sample", "eval")),
+    *("data.cached_latents", "data.threads", "model.unet.remat", "train.accumulate"),
+)
+
+
+def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Makes the working directory, and compares the configuration of its checkpoints with this one.
+
+    Raises:
+        ValueError: the directory belongs to another configuration; it lists the fields.
+        PermissionError: it cannot be written.
+    """
+    path = workdir / "config.json"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe = workdir / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise PermissionError(
+            f"cannot write to --workdir={workdir} ({error.strerror}): choose another directory"
+        ) from error
+    saved = any(p.name.isdigit() for p in (workdir / "checkpoints").glob("*"))
+    if path.exists() and saved:  # a run that ended before (out of memory, say) leaves nothing
+        _compare(json.loads(path.read_text()), json.loads(config.to_json()), workdir)
+
+
+@contextlib.contextmanager
+def lock(workdir: pathlib.Path) -> Iterator[None]:
+    """Keeps other runs out of a working directory, until the block or the process ends.
+
+    Raises:
+        ValueError: another run holds it.
+    """
+    with (workdir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"--workdir={workdir} is in use by another run") from error
+        except OSError as error:  # some network file systems know no locks
+            logging.warning("%s cannot be locked: let no second run use it (%s)", workdir, error)
+        yield
+
+
+def keep_config(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Writes the configuration where `check_workdir` looks for it, once it is known to work."""
+    write_whole(workdir / "config.json", config.to_json(indent=1))
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Writes a text file: a run that is killed leaves the old one or the new one, never a part."""
+    with atomic.written(path) as partial:
+        partial.write_text(text)
+
+
+def _compare(old: dict, new: dict, workdir: pathlib.Path) -> None:
+    before, after = _flatten(old), _flatten(new)
+    different = [
+        f"  {key}: {before.get(key)!r} there, {after.get(key)!r} now"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+        and not {key, key.split(".")[0]}.intersection(CHANGEABLE)
+    ]
+    if different:
+        raise ValueError(
+            f"--workdir={workdir} holds a run of another configuration:\n"
+            + "\n".join(different)
+            + "\nUse another --workdir, or the same configuration."
+        )
+
+
+def _flatten(tree: dict, prefix: str = "") -> dict:
+    items: dict = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        items |= _flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return items
+
+
+def is_finished(config: ConfigDict, workdir: pathlib.Path) -> bool:
+    """Whether this run is complete; says so, and how to go on."""
+    path = workdir / "results.json"
+    if not path.exists():
+        return False
+    done = json.loads(path.read_text())["step"]
+    if done < config.total_steps:
+        return False
+    print(
+        f"This run is finished: {done} steps, see {path} and {workdir / 'report/index.html'}.\n"
+        f"To train longer: --config.total_steps={2 * done}. To evaluate again, with other "
+        f"--config.eval or --config.sampling: remove {path}. To start anew: another --workdir."
+    )
+    return True
+
+
+def loss_history(workdir: pathlib.Path, start: int) -> list:
+    """(step, loss) pairs up to the step that is resumed."""
+    path = workdir / "loss.json"
+    pairs = json.loads(path.read_text()) if path.exists() else []
+    return [tuple(pair) for pair in pairs if pair[0] <= start]

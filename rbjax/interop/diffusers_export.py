@@ -1,0 +1,46 @@
+"""A saved model as a diffusers pipeline: the Python files of torch_pipeline/, and one single file.
+
+The export is the folder of saved_model.py (our parameter names are diffusers') with the classes
+that diffusers lacks beside the parts they belong to, so `rbjax.generate` reads it too. torch is
+not needed to write it.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from rbjax.interop import huggingface, safetensors_files, saved_model
+from rbjax.interop.saved_model import Model
+
+SOURCES = Path(__file__).parent / "torch_pipeline"
+PLACES = {
+    "pipeline.py": "",
+    "modeling_retrinet.py": "retrinet",
+    "modeling_block_dct.py": "vae",
+    "scheduling_retrinet.py": "scheduler",
+    "comfyui_retrinet.py": "",
+    "README.md": "",
+}
+SINGLE_FILE = "retrinet.safetensors"
+WEIGHTS = {
+    "retrinet": huggingface.DIFFUSERS_WEIGHTS_NAME,
+    "text_encoder": huggingface.WEIGHTS_NAME,
+    "vae": huggingface.DIFFUSERS_WEIGHTS_NAME,
+}
+
+
+def export(model: Model, folder: str | Path, dtype: np.dtype | None = None) -> None:
+    """Writes the folder of a diffusers pipeline; see torch_pipeline/README.md for its use.
+
+    Args:
+        model: to export.
+        folder: to write.
+        dtype: of the weights; None = as they are.
+    """
+    folder = Path(folder)
+    saved_model.save(model, folder, dtype)
+    for name, place in PLACES.items():
+        shutil.copyfile(SOURCES / name, folder / place / name)
+    parts = {part: folder / part / name for part, name in WEIGHTS.items()}
+    safetensors_files.join(parts, folder / SINGLE_FILE)

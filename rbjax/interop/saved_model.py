@@ -1,0 +1,239 @@
+"""A saved model: one folder with everything that generating needs, in diffusers' layout.
+
+    model_index.json   size and view of the images, length of prompts, sampling defaults
+    retrinet/, vae/    config.json, diffusion_pytorch_model.safetensors
+    text_encoder/      config.json, model.safetensors
+    tokenizer/         tokenizer.json, tokenizer_config.json
+    scheduler/         scheduler_config.json
+
+No data set is needed to read it. `rbjax/interop/diffusers_export.py` adds the Python files that
+make the same folder a diffusers pipeline.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import tokenizers
+from flax import nnx
+from ml_collections import ConfigDict
+from safetensors.numpy import save_file
+
+from rbjax.diffusion.schedule import Schedule
+from rbjax.interop import huggingface, json_files
+from rbjax.models.autoencoder_kl import AutoencoderKLConfig
+from rbjax.models.block_dct import BlockDCT
+from rbjax.models.clip_text import CLIPTextConfig
+from rbjax.models.pipeline import abstract_pipeline
+from rbjax.models.unet import UNetConfig
+from rbjax.text import prompts
+from rbjax.text import tokenizer as tokenizer_lib
+
+INDEX = "model_index.json"
+SCHEDULER_CONFIG = "scheduler_config.json"
+BLOCK_DCT = ["modeling_block_dct", "BlockDCT"]
+RETRIEVAL = ("heads", "positions", "reference_timestep")
+IMAGE = ("size", "view", "max_tokens")  # fields of the experiment's `data` section
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model with its settings.
+
+    Attributes:
+        config: sections `model`, `noise_schedule` and `sampling` of the experiment, and of `data`
+            the fields in IMAGE.
+        tokenizer: of prompts and concept words.
+        graphdef: of the pipeline.
+        params: of the pipeline, nested dict.
+    """
+
+    config: ConfigDict
+    tokenizer: tokenizers.Tokenizer
+    graphdef: nnx.GraphDef
+    params: dict
+
+    @property
+    def schedule(self) -> Schedule:
+        """The noise schedule of training."""
+        return Schedule(**dict(self.config.noise_schedule))
+
+
+def save(model: Model, folder: str | Path, dtype: np.dtype | None = None) -> None:
+    """Writes the folder; weights as `dtype` if given (np.float16 halves the files)."""
+    folder = Path(folder)
+    pipeline = nnx.merge(model.graphdef, nnx.State(jax.tree.map(nnx.Param, model.params)))
+    retrinet, text = pipeline.retrinet, pipeline.text_encoder
+    huggingface.save(retrinet, folder / "retrinet", retrinet_config(retrinet.config), dtype=dtype)
+    ids = _special_ids(model.tokenizer)
+    huggingface.save(text, folder / "text_encoder", text.config.to_dict() | ids, dtype=dtype)
+    _save_autoencoder(pipeline.autoencoder, folder / "vae", dtype)
+    _save_tokenizer(model, folder / "tokenizer")
+    _write_json(folder / "scheduler" / SCHEDULER_CONFIG, _scheduler_config(model))
+    _write_json(folder / INDEX, _index(model))
+
+
+def load(folder: str | Path, dtype: str = "float32") -> Model:
+    """Reads a folder that `save` or diffusers' `save_pretrained` wrote.
+
+    Args:
+        folder: to read.
+        dtype: of the computation; parameters are float32.
+
+    Raises:
+        FileNotFoundError: a part is missing.
+        ValueError: the folder holds another pipeline, or weights do not fit the configuration; it
+            lists the keys.
+    """
+    folder = Path(folder)
+    index = _read_json(folder / INDEX)
+    if absent := [name for name in ("retrinet", *IMAGE, "sampling") if name not in index]:
+        raise ValueError(
+            f"{folder} holds a {index.get('_class_name')}, not a RetriNet: {INDEX} has no "
+            f"{', '.join(absent)}. Stable Diffusion is what a training starts from: "
+            "--config.pretrained"
+        )
+    tokenizer = _load_tokenizer(folder / "tokenizer", index["max_tokens"])
+    config = ConfigDict(
+        {
+            "model": _model_section(folder, dtype),
+            "data": {name: index[name] for name in IMAGE},
+            "noise_schedule": dataclasses.asdict(
+                Schedule.from_config(_read_json(folder / "scheduler" / SCHEDULER_CONFIG))
+            ),
+            "sampling": index["sampling"],
+        }
+    )
+    pipeline = abstract_pipeline(config, tokenizer)
+    parts = {"retrinet": pipeline.retrinet, "text_encoder": pipeline.text_encoder}
+    if config.model.get("vae"):
+        parts["vae"] = pipeline.autoencoder
+    for name, part in parts.items():
+        try:
+            huggingface.fill(part, folder / name)
+        except ValueError as error:
+            raise ValueError(f"{folder / name}: {error}") from error
+    graphdef, params = nnx.split(pipeline, nnx.Param)
+    return Model(config, tokenizer, graphdef, nnx.to_pure_dict(params))
+
+
+def retrinet_config(config) -> dict:
+    """The `config.json` of a RetriNet: a diffusers UNet's fields and what RetriNet adds."""
+    unet = config.unet.to_dict()
+    del unet["_class_name"]
+    retrieval = {name: getattr(config, name) for name in RETRIEVAL}
+    return {"_class_name": "RetriNetModel", "unet_config": unet, **retrieval}
+
+
+def _model_section(folder: Path, dtype: str) -> dict:
+    """The experiment's `model` section, from the parts' own configurations."""
+    retrinet = huggingface.load_config(folder / "retrinet")
+    text = huggingface.load_config(folder / "text_encoder")
+    vae = huggingface.load_config(folder / "vae")
+    if vae["_class_name"] == BlockDCT.__name__:
+        own = {"patch": vae["factor"], "luma": vae["luma"], "chroma": vae["chroma"]}
+    else:
+        own = {"patch": 0, "vae": _fields(AutoencoderKLConfig.from_dict(vae), dtype)}
+    return own | {
+        "unet": _fields(UNetConfig.from_dict(retrinet["unet_config"]), dtype),
+        "text": _fields(CLIPTextConfig.from_dict(text), dtype),
+        "retrieval": {name: retrinet[name] for name in RETRIEVAL},
+    }
+
+
+def _fields(config, dtype: str) -> dict:
+    return dataclasses.asdict(config) | {"dtype": dtype}
+
+
+def _save_autoencoder(autoencoder, folder: Path, dtype: np.dtype | None) -> None:
+    """A KL autoencoder, or a BlockDCT as the kernels of its two convolutions in torch."""
+    if not isinstance(autoencoder, BlockDCT):
+        huggingface.save(autoencoder, folder, dtype=dtype)
+        return
+    encoder, decoder = autoencoder.kernels()
+    side = autoencoder.factor
+    encoder = encoder.reshape(side, side, 3, -1).transpose(3, 2, 0, 1)
+    decoder = decoder.reshape(-1, side, side, 3).transpose(0, 3, 1, 2)
+    config = {"_class_name": "BlockDCT", **dataclasses.asdict(autoencoder), "scaling_factor": 1.0}
+    tensors = {"encoder.weight": encoder, "decoder.weight": decoder}
+    _write_json(folder / huggingface.CONFIG_NAME, config)
+    save_file(
+        {key: np.ascontiguousarray(value) for key, value in tensors.items()},
+        folder / huggingface.DIFFUSERS_WEIGHTS_NAME,
+        metadata={"format": "pt"},
+    )
+
+
+def _special_ids(tokenizer: tokenizers.Tokenizer) -> dict:
+    """Fields that transformers wants of a text encoder."""
+    start, *_, end = prompts.encode(tokenizer, [""], 2)[0].tolist()
+    return {"bos_token_id": start, "eos_token_id": end, "pad_token_id": _padding(tokenizer)}
+
+
+def _save_tokenizer(model: Model, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    model.tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": model.config.data.max_tokens,
+        "pad_token": model.tokenizer.id_to_token(_padding(model.tokenizer)),
+    }
+    if model.tokenizer.token_to_id(tokenizer_lib.UNKNOWN) is not None:
+        config["unk_token"] = tokenizer_lib.UNKNOWN
+    _write_json(folder / "tokenizer_config.json", config)
+
+
+def _padding(tokenizer: tokenizers.Tokenizer) -> int:
+    """The id that fills a prompt up."""
+    return int(prompts.encode(tokenizer, [""], 3)[0, -1])
+
+
+def _load_tokenizer(folder: Path, length: int) -> tokenizers.Tokenizer:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: not a folder of a saved model")
+    tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    if tokenizer.token_to_id(tokenizer_lib.UNKNOWN) is None:  # not one of words
+        return tokenizer_lib.load(folder, length)
+    tokenizer.no_truncation()  # transformers saves the lengths of its last call
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _scheduler_config(model: Model) -> dict:
+    schedule = dataclasses.asdict(model.schedule)
+    return {
+        "_class_name": "RetriNetScheduler",
+        "beta_schedule": schedule.pop("betas"),
+        **schedule,
+        "method": model.config.sampling.method,
+        "clip_sample": False,  # the default of diffusers' own schedulers clips
+    }
+
+
+def _index(model: Model) -> dict:
+    """The pipeline's own settings, and where diffusers finds each part's class."""
+    config = model.config
+    return {
+        "_class_name": ["pipeline", "RetriNetPipeline"],
+        "retrinet": ["modeling_retrinet", "RetriNetModel"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+        "scheduler": ["scheduling_retrinet", "RetriNetScheduler"],
+        "vae": ["diffusers", "AutoencoderKL"] if config.model.get("vae") else BLOCK_DCT,
+        **{name: config.data[name] for name in IMAGE},
+        "sampling": dict(config.sampling),
+    }
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _read_json(path: Path) -> dict:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: not a folder of a saved model")
+    return json_files.read(path)

@@ -1,0 +1,65 @@
+"""Modules with shapes in place of arrays, to be filled from files."""
+
+import re
+import types
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import nnx
+
+Tree = dict[str, Any]  # nested, keys are attribute names, leaves are arrays
+
+
+def shapes(make: Callable[[nnx.Rngs], nnx.Module]) -> nnx.Module:
+    """What `make(rngs)` returns, without computing a parameter.
+
+    Traced `nnx.Rngs` take a time that grows with the square of the number of parameters (each use
+    builds an error message that it throws away); shapes need no chance, so all get one key.
+    """
+    key = jax.random.key(0)
+    rngs = types.SimpleNamespace(
+        params=lambda: key, normal=lambda shape: jax.random.normal(key, shape)
+    )
+    return nnx.eval_shape(lambda: make(rngs))
+
+
+def nnx_state(params: Tree) -> nnx.State:
+    """A nested dict of arrays as the state of a module."""
+    return nnx.State(jax.tree.map(nnx.Param, params))
+
+
+def split_trained(params: Tree, trained: list[str], frozen: list[str]) -> tuple[Tree, Tree]:
+    """Splits parameters by patterns of their names.
+
+    Args:
+        params: nested dict.
+        trained: regular expressions, matched from the start of "a/b/0/kernel".
+        frozen: likewise.
+
+    Raises:
+        ValueError: a parameter matches both lists or none; it lists all of them.
+    """
+    flat = nnx.traversals.flatten_mapping(params)
+    names = {path: "/".join(map(str, path)) for path in flat}
+    hits = {path: (matches(name, trained), matches(name, frozen)) for path, name in names.items()}
+    wrong = [f"  {names[p]}: {'both' if a else 'neither'}" for p, (a, b) in hits.items() if a == b]
+    if wrong:
+        raise ValueError(
+            "each parameter must match exactly one of config.train.trained and "
+            "config.train.frozen:\n" + "\n".join(wrong)
+        )
+    parts = ({p: v for p, v in flat.items() if hits[p][k]} for k in (0, 1))
+    first, second = (nnx.traversals.unflatten_mapping(part) for part in parts)
+    return first, second
+
+
+def matches(name: str, patterns: list[str]) -> bool:
+    """Whether one of the regular expressions matches from the start of the name."""
+    return any(re.match(pattern, name) for pattern in patterns)
+
+
+def merge(first: Tree, second: Tree) -> Tree:
+    """The inverse of `split_trained`."""
+    flat = nnx.traversals.flatten_mapping(first) | nnx.traversals.flatten_mapping(second)
+    return nnx.traversals.unflatten_mapping(flat)

@@ -1,0 +1,99 @@
+"""How often the VQA model is right, by attribute and size."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from rbjax.vqa.training_data import SIZES, Images, Texts, look, view_table
+
+REQUIRED = 0.95  # accuracy below which an attribute is not asked at a size
+KINDS = ("what", "is there")
+
+
+def measure_all(model, test: dict[str, Images], texts: Texts) -> dict:
+    """Returns the content of `accuracy.json`, from the images of each config."""
+    return report({config: measure(model, images, texts) for config, images in test.items()})
+
+
+def report(accuracy: dict) -> dict:
+    """Returns accuracies by config, and where in `centered` each kind of question is reliable."""
+    what, phrase = (accuracy["centered"][kind] for kind in KINDS)
+    return {"asked": reliable(what), "phrases": reliable(phrase), "accuracy": accuracy}
+
+
+def reliable(accuracy: dict) -> dict[str, list[int]]:
+    """Returns the sizes at which each attribute reaches the required accuracy."""
+    return {
+        name: [size for size, share in row.items() if share >= REQUIRED]
+        for name, row in accuracy.items()
+    }
+
+
+def measure(model, images: Images, texts: Texts, sizes=SIZES, batch_size: int = 50) -> dict:
+    """Returns {kind of question: {attribute: {size: accuracy}}} over the visible attributes.
+
+    A "what" answer is right if all its tokens are; "is there" is asked once of the true and once
+    of a wrong tag of the same attribute.
+    """
+    result = {kind: {name: {} for name in texts.attributes} for kind in KINDS}
+    table = jnp.asarray(view_table(np.random.default_rng(0), 1))
+    for size in sizes:
+        hits = np.zeros((len(KINDS), len(texts.attributes)))
+        for start in range(0, len(images.pixels), batch_size):
+            part = slice(start, start + batch_size)
+            zeros = np.zeros(len(images.pixels[part]), np.int32)
+            looked = look(table, images.pixels[part], zeros + SIZES.index(size), zeros, zeros)
+            hits += right_answers(
+                model, looked, images.labels[part], texts, shift=start // batch_size
+            )
+        shares = hits / np.maximum((images.labels >= 0).sum(axis=0), 1)
+        for kind, row in zip(KINDS, shares, strict=True):
+            for name, share in zip(texts.attributes, row, strict=True):
+                result[kind][name][size] = round(float(share), 4)
+    return result
+
+
+def right_answers(
+    model, looked: jax.Array, labels: np.ndarray, texts: Texts, shift: int
+) -> np.ndarray:
+    """Counts right answers about a batch: [2 kinds, A]; a phrase counts half, for there are two."""
+    columns, seen, value = np.arange(labels.shape[1]), labels >= 0, np.maximum(labels, 0)
+    counts = np.array([len(values) for values in texts.values])
+    wrong_value = (value + 1 + shift % (counts - 1)) % counts
+    questions = np.broadcast_to(texts.questions, (len(labels), *texts.questions.shape))
+    true, wrong = texts.phrases[columns, value], texts.phrases[columns, wrong_value]
+    wanted = texts.answers[columns, value]
+    asked = np.concatenate([questions, true, wrong], axis=1)
+    logits = np.asarray(logits_of(model, looked, asked, np.concatenate([wanted] * 3, axis=1)))
+    what, true, wrong = np.split(logits, 3, axis=1)
+    no, yes = texts.yes_no[:, 0]
+    said = (true[:, :, 0, yes] > true[:, :, 0, no]) * 0.5 + (
+        wrong[:, :, 0, yes] < wrong[:, :, 0, no]
+    ) * 0.5
+    right = ((what.argmax(-1) == wanted) | (wanted < 0)).all(-1)
+    return np.stack([(right & seen).sum(axis=0), (said * seen).sum(axis=0)])
+
+
+@nnx.jit
+def logits_of(model, images, questions, answers) -> jax.Array:
+    """Logits [B, Q, L, V] of images [B, 64, 64, 3] that are asked questions [B, Q, T]."""
+    start = jnp.full((*answers.shape[:2], 1), model.config.text.bos_token_id, jnp.int32)
+    inputs = jnp.concatenate([start, jnp.maximum(answers[..., :-1], 0)], axis=-1)
+    flat = questions.reshape(-1, questions.shape[-1])
+    logits = model(images, flat, flat != 0, inputs.reshape(len(flat), -1))
+    return logits.reshape(*answers.shape, -1)
+
+
+def print_table(accuracy: dict) -> None:
+    """Prints the accuracies in percent, a row an attribute, a column a size."""
+    for config, kinds in accuracy.items():
+        for kind, table in kinds.items():
+            print(f"\n{config}, {kind!r}")
+            for name, row in table.items():
+                print(
+                    f"  {name:16}" + "".join(f"{size:>6}: {100 * row[size]:5.1f}" for size in row)
+                )
+            means = [np.mean([row[size] for row in table.values()]) for size in SIZES]
+            cells = (f"{s:>6}: {100 * m:5.1f}" for s, m in zip(SIZES, means, strict=True))
+            print(f"  {'mean':16}" + "".join(cells))

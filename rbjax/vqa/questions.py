@@ -1,0 +1,26 @@
+"""What may be asked of a VQA model, and the form of a question for yes or no."""
+
+from collections.abc import Collection, Mapping
+
+
+def yes_or_no(phrase: str) -> str:
+    """Returns the question whether `phrase` is in the image."""
+    return f"is there {phrase}?"
+
+
+def asked_at(size: int, ask: Mapping[str, Collection[int]]) -> set[str]:
+    """Returns the attributes that may be asked of images of `size` pixels.
+
+    A size between two measured ones counts as the smaller of the two. Nothing is asked of a model
+    that is good at nothing.
+
+    Raises:
+        ValueError: `size` is below every measured size.
+    """
+    sizes = sorted({measured for at in ask.values() for measured in at})
+    smaller = [measured for measured in sizes if measured <= size]
+    if not smaller and sizes:
+        raise ValueError(
+            f"No question can be asked of images of {size} px: the smallest size is {sizes[0]}."
+        )
+    return {attribute for attribute, at in ask.items() if smaller and smaller[-1] in at}

@@ -1,0 +1,223 @@
+"""How fast pictures become a data set, and a data set becomes training examples.
+
+python -m scripts.benchmarks.input_pipeline
+
+Makes pictures like Danbooru's (JPEG and PNG, about a megapixel), and compares in turns, so that
+both sides see the same machine:
+
+* build: `retribooru/384`, beside a plain Pillow loop over the same files: open, convert, resize
+  (BOX), and, in another, save as the same JPEG; by processor time, which is the time on one core;
+* input: examples of 1 target + 4 references, decoded, cropped and resized, by our loader, beside a
+  torch DataLoader that does the same from the same encoded pictures, with as many workers.
+
+Prints the median and the range of the rounds' rates, and the ratio of the medians.
+"""
+
+import argparse
+import io
+import json
+import pathlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+from PIL import Image
+
+import tfds_retribooru  # noqa: F401  registers the builders
+from rbjax.data import crops, dataset, loader, references
+from rbjax.data.image_cache import Views
+from rbjax.text import concepts as concepts_lib
+from rbjax.text import tokenizer as tokenizer_lib
+from tfds_retribooru import images as images_lib
+from tfds_retribooru.building import examples as examples_lib
+
+SIDE = 384
+AHEAD = 64  # examples that a loader prepares before they are asked for
+OUTFIT = 6  # pictures of an outfit; a character has two
+
+
+def draw(seed: int) -> Image.Image:
+    """A picture of 0.8 to 1.4 megapixels: flat areas, lines and some noise."""
+    rng = np.random.default_rng(seed)
+    size = (int(rng.integers(850, 1150)), int(rng.integers(950, 1250)))
+    coarse = Image.fromarray(rng.integers(0, 256, (12, 10, 3), np.uint8))
+    picture = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC)) // 24 * 24
+    noise = rng.integers(0, 6, picture.shape, np.uint8)
+    return Image.fromarray(picture + noise)
+
+
+def write(root: pathlib.Path, count: int) -> None:
+    """Annotations and flat pictures; one in four is a PNG, as at Danbooru."""
+    (root / "annotations").mkdir(parents=True)
+    (root / "images").mkdir()
+    lines = []
+    for number in range(count):
+        outfit = number // OUTFIT * OUTFIT
+        others = range(outfit, min(count, outfit + OUTFIT))
+        record = {
+            "id": number,
+            "character": f"character_{number // (2 * OUTFIT)}",
+            "bbox": [0.5, 0.25, 0.3, 0.25],
+            "similar": [other for other in others if other != number],
+            "prompts": "1girl, solo, smile",
+        }
+        lines.append(json.dumps(record))
+        kind, options = ("png", {}) if number % 4 == 0 else ("jpg", {"quality": 90})
+        draw(number).save(root / "images" / f"{number}.{kind}", **options)
+    (root / "annotations" / "all.json").write_text("\n".join(lines))
+
+
+def build(manual: pathlib.Path, keep: pathlib.Path | None = None) -> None:
+    """Builds the data set into a new directory, or into `keep`."""
+    config = tfds.download.DownloadConfig(manual_dir=manual)
+    with tempfile.TemporaryDirectory() as folder:
+        builder = tfds.builder(f"retribooru/{SIDE}", data_dir=keep or folder)
+        builder.download_and_prepare(download_config=config)
+
+
+def pillow_loop(images: pathlib.Path, save: bool) -> None:
+    """What anyone would write: open, convert, resize, save."""
+    for path in sorted(images.iterdir()):
+        picture = Image.open(path).convert("RGB")
+        scale = SIDE / min(picture.size)
+        shape = tuple(round(n * scale) for n in picture.size)
+        small = picture.resize(shape, Image.Resampling.BOX)
+        if save:
+            small.save(io.BytesIO(), "JPEG", quality=images_lib.QUALITY, subsampling=0)
+
+
+def examples_of(data_dir: pathlib.Path, size: int) -> loader.Examples:
+    """Ours: composition from 2 faces and 2 clothes, without a cache."""
+    split = dataset.open_split(tfds.builder(f"retribooru/{SIDE}", data_dir=data_dir), "train")
+    config = ConfigDict(
+        {
+            **{"faces": 2, "clothes": 2, "vary_references": False, "tasks": {"composition": 1.0}},
+            **{"prompt_tags": "free", "max_tokens": 16},
+            **{"drop_prompt": 0.0, "drop_references": 0.0, "drop_both": 0.0},
+        }
+    )
+    tokenizer = tokenizer_lib.word_tokenizer(split.vocabulary)
+    return loader.Examples(split, Views(split, size, "crop", cache=False), tokenizer, config)
+
+
+def torch_loader(examples: loader.Examples, batch: int, workers: int):
+    """A map-style Dataset over the encoded pictures in memory, in a DataLoader without end."""
+    import torch
+    from torch.utils import data
+
+    split, size = examples.split, examples.views.size
+    decoders = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
+    builder = tfds.builder_from_directory(split.directory)
+    records = list(builder.as_data_source(split=split.name, decoders=decoders))
+
+    def view(index: int, concept: int) -> np.ndarray:
+        record = records[index]
+        image = np.asarray(Image.open(io.BytesIO(record["image"])))
+        shown = {"image": image, "bbox": record["bbox"], "mask": None, "has_mask": False}
+        return crops.concept_view(shown, concept, size, "crop")
+
+    class Compositions(data.Dataset):
+        def __len__(self):
+            return 2**31
+
+        def __getitem__(self, index):
+            rng = np.random.default_rng(index)
+            target = index % len(records)
+            chosen = references.choose(split.clusters, target, "composition", 2, 2, rng)
+            shown = [view(i, c) for i, c in zip(chosen.images, chosen.concepts, strict=True)]
+            return torch.tensor(view(target, concepts_lib.CHARACTER)), torch.tensor(np.stack(shown))
+
+    return data.DataLoader(Compositions(), batch, num_workers=workers, drop_last=True)
+
+
+def rates(clock: Callable, rounds: int, amount: int, *jobs: Callable) -> list[list[float]]:
+    """For each job its rates, a second of `clock`; the jobs take turns."""
+    found: list[list[float]] = [[] for _ in jobs]
+    for _ in range(rounds):
+        for job, seconds in zip(jobs, found, strict=True):
+            start = clock()
+            job()
+            seconds.append(amount / (clock() - start))
+    return found
+
+
+def table(names: list[str], found: list[list[float]], unit: str) -> str:
+    """A line for each; ratios are to the last."""
+    base = statistics.median(found[-1])
+    lines = [f"| {unit} | median | range | ratio |", "| --- | ---: | ---: | ---: |"]
+    for name, values in zip(names, found, strict=True):
+        middle = statistics.median(values)
+        lines.append(
+            f"| {name} | {middle:.1f} | {min(values):.1f} to {max(values):.1f} "
+            f"| {middle / base:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=240, help="pictures to build from")
+    parser.add_argument("--examples", type=int, default=256, help="training examples a round")
+    parser.add_argument("--size", type=int, default=SIDE, help="pixels of targets and references")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=examples_lib.cores())
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        write(root / "manual" / "retribooru", options.images)
+        images = root / "manual" / "retribooru" / "images"
+        bench_build(root, images, options)
+        bench_input(root, options)
+
+
+def take(batches: Iterator, count: int) -> None:
+    """Reads so many."""
+    for _ in range(count):
+        next(batches)
+
+
+def bench_build(root: pathlib.Path, images: pathlib.Path, options) -> None:
+    """Prints the rates of the build and of the loops."""
+    build(root / "manual", root)  # once, to warm up and for what follows
+    found = rates(
+        time.process_time,
+        options.rounds,
+        options.images,
+        lambda: build(root / "manual"),
+        lambda: pillow_loop(images, save=True),
+        lambda: pillow_loop(images, save=False),
+    )
+    names = ["build", "Pillow loop that saves", "Pillow loop that does not"]
+    print(table(names, found, "images a second and core"))
+
+
+def bench_input(root: pathlib.Path, options) -> None:
+    """Prints the rates of both input pipelines."""
+    examples = examples_of(root, options.size)
+    batch, workers = options.batch, options.workers
+    loaders = (
+        loader.iterator(examples, batch, 0, workers),
+        iter(torch_loader(examples, batch, workers)),
+    )
+    found: tuple[list[float], ...] = ([], [])
+    for _ in range(options.rounds + 1):
+        for batches, seconds in zip(loaders, found, strict=True):
+            take(batches, AHEAD // batch + 1)  # what it prepared while the other one was measured
+            start = time.perf_counter()
+            take(batches, options.examples // batch)
+            seconds.append(options.examples / (time.perf_counter() - start))
+    found = [values[1:] for values in found]  # the first round warms up
+    names = [f"{name}, {options.workers} workers" for name in ("our loader", "torch DataLoader")]
+    print(table(names, found, f"examples a second, {options.size} px"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Views of a concept: boxes, sizes and ranges."""
+
+import numpy as np
+import pytest
+
+from rbjax.data import crops, images
+from rbjax.text import prompts
+from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
+
+VOCABULARY = {
+    "tags": {"afro": {"kind": "identity"}, "robe": {"kind": "outfit"}, "wink": {"kind": "free"}}
+}
+TAGS = ["solo", "afro", "robe", "wink"]
+
+
+@pytest.fixture
+def record():
+    """40 x 20 pixels, each of its own colour; the figure stands in columns 4 to 15."""
+    rows, columns = np.mgrid[:40, :20]
+    image = np.stack([rows * 6, columns * 12, 0 * rows], axis=-1).astype(np.uint8)
+    mask = np.zeros((40, 20, 1), np.uint8)
+    mask[10:, 4:16] = 255
+    mask[30:, 2:18] = 127  # soft: not yet figure
+    return {"image": image, "mask": mask, "bbox": np.array([0.5, 0.375, 0.4, 0.25], np.float32)}
+
+
+def box(record, concept, **changes):
+    values = {**record, **changes}
+    shape = values["image"].shape[:2]
+    return crops.concept_box(np.array(values["bbox"]), values["mask"], concept, shape)
+
+
+def test_boxes_of_the_concepts(record):
+    assert box(record, FACE) == (10, 20, 6, 14)
+    assert box(record, CLOTHES) == (20, 40, 4, 16)
+    assert box(record, CHARACTER) == (0, 40, 0, 20)
+
+
+@pytest.mark.parametrize(
+    "bbox", [(0.5, 0.5, 4, 4), (0, 0, 0.1, 0.1), (1, 1, 0.1, 0.1), (0.5, 0.5, 0, 0), (2, -1, 0, 0)]
+)
+@pytest.mark.parametrize("concept", [FACE, CLOTHES])
+@pytest.mark.parametrize("view", crops.VIEWS)
+def test_any_box_shows_something(record, bbox, concept, view):
+    top, bottom, left, right = box(record, concept, bbox=bbox)
+    assert 0 <= top < bottom <= 40 and 0 <= left < right <= 20
+    seen = crops.concept_view({**record, "bbox": np.array(bbox)}, concept, 8, view)
+    assert seen.shape == (8, 8, 3)
+
+
+def test_clothes_without_figure_are_the_whole_picture(record):
+    assert box(record, CLOTHES, mask=np.zeros((40, 20, 1), np.uint8)) == (0, 40, 0, 20)
+
+
+def test_without_a_mask_the_figure_is_the_whole_picture(record):
+    whole = np.full((40, 20, 1), 255, np.uint8)
+    for y in (0.1, 0.375, 0.9):
+        bbox = (0.5, y, 0.4, 0.25)
+        expected = box(record, CLOTHES, bbox=bbox, mask=whole)
+        assert box(record, CLOTHES, bbox=bbox, mask=None) == expected
+
+
+def test_resize_averages_areas_and_pads_white():
+    image = np.zeros((8, 4, 3), np.uint8)
+    image[::2] = 100
+    small = images.resize(image, 4)
+    assert (small[:, 1:3] == 50).all()
+    assert (small[:, [0, 3]] == images.WHITE).all()
+
+
+def test_resize_to_the_same_size_changes_nothing(record):
+    square = record["image"][:20]
+    np.testing.assert_array_equal(images.resize(square, 20), square)
+
+
+@pytest.mark.parametrize("concept", [FACE, CLOTHES])
+def test_in_place_keeps_the_concept_where_it_is(record, concept):
+    top, bottom, left, right = box(record, concept)
+    seen = crops.concept_view(record, concept, 40, "in_place")[:, 10:30]
+    inside = np.zeros((40, 20), bool)
+    inside[top:bottom, left:right] = True
+    np.testing.assert_array_equal(seen[inside], record["image"][inside])
+    assert (seen[~inside] == images.WHITE).all()
+
+
+def test_crop_enlarges_the_concept(record):
+    seen = crops.concept_view(record, FACE, 10, "crop")
+    np.testing.assert_array_equal(seen[:, 1:9], record["image"][10:20, 6:14])
+
+
+@pytest.mark.parametrize("view", crops.VIEWS)
+def test_a_character_is_the_whole_picture_in_every_view(record, view):
+    seen = crops.concept_view(record, CHARACTER, 40, view)
+    np.testing.assert_array_equal(seen[:, 10:30], record["image"])
+
+
+def test_unknown_view_names_the_known(record):
+    with pytest.raises(ValueError, match="config.data.view='zoom': use one of crop, in_place"):
+        crops.concept_view(record, FACE, 8, "zoom")
+
+
+def test_float_and_back_is_exact():
+    values = np.arange(256, dtype=np.uint8)
+    floats = images.to_float(values)
+    assert floats.dtype == np.float32 and floats[0] == -1 and floats[-1] == 1
+    np.testing.assert_array_equal(images.to_uint8(floats), values)
+    np.testing.assert_array_equal(images.to_uint8([-3.0, 3.0]), [0, 255])
+
+
+@pytest.mark.parametrize(
+    "carried, free",
+    [
+        (set(), TAGS),
+        ({"identity"}, ["solo", "robe", "wink"]),
+        ({"outfit"}, ["solo", "afro", "wink"]),
+        ({"identity", "outfit"}, ["solo", "wink"]),
+    ],
+)
+def test_free_tags_name_nothing_that_is_carried(carried, free):
+    assert prompts.free_tags(TAGS, VOCABULARY, carried) == free
+
+
+@pytest.mark.parametrize(
+    "concept, rows, columns", [(CLOTHES, (20, 40), (0, 20)), (FACE, (10, 20), (6, 14))]
+)
+def test_without_a_mask_the_clothes_are_all_below_the_face(record, concept, rows, columns):
+    unmasked = record | {"mask": np.zeros((1, 1, 1), np.uint8), "has_mask": False}
+    shown = crops.concept_view(unmasked, concept, 20, "crop")
+    part = record["image"][slice(*rows), slice(*columns)]
+    np.testing.assert_array_equal(shown, images.resize(part, 20))

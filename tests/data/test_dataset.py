@@ -1,0 +1,206 @@
+"""Opening a data set, and the texts and views kept beside it."""
+
+import dataclasses
+import errno
+import json
+import pathlib
+import shutil
+import types
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from rbjax.data import crops, dataset
+from rbjax.data.image_cache import Views
+from rbjax.text import prompts
+from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
+from tests.helpers import retribooru_folder
+from tfds_retribooru import array_record
+
+
+@pytest.fixture
+def split(avatars, tmp_path):
+    """A split in a directory of its own."""
+    folder = tmp_path / "avatars" / "tiny" / avatars.data_path.name
+    shutil.copytree(avatars.data_path, folder, ignore=shutil.ignore_patterns("texts-*"))
+    return dataset.open_split(tfds.builder_from_directory(folder), "validation")
+
+
+def test_prepare_finds_what_is_built(avatars_dir, avatars, capsys):
+    builder = dataset.prepare("avatars/tiny", str(avatars_dir))
+    assert builder.data_path == avatars.data_path
+    assert "Building" not in capsys.readouterr().out
+
+
+def test_a_home_directory_is_found(avatars_dir, avatars, monkeypatch):
+    monkeypatch.setenv("HOME", str(avatars_dir.parent))
+    builder = dataset.prepare("avatars/tiny", f"~/{avatars_dir.name}")
+    assert builder.data_path == avatars.data_path
+
+
+def test_prepare_restores_lost_files_beside_the_records(avatars, tmp_path):
+    folder = tmp_path / "avatars" / "tiny" / avatars.data_path.name
+    shutil.copytree(avatars.data_path, folder)
+    vocabulary = json.loads((folder / "vocabulary.json").read_text())
+    for name in ("vocabulary.json", "clusters-test.npz"):
+        (folder / name).unlink()
+    builder = dataset.prepare("avatars/tiny", str(tmp_path))
+    assert dataset.open_split(builder, "test").vocabulary == vocabulary
+
+
+def test_missing_data_dir_says_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match="config.data_dir=.*does not exist. Create it"):
+        dataset.prepare("avatars/tiny", str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("name", ["no_such_data_set", "avatars/no_such_config"])
+def test_unknown_data_set_is_named(tmp_path, name):
+    with pytest.raises(ValueError, match=f"config.data.dataset='{name}' is not a known data set"):
+        dataset.prepare(name, str(tmp_path))
+
+
+def test_unknown_split_names_the_known(avatars):
+    with pytest.raises(ValueError, match="no split 'dev', only .'test', 'train', 'validation'"):
+        dataset.open_split(avatars, "dev")
+
+
+@pytest.mark.parametrize("lost", ["vocabulary.json", "clusters-validation.npz"])
+def test_a_lost_file_says_what_to_do(split, lost):
+    (split.directory / lost).unlink()
+    with pytest.raises(FileNotFoundError, match=f"{lost} is missing: build the data set again"):
+        dataset.open_split(tfds.builder_from_directory(split.directory), "validation")
+
+
+def test_a_split_holds_records_clusters_and_tags(avatars):
+    split = dataset.open_split(avatars, "test")
+    assert len(split) == len(split.clusters) == len(split.tags) == 24
+    for i in range(0, 24, 5):
+        record = split.records[i]
+        assert ", ".join(split.tags[i]).encode() == record["prompts"]
+        name = split.clusters.names[split.clusters.character[i]]
+        assert name == record["character"].decode()
+
+
+@pytest.mark.parametrize("prompt", ["1girl, red hair", " 1girl ,,red hair,"])
+def test_split_tags(prompt):
+    assert prompts.split_tags(prompt) == ["1girl", "red hair"]
+
+
+def test_data_that_nobody_put_there_is_asked_for(tmp_path):
+    with pytest.raises(FileNotFoundError, match="retribooru/384'(.|\\n)*annotations/"):
+        dataset.prepare("retribooru/384", str(tmp_path))
+
+
+@pytest.fixture
+def reads(monkeypatch) -> list[int]:
+    """Positions of the records that are read for their texts."""
+    positions, read = [], array_record.Part.__getitem__
+    monkeypatch.setattr(
+        array_record.Part, "__getitem__", lambda part, i: positions.append(i) or read(part, i)
+    )
+    return positions
+
+
+def test_texts_are_read_once(split, reads):
+    first, second = split.tags, dataclasses.replace(split)
+    assert reads == list(range(12))
+    assert second.tags == first and len(second.boxed) == 12
+    assert len(reads) == 12
+    assert not list(split.directory.glob("*.partial"))
+
+
+@pytest.mark.parametrize("text", ["", '{"build": "anoth', "[1]", '{"build": "another"}'])
+def test_texts_of_another_build_are_not_used(split, reads, text):
+    expected = split.tags
+    (split.directory / "texts-validation.json").write_text(text)
+    assert dataclasses.replace(split).tags == dataclasses.replace(split).tags == expected
+    assert len(reads) == 2 * 12
+
+
+def test_texts_are_of_the_build_that_is_there(split, reads):
+    expected, info = split.tags, split.directory / "dataset_info.json"
+    info.write_text(info.read_text() + "\n")
+    assert dataclasses.replace(split).tags == expected
+    assert len(reads) == 2 * 12
+
+
+def test_whether_there_is_a_box_is_kept(tmp_path, reads):
+    made = retribooru_folder.records(9)
+    for record in made[::3]:
+        record["bbox"] = None
+    retribooru_folder.write(tmp_path / "downloads" / "manual" / "retribooru", made, masks=False)
+    builder = tfds.builder("retribooru/384", data_dir=tmp_path)
+    builder.download_and_prepare()
+    reads.clear()  # those of the vocabulary
+    first = dataset.open_split(builder, "train")
+    unboxed = {record["id"] for record in made[::3]}
+    expected = [record["id"].decode() not in unboxed for record in first.records]
+    for split in (first, dataset.open_split(builder, "train")):
+        assert (split.boxed.rank >= 0).tolist() == expected
+    assert len(reads) == len(first)
+
+
+def test_a_directory_that_cannot_be_written_is_no_error(split, reads, monkeypatch, capsys):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(pathlib.Path, "write_text", read_only)
+    expected = [prompts.split_tags(record["prompts"].decode()) for record in split.records]
+    assert split.tags == split.tags == expected
+    assert len(split.boxed) == len(reads) == 12
+    said = capsys.readouterr().out
+    assert said.count("cannot be written (Read-only file system)") == 1
+    assert not list(split.directory.glob("texts-validation*"))
+
+
+@pytest.mark.parametrize("view", crops.VIEWS)
+def test_cached_views_equal_those_from_records(split, view):
+    cached, direct = (Views(split, 20, view, cache) for cache in (True, False))
+    for i in range(len(split)):
+        for concept in (FACE, CLOTHES, CHARACTER):
+            np.testing.assert_array_equal(cached[i, concept], direct[i, concept])
+    assert cached.array.shape == (12, len(CONCEPTS), 20, 20, 3)
+    assert direct.array is None
+
+
+def test_views_are_made_once(split, monkeypatch):
+    first = Views(split, 8, "crop", cache=True)[3, FACE].copy()
+    monkeypatch.setattr(crops, "concept_view", None)
+    np.testing.assert_array_equal(Views(split, 8, "crop", cache=True)[3, FACE], first)
+
+
+def test_an_interrupted_file_is_not_read(split):
+    other = split.directory / "views-validation-8-crop-f00d.partial"
+    other.write_bytes(b"half a file")
+    cached, direct = (Views(split, 8, "crop", cache) for cache in (True, False))
+    np.testing.assert_array_equal(cached[11, CLOTHES], direct[11, CLOTHES])
+    assert list(split.directory.glob("*.partial")) == [other]  # another process may be at it
+
+
+def test_an_interrupted_run_leaves_no_file(split, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(crops, "concept_view", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Views(split, 8, "crop", cache=True)
+    assert not list(split.directory.glob("views-validation-*"))
+    assert Views(split, 8, "crop", cache=True)[0, FACE].any()
+
+
+def test_a_full_disk_is_told_before_views_are_written(split, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1))
+    with pytest.raises(OSError, match="GB are free(.|\n)*--config.data.cache=False"):
+        Views(split, 8, "crop", cache=True)
+    assert not list(split.directory.glob("views-validation-*"))
+
+
+def test_views_that_cannot_be_kept_say_what_to_do(split, monkeypatch):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", read_only)
+    with pytest.raises(OSError, match="Read-only file system.*--config.data.cache=False"):
+        Views(split, 8, "crop", cache=True)

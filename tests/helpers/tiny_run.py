@@ -1,0 +1,40 @@
+"""A run of the smoke variant on the smallest pipeline, and a judge that needs no weights."""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from configs import composition
+from tests.helpers import tiny_pipeline
+
+
+def config(data_dir, variant="smoke") -> ConfigDict:
+    """A smoke variant, smaller still."""
+    c = composition.get_config(variant)
+    c.unlock()
+    c.data_dir = str(data_dir)
+    c.data.size = 12
+    c.model.update(tiny_pipeline.model_config())
+    c.model.patch, c.model.luma, c.model.chroma = 3, 7, 5
+    c.eval.characters = 2
+    c.sampling.steps = 1
+    c.lock()
+    return c
+
+
+class VQA:
+    """Answers at random, the same each time."""
+
+    def asked_at(self, size):
+        return {"hair", "hair_color", "skin", "clothing", "eyes", "mouth", "background"}
+
+    def phrases_at(self, size):
+        return self.asked_at(size)
+
+    def answers(self, images, questions):
+        return [["red"] * len(texts) for texts in questions]
+
+    def probability_yes(self, images, phrases):
+        return [np.full(len(texts), 0.5) for texts in phrases]
+
+    def embed(self, answers):
+        return np.stack([np.random.default_rng(len(a)).normal(size=8) for a in answers])

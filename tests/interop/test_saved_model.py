@@ -1,0 +1,101 @@
+"""A saved model comes back as it was, and says what is wrong with a folder."""
+
+import json
+
+import numpy as np
+import pytest
+import tokenizers
+from safetensors.numpy import load_file, save_file
+
+from rbjax.interop import saved_model
+from tests.helpers import tiny_saved_model
+
+WEIGHTS = "retrinet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_saved_model.model(reference_timestep="target", view="crop")
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    saved_model.save(model, tmp_path)
+    return tmp_path
+
+
+def test_round_trip_is_exact(model, folder):
+    loaded = saved_model.load(folder)
+    expected, found = tiny_saved_model.flat(model.params), tiny_saved_model.flat(loaded.params)
+    assert expected.keys() == found.keys()
+    assert all((expected[key] == found[key]).all() for key in expected)
+    assert loaded.graphdef == model.graphdef
+    assert loaded.schedule == model.schedule
+    for section in ("data", "sampling"):
+        assert dict(loaded.config[section]) == dict(model.config[section])
+    assert loaded.tokenizer.to_str() == model.tokenizer.to_str()
+
+
+def test_half_precision_rounds_and_halves(model, folder, tmp_path):
+    saved_model.save(model, tmp_path / "half", np.float16)
+    expected = tiny_saved_model.flat(model.params)
+    found = tiny_saved_model.flat(saved_model.load(tmp_path / "half").params)
+    assert all((found[key] == expected[key].astype(np.float16)).all() for key in expected)
+    sizes = [(path / WEIGHTS).stat().st_size for path in (folder, tmp_path / "half")]
+    tensors = load_file(folder / WEIGHTS)
+    assert sizes[0] - sizes[1] >= 2 * sum(t.size for t in tensors.values()) - 64
+
+
+def test_computation_may_be_in_bfloat16(folder):
+    assert saved_model.load(folder, "bfloat16").config.model.unet.dtype == "bfloat16"
+
+
+def test_lengths_that_transformers_leaves_in_the_tokenizer_are_ignored(model, folder):
+    path = folder / "tokenizer" / "tokenizer.json"
+    tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    tokenizer.enable_truncation(3)
+    tokenizer.enable_padding(pad_id=0, pad_token="[PAD]", length=3)
+    tokenizer.save(str(path))
+    text = "smile, open mouth"
+    found = saved_model.load(folder).tokenizer.encode(text).ids
+    assert found == model.tokenizer.encode(text).ids
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "tokenizer/tokenizer.json",
+        "scheduler/scheduler_config.json",
+        "retrinet/config.json",
+        WEIGHTS,
+    ],
+)
+def test_a_missing_part_is_named(folder, part):
+    (folder / part).unlink()
+    with pytest.raises(FileNotFoundError, match=part.split("/")[0]):
+        saved_model.load(folder)
+
+
+def test_a_folder_of_stable_diffusion_is_refused(tmp_path):
+    index = {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "X"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="a StableDiffusionPipeline, not a RetriNet: .* retrinet"):
+        saved_model.load(tmp_path)
+
+
+def test_wrong_keys_are_listed(folder):
+    tensors = load_file(folder / WEIGHTS)
+    tensors["unet.extra"] = tensors.pop("unet.conv_in.bias")
+    save_file(tensors, folder / WEIGHTS)
+    with pytest.raises(ValueError, match="/retrinet: (.|\n)*unet.conv_in.bias(.|\n)*unet.extra"):
+        saved_model.load(folder)
+
+
+def test_weights_of_another_width_are_refused(folder):
+    path = folder / "retrinet" / "config.json"
+    config = json.loads(path.read_text())
+    config["unet_config"]["block_out_channels"] = [8, 20]
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="misshapen"):
+        saved_model.load(folder)

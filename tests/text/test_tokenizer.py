@@ -1,0 +1,132 @@
+"""CLIP's tokenizer against transformers, on a small vocabulary."""
+
+import json
+import warnings
+
+import pytest
+import transformers
+from tokenizers.pre_tokenizers import ByteLevel
+
+from rbjax.text import prompts
+from rbjax.text import tokenizer as tokenizer_lib
+
+END = tokenizer_lib.CLIP_END
+MERGES = ["f a", "fa c", "fac e</w>", "c l", "cl o", "clo th", "t h", "clo t", "r e", "re d</w>"]
+TEXTS = [
+    "",
+    "face",
+    "Red  Clothes,\n1girl (smile) it's 2024!",
+    "Ångström naïve 長い髪 🙂",
+    "a<|endoftext|>face <|startoftext|>",
+    "face_red~:3",
+]
+
+
+@pytest.fixture(scope="module", params=["<|endoftext|>", "!"])
+def folder(request, tmp_path_factory):
+    """vocab.json and merges.txt of a real folder's form, with either padding."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    letters = sorted(ByteLevel.alphabet())
+    merges = [m for m in MERGES if m != "clo th"]
+    tokens = ["!", *(c for c in letters if c != "!"), *(f"{c}</w>" for c in letters)]
+    tokens += ["".join(merge.split()) for merge in merges]
+    tokens += [tokenizer_lib.CLIP_START, tokenizer_lib.CLIP_END]
+    ids = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
+    (folder / "vocab.json").write_text(json.dumps(ids))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    settings = {"pad_token": {"content": request.param, "lstrip": False}}
+    (folder / "special_tokens_map.json").write_text(json.dumps(settings))
+    return folder
+
+
+def oracle(folder) -> transformers.CLIPTokenizer:
+    pad = json.loads((folder / "special_tokens_map.json").read_text())["pad_token"]["content"]
+    vocab = json.loads((folder / "vocab.json").read_text())
+    merges = [tuple(m.split()) for m in (folder / "merges.txt").read_text().splitlines()[1:]]
+    return transformers.CLIPTokenizer(vocab=vocab, merges=merges, pad_token=pad)
+
+
+def test_ids_equal_those_of_transformers(folder):
+    found = prompts.encode(tokenizer_lib.load(folder, 77), TEXTS, 77)
+    expected = oracle(folder)(TEXTS, padding="max_length", max_length=77)["input_ids"]
+    assert found.tolist() == expected
+
+
+def test_tokenizer_json_of_transformers_is_read(folder, tmp_path):
+    theirs = oracle(folder)
+    theirs.save_pretrained(tmp_path)
+    assert not (tmp_path / "vocab.json").exists()
+    found = prompts.encode(tokenizer_lib.load(tmp_path, 77), TEXTS, 77)
+    assert found.tolist() == theirs(TEXTS, padding="max_length", max_length=77)["input_ids"]
+
+
+def test_long_prompts_are_cut_with_a_warning_that_says_what(folder):
+    tokenizer = tokenizer_lib.load(folder, 5)
+    with pytest.warns(UserWarning, match=r"longer than 5 tokens; .* cut: 'face red' "):
+        found = prompts.encode(tokenizer, ["red, face face red"], 5)
+    expected = oracle(folder)(["red, face face red"], truncation=True, max_length=5)
+    assert found.tolist() == expected["input_ids"]
+
+
+def test_the_warning_comes_once_for_each_prompt(folder):
+    tokenizer = tokenizer_lib.load(folder, 3)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for text in ("face red", "red face", "face red", "face red"):
+            prompts.encode(tokenizer, [text], 3)
+    assert len(caught) == 2
+
+
+def test_prompts_that_fit_are_not_warned_about(folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prompts.encode(tokenizer_lib.load(folder, 4), ["red face"], 4)
+
+
+def test_concepts_take_as_many_tokens_as_the_longest(folder):
+    tokenizer = tokenizer_lib.load(folder, 77)
+    expected = max(len(oracle(folder)(word)["input_ids"]) for word in ("face", "clothes"))
+    longest = len(oracle(folder)("character")["input_ids"])
+    assert prompts.concept_length(tokenizer) == max(expected, longest) > 3
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_where_two_files_disagree_on_the_padding_it_is_that_of_transformers(
+    folder, tmp_path, newer
+):
+    """As in SD 2.x: tokenizer_config.json names the end token, special_tokens_map.json "!"."""
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_text((folder / name).read_text())
+    config = {"tokenizer_class": "CLIPTokenizer", "pad_token": END}
+    if newer:
+        end = json.loads((folder / "vocab.json").read_text())[END]
+        content = {"content": END, "special": True}
+        config["added_tokens_decoder"] = {str(end): content}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps({"pad_token": "!"}))
+    theirs = transformers.CLIPTokenizer.from_pretrained(tmp_path)
+    found = tokenizer_lib.load(tmp_path, 77)
+    assert found.padding["pad_token"] == theirs.pad_token == (END if newer else "!")
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("tokenizer.json", "{"),
+        ("tokenizer.json", '{"version": "1.0"}'),
+        ("tokenizer_config.json", "{"),
+        ("merges.txt", "no version\nalone\n"),
+        ("special_tokens_map.json", '{"pad_token": "none"}'),
+    ],
+)
+def test_damaged_tokenizers_are_named(folder, tmp_path, name, content):
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_text(path.read_text())
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=f"{tmp_path} holds no tokenizer that can be read: "):
+        tokenizer_lib.load(tmp_path, 77)
+
+
+def test_other_folders_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds neither tokenizer.json nor vocab.json"):
+        tokenizer_lib.load(tmp_path, 77)

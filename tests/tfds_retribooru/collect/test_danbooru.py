@@ -1,0 +1,176 @@
+"""Posts of both dialects; one fault of each kind; anything at all."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfds_retribooru.collect import danbooru
+from tfds_retribooru.collect.danbooru import Fault, Post
+from tfds_retribooru.json_stream import Document
+
+UNTIL_2021 = {
+    "id": "2895557",
+    "created_at": "2017-11-01 00:00:00 UTC",
+    "md5": "D34E4CF0A437A5D65F8E82B7BCD02606",
+    "rating": "s",
+    "image_width": "800",
+    "image_height": "1000",
+    "file_ext": "JPG",
+    "is_deleted": False,
+    "is_banned": False,
+    "tags": [
+        {"id": "1", "name": "1girl", "category": "0"},
+        {"id": "2", "name": "rinto_(rint_rnt)", "category": "1"},
+        {"id": "3", "name": "kantai_collection", "category": "3"},
+        {"id": "4", "name": "sendai_(kantai_collection)", "category": "4"},
+        {"id": "5", "name": "skirt", "category": "0"},
+    ],
+}
+AFTER = {
+    "id": 2895557,
+    "md5": "d34e4cf0a437a5d65f8e82b7bcd02606",
+    "rating": "g",
+    "image_width": 800,
+    "image_height": 1000,
+    "file_ext": "jpg",
+    "is_deleted": False,
+    "is_banned": False,
+    "tag_string_general": "1girl skirt",
+    "tag_string_artist": "rinto_(rint_rnt)",
+    "tag_string_character": "sendai_(kantai_collection)",
+    "tag_string_copyright": "kantai_collection",
+}
+SENDAI = Post(
+    2895557,
+    "general",
+    False,
+    "d34e4cf0a437a5d65f8e82b7bcd02606",
+    "jpg",
+    800,
+    1000,
+    ["1girl", "skirt"],
+    ["rinto_(rint_rnt)"],
+    ["sendai_(kantai_collection)"],
+)
+
+
+def read(*values) -> list:
+    return list(danbooru.posts(Document(k, value) for k, value in enumerate(values, 1)))
+
+
+def test_both_dialects_give_the_same_post_but_for_the_rating():
+    assert read(AFTER) == [(1, SENDAI)]
+    assert read(UNTIL_2021) == [(1, SENDAI._replace(rating="safe"))]
+
+
+@pytest.mark.parametrize(
+    ("letter", "until_2021", "after"),
+    [
+        ("g", None, "general"),
+        ("s", "safe", "sensitive"),
+        ("q", "questionable", "questionable"),
+        ("e", "explicit", "explicit"),
+    ],
+)
+def test_a_rating_means_what_its_dialect_says(letter, until_2021, after):
+    for post, expected in ((UNTIL_2021, until_2021), (AFTER, after)):
+        (found,) = read({**post, "rating": letter})
+        if expected is None:
+            assert found == Fault("2895557", "bad_rating", 1)
+        else:
+            assert found[1].rating == expected
+
+
+@pytest.mark.parametrize("key", ["is_deleted", "is_banned"])
+@pytest.mark.parametrize("dialect", [UNTIL_2021, AFTER])
+def test_deleted_and_banned_are_gone(dialect, key):
+    assert read({**dialect, key: True})[0][1].gone
+    assert not read({**dialect, key: None})[0][1].gone
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"id": "../../etc/passwd"}, "bad_id"),
+        ({"id": -4}, "bad_id"),
+        ({"id": 1.5}, "bad_id"),
+        ({"id": True}, "bad_id"),
+        ({"id": None}, "bad_id"),
+        ({"id": "9" * 30}, "bad_id"),
+        ({"id": 2**63}, "bad_id"),
+        ({"rating": "x"}, "bad_rating"),
+        ({"rating": ["g"]}, "bad_rating"),
+        ({"tag_string_general": None}, "bad_tags"),
+        ({"tag_string_artist": 7}, "bad_tags"),
+        ({"tags": [{"name": 3, "category": 0}]}, "bad_tags"),
+        ({"tags": ["skirt"]}, "bad_tags"),
+        ({"tags": [{"name": "skirt", "category": "clothes"}]}, "bad_tags"),
+    ],
+)
+def test_a_fault_costs_the_post_and_is_named(change, reason):
+    name = str({**AFTER, **change}["id"])[:40]
+    assert read({**AFTER, **change}, UNTIL_2021)[0] == Fault(name, reason, 1)
+    assert len(read({**AFTER, **change}, UNTIL_2021)) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "left"),
+    [
+        ({"md5": "12"}, "bad_md5", {"md5": ""}),
+        ({"file_ext": "../png"}, "bad_file_ext", {"file_ext": ""}),
+        ({"image_width": "wide"}, "bad_size", {"width": 0, "height": 0}),
+        ({"image_height": float("nan")}, "bad_size", {"width": 0, "height": 0}),
+    ],
+)
+def test_a_bad_part_costs_that_part(change, reason, left):
+    fault, (line, post) = read({**AFTER, **change})
+    assert fault == Fault("2895557", reason, 1)
+    assert (line, post) == (1, SENDAI._replace(**left))
+
+
+def test_missing_parts_are_no_faults():
+    keys = ("md5", "file_ext", "image_width", "image_height")
+    (found,) = read({key: value for key, value in AFTER.items() if key not in keys})
+    assert found[1] == SENDAI._replace(md5="", file_ext="", width=0, height=0)
+
+
+def test_an_unknown_key_is_reported_once():
+    found = read({**AFTER, "mood": 1}, {**AFTER, "mood": 2, "a": 1})
+    assert found == [
+        Fault("", "unknown_key mood", 1),
+        (1, SENDAI),
+        Fault("", "unknown_key a", 2),
+        (2, SENDAI),
+    ]
+
+
+def test_a_tag_that_is_not_utf8_is_lost_alone():
+    broken = {**AFTER, "tag_string_general": "1girl caf\ufffd skirt"}
+    found = list(danbooru.posts([Document(4, broken, "bad_utf8")]))
+    assert found == [Fault("2895557", "bad_utf8", 4), (4, SENDAI)]
+
+
+@pytest.mark.parametrize("value", [None, 3, "text", [AFTER]])
+def test_what_is_no_object_is_a_fault(value):
+    assert read(value) == [Fault("", "not_an_object", 1)]
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from([UNTIL_2021, AFTER]), st.sampled_from(sorted(AFTER) + ["tags"]), ANYTHING)
+@settings(max_examples=150, deadline=None)
+def test_any_value_of_any_key_gives_a_post_or_a_fault(post, key, value):
+    found = read({**post, key: value}, AFTER)
+    assert found[-1] == (2, SENDAI)
+    assert len(found) >= 2
+    for item in found[:-1]:
+        if not isinstance(item, Fault):
+            assert 0 < item[1].id < 2**63
+            json.dumps(item[1])

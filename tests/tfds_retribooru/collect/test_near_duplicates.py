@@ -1,0 +1,88 @@
+"""Copies: the search against all pairs, and the hash on pictures that were really changed."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfds_retribooru.collect import near_duplicates
+
+
+def hashes(count: int, seed: int) -> list[bytes]:
+    """Random hashes; about half are another one with 1 to 20 bits changed."""
+    rng = np.random.default_rng(seed)
+    bits = rng.integers(2, size=(count, 256), dtype=np.uint8)
+    for i in range(count // 2, count):
+        bits[i] = bits[rng.integers(i)]
+        changed = rng.choice(256, rng.integers(0, 21), replace=False)
+        bits[i, changed] ^= 1
+    return [np.packbits(row).tobytes() for row in bits]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("distance", [0, 3, 10])
+def test_near_copies_are_those_that_comparing_all_pairs_finds(seed, distance):
+    rng = np.random.default_rng(seed)
+    found, ids = hashes(120, seed), rng.permutation(1000)[:120]
+    bits = np.unpackbits(np.array([list(h) for h in found], np.uint8), axis=1)
+    apart = (bits[:, None] != bits).sum(axis=-1)
+    earlier = ids[:, None] > ids
+    expected = ((apart <= distance) & earlier).any(axis=1)
+    assert 0 < expected.sum() < 120
+    np.testing.assert_array_equal(near_duplicates.near_copies(found, ids, distance), expected)
+
+
+def test_many_equal_hashes_are_compared_once():
+    found = [bytes([k] * 32) for k in (1, 84, 200)] * 20_000
+    copies = near_duplicates.near_copies(found, np.arange(len(found))[::-1])
+    assert (~copies).sum() == 3 and not copies[-3:].any()
+
+
+def test_no_pictures_have_no_copies():
+    assert near_duplicates.near_copies([], np.array([], int)).shape == (0,)
+
+
+def test_the_search_compares_few_pairs_of_a_large_collection():
+    found = np.random.default_rng(0).integers(256, size=(50_000, 32), dtype=np.uint8)
+    compared = sum(
+        len(left) for left, _ in near_duplicates._agreeing(found, near_duplicates.DISTANCE + 1)
+    )
+    assert compared < 5 * len(found)  # all pairs would be 25,000 for each picture
+
+
+def test_first_of_equal_keeps_the_least():
+    keys = np.array(["b", "a", "", "b", "", "a", "c"], "S2")
+    order = np.array([5, 9, 1, 3, 2, 4, 6])
+    expected = [False, False, True, True, True, True, True]
+    assert near_duplicates.first_of_equal(keys, order).tolist() == expected
+    numbers = np.array([4, 4, 0, 0, 7])
+    assert near_duplicates.first_of_equal(numbers, np.arange(5)).tolist() == [1, 0, 1, 0, 1]
+
+
+@pytest.fixture(scope="module")
+def pictures(avatars) -> list[Image.Image]:
+    return [Image.fromarray(r["image"]) for r in avatars.as_data_source("test")]
+
+
+def changed(picture: Image.Image, side: int, quality: int) -> Image.Image:
+    file = io.BytesIO()
+    picture.resize((side, side)).save(file, "JPEG", quality=quality)
+    return Image.open(file)
+
+
+@pytest.mark.parametrize(("side", "quality"), [(128, 60), (96, 85), (256, 75)])
+def test_rescaled_and_recompressed_pictures_are_copies(pictures, side, quality):
+    originals = [near_duplicates.perceptual_hash(p) for p in pictures]
+    copies = [near_duplicates.perceptual_hash(changed(p, side, quality)) for p in pictures]
+    assert {len(h) for h in originals} == {32}
+    found = [
+        near_duplicates.near_copies(pair, np.arange(2)).tolist()
+        for pair in zip(originals, copies, strict=True)
+    ]
+    assert np.mean([pair == [False, True] for pair in found]) >= 0.75
+
+
+def test_pictures_of_one_character_are_no_copies(pictures):
+    originals = [near_duplicates.perceptual_hash(p) for p in pictures]
+    assert near_duplicates.near_copies(originals, np.arange(len(originals))).sum() <= 1

@@ -1,0 +1,154 @@
+"""JSON documents from whole, cut and damaged files, against the standard library."""
+
+import gzip
+import io
+import json
+import tracemalloc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfds_retribooru import json_stream
+from tfds_retribooru.json_stream import Document
+
+DOCUMENTS = [{"id": k, "text": "é\n" * (k % 5), "list": [k, [], {}]} for k in range(57)]
+LINES = "\n".join(map(json.dumps, DOCUMENTS)).encode() + b"\n"
+
+
+def read(data: bytes) -> list[Document]:
+    return list(json_stream.read(io.BytesIO(data)))
+
+
+def values(found) -> list:
+    assert not any(document.fault for document in found)
+    return [document.value for document in found]
+
+
+@pytest.mark.parametrize("size", [1, 17, 100, 101, 4096, 1 << 20])
+def test_parts_hold_each_line_once_with_its_number(tmp_path, size):
+    path = tmp_path / "posts.json"
+    path.write_bytes(LINES)
+    found = [d for part in json_stream.parts(path, size) for d in json_stream.read_part(part)]
+    assert values(found) == DOCUMENTS
+    assert [d.line for d in found] == list(range(1, len(DOCUMENTS) + 1))
+
+
+def test_a_compressed_file_is_read_through(tmp_path):
+    path = tmp_path / "posts.json.gz"
+    path.write_bytes(gzip.compress(LINES))
+    (part,) = json_stream.parts(path, 10)
+    assert values(list(json_stream.read_part(part))) == DOCUMENTS
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("block", [3, 50, 1 << 20])
+def test_a_list_is_read_in_blocks(indent, block, monkeypatch):
+    monkeypatch.setattr(json_stream, "_BLOCK", block)
+    text = json.dumps(DOCUMENTS, indent=indent, ensure_ascii=False)
+    found = read(text.encode())
+    assert values(found) == DOCUMENTS
+    if indent:
+        lines = text.split("\n")
+        assert [lines[d.line - 1].strip() for d in found] == ["{"] * len(found)
+
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.text(max_size=5)
+    | st.floats(allow_nan=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+
+
+@given(st.lists(anything, max_size=5), st.sampled_from([None, 1]), st.integers(1, 9))
+@settings(max_examples=150, deadline=None)
+def test_lists_are_read_as_json_reads_them(elements, indent, block):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_stream, "_BLOCK", block)
+        assert values(read(json.dumps(elements, indent=indent).encode())) == elements
+
+
+@given(st.lists(anything.filter(lambda v: not isinstance(v, list)), max_size=5))
+@settings(max_examples=100, deadline=None)
+def test_lines_are_read_as_json_reads_them(elements):
+    found = read("\n".join(map(json.dumps, elements)).encode())
+    assert [(d.line, d.value) for d in found] == list(enumerate(elements, 1))
+
+
+@pytest.mark.parametrize("form", ["list", "lines"])
+def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, form):
+    monkeypatch.setattr(json_stream, "_BLOCK", 1 << 12)
+
+    def peak(count: int) -> int:
+        lines = [json.dumps({"id": i, "prompts": "tag, " * 20}) for i in range(count)]
+        path = tmp_path / "posts.json"
+        path.write_text("[" + ",\n".join(lines) + "]" if form == "list" else "\n".join(lines))
+        tracemalloc.start()
+        with json_stream.open_binary(path) as stream:
+            assert sum(1 for _ in json_stream.read(stream)) == count
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    peak(10)
+    assert peak(3000) < 1.5 * peak(300) + 50_000
+
+
+def test_a_byte_order_mark_is_no_fault():
+    assert values(read(b"\xef\xbb\xbf" + LINES)) == DOCUMENTS
+    assert values(read(b"\xef\xbb\xbf" + json.dumps(DOCUMENTS).encode())) == DOCUMENTS
+
+
+def test_a_broken_line_costs_that_line():
+    lines = LINES.splitlines()
+    lines[7] = lines[7][:-5]
+    found = read(b"\n".join(lines))
+    assert [(d.line, d.fault) for d in found if d.fault] == [(8, "bad_json")]
+    assert [d.value for d in found if not d.fault] == DOCUMENTS[:7] + DOCUMENTS[8:]
+
+
+@pytest.mark.parametrize("block", [7, 1 << 20])
+@pytest.mark.parametrize("kept", [0, 1, 30])
+def test_a_broken_list_keeps_what_stands_before(kept, block, monkeypatch):
+    monkeypatch.setattr(json_stream, "_BLOCK", block)
+    whole = json.dumps(DOCUMENTS[:kept])[:-1] + ("," if kept else "")
+    found = read(whole.encode() + b'{"id": 5, "text')
+    assert [d.value for d in found] == [*DOCUMENTS[:kept], '{"id": 5, "text']
+    assert [d.fault for d in found] == [""] * kept + ["truncated_list"]
+
+
+def test_a_list_that_never_closes_a_document_is_given_up(monkeypatch):
+    monkeypatch.setattr(json_stream, "_LONGEST", 1000)
+    monkeypatch.setattr(json_stream, "_BLOCK", 100)
+    stream = io.BytesIO(b'[{"id": 1}, {"text": "' + b"x" * 100_000)
+    found = list(json_stream.read(stream))
+    assert [d.fault for d in found] == ["", "truncated_list"]
+    assert stream.tell() < 10_000
+
+
+def test_bytes_that_are_not_utf8_cost_a_mark():
+    for data in (b'{"a": "\xff", "b": 1}\n', b'[{"a": "\xff", "b": 1}]'):
+        assert read(data) == [Document(1, {"a": "\ufffd", "b": 1}, "bad_utf8")]
+
+
+def test_an_empty_file_has_no_documents(tmp_path):
+    path = tmp_path / "empty.json"
+    path.write_bytes(b"")
+    assert [d for part in json_stream.parts(path) for d in json_stream.read_part(part)] == []
+    assert read(b"\n\n  \n") == read(b"[]") == []
+
+
+@given(st.binary(max_size=60), st.sampled_from([b"", b"[", b'[{"id": 1}, ']))
+@settings(max_examples=100, deadline=None)
+def test_nothing_makes_it_raise(data, before):
+    for document in read(before + data):
+        assert document.line >= 1 and document.fault in (
+            "",
+            "bad_json",
+            "truncated_list",
+            "bad_utf8",
+        )

@@ -1,0 +1,291 @@
+"""Stored moments and text states: equal to diffusers' and transformers', and to training live."""
+
+import dataclasses
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import diffusers
+import jax
+import numpy as np
+import pytest
+import torch
+import transformers
+from flax import nnx
+from safetensors.numpy import load_file, save_file
+
+from rbjax.data import crops, latent_cache, loader
+from rbjax.data.latent_cache import NOTHING
+from rbjax.experiment import setup as setup_lib
+from rbjax.models import autoencoder_kl, clip_text
+from rbjax.models import params as params_lib
+from rbjax.models.params import nnx_state
+from rbjax.text import prompts
+from rbjax.text.concepts import CHARACTER, CONCEPTS, FACE
+from rbjax.train import precompute_latents
+from rbjax.train import state as states
+from tests.helpers import stable_diffusion_folder, stable_diffusion_run, tiny_run
+
+ROOT = pathlib.Path(__file__).parents[2]
+SIZE = 18  # latents of 9 x 9
+SETTINGS = {"data.size": SIZE, "data.drop_references": 0.2, "batch_size": 6}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return stable_diffusion_folder.write(tmp_path_factory.mktemp("sd"))
+
+
+@pytest.fixture(scope="module")
+def data_dir(avatars_dir, tmp_path_factory):
+    """A copy: what is stored in it is seen by these tests alone."""
+    return shutil.copytree(avatars_dir, tmp_path_factory.mktemp("copy") / "data")
+
+
+@pytest.fixture(scope="module")
+def written(folder, data_dir) -> str:
+    """What the command says that fills `data_dir`, on two devices."""
+    changes = {"dataset": "avatars/tiny", "size": SIZE, "threads": 1}
+    flags = [f"--config.data.{name}={value}" for name, value in changes.items()]
+    flags += [f"--config.pretrained={folder}", f"--config.data_dir={data_dir}"]
+    flags += ["--config.model.vae.dtype=float32", "--config.mesh.data=2", "--batch_size=64"]
+    command = [sys.executable, "scripts/cache_latents.py", "--config"]
+    done = subprocess.run(
+        [*command, "configs/composition.py:sd15", *flags], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def setup(folder, data_dir, **changes) -> setup_lib.Experiment:
+    config = stable_diffusion_run.sd15(folder, data_dir, **SETTINGS | changes)
+    return setup_lib.setup(setup_lib.resolve(config))
+
+
+@pytest.fixture(scope="module")
+def exp(folder, data_dir):
+    return setup(folder, data_dir)
+
+
+@pytest.fixture(scope="module")
+def stored(written, exp):
+    return precompute_latents.find(exp, exp.open("train"), {"retrinet"})
+
+
+@pytest.fixture
+def fresh(folder, avatars_dir, tmp_path):
+    """(experiment, split) of a data set beside which nothing is stored."""
+    fresh = setup(folder, shutil.copytree(avatars_dir, tmp_path / "data"))
+    return fresh, fresh.open("train")
+
+
+def test_moments_are_those_of_diffusers(stored, exp, folder):
+    vae = diffusers.AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
+    records = exp.open("train").records
+    assert stored.moments.shape == (len(records), 3, SIZE // 2, SIZE // 2, 8)
+    for index in (0, 101, len(records) - 1):  # the last is in a batch that was filled up
+        views = [crops.concept_view(records[index], c, SIZE, "crop") for c in range(3)]
+        pixels = torch.tensor(np.stack(views) / 127.5 - 1, dtype=torch.float32).permute(0, 3, 1, 2)
+        with torch.no_grad():
+            expected = vae.encode(pixels).latent_dist.parameters.permute(0, 2, 3, 1).numpy()
+        np.testing.assert_allclose(stored.moments[index], expected, rtol=1e-3, atol=2e-4)
+
+
+def test_text_states_are_those_of_transformers(stored, exp, folder):
+    model = transformers.CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+    texts, split = stored.texts, exp.open("train")
+    examples = exp.examples(split)
+    ids = np.stack([examples.prompt_ids(tags) for tags in ([], split.tags[0], split.tags[7])])
+    words = prompts.encode(exp.tokenizer, CONCEPTS, texts.concepts.shape[1])
+    with torch.no_grad():
+        states, concepts = (model(torch.tensor(i)).last_hidden_state for i in (ids, words))
+    found = np.stack([texts[row] for row in ids])
+    np.testing.assert_allclose(found, states, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(texts.concepts, concepts, rtol=1e-3, atol=1e-3)
+    assert len(np.unique(texts.ids, axis=0)) == len(texts.ids)
+
+
+def test_a_batch_means_the_same_to_the_pipeline(stored, exp):
+    split = exp.open("train")
+    both = [exp.examples(split), exp.examples(split, stored)]
+    live, cached = (next(loader.iterator(examples, 48, 3, 1)) for examples in both)
+    for name in ("index", "reference_mask"):
+        np.testing.assert_array_equal(cached[name], live[name])
+    assert not {"image", "references", "prompt_ids", "concept_ids"} & set(cached)
+    mask = live["reference_mask"]
+    assert (~mask.any(1)).any() and mask.all(1).any()
+    with jax.set_mesh(exp.mesh):
+        state, _ = states.create_state(exp)
+        params = params_lib.merge(state.trained, state.frozen)
+        pipeline = nnx.merge(exp.graphdef, nnx_state(params))
+        key = jax.random.key(5)
+        for read, visible in (
+            (lambda batch: pipeline.target_latents(batch, key), ...),
+            (pipeline.reference_latents, mask),
+            (lambda batch: pipeline.text_states(batch, "prompt"), ...),
+            (lambda batch: pipeline.text_states(batch, "concept"), ...),
+        ):
+            wanted, found = (np.asarray(jax.jit(read)(batch)) for batch in (live, cached))
+            assert found.shape == wanted.shape and found.dtype == wanted.dtype
+            np.testing.assert_allclose(found[visible], wanted[visible], rtol=1e-3, atol=2e-3)
+
+
+def test_updates_are_those_without_the_store(written, folder, data_dir, tmp_path, monkeypatch):
+    copy = shutil.copytree(data_dir, tmp_path / "data")
+
+    def run(use):
+        return stable_diffusion_run.two_updates(folder, copy, **{"data.cached_latents": use})
+
+    exp, before, live, loss = run(False)
+    precompute_latents.store(exp, exp.open("train"), ["moments"], 32)
+    for encoder in (autoencoder_kl.Encoder, clip_text.CLIPTextModel):  # neither is needed any more
+        monkeypatch.setattr(encoder, "__call__", None)
+    _, start, cached, cached_loss = run(True)
+    jax.tree.map(np.testing.assert_array_equal, start, before)
+    jax.tree.map(np.testing.assert_array_equal, cached.frozen, live.frozen)
+    assert cached_loss == pytest.approx(loss, rel=1e-5)
+    moments = [jax.tree.leaves(state.opt_state[1][0].mu) for state in (cached, live)]
+    for found, wanted in zip(*moments, strict=True):
+        scale = np.abs(wanted).max()
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3 * scale)
+
+
+def other_weights(folder: pathlib.Path, copy: pathlib.Path) -> pathlib.Path:
+    """The folder with one weight of the autoencoder changed."""
+    shutil.copytree(folder, copy)
+    (path,) = (copy / "vae").glob("*.safetensors")
+    tensors = load_file(path)
+    tensors["encoder.conv_in.bias"][0] += 1
+    save_file(tensors, path, metadata={"format": "pt"})
+    return copy
+
+
+def test_what_does_not_fit_is_named_and_not_read(written, folder, data_dir, tmp_path, capsys):
+    changed = other_weights(folder, tmp_path / "sd")
+    cases = [(changed, {}, "weights"), (folder, {"data.size": 20}, "size 18 there, 20 now")]
+    for pretrained, changes, words in cases:
+        exp = setup(pretrained, data_dir, **changes)
+        found = precompute_latents.find(exp, exp.open("train"), ())
+        moments, text = capsys.readouterr().out.splitlines()[-2:]
+        assert found.moments is None and found.texts is not None
+        assert moments.startswith("Stored moments: not used, moments-train-18-crop-")
+        assert words in moments and moments.count(" there, ") == 1
+        assert "python scripts/cache_latents.py" in moments
+        assert text.startswith("Stored text: read from text-train-77-")
+
+
+@pytest.mark.parametrize(
+    "changes, field",
+    [
+        ({"model.vae.dtype": "bfloat16"}, "dtype float32 there, bfloat16 now"),
+        ({"data.view": "in_place"}, "view crop there, in_place now"),
+        ({"data.prompt_tags": "all"}, "prompt_tags free there, all now"),
+        ({"data.max_tokens": 40}, "max_tokens 77 there, 40 now"),
+    ],
+)
+def test_every_setting_that_matters_is_compared(written, exp, folder, data_dir, changes, field):
+    config = exp.config.copy_and_resolve_references()
+    config.update_from_flattened_dict(changes)
+    other, split = dataclasses.replace(exp, config=config), exp.open("train")
+    reasons = [
+        latent_cache.mismatch(split.directory, precompute_latents.fingerprint(other, split, part))
+        for part in latent_cache.PARTS
+    ]
+    assert sum(field in reason for reason in reasons) == 1 and "" in reasons
+
+
+def test_the_switch_and_trained_encoders_keep_the_store_closed(written, folder, data_dir, capsys):
+    off = setup(folder, data_dir, **{"data.cached_latents": False})
+    assert precompute_latents.find(off, off.open("train"), ()) is NOTHING
+    assert "Stored" not in capsys.readouterr().out
+    on = setup(folder, data_dir)
+    found = precompute_latents.find(on, on.open("train"), {"retrinet", "text_encoder"})
+    assert found.texts is None and found.moments is not None
+    assert "config.train.trained includes parameters of text_encoder" in capsys.readouterr().out
+
+
+def test_the_command_says_what_it_wrote_and_writes_once(written, exp, capsys):
+    assert written.count("wrote ") == 2
+    split = exp.open("train")
+    stamps = {path: path.stat().st_mtime_ns for path in split.directory.glob("*-train-*/*")}
+    precompute_latents.store(exp, split, latent_cache.PARTS, 2)
+    assert capsys.readouterr().out.count("is there already") == 2
+    assert stamps == {path: path.stat().st_mtime_ns for path in split.directory.glob("*-train-*/*")}
+
+
+def test_an_interrupted_run_leaves_nothing_to_read(fresh, stored, monkeypatch, capsys):
+    exp, split = fresh
+    whole = precompute_latents._encoded
+
+    def interrupted(*args):
+        yield next(whole(*args))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(precompute_latents, "_encoded", interrupted)
+    for part in latent_cache.PARTS:
+        with pytest.raises(KeyboardInterrupt):
+            precompute_latents.store(exp, split, [part], 32)
+    assert precompute_latents.find(exp, split, ()) == NOTHING
+    assert capsys.readouterr().out.count("not used, none is stored") == 2
+    monkeypatch.setattr(precompute_latents, "_encoded", whole)
+    precompute_latents.store(exp, split, ["moments"], 32)
+    again = precompute_latents.find(exp, split, ()).moments
+    np.testing.assert_allclose(again, stored.moments, rtol=1e-3, atol=1e-3)
+    assert not list(split.directory.glob("moments-*.partial"))
+
+
+def test_face_and_clothes_without_a_box_are_not_encoded(fresh, stored):
+    exp, split = fresh
+    boxed = np.arange(len(split)) % 3 > 0
+    vars(split)["boxed"] = split.clusters.restricted(boxed)
+    precompute_latents.store(exp, split, ["moments"], 32)
+    moments = precompute_latents.find(exp, split, ()).moments
+    assert not moments[~boxed][:, :CHARACTER].any()
+    kept = moments[boxed][:, FACE], moments[:, CHARACTER]
+    wanted = stored.moments[boxed][:, FACE], stored.moments[:, CHARACTER]
+    for a, b in zip(kept, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_a_full_disk_is_said_before_writing(fresh, monkeypatch):
+    exp, split = fresh
+    usage = shutil.disk_usage(split.directory)._replace(free=1000)
+    monkeypatch.setattr(latent_cache.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match="moments-train-18-crop-.* needs .* are free"):
+        precompute_latents.store(exp, split, ["moments"], 32)
+    assert not list(split.directory.glob("moments-*"))
+
+
+def test_encoders_that_train_are_not_stored(fresh):
+    exp, split = fresh
+    config = exp.config.copy_and_resolve_references()
+    config.train.trained = (*config.train.trained, "text_encoder/")
+    config.train.frozen = tuple(p for p in config.train.frozen if p != "text_encoder/")
+    exp = dataclasses.replace(exp, config=config)
+    with pytest.raises(ValueError, match="text cannot be stored: .*parameters of text_encoder"):
+        precompute_latents.store(exp, split, ["text"], 2)
+    config.train.trained = (*config.train.trained, "autoencoder/quant_conv/")
+    config.train.frozen = ("autoencoder/(?!quant_conv/)", *config.train.frozen[1:])
+    with pytest.raises(ValueError, match="moments cannot be stored: .*parameters of autoencoder"):
+        precompute_latents.store(exp, split, ["moments"], 2)
+
+
+def test_a_model_without_pretrained_encoders_has_nothing_to_store(avatars_dir):
+    exp = setup_lib.setup(tiny_run.config(avatars_dir))
+    with pytest.raises(ValueError, match="moments cannot be stored: config.pretrained is empty"):
+        precompute_latents.store(exp, exp.open("train"), ["moments"], 8)
+
+
+def test_damaged_files_are_named_and_can_be_stored_again(written, exp, data_dir, capsys):
+    split = exp.open("train")
+    (folder,) = latent_cache.folders(split.directory, "moments")
+    array, marks = folder / "moments.npy", folder / "fingerprint.json"
+    whole, fingerprint = array.read_bytes(), marks.read_text()
+    array.write_bytes(whole[:-8])
+    with pytest.raises(ValueError, match=f"{folder} is damaged .*remove it"):
+        precompute_latents.find(exp, split, {"retrinet"})
+    marks.write_text(fingerprint[:9])
+    assert precompute_latents.find(exp, split, {"retrinet"}).moments is None
+    precompute_latents.store(exp, split, ["moments"], 64)
+    assert array.read_bytes() == whole and marks.read_text() == fingerprint

@@ -1,0 +1,55 @@
+"""Reads annotation files, JSON lists or JSON lines, as a stream of records and faults."""
+
+import pathlib
+from collections.abc import Iterable, Iterator
+
+from tfds_retribooru import json_stream
+from tfds_retribooru.building import records
+from tfds_retribooru.building.records import Fault, Record
+
+_REASONS = {
+    "bad_json": "the line is not JSON",
+    "truncated_list": "the list breaks off here",
+}
+
+
+def files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The annotation files of a folder, in order of their names.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found = sorted([*folder.glob("*.json"), *folder.glob("*.jsonl")])
+    if not found:
+        raise FileNotFoundError(f"there is no *.json or *.jsonl in {folder}")
+    return found
+
+
+def read(paths: Iterable[pathlib.Path]) -> Iterator[Record | Fault]:
+    """Records and faults of files, in order; of records with one id, the first."""
+    ids: set[str] = set()
+    unknown: set[str] = set()
+    for path in paths:
+        with path.open("rb") as stream:
+            for line, item, fault in json_stream.read(stream):
+                if fault in _REASONS:
+                    yield Fault("", _REASONS[fault], path.name, line, detail=item)
+                else:
+                    yield from _parsed(item, path.name, line, ids, unknown)
+
+
+def _parsed(item, name: str, line: int, ids: set[str], unknown: set[str]):
+    """The record, if it is a new one, and its faults; adds to the ids and keys that are known."""
+    record, faults = records.parse(item, name, line)
+    yield from faults
+    if isinstance(item, dict):
+        for key in sorted(item.keys() - records.KNOWN - unknown):
+            unknown.add(key)
+            yield Fault("", "unknown key (reported once)", name, line, "key", key)
+    if record is None:
+        return
+    if record.id in ids:
+        yield Fault(record.id, "the id was there before", name, line)
+        return
+    ids.add(record.id)
+    yield record

@@ -1,0 +1,56 @@
+"""What the builders of real data store, and in which sizes."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+SIDES = {"384": 384, "512": 512, "original": None}  # pixels of the shorter side, by configuration
+
+
+@dataclasses.dataclass
+class SizeConfig(tfds.core.BuilderConfig):
+    """A configuration: how large pictures are stored.
+
+    Attributes:
+        side: pixels of the shorter side at most; None keeps the size.
+    """
+
+    side: int | None = None
+
+
+def configs() -> list[SizeConfig]:
+    """The configurations of SIDES."""
+    about = {None: "Pictures as they are."}
+    return [
+        SizeConfig(name=name, side=side, description=about.get(side, f"Shorter side {side} px."))
+        for name, side in SIDES.items()
+    ]
+
+
+def features() -> tfds.features.FeaturesDict:
+    """What is stored of a record; the same as of `avatars`, without the truth."""
+    f = tfds.features
+    return f.FeaturesDict(
+        {
+            "id": f.Text(),
+            "character": f.Text(),
+            "artists": f.Text(),
+            "image": f.Image(shape=(None, None, 3), encoding_format="jpeg"),
+            "mask": f.Image(
+                shape=(None, None, 1),
+                encoding_format="png",
+                doc="figure, soft; of the image's size, or one black pixel without has_mask",
+            ),
+            "has_mask": f.Scalar(np.bool_),
+            "bbox": f.Tensor(
+                shape=(4,),
+                dtype=np.float32,
+                doc="face: centre x, centre y, width, height in [0,1]; zeros without has_bbox",
+            ),
+            "has_bbox": f.Scalar(np.bool_),
+            "cloths": f.Sequence(f.Text(), doc="clothing tags"),
+            "similar": f.Sequence(f.Text(), doc="ids of the same character in the same outfit"),
+            "prompts": f.Text(doc="comma-joined tags"),
+        }
+    )

@@ -1,0 +1,172 @@
+"""Danbooru metadata, in the dialect until 2021 and the one after, as posts of one kind.
+
+Until 2021 ids and sizes are strings, `tags` is a list of {id, name, category}, and rating "s" means
+safe. After, they are integers, tags stand in `tag_string_KIND`, and "s" means sensitive.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from tfds_retribooru.json_stream import Document
+
+RATINGS_2021 = {"s": "safe", "q": "questionable", "e": "explicit"}
+RATINGS = {"g": "general", "s": "sensitive", "q": "questionable", "e": "explicit"}
+GENERAL, ARTIST, CHARACTER = 0, 1, 4  # categories of the older dialect
+KNOWN_KEYS = frozenset(
+    "id created_at updated_at uploader_id approver_id score up_score down_score source md5 rating "
+    "image_width image_height file_ext file_size parent_id has_children has_active_children "
+    "has_visible_children has_large is_note_locked is_rating_locked is_status_locked is_pending "
+    "is_flagged is_deleted is_banned last_noted_at last_commented_at last_comment_bumped_at "
+    "pixiv_id tags pools favs fav_count fav_string bit_flags media_asset tag_string tag_count "
+    "tag_string_general tag_string_artist tag_string_character tag_string_copyright "
+    "tag_string_meta tag_count_general tag_count_artist tag_count_character tag_count_copyright "
+    "tag_count_meta file_url large_file_url preview_file_url keeper_data pool_string "
+    "is_favorited children_ids uploader_name".split()
+)
+
+
+class Post(NamedTuple):
+    """What the collection needs of a post.
+
+    Attributes:
+        id: positive; also decides the image's folder.
+        rating: "general", "sensitive", "questionable", "explicit", or "safe" (until 2021).
+        gone: deleted or banned.
+        md5: hexadecimal; "" if unknown.
+        file_ext: lower case; "" if unknown.
+        width, height: of the original, in pixels; 0 if unknown.
+        general, artists, characters: tags with underscores, in the order of the metadata.
+    """
+
+    id: int
+    rating: str
+    gone: bool
+    md5: str
+    file_ext: str
+    width: int
+    height: int
+    general: list[str]
+    artists: list[str]
+    characters: list[str]
+
+
+class Fault(NamedTuple):
+    """Something that was lost, and where: of a post, or of a part of it, as `reason` says."""
+
+    id: str
+    reason: str
+    line: int
+
+
+def posts(documents: Iterable[Document]) -> Iterator[tuple[int, Post] | Fault]:
+    """Yields (line, post), and a fault for each document or part of one that cannot be used.
+
+    Faults that cost the post: bad_json, truncated_list (all that follows), not_an_object, bad_id,
+    bad_rating, bad_tags. Faults that cost a part: bad_utf8 (the tags that hold it), bad_md5,
+    bad_file_ext, bad_size. An unknown key costs nothing and is named once (unknown_key KEY).
+    """
+    seen = set(KNOWN_KEYS)
+    for line, value, fault in documents:
+        name = str(value["id"])[:40] if isinstance(value, dict) and "id" in value else ""
+        if fault:
+            yield Fault(name, fault, line)
+            if fault != "bad_utf8":
+                continue
+        if not isinstance(value, dict):
+            yield Fault(name, "not_an_object", line)
+            continue
+        if not value.keys() <= seen:
+            yield from (
+                Fault("", f"unknown_key {key}", line) for key in sorted(value.keys() - seen)
+            )
+            seen |= value.keys()
+        try:
+            post = parse(value)
+        except ValueError as error:
+            yield Fault(name, str(error), line)
+            continue
+        yield from (Fault(name, reason, line) for reason in _lost_parts(value, post))
+        yield line, post
+
+
+def parse(value: dict) -> Post:
+    """Reads a post of either dialect.
+
+    Raises:
+        ValueError: it has no usable id, rating or tags; the message is the reason.
+    """
+    tagged = isinstance(value.get("tags"), list)
+    general, artists, characters = _tag_list(value["tags"]) if tagged else _tag_strings(value)
+    letter = value.get("rating")
+    ratings = RATINGS_2021 if tagged else RATINGS
+    rating = ratings.get(letter) if isinstance(letter, str) else None
+    if rating is None:
+        raise ValueError("bad_rating")
+    width, height = _number(value.get("image_width")), _number(value.get("image_height"))
+    md5, ext = value.get("md5"), value.get("file_ext")
+    return Post(
+        id=_id(value.get("id")),
+        rating=rating,
+        gone=_true(value.get("is_deleted")) or _true(value.get("is_banned")),
+        md5=md5.lower() if _matches(r"[0-9a-fA-F]{32}", md5) else "",
+        file_ext=ext.lower() if _matches(r"[0-9a-zA-Z]{1,5}", ext) else "",
+        width=width if width and height else 0,
+        height=height if width and height else 0,
+        general=general,
+        artists=artists,
+        characters=characters,
+    )
+
+
+def _lost_parts(value: dict, post: Post) -> Iterator[str]:
+    """Reasons for parts that are there but could not be read."""
+    if not post.md5 and value.get("md5"):
+        yield "bad_md5"
+    if not post.file_ext and value.get("file_ext"):
+        yield "bad_file_ext"
+    if not post.width and (value.get("image_width") or value.get("image_height")):
+        yield "bad_size"
+
+
+def _id(value) -> int:
+    """A decimal number below 2**63, so that an id is never a path."""
+    number = _number(value)
+    if not 0 < number < 1 << 63:
+        raise ValueError("bad_id")
+    return number
+
+
+def _number(value) -> int:
+    """An integer that is at least 0, or a string of decimal digits; otherwise 0."""
+    if type(value) is int:
+        return max(value, 0)
+    return int(value) if _matches(r"[0-9]{1,18}", value) else 0
+
+
+def _matches(pattern: str, value) -> bool:
+    return isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+def _true(value) -> bool:
+    return value is True or value in ("true", "t", "1", 1)
+
+
+def _tag_list(tags: list) -> tuple[list[str], list[str], list[str]]:
+    kinds: dict[int, list[str]] = {GENERAL: [], ARTIST: [], CHARACTER: []}
+    try:
+        for tag in tags:
+            name, category = tag["name"], int(tag["category"])
+            if category in kinds and "\ufffd" not in name:
+                kinds[category].append(name)
+        return tuple(kinds.values())
+    except (TypeError, KeyError, ValueError, OverflowError):
+        raise ValueError("bad_tags") from None
+
+
+def _tag_strings(value: dict) -> tuple[list[str], list[str], list[str]]:
+    try:
+        texts = [value[f"tag_string_{kind}"].split() for kind in ("general", "artist", "character")]
+    except (AttributeError, KeyError):
+        raise ValueError("bad_tags") from None
+    return tuple([tag for tag in text if "\ufffd" not in tag] for text in texts)

@@ -1,0 +1,89 @@
+"""Copies of pictures: equal files by md5, near copies (rescaled, recompressed) by perceptual hash.
+
+The hash is imagehash's `phash` with 256 bits. Two pictures are near copies if at most DISTANCE bits
+differ. Cutting the bits into DISTANCE + 1 bands, such a pair agrees in at least one band whole, so
+only pictures with an equal band are compared: a band has 36 bits, whose many values keep the
+groups small, and equal hashes are taken together first.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from PIL import Image
+
+SIDE = 16  # of the hash, in bits
+DISTANCE = 6  # of 256 bits
+_PAIRS = 1 << 22  # compared at a time
+
+
+def perceptual_hash(picture: Image.Image) -> bytes:
+    """Returns 32 bytes that change little when a picture is rescaled or recompressed."""
+    import imagehash  # extra [collect]
+
+    return np.packbits(imagehash.phash(picture, hash_size=SIDE).hash.ravel()).tobytes()
+
+
+def first_of_equal(keys: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Marks of each group of equal keys the entry with the least `order`: bool [N].
+
+    Args:
+        keys: [N]; empty strings are equal to nothing.
+        order: [N], distinct.
+    """
+    by_key = np.lexsort((order, keys))
+    keep = np.ones(len(keys), bool)
+    keep[by_key[1:]] = keys[by_key[1:]] != keys[by_key[:-1]]
+    if keys.dtype.kind in "SU":
+        keep |= keys == keys.dtype.type()
+    return keep
+
+
+def near_copies(hashes: Sequence[bytes], ids: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
+    """Marks the pictures that are a near copy of one with a smaller id: bool [N].
+
+    Args:
+        hashes: [N], of `perceptual_hash`.
+        ids: [N], distinct.
+        distance: most bits that may differ.
+    """
+    order = np.argsort(ids, kind="stable")
+    bits = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(order), SIDE * SIDE // 8)[order]
+    unique, first = np.unique(bits, axis=0, return_index=True)  # first = the smallest id
+    copies = np.ones(len(order), bool)
+    copies[first] = False
+    unique, first = unique[np.argsort(first)], np.sort(first)
+    for left, right in _agreeing(unique, distance + 1):
+        differing = np.bitwise_count(unique[left] ^ unique[right]).sum(axis=1)
+        copies[first[right[differing <= distance]]] = True
+    result = np.empty_like(copies)
+    result[order] = copies
+    return result
+
+
+def bands(bits: np.ndarray, count: int) -> np.ndarray:
+    """Cuts hashes uint8 [N, bytes] into numbers uint64 [N, count] of near equal numbers of bits."""
+    pieces = np.array_split(np.unpackbits(bits, axis=1), count, axis=1)
+    return np.stack([_number(piece) for piece in pieces], axis=1)
+
+
+def _number(bits: np.ndarray) -> np.ndarray:
+    """Bits [N, at most 64] as uint64 [N]."""
+    weights = np.uint64(1) << np.arange(bits.shape[1], dtype=np.uint64)
+    return (bits.astype(np.uint64) * weights).sum(axis=1, dtype=np.uint64)
+
+
+def _agreeing(bits: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields pairs (left < right) that agree in a band, as two arrays, a bounded number at a time.
+
+    After sorting by a band, entry i is paired with i + 1, i + 2, ... while the band stays equal.
+    """
+    for band in bands(bits, count).T:
+        order = np.argsort(band, kind="stable")
+        values = band[order]
+        alive, step = np.arange(len(order)), 1
+        while alive.size:
+            alive = alive[alive + step < len(order)]
+            alive = alive[values[alive] == values[alive + step]]
+            for part in np.array_split(alive, alive.size // _PAIRS + 1):
+                yield order[part], order[part + step]
+            step += 1
