@@ -17,10 +17,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
+from etils import epath
 from scipy import sparse
 from scipy.sparse import csgraph
+from tensorflow_datasets.core.utils import incomplete_file
 
-from tfds_retribooru import array_record, atomic
+from tfds_retribooru import array_record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Clusters:
 
     def save(self, path: pathlib.Path) -> None:
         """Writes an npz file."""
-        with atomic.written(path) as partial, partial.open("wb") as file:
+        with incomplete_file(epath.Path(path)) as partial, partial.open("wb") as file:
             np.savez(file, **dataclasses.asdict(self))
 
     @classmethod

@@ -12,9 +12,10 @@ import io
 import numpy as np
 from PIL import Image, ImageOps
 
-from tfds_retribooru.building.records import Box, cut_box
+from tfds_retribooru.boxes import Box, cut_box
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+EXTENSIONS = ("jpg", "png", "jpeg", "webp", "gif", "avif", "bmp", "tif", "tiff")  # of FORMATS
 SMALLEST = 16  # pixels of the shorter side
 LONGEST = 16384  # pixels of the longer side
 MOST = 100_000_000  # pixels altogether (300 MB as RGB)

@@ -1,8 +1,8 @@
-"""`vocabulary.json` of real data: which tags name the outfit, which the identity, which neither.
+"""`vocabulary.json`: which tags name the outfit, which the identity, which neither.
 
-The file has the format of `avatars`: {"tags": {tag: {"attribute", "answer", "kind"}}, "questions":
-{}}. There are no questions, because nobody knows what the answers should be; so nothing is scored
-by asking. The keys are the tags as the prompts spell them. The kind is, in this order:
+It holds {"tags": {tag: {"attribute", "answer", "kind"}}, "questions": {attribute: text}}. The keys
+are the tags as the prompts spell them. Real data has no questions, because nobody knows what the
+answers should be. The kind of its tags is, in this order:
 
 * "outfit": the tag is a clothing tag (`cloths`) of some record; underscores count as spaces;
 * "identity": its last word is one of IDENTITY ("blue hair", "cat ears"), unless it is one of
@@ -11,10 +11,12 @@ by asking. The keys are the tags as the prompts spell them. The kind is, in this
 """
 
 import json
-import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import tensorflow_datasets as tfds
+from etils import epath
+from tensorflow_datasets.core.utils import incomplete_file
 
 from tfds_retribooru import array_record
 
@@ -36,8 +38,44 @@ PASSING = frozenset(
 NAME = "vocabulary.json"
 
 
-def build(prompts: Iterable[str], cloths: Iterable[str], characters: Iterable[str]) -> dict:
-    """The vocabulary of all tags of all records.
+Vocabulary = dict[str, dict[str, Any]]
+
+
+def read(directory: epath.PathLike) -> Vocabulary:
+    """Reads the vocabulary beside the records of a built data set.
+
+    Raises:
+        FileNotFoundError: there is none; the data set was not built with this package.
+    """
+    path = epath.Path(directory) / NAME
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is missing: build the data set again with `tfds_retribooru` imported"
+        )
+    return json.loads(path.read_text())
+
+
+def write(directory: epath.PathLike, make: Callable[[], Vocabulary]) -> None:
+    """Writes what `make` returns beside the records, if there is no vocabulary yet."""
+    path = epath.Path(directory) / NAME
+    if not path.exists():
+        with incomplete_file(path) as partial:
+            partial.write_text(json.dumps(make(), indent=1))
+
+
+def from_records(builder: tfds.core.DatasetBuilder) -> Vocabulary:
+    """Returns the vocabulary of all records of a built data set."""
+    prompts, cloths, characters = set(), set(), set()
+    for split in builder.info.splits:
+        for record in array_record.Part(builder, split, ("prompts", "cloths", "character")):
+            prompts.update(tag.strip() for tag in record["prompts"].decode().split(","))
+            cloths.update(tag.decode() for tag in record["cloths"])
+            characters.add(record["character"].decode())
+    return build(prompts, cloths, characters)
+
+
+def build(prompts: Iterable[str], cloths: Iterable[str], characters: Iterable[str]) -> Vocabulary:
+    """Returns the vocabulary of all tags of all records.
 
     Args:
         prompts: comma-joined tags of each record.
@@ -62,19 +100,3 @@ def _entry(tag: str, outfit: set[str], names: set[str]) -> dict[str, str]:
 
 def _words(tag: str) -> str:
     return tag.strip().lower().replace("_", " ")
-
-
-def write(builder: tfds.core.DatasetBuilder) -> None:
-    """Stores `vocabulary.json` beside the records of a built data set, if it is missing."""
-    path = pathlib.Path(builder.data_path) / NAME
-    if path.exists():
-        return
-    prompts, cloths, characters = set(), set(), set()
-    for split in builder.info.splits:
-        for record in array_record.Part(builder, split, ("prompts", "cloths", "character")):
-            prompts.update(tag.strip() for tag in record["prompts"].decode().split(","))
-            cloths.update(tag.decode() for tag in record["cloths"])
-            characters.add(record["character"].decode())
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(build(prompts, cloths, characters), indent=1))
-    partial.rename(path)

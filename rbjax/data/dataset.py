@@ -6,7 +6,6 @@ What is read is what TFDS stores: ArrayRecord files, and beside them `clusters-S
 
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Sequence
 
@@ -17,7 +16,7 @@ import tfds_retribooru  # noqa: F401  registers the builders
 from rbjax.data import texts
 from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
 from rbjax.text.prompts import split_tags
-from tfds_retribooru import array_record
+from tfds_retribooru import array_record, vocabulary
 from tfds_retribooru.clusters import Clusters
 
 
@@ -119,16 +118,11 @@ def open_split(builder, name: str) -> Split:
     """
     check_split(builder, name)
     directory = pathlib.Path(builder.data_dir)
-    path = directory / "vocabulary.json"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} is missing: build the data set again with `tfds_retribooru` imported"
-        )
     return Split(
         name=name,
         records=builder.as_data_source(split=name),
         clusters=Clusters.load(directory / f"clusters-{name}.npz"),
-        vocabulary=json.loads(path.read_text()),
+        vocabulary=vocabulary.read(directory),
         directory=directory,
     )
 

@@ -11,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tqdm
+from etils import epath
+from tensorflow_datasets.core.utils import incomplete_file
 
 from rbjax.data import crops
 from rbjax.data.dataset import Split
 from rbjax.text.concepts import CLOTHES, CONCEPTS
-from tfds_retribooru import atomic
 
 
 class Views:
@@ -55,11 +56,11 @@ def _write(split: Split, size: int, view: str, path: pathlib.Path) -> None:
             f"{path} needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free: make room, or "
             "decode pictures when they are needed, --config.data.cache=False"
         )
-    with atomic.written(path) as partial:
+    with incomplete_file(epath.Path(path)) as partial:
         _fill(split, size, view, _new_array(partial, shape))
 
 
-def _new_array(path: pathlib.Path, shape: tuple[int, ...]) -> np.memmap:
+def _new_array(path: epath.Path, shape: tuple[int, ...]) -> np.memmap:
     try:
         return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     except OSError as error:

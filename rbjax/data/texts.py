@@ -9,8 +9,10 @@ import json
 import pathlib
 
 import tensorflow_datasets as tfds
+from etils import epath
+from tensorflow_datasets.core.utils import incomplete_file
 
-from tfds_retribooru import array_record, atomic
+from tfds_retribooru import array_record
 
 
 def read(directory: pathlib.Path, split: str) -> tuple[list[str], list[bool]]:
@@ -46,7 +48,7 @@ def _from_records(directory: pathlib.Path, split: str) -> tuple[list[str], list[
 
 def _keep(path: pathlib.Path, text: str) -> None:
     try:
-        with atomic.written(path) as partial:
+        with incomplete_file(epath.Path(path)) as partial:
             partial.write_text(text, encoding="utf-8")
     except OSError as error:
         print(f"{path} cannot be written ({error.strerror}): every start reads all records.")

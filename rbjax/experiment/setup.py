@@ -1,8 +1,6 @@
 """Puts an experiment together from its configuration: data, mesh, modules, schedule."""
 
 import dataclasses
-import json
-import pathlib
 
 import jax
 import tokenizers
@@ -23,6 +21,7 @@ from rbjax.interop import stable_diffusion
 from rbjax.models.pipeline import abstract_pipeline
 from rbjax.parallel import mesh as meshes
 from rbjax.text import tokenizer as tokenizer_lib
+from tfds_retribooru import vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,5 +111,4 @@ def _tokenizer(config: ConfigDict, builder) -> tokenizers.Tokenizer:
     """That of the pretrained text encoder, or one with the data set's words."""
     if config.pretrained:
         return stable_diffusion.tokenizer(config)
-    vocabulary = json.loads((pathlib.Path(builder.data_dir) / "vocabulary.json").read_text())
-    return tokenizer_lib.word_tokenizer(vocabulary)
+    return tokenizer_lib.word_tokenizer(vocabulary.read(builder.data_path))

@@ -7,9 +7,9 @@ import pathlib
 from collections.abc import Iterator
 
 from absl import logging
+from etils import epath
 from ml_collections import ConfigDict
-
-from tfds_retribooru import atomic
+from tensorflow_datasets.core.utils import incomplete_file
 
 # Fields that may differ between two runs in one working directory.
 CHANGEABLE = (
@@ -65,7 +65,7 @@ def keep_config(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 def write_whole(path: pathlib.Path, text: str) -> None:
     """Writes a text file: a run that is killed leaves the old one or the new one, never a part."""
-    with atomic.written(path) as partial:
+    with incomplete_file(epath.Path(path)) as partial:
         partial.write_text(text)
 
 

@@ -16,6 +16,7 @@ from rbjax.models import params as params_lib
 from rbjax.models.pipeline import abstract_pipeline
 from rbjax.text import tokenizer as tokenizer_lib
 from rbjax.train.state import TrainState
+from tfds_retribooru import vocabulary
 
 
 def manager(workdir: pathlib.Path, every: int) -> ocp.CheckpointManager:
@@ -123,9 +124,7 @@ def _tokenizer(workdir: pathlib.Path, config: ConfigDict) -> tokenizers.Tokenize
     if path.is_file():
         return tokenizers.Tokenizer.from_file(str(path))
     builder = dataset_lib.prepare(config.data.dataset, config.data_dir)
-    return tokenizer_lib.word_tokenizer(
-        json.loads((pathlib.Path(builder.data_dir) / "vocabulary.json").read_text())
-    )
+    return tokenizer_lib.word_tokenizer(vocabulary.read(builder.data_path))
 
 
 def _tuples(value):

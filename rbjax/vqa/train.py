@@ -38,6 +38,7 @@ from rbjax.vqa.training_data import (
     look,
     view_table,
 )
+from tfds_retribooru import vocabulary
 
 SIZE_WEIGHTS = (0.15, 0.4, 0.2, 0.15, 0.1)  # how often each of SIZES is shown
 VIEWS = 64  # random views (shift, zoom, blur) of each size
@@ -79,8 +80,7 @@ def main(args: argparse.Namespace) -> None:
     builders = [tfds.builder(f"avatars/{config}", data_dir=args.data_dir) for config in CONFIGS]
     for builder in builders:
         builder.download_and_prepare()
-    vocabulary = Path(builders[0].data_dir) / "vocabulary.json"
-    texts = Texts.build(json.loads(vocabulary.read_text()))
+    texts = Texts.build(vocabulary.read(builders[0].data_path))
     train, test = (
         {config: Images.load(config, split, texts, args.data_dir) for config in CONFIGS}
         for split in ("train", "test")

@@ -3,13 +3,13 @@
 import dataclasses
 import errno
 import json
-import pathlib
 import shutil
 import types
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from etils import epath
 
 from rbjax.data import crops, dataset
 from rbjax.data.image_cache import Views
@@ -107,7 +107,7 @@ def test_texts_are_read_once(split, reads):
     assert reads == list(range(12))
     assert second.tags == first and len(second.boxed) == 12
     assert len(reads) == 12
-    assert not list(split.directory.glob("*.partial"))
+    assert not list(split.directory.glob("*incomplete*"))
 
 
 @pytest.mark.parametrize("text", ["", '{"build": "anoth', "[1]", '{"build": "another"}'])
@@ -145,7 +145,7 @@ def test_a_directory_that_cannot_be_written_is_no_error(split, reads, monkeypatc
     def read_only(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(pathlib.Path, "write_text", read_only)
+    monkeypatch.setattr(epath.Path, "write_text", read_only)
     expected = [prompts.split_tags(record["prompts"].decode()) for record in split.records]
     assert split.tags == split.tags == expected
     assert len(split.boxed) == len(reads) == 12
@@ -171,11 +171,11 @@ def test_views_are_made_once(split, monkeypatch):
 
 
 def test_an_interrupted_file_is_not_read(split):
-    other = split.directory / "views-validation-8-crop-f00d.partial"
+    other = split.directory / "incomplete.f00d.views-validation-8-crop.npy"
     other.write_bytes(b"half a file")
     cached, direct = (Views(split, 8, "crop", cache) for cache in (True, False))
     np.testing.assert_array_equal(cached[11, CLOTHES], direct[11, CLOTHES])
-    assert list(split.directory.glob("*.partial")) == [other]  # another process may be at it
+    assert list(split.directory.glob("*incomplete*")) == [other]  # another process may be at it
 
 
 def test_an_interrupted_run_leaves_no_file(split, monkeypatch):

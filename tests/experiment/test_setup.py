@@ -2,9 +2,9 @@
 
 import errno
 import json
-import pathlib
 
 import pytest
+from etils import epath
 
 from rbjax.experiment import config_checks, workdir
 from rbjax.experiment import setup as setup_lib
@@ -141,7 +141,7 @@ def test_a_write_that_fails_leaves_the_old_configuration(config, tmp_path, monke
         path.write_bytes(text.encode()[:9])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pathlib.Path, "write_text", full)
+    monkeypatch.setattr(epath.Path, "write_text", full)
     with pytest.raises(OSError, match="No space"):
         workdir.keep_config(config, tmp_path)
     assert (tmp_path / "config.json").read_text() == text

@@ -185,7 +185,7 @@ def test_tags_say_only_what_is_seen(everyone):
 
 
 def test_every_tag_has_one_meaning():
-    entries = attributes.as_json()
+    entries = attributes.vocabulary()
     taggable = sum(
         value != "none" for a in attributes.ATTRIBUTES.values() if a.tag for value in a.values
     )

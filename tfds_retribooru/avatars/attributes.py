@@ -4,6 +4,8 @@ import dataclasses
 
 import python_avatars as pa
 
+from tfds_retribooru.vocabulary import Vocabulary
+
 # Clearly different colours, so that "what color is ...?" has one answer.
 PALETTE = {
     "red": (214, 38, 38),
@@ -189,8 +191,8 @@ def tags(values: dict[str, str], kinds=("identity", "outfit", "free")) -> list[s
     ]
 
 
-def as_json() -> dict:
-    """What `vocabulary.json` holds: {"tags": {tag: ...}, "questions": {attribute: text}}."""
+def vocabulary() -> Vocabulary:
+    """Returns what `vocabulary.json` holds: every tag, and the question for its attribute."""
     tagged = {name: a for name, a in ATTRIBUTES.items() if a.tag}
     entries = {
         a.tag.format(value): {"attribute": name, "answer": value, "kind": a.kind}

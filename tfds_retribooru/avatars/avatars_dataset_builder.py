@@ -1,12 +1,11 @@
 """The TFDS builder `avatars`: RetriBooru's features, and the truth."""
 
 import dataclasses
-import json
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_retribooru import array_record, clusters
+from tfds_retribooru import array_record, clusters, vocabulary
 from tfds_retribooru.avatars import attributes, characters, drawing
 from tfds_retribooru.avatars.characters import Portrait
 
@@ -81,11 +80,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         """Builds the records and, beside them, the clusters and the vocabulary."""
         super().download_and_prepare(**kwargs)
         clusters.write(self)
-        path = self.data_path / "vocabulary.json"
-        if not path.exists():
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(attributes.as_json(), indent=1))
-            partial.rename(path)
+        vocabulary.write(self.data_path, attributes.vocabulary)
 
 
 def record(portrait: Portrait, image: bytes, mask: bytes) -> dict:

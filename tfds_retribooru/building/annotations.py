@@ -33,7 +33,7 @@ def read(paths: Iterable[pathlib.Path]) -> Iterator[Record | Fault]:
         with path.open("rb") as stream:
             for line, item, fault in json_stream.read(stream):
                 if fault in _REASONS:
-                    yield Fault("", _REASONS[fault], path.name, line, detail=item)
+                    yield Fault("", _REASONS[fault], file=path.name, line=line, detail=str(item))
                 else:
                     yield from _parsed(item, path.name, line, ids, unknown)
 
@@ -45,11 +45,12 @@ def _parsed(item, name: str, line: int, ids: set[str], unknown: set[str]):
     if isinstance(item, dict):
         for key in sorted(item.keys() - records.KNOWN - unknown):
             unknown.add(key)
-            yield Fault("", "unknown key (reported once)", name, line, "key", key)
+            reason = "unknown key (reported once)"
+            yield Fault("", reason, file=name, line=line, part="key", detail=key)
     if record is None:
         return
     if record.id in ids:
-        yield Fault(record.id, "the id was there before", name, line)
+        yield record.fault("the id was there before")
         return
     ids.add(record.id)
     yield record

@@ -116,18 +116,19 @@ def _choose(folder: pathlib.Path, planned: Plan, log: Rejections) -> set[int]:
     """The numbers of the records to store, in the order of `building.examples`."""
     looks = {line["number"]: line for line in _lines(folder / "looks")}
     places = {
-        line["number"]: (line["id"], line["file"], line["line"]) for line in _lines(folder / "all")
+        line["number"]: (line["id"], {"file": line["file"], "line": line["line"]})
+        for line in _lines(folder / "all")
     }
     chosen, seen = set(), {}
     for number in sorted(looks, key=lambda n: (planned.split[n], n)):
-        look, (name, *place) = looks[number], places[number]
+        look, (name, place) = looks[number], places[number]
         if "digest" not in look:
-            log.add(Fault(name, look["reason"], *place, "", look["detail"]))
+            log.add(Fault(name, look["reason"], **place, detail=look["detail"]))
         elif look["digest"] in seen:
-            log.add(Fault(name, examples.SAME_PICTURE, *place, "", seen[look["digest"]]))
+            log.add(Fault(name, examples.SAME_PICTURE, **place, detail=seen[look["digest"]]))
         else:
             for part, reason, detail in look["lost"]:
-                log.add(Fault(name, reason, *place, part, detail))
+                log.add(Fault(name, reason, **place, part=part, detail=detail))
             seen[look["digest"]] = name
             chosen.add(number)
     return chosen

@@ -6,6 +6,7 @@ decide the splits. The second time, once a split, pictures are decoded on all co
 
 import collections
 import dataclasses
+import functools
 import os
 import pathlib
 import shutil
@@ -77,7 +78,7 @@ def _checked_links(ids, characters, similars, places, log: Rejections) -> list[t
                     reason = "a similar id is of another character"
                 else:
                     continue
-                log.add(Fault(name, reason, file, line, "similar", link))
+                log.add(Fault(name, reason, file=file, line=line, part="similar", detail=link))
             links = tuple(link for link in links if character_of.get(link) == own)
         checked.append(links)
     return checked
@@ -143,7 +144,7 @@ def examples(
             log.add(fault)
             continue
         for part, reason, detail in picture.lost:
-            log.add(Fault(record.id, reason, record.file, record.line, part, detail))
+            log.add(record.fault(reason, part=part, detail=detail))
         seen[picture.digest] = record.id
         empty = False
         yield record.id, example(record, picture)
@@ -172,10 +173,10 @@ def picture_of(record: Record, locate: Locate, side: int | None) -> Picture | Un
 def _whole_fault(record: Record, picture: Picture | Unreadable, seen) -> Fault | None:
     if isinstance(picture, Unreadable):
         reason, detail = picture.reason, picture.detail[:120]
-        return Fault(record.id, reason, record.file, record.line, "", detail)
+        return record.fault(reason, detail=detail)
     if picture.digest in seen:
         other = seen[picture.digest]
-        return Fault(record.id, SAME_PICTURE, record.file, record.line, "", other)
+        return record.fault(SAME_PICTURE, detail=other)
     return None
 
 
@@ -260,7 +261,7 @@ def finish(builder, is_new: bool) -> None:
     if beam_files.exists():
         shutil.rmtree(beam_files)
     clusters.write(builder)
-    vocabulary.write(builder)
+    vocabulary.write(builder.data_path, functools.partial(vocabulary.from_records, builder))
     if is_new:
         print(_report(builder, builder.log), flush=True)
 

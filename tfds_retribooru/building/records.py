@@ -1,62 +1,65 @@
-"""One annotated picture, and how a JSON object becomes one.
+"""One annotated image, and how a JSON object becomes one.
 
 The keys of an object are those of RetriBooru's annotation figure (paper, Dataset), and a few of
 Danbooru's metadata: id, character, artists, bbox, cloths, similar, prompts (or prompt), md5,
-width, height, file_ext. What is wrong becomes a `Fault`: of the whole record, or of a part of it,
+width, height, file_ext. What cannot be used becomes a `Fault`: of the record, or of a part of it,
 which then is left out while the record stays.
 """
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from tfds_retribooru.boxes import Box, cut_box
 
 KNOWN = frozenset(
     "id character artists bbox cloths similar prompts prompt md5 width height file_ext".split()
 )
-EDGE = 0.01  # how far a box may stick out of the picture and is cut, instead of being a fault
 
 _ID = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_.-]{0,127}")  # no separator, no "..": a file's name
 _EXTENSION = re.compile(r"[0-9a-z]{1,5}")
 
-Box = tuple[float, float, float, float]  # centre x, centre y, width, height, in [0, 1]
+Report = Callable[[str, str, Any], None]  # takes (part, reason, value) of a part that is left out
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that was left out.
+    """A record that cannot be used, or a part of one.
 
     Attributes:
         id: of the record, "" where it is unknown.
-        reason: one of a few sentences, to count by.
-        file: the annotation file's name, or the picture's path in a folder.
+        reason: one of a few sentences or words, to count by.
+        file: name of the annotation file, or path of the image in a folder; "" where the reader
+            of the faults knows it.
         line: in that file, from 1; 0 where there are no lines.
-        part: what is lost ("bbox", "mask", "similar", ...); "" is the whole record.
+        part: "bbox", "mask", "similar", ...; "" is the record itself.
         detail: of this case.
     """
 
     id: str
     reason: str
-    file: str
-    line: int
+    _: dataclasses.KW_ONLY
+    file: str = ""
+    line: int = 0
     part: str = ""
     detail: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Record:
-    """One picture's annotation.
+    """One image's annotation.
 
     Attributes:
-        id: names the picture's file; safe as a file's name (or a path in a folder of one's own).
+        id: names the image's file; safe as a file's name (or a path in a folder of one's own).
         character: its identity.
         artists: as recorded.
-        bbox: of the face, relative to the picture as its file shows it; None without a detector.
+        bbox: of the face, relative to the image file, letterbox included; None without a detector.
         cloths: clothing tags.
         similar: ids of the same character in the same outfit, never its own.
         prompts: comma-joined tags.
-        size: (width, height) of the original picture, None if unknown.
-        extension: of the picture's file, "" if unknown.
+        size: (width, height) of the original image, None if unknown.
+        extension: of the image's file, "" if unknown.
         file: where the record stands.
         line: in that file.
     """
@@ -73,34 +76,49 @@ class Record:
     file: str = ""
     line: int = 0
 
+    def fault(self, reason: str, *, part: str = "", detail: str = "") -> Fault:
+        """Returns a fault of this record, with its place."""
+        return Fault(self.id, reason, file=self.file, line=self.line, part=part, detail=detail)
+
 
 def parse(item: Any, file: str, line: int) -> tuple[Record | None, list[Fault]]:
-    """A decoded JSON value -> (record, or None if it is lost; faults)."""
+    """Reads a decoded JSON value.
+
+    Args:
+        item: any value that JSON can hold.
+        file: its annotation file's name.
+        line: in that file, from 1.
+
+    Returns:
+        The record, None if it cannot be used, and the faults of it and of its parts.
+    """
+
+    def fault(reason: str, value: Any, *, name: str = "", part: str = "") -> Fault:
+        return Fault(name, reason, file=file, line=line, part=part, detail=_short(value))
+
     if not isinstance(item, Mapping):
-        return None, [Fault("", "the record is not an object", file, line, detail=_short(item))]
+        return None, [fault("the record is not an object", item)]
     name = _id(item.get("id"))
     if name is None:
-        reason = "the id is no number and no plain file name"
-        return None, [Fault("", reason, file, line, detail=_short(item.get("id")))]
-    character = item.get("character")
-    if not _is_text(character) or not character.strip():
-        reason = "the character is not a text"
-        return None, [Fault(name, reason, file, line, detail=_short(character))]
+        return None, [fault("the id is no number and no plain file name", item.get("id"))]
+    character = _text(item.get("character")).strip()
+    if not character:
+        return None, [fault("the character is not a text", item.get("character"), name=name)]
     faults: list[Fault] = []
 
-    def lost(part: str, reason: str, value: Any) -> None:
-        faults.append(Fault(name, reason, file, line, part, _short(value)))
+    def report(part: str, reason: str, value: Any) -> None:
+        faults.append(fault(reason, value, name=name, part=part))
 
     record = Record(
         id=name,
-        character=character.strip(),
-        artists=_joined("artists", item.get("artists"), lost),
-        bbox=_box(item.get("bbox"), lost),
-        cloths=tuple(_texts("cloths", item.get("cloths"), lost)),
-        similar=_similar(name, item.get("similar"), lost),
-        prompts=_joined("prompts", item.get("prompts", item.get("prompt")), lost),
-        size=_size(item.get("width"), item.get("height"), lost),
-        extension=_extension(item.get("file_ext"), lost),
+        character=character,
+        artists=_joined("artists", item.get("artists"), report),
+        bbox=_box(item.get("bbox"), report),
+        cloths=tuple(_texts("cloths", item.get("cloths"), report)),
+        similar=_similar(name, item.get("similar"), report),
+        prompts=_joined("prompts", item.get("prompts", item.get("prompt")), report),
+        size=_size(item.get("width"), item.get("height"), report),
+        extension=_extension(item.get("file_ext"), report),
         file=file,
         line=line,
     )
@@ -108,7 +126,7 @@ def parse(item: Any, file: str, line: int) -> tuple[Record | None, list[Fault]]:
 
 
 def _short(value: Any) -> str:
-    """For a message: printable, at most 80 characters."""
+    """Returns the value for a message: printable, at most 80 characters."""
     text = ascii(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
@@ -121,94 +139,82 @@ def _id(value: Any) -> str | None:
     return str(value) if _ID.fullmatch(str(value)) else None
 
 
-def _is_text(value: Any) -> bool:
-    """Whether it is a text without bytes that were no UTF-8 (U+FFFD) and halves of characters."""
+def _text(value: Any) -> str:
+    """Returns a text that is UTF-8 throughout (no U+FFFD, no half of a character), or ""."""
     if not isinstance(value, str) or "\ufffd" in value:
-        return False
+        return ""
     try:
         value.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        return ""
+    return value
 
 
-def _joined(part: str, value: Any, lost) -> str:
-    """Tags as one comma-joined text, from a text or a list."""
+def _joined(part: str, value: Any, report: Report) -> str:
+    """Returns tags as one comma-joined text, from a text or a list."""
     if isinstance(value, str):
         value = value.split(",") if value else []
-    return ", ".join(tag for tag in (t.strip() for t in _texts(part, value, lost)) if tag)
+    return ", ".join(tag for tag in (t.strip() for t in _texts(part, value, report)) if tag)
 
 
-def _texts(part: str, value: Any, lost) -> list[str]:
-    """The texts of a list; anything else in it is lost."""
+def _texts(part: str, value: Any, report: Report) -> list[str]:
+    """Returns the texts of a list; anything else in it is reported."""
     if value is None:
         return []
     if not isinstance(value, list):
-        lost(part, f"{part} is of the wrong type", value)
+        report(part, f"{part} is of the wrong type", value)
         return []
+    texts = []
     for tag in value:
         if not isinstance(tag, str):
-            lost(part, f"a tag of {part} is not a text", tag)
-        elif not _is_text(tag):
-            lost(part, f"a tag of {part} is not UTF-8", tag)
-    return [tag for tag in value if _is_text(tag)]
+            report(part, f"a tag of {part} is not a text", tag)
+        elif tag != _text(tag):
+            report(part, f"a tag of {part} is not UTF-8", tag)
+        else:
+            texts.append(tag)
+    return texts
 
 
-def _similar(own: str, value: Any, lost) -> tuple[str, ...]:
+def _similar(own: str, value: Any, report: Report) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        lost("similar", "similar is not a list", value)
+        report("similar", "similar is not a list", value)
         return ()
     links: dict[str, None] = {}
     for link in value:
         name = _id(link)
         if name is None:
-            lost("similar", "a similar id is no number and no plain file name", link)
+            report("similar", "a similar id is no number and no plain file name", link)
         elif name == own:
-            lost("similar", "a similar id is the record's own", link)
+            report("similar", "a similar id is the record's own", link)
         else:
             links[name] = None  # an id that is named twice is one link
     return tuple(links)
 
 
-def _box(value: Any, lost) -> Box | None:
+def _box(value: Any, report: Report) -> Box | None:
     if value is None:
         return None
     numbers = isinstance(value, list) and all(type(v) in (int, float) for v in value)
     if not numbers or len(value) != 4:
-        lost("bbox", "the box is not a list of four numbers", value)
+        report("bbox", "the box is not a list of four numbers", value)
         return None
-    box = cut_box(tuple(value))
+    x, y, w, h = value
+    box = cut_box((x, y, w, h))
     if box is None:
-        lost("bbox", "the box is not inside the picture", value)
+        report("bbox", "the box is not inside the picture", value)
     return box
 
 
-def cut_box(box: Box) -> Box | None:
-    """The box without what sticks out by up to EDGE; None if it is not inside, or empty."""
-    x, y, w, h = box
-    if not all(0 <= v <= 1 for v in box):  # false for NaN, too
-        return None
-    edges = x - w / 2, y - h / 2, x + w / 2, y + h / 2
-    if min(edges) < -EDGE or max(edges) > 1 + EDGE:
-        return None
-    left, top, right, bottom = (min(max(float(v), 0.0), 1.0) for v in edges)
-    if right <= left or bottom <= top:
-        return None
-    if (left, top, right, bottom) == edges:
-        return float(x), float(y), float(w), float(h)
-    return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
-
-
-def _size(width: Any, height: Any, lost) -> tuple[int, int] | None:
+def _size(width: Any, height: Any, report: Report) -> tuple[int, int] | None:
     if width is None and height is None:
         return None
-    sides = [_side(width), _side(height)]
-    if None in sides:
-        lost("size", "width and height are not numbers of pixels", [width, height])
+    w, h = _side(width), _side(height)
+    if w is None or h is None:
+        report("size", "width and height are not numbers of pixels", [width, height])
         return None
-    return tuple(sides)
+    return w, h
 
 
 def _side(value: Any) -> int | None:
@@ -217,10 +223,10 @@ def _side(value: Any) -> int | None:
     return value if type(value) is int and 0 < value < 10**7 else None
 
 
-def _extension(value: Any, lost) -> str:
+def _extension(value: Any, report: Report) -> str:
     if value is None:
         return ""
     if not isinstance(value, str) or not _EXTENSION.fullmatch(value.lower()):
-        lost("file_ext", "file_ext is not the ending of a file", value)
+        report("file_ext", "file_ext is not the ending of a file", value)
         return ""
     return value.lower()

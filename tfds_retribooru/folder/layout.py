@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Iterator
 
 from tfds_retribooru.building.records import Fault, Record
-from tfds_retribooru.retribooru.layout import EXTENSIONS
+from tfds_retribooru.images import EXTENSIONS
 
 NEIGHBOURS = 8  # links of a picture in an outfit folder of more than 2 * NEIGHBOURS pictures
 
@@ -58,7 +58,7 @@ def _record(root, image: pathlib.Path, character: str, similar) -> Iterator[Reco
     try:
         name.encode()
     except UnicodeEncodeError:
-        yield Fault("", "the file's name is not UTF-8", ascii(name), 0)
+        yield Fault("", "the file's name is not UTF-8", file=ascii(name))
         return
     text = image.with_suffix(".txt")
     tags = ""
@@ -66,6 +66,7 @@ def _record(root, image: pathlib.Path, character: str, similar) -> Iterator[Reco
         try:
             tags = text.read_text("utf-8-sig")
         except UnicodeDecodeError as error:
-            yield Fault(name, "the tags are not UTF-8", name, 0, "prompts", str(error))
+            reason = "the tags are not UTF-8"
+            yield Fault(name, reason, file=name, part="prompts", detail=str(error))
     tags = ", ".join(tag for tag in (t.strip() for t in tags.replace("\n", ",").split(",")) if tag)
     yield Record(id=name, character=character, similar=similar, prompts=tags, file=name)

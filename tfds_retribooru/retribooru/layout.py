@@ -10,8 +10,8 @@ import os
 import pathlib
 
 from tfds_retribooru.building.records import Record
+from tfds_retribooru.images import EXTENSIONS
 
-EXTENSIONS = ("jpg", "png", "jpeg", "webp", "gif", "avif", "bmp", "tif", "tiff")
 FOLDERS = ("original", "512px", "")
 
 
