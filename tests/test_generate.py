@@ -13,6 +13,7 @@ from rbjax.diffusion.guidance import Sampling, make_generate
 from rbjax.inference import generation, model_loading
 from rbjax.inference.reference import Reference
 from rbjax.interop import saved_model
+from rbjax.models.batch import Batch
 from tests.helpers import tiny_pipeline, tiny_saved_model
 
 PROMPT = "smile, red background"
@@ -51,13 +52,13 @@ def test_images_are_those_of_the_sampler(model, images):
         for text, w in words.items()
     }
     views = np.stack([r.view(data.size, data.view) for r in references()])
-    batch = {
-        "image": np.zeros((2, data.size, data.size, 3), np.uint8),
-        "prompt_ids": np.stack([ids[PROMPT]] * 2),
-        "references": np.stack([views] * 2),
-        "concept_ids": np.stack([[ids["face"][:3], ids["clothes"][:3]]] * 2),
-        "reference_mask": np.ones((2, 2), bool),
-    }
+    batch = Batch(
+        target=np.zeros((2, data.size, data.size, 3), np.uint8),
+        prompt=np.stack([ids[PROMPT]] * 2),
+        references=np.stack([views] * 2),
+        concepts=np.stack([[ids["face"][:3], ids["clothes"][:3]]] * 2),
+        reference_mask=np.ones((2, 2), bool),
+    )
     sampling = Sampling(**tiny_saved_model.SAMPLING)
     run = jax.jit(make_generate(model.graphdef, model.schedule, sampling, ids[""]))
     found = np.asarray(run(model.params, batch, np.array([4, 5], np.uint32)))

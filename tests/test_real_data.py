@@ -104,7 +104,7 @@ def test_every_wanted_reference_is_found_among_the_boxed(data_dir):
     examples = loader.Examples(split, Seen(), tokenizer, data)
     for target in range(0, len(split), 5):
         drawn = examples.random_map(target, np.random.default_rng(4))  # a draw without a drop
-        assert drawn["reference_mask"].tolist() == [True, True]
+        assert drawn.reference_mask.tolist() == [True, True]
 
 
 def test_a_long_prompt_is_cut_between_tags(data_dir):

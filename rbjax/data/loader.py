@@ -2,22 +2,11 @@
 
 An example is a function of (seed, position in the run): the same run twice sees the same bytes,
 and the iterator's state in a checkpoint lets a resumed run go on where it stopped.
-
-A batch is a dict (B batch, R references, T tokens):
-  image           uint8 [B, H, W, 3]     target
-  prompt_ids      int32 [B, T]           tags that no visible reference carries
-  references      uint8 [B, R, H, W, 3]  views of the concepts
-  concept_ids     int32 [B, R, Tc]       concept word of each reference
-  reference_mask  bool  [B, R]           False at padding and where references are dropped
-  index           int32 [B]              position of the target in the split
-
-Where they are stored (see latent_cache.py), what frozen encoders make of these stands in their
-place: `moments` for `image`, `reference_means` for `references`, `prompt_states` for `prompt_ids`,
-`concept_states` for `concept_ids`.
 """
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import grain
 import jax
@@ -30,6 +19,7 @@ from rbjax.data import references
 from rbjax.data.dataset import Split
 from rbjax.data.image_cache import Views
 from rbjax.data.latent_cache import NOTHING, Stored
+from rbjax.models.batch import Batch
 from rbjax.text import prompts
 from rbjax.text.concepts import CARRIED, CHARACTER, CONCEPTS
 
@@ -44,7 +34,7 @@ class Examples(grain.transforms.RandomMap):
     config: ConfigDict
     stored: Stored = NOTHING
 
-    def random_map(self, target: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def random_map(self, target: int, rng: np.random.Generator) -> Batch:
         task = _weighted(self.config.tasks, rng)
         clusters = self.split.boxed if task == "composition" else self.split.clusters
         chosen = references.choose(clusters, target, task, *self._counts(rng), rng)
@@ -67,12 +57,18 @@ class Examples(grain.transforms.RandomMap):
         """Tc, the length of every concept word's ids."""
         return prompts.concept_length(self.tokenizer)
 
-    def example(
-        self, target: int, tags: list[str], chosen: references.Chosen
-    ) -> dict[str, np.ndarray]:
-        """The arrays of one example, without any chance."""
-        arrays = self._texts(tags, chosen) | self._pictures(target, chosen)
-        return arrays | {"reference_mask": chosen.mask, "index": np.int32(target)}
+    def example(self, target: int, tags: list[str], chosen: references.Chosen) -> Batch:
+        """Deterministic: builds the arrays of one example, a `Batch` without its first axis."""
+        image, crops = self._images(target, chosen)
+        prompt, concepts = self._texts(tags, chosen)
+        return Batch(
+            target=image,
+            references=crops,
+            prompt=prompt,
+            concepts=concepts,
+            reference_mask=chosen.mask,
+            index=np.asarray(target, np.int32),
+        )
 
     def tags(self, target: int, carried: set[str]) -> list[str]:
         """The prompt of a target whose references carry these kinds (see CARRIED)."""
@@ -92,25 +88,25 @@ class Examples(grain.transforms.RandomMap):
         """int32 [3, Tc] of the concept words."""
         return prompts.encode(self.tokenizer, CONCEPTS, self.concept_tokens)
 
-    def _texts(self, tags: list[str], chosen: references.Chosen) -> dict[str, np.ndarray]:
+    def _texts(self, tags: list[str], chosen: references.Chosen) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the fields prompt and concepts."""
         ids, texts = self.prompt_ids(tags), self.stored.texts
         if texts is None:
-            return {"prompt_ids": ids, "concept_ids": self.concept_ids[chosen.concepts]}
-        return {"prompt_states": texts[ids], "concept_states": texts.concepts[chosen.concepts]}
+            return ids, self.concept_ids[chosen.concepts]
+        return texts[ids], texts.concepts[chosen.concepts]
 
-    def _pictures(self, target: int, chosen: references.Chosen) -> dict[str, np.ndarray]:
+    def _images(self, target: int, chosen: references.Chosen) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the fields target and references."""
         pairs = list(zip(chosen.images, chosen.concepts, chosen.mask, strict=True))
         if self.stored.moments is None:
             blank = np.full((self.views.size,) * 2 + (3,), images_lib.WHITE, np.uint8)
             shown = [self.views[i, c] if m else blank for i, c, m in pairs]
             image = np.asarray(self.views[target, CHARACTER])
-            return {"image": image, "references": np.stack(shown)}
+            return image, np.stack(shown)
         means = np.split(self.stored.moments, 2, axis=-1)[0]
         blank = np.zeros(means.shape[2:], means.dtype)  # masked: its value is not read
-        return {
-            "moments": np.asarray(self.stored.moments[target, CHARACTER]),
-            "reference_means": np.stack([means[i, c] if m else blank for i, c, m in pairs]),
-        }
+        moments = np.asarray(self.stored.moments[target, CHARACTER])
+        return moments, np.stack([means[i, c] if m else blank for i, c, m in pairs])
 
     def _counts(self, rng: np.random.Generator) -> tuple[int, int]:
         """How many faces and clothes this example gets."""
@@ -151,11 +147,11 @@ def iterator(examples: Examples, batch_size: int, seed: int, threads: int) -> gr
     return iter(dataset.to_iter_dataset(options).batch(batch_size // count, drop_remainder=True))
 
 
-def stack(examples: list[dict]) -> dict[str, np.ndarray]:
-    """Examples -> a batch."""
-    return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+def stack(examples: Sequence[Batch]) -> Batch:
+    """Stacks examples into a batch."""
+    return jax.tree.map(lambda *values: np.stack(values), *examples)
 
 
-def place(batch: dict[str, np.ndarray], sharding: jax.sharding.Sharding) -> dict[str, jax.Array]:
-    """A process's part of a batch -> arrays over the whole mesh."""
-    return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+def place(batch: Batch, sharding: jax.sharding.Sharding) -> Batch:
+    """Places a process's part of a batch as arrays over all devices of the mesh."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)

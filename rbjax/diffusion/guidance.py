@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 
 from rbjax.diffusion import sampler
 from rbjax.diffusion.schedule import Schedule
-from rbjax.models.params import nnx_state
-from rbjax.models.retrinet import References
+from rbjax.models.batch import Batch, EncodedBatch
+from rbjax.models.params import Tree, nnx_state
+from rbjax.models.retrinet import References, RetriNet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,7 @@ def make_generate(
     sampling: Sampling,
     empty_prompt: jax.Array,
     on_step: Callable[[], None] | None = None,
-) -> Callable[[dict, dict, jax.Array], jax.Array]:
+) -> Callable[[Tree, Batch, jax.Array], jax.Array]:
     """Returns generate(params, batch, seeds) -> images float32 [B, H, W, 3] in [-1, 1], to jit.
 
     An image depends on its own references, prompt and seed alone, not on its batch.
@@ -64,76 +65,87 @@ def make_generate(
         on_step: called on the host at every step, also when jitted.
     """
 
-    def generate(params: dict, batch: dict, seeds: jax.Array) -> jax.Array:
+    def generate(params: Tree, batch: Batch, seeds: jax.Array) -> jax.Array:
         pipeline = nnx.merge(graphdef, nnx_state(params))
-        noise = _noise(seeds, jax.eval_shape(pipeline.encode_images, batch["image"]).shape)
-        variants = guidance_variants(batch, empty_prompt, sampling)
-        denoise = _guided(pipeline, batch, variants)
+        weights, variants = zip(*guidance_variants(batch, empty_prompt, sampling), strict=True)
+        encoded = pipeline.encode(_join(variants))
+        denoise = _guide(pipeline.retrinet, encoded, weights)
         if on_step is not None:
-            denoise = _announced(denoise, on_step)
+            denoise = _with_callback(denoise, on_step)
+        noise = _noise(seeds, encoded.latents.shape[1:])
         latents = sampler.sample(denoise, noise, schedule, sampling.steps, sampling.method)
         return pipeline.decode_latents(latents)
 
     return generate
 
 
-def _announced(denoise: sampler.Denoiser, on_step: Callable[[], None]) -> sampler.Denoiser:
-    def announced(latents: jax.Array, timesteps: jax.Array) -> jax.Array:
+def _with_callback(denoise: sampler.Denoiser, on_step: Callable[[], None]) -> sampler.Denoiser:
+    def denoise_and_call(latents: jax.Array, timesteps: jax.Array) -> jax.Array:
         jax.debug.callback(on_step)
         return denoise(latents, timesteps)
 
-    return announced
+    return denoise_and_call
 
 
 def guidance_variants(
-    batch: dict, empty_prompt: jax.Array, sampling: Sampling
-) -> list[tuple[float, dict]]:
-    """[(weight, batch)]: the prediction is the weighted sum over the batches.
+    batch: Batch, empty_prompt: jax.Array, sampling: Sampling
+) -> list[tuple[float, Batch]]:
+    """Returns (weight, batch) pairs: the prediction is the weighted sum over the batches.
 
     With u = neither, r = references only, f = both:
     u + guidance_references (r - u) + guidance_prompt (f - r). Batches of weight 0 are left out.
     """
-    no_prompt = {**batch, "prompt_ids": jnp.broadcast_to(empty_prompt, batch["prompt_ids"].shape)}
-    nothing = {**no_prompt, "reference_mask": jnp.zeros_like(batch["reference_mask"])}
-    references, prompt = sampling.guidance_references, sampling.guidance_prompt
-    weighted = [(1 - references, nothing), (references - prompt, no_prompt), (prompt, batch)]
+    prompt = jnp.broadcast_to(empty_prompt, batch.prompt.shape)
+    no_prompt = dataclasses.replace(batch, prompt=prompt)
+    mask = jnp.zeros_like(batch.reference_mask)
+    unconditional = dataclasses.replace(no_prompt, reference_mask=mask)
+    for_references, for_prompt = sampling.guidance_references, sampling.guidance_prompt
+    weighted = [
+        (1 - for_references, unconditional),
+        (for_references - for_prompt, no_prompt),
+        (for_prompt, batch),
+    ]
     return [(weight, variant) for weight, variant in weighted if weight]
 
 
-def _noise(seeds: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Standard normal noise, each example of its own seed: [B, h, w, C]."""
-    return jax.vmap(lambda seed: jax.random.normal(jax.random.key(seed), shape[1:]))(seeds)
+def _join(variants: Sequence[Batch]) -> Batch:
+    """Joins V variants of a batch: prompts and masks of all [V*B, ...], the rest of one [B, ...].
 
-
-def _guided(
-    pipeline: nnx.Module, batch: dict, variants: list[tuple[float, dict]]
-) -> sampler.Denoiser:
-    """All variants in one call of the model, joined along the batch.
-
-    The variants share the references' keys and values, so these are computed once.
+    What the variants share is encoded once.
     """
-    count = len(variants)
-    ids, mask = (
-        jnp.concatenate([variant[name] for _, variant in variants])
-        for name in ("prompt_ids", "reference_mask")
+    return dataclasses.replace(
+        variants[0],
+        prompt=jnp.concatenate([variant.prompt for variant in variants]),
+        reference_mask=jnp.concatenate([variant.reference_mask for variant in variants]),
     )
-    prompt = pipeline.encode_text(ids)
-    concepts = pipeline.encode_text(batch["concept_ids"])
-    images = pipeline.encode_images(batch["references"])
-    retrinet = pipeline.retrinet
+
+
+def _noise(seeds: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Returns standard normal noise [B, *shape], each example's from its own seed."""
+    return jax.vmap(lambda seed: jax.random.normal(jax.random.key(seed), shape))(seeds)
+
+
+def _guide(retrinet: RetriNet, encoded: EncodedBatch, weights: Sequence[float]) -> sampler.Denoiser:
+    """Returns the weighted sum over joined variants as a denoiser: one call of the model a step.
+
+    The variants share the references' keys and values. With `reference_timestep` "zero" these are
+    the same at every step and computed here.
+    """
+    count = len(weights)
 
     def keys_values(timesteps: jax.Array) -> References:
-        encoded = retrinet.encode_references(images, concepts, timesteps)
-        return jax.tree.map(lambda x: jnp.tile(x, (count, 1, 1)), encoded)
+        found = retrinet.encode_references(encoded.references, encoded.concepts, timesteps)
+        return jax.tree.map(lambda x: jnp.tile(x, (count, 1, 1)), found)
 
-    once = None
+    fixed = None
     if retrinet.config.reference_timestep == "zero":
-        once = keys_values(jnp.zeros(images.shape[0]))
+        fixed = keys_values(jnp.zeros(encoded.references.shape[0]))
 
     def denoise(latents: jax.Array, timesteps: jax.Array) -> jax.Array:
         x, t = jnp.tile(latents, (count, 1, 1, 1)), jnp.tile(timesteps, count)
-        outputs = retrinet.denoise(x, t, prompt, once or keys_values(timesteps), mask)
-        parts = zip(variants, jnp.split(outputs, count), strict=True)
-        return sum(weight * output for (weight, _), output in parts)
+        references = fixed or keys_values(timesteps)
+        outputs = retrinet.denoise(x, t, encoded.prompt, references, encoded.reference_mask)
+        parts = zip(weights, jnp.split(outputs, count), strict=True)
+        return sum(weight * output for weight, output in parts)
 
     return denoise

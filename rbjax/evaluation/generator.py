@@ -14,6 +14,7 @@ from rbjax.data import loader, references
 from rbjax.data.loader import Examples
 from rbjax.diffusion.guidance import Sampling, make_generate
 from rbjax.evaluation.suite import Case
+from rbjax.models.batch import Batch
 from rbjax.parallel import mesh as meshes
 from rbjax.text import prompts
 from rbjax.text.concepts import CHARACTER, CONCEPTS
@@ -73,13 +74,13 @@ class Painter:
         """
         lines = []
         for case, image in zip(cases, generated, strict=True):
-            shown = images_lib.to_float(self.example(case, case, blank=False)["references"])
+            shown = images_lib.to_float(self.example(case, case, blank=False).references)
             real = case.real if case.real is not None else case.references[-1]
             lines.append([*shown, image, *self.images([real])])
         return images_lib.grid(lines, scale=2)
 
-    def example(self, case: Case, source: Case, blank: bool) -> dict[str, np.ndarray]:
-        """What the model reads for a case with the references of `source`; see data/loader.py."""
+    def example(self, case: Case, source: Case, blank: bool) -> Batch:
+        """What the model reads for a case with the references of `source`, without a batch axis."""
         concepts = [CONCEPTS.index(name) for name in source.concepts]
         chosen = references.pad(list(source.references), concepts, self.examples.size)
         if blank:

@@ -16,6 +16,7 @@ from rbjax.data import loader
 from rbjax.diffusion.guidance import Sampling, make_generate
 from rbjax.inference.reference import Reference
 from rbjax.interop.saved_model import Model
+from rbjax.models.batch import Batch
 from rbjax.text import prompts
 from rbjax.text.concepts import CONCEPTS
 from rbjax.text.tokenizer import UNKNOWN
@@ -91,17 +92,17 @@ def _views(model: Model, references: Sequence[Reference], size: int | None) -> l
 
 def _example(
     model: Model, prompt: str, views: list[np.ndarray], references: Sequence[Reference]
-) -> dict[str, np.ndarray]:
-    """The arrays of data/loader.py; the blank of a model that is given no reference is masked."""
+) -> Batch:
+    """Returns an example without a batch axis; without references one blank image is masked."""
     concepts = [reference.concept for reference in references] or [CONCEPTS[0]]
     length = prompts.concept_length(model.tokenizer)
-    return {
-        "image": views[0],  # only its shape is read
-        "prompt_ids": prompts.encode(model.tokenizer, [prompt], model.config.data.max_tokens)[0],
-        "references": np.stack(views),
-        "concept_ids": prompts.encode(model.tokenizer, concepts, length),
-        "reference_mask": np.full(len(concepts), bool(references)),
-    }
+    return Batch(
+        target=views[0],  # only its shape is read
+        prompt=prompts.encode(model.tokenizer, [prompt], model.config.data.max_tokens)[0],
+        references=np.stack(views),
+        concepts=prompts.encode(model.tokenizer, concepts, length),
+        reference_mask=np.full(len(concepts), bool(references)),
+    )
 
 
 def _warn_of_unknown_words(model: Model, prompt: str) -> None:

@@ -3,6 +3,9 @@
 Axes: B batch, R references, H W image, h w latent, C latent channels, T tokens, D text width.
 """
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import tokenizers
@@ -10,6 +13,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
+from rbjax.models.batch import Array, Batch, EncodedBatch
 from rbjax.models.block_dct import BlockDCT
 from rbjax.models.clip_text import CLIPTextConfig, CLIPTextModel
 from rbjax.models.params import shapes
@@ -59,36 +63,52 @@ class Pipeline(nnx.Module):
         states = self.text_encoder(ids.reshape(-1, ids.shape[-1]))
         return states.reshape(*ids.shape, states.shape[-1])
 
-    def target_latents(self, batch: dict, key: jax.Array) -> jax.Array:
-        """Latents [B, h, w, C] of a batch's targets, stored or encoded, sampled with the key."""
-        if "moments" not in batch:
-            return self.encode_images(batch["image"], key)
-        moments = batch["moments"].astype(jnp.float32)
-        return self.autoencoder.sample(*jnp.split(moments, 2, axis=-1), key)
+    def encode(self, batch: Batch, key: jax.Array | None = None) -> EncodedBatch:
+        """Encodes the fields of a batch that hold images or token ids; reads those that are stored.
 
-    def reference_latents(self, batch: dict) -> jax.Array:
-        """Latents [B, R, h, w, C] of a batch's references, stored or encoded."""
-        if "reference_means" not in batch:
-            return self.encode_images(batch["references"])
-        means = batch["reference_means"].astype(jnp.float32)
-        return self.autoencoder.sample(means, None, None)
+        Args:
+            batch: each field as loaded or stored.
+            key: samples the targets' latents; None takes their mean. References are always means.
+        """
 
-    def text_states(self, batch: dict, kind: str) -> jax.Array:
-        """States [..., T, D] of a batch's "prompt" or "concept", stored or encoded."""
-        if f"{kind}_states" not in batch:
-            return self.encode_text(batch[f"{kind}_ids"])
-        return batch[f"{kind}_states"].astype(self.text_encoder.config.dtype)
+        def sample(moments: Array) -> jax.Array:
+            return self.autoencoder.sample(
+                *jnp.split(jnp.asarray(moments, jnp.float32), 2, axis=-1), key
+            )
 
-    def predict(self, batch: dict, noisy: jax.Array, timesteps: jax.Array) -> jax.Array:
-        """RetriNet's prediction for noisy latents [B, h, w, C] of a batch (see data/loader.py)."""
+        def mean(means: Array) -> jax.Array:
+            return self.autoencoder.sample(jnp.asarray(means, jnp.float32), None, None)
+
+        def states(values: Array) -> jax.Array:
+            return jnp.asarray(values, self.text_encoder.config.dtype)
+
+        encode_target = functools.partial(self.encode_images, key=key)
+        return EncodedBatch(
+            latents=_encode_or_read(batch.target, encode_target, sample),
+            references=_encode_or_read(batch.references, self.encode_images, mean),
+            prompt=_encode_or_read(batch.prompt, self.encode_text, states),
+            concepts=_encode_or_read(batch.concepts, self.encode_text, states),
+            reference_mask=batch.reference_mask,
+        )
+
+    def predict(self, batch: EncodedBatch, noisy: jax.Array, timesteps: jax.Array) -> jax.Array:
+        """Returns RetriNet's prediction for noisy latents [B, h, w, C] of a batch."""
         return self.retrinet(
             noisy,
             timesteps,
-            self.text_states(batch, "prompt"),
-            self.reference_latents(batch),
-            self.text_states(batch, "concept"),
-            batch["reference_mask"],
+            batch.prompt,
+            batch.references,
+            batch.concepts,
+            batch.reference_mask,
         )
+
+
+def _encode_or_read(
+    values: Array, encode: Callable[[Array], jax.Array], read: Callable[[Array], jax.Array]
+) -> jax.Array:
+    """Encodes images or token ids, which are integers; reads what an encoder returned, floats."""
+    is_stored = jnp.issubdtype(values.dtype, jnp.floating)
+    return read(values) if is_stored else encode(values)
 
 
 def retrinet_config(config: ConfigDict) -> RetriNetConfig:

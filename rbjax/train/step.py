@@ -13,7 +13,9 @@ from ml_collections import ConfigDict
 from rbjax.diffusion import loss as losses
 from rbjax.diffusion.schedule import Schedule, add_noise
 from rbjax.models import params
+from rbjax.models.batch import Batch
 from rbjax.models.params import nnx_state
+from rbjax.models.pipeline import Pipeline
 from rbjax.train import state as states
 from rbjax.train.state import TrainState
 
@@ -29,31 +31,32 @@ class TrainMetrics(metrics.Collection):
 
 
 def diffusion_loss(
-    pipeline: nnx.Module, batch: dict, key: jax.Array, schedule: Schedule, weighting: str
+    pipeline: Pipeline, batch: Batch, key: jax.Array, schedule: Schedule, weighting: str
 ) -> jax.Array:
     """Mean loss of a batch at random times.
 
     Args:
-        pipeline: see models/pipeline.py.
-        batch: see data/loader.py.
+        pipeline: of which parts train.
+        batch: of training examples.
         key: of this step.
         schedule: of the noise.
         weighting: see diffusion/loss.py.
     """
     time_key, noise_key, sample_key = jax.random.split(key, 3)
-    latents = pipeline.target_latents(batch, sample_key)
+    encoded = pipeline.encode(batch, sample_key)
+    latents = encoded.latents
     noise = jax.random.normal(noise_key, latents.shape)
     timesteps = jax.random.randint(
         time_key, latents.shape[:1], 0, schedule.num_train_timesteps, jnp.int32
     )
     noisy = add_noise(schedule, latents, noise, timesteps)
-    output = pipeline.predict(batch, noisy, timesteps)
+    output = pipeline.predict(encoded, noisy, timesteps)
     return losses.diffusion_loss(schedule, output, latents, noise, timesteps, weighting).mean()
 
 
 def make_update(
     graphdef: nnx.GraphDef, schedule: Schedule, config: ConfigDict, total_steps: int, key: jax.Array
-) -> Callable[[TrainState, TrainMetrics, dict], tuple[TrainState, TrainMetrics]]:
+) -> Callable[[TrainState, TrainMetrics, Batch], tuple[TrainState, TrainMetrics]]:
     """The update, ready to be jitted; reads the `train` section.
 
     An update whose gradient is not finite is not applied. With `accumulate` above 1 the batch
@@ -62,7 +65,7 @@ def make_update(
     tx = states.optimizer(config, total_steps)
     rate = states.learning_rate(config, total_steps)
 
-    def update(state: TrainState, running: TrainMetrics, batch: dict):
+    def update(state: TrainState, running: TrainMetrics, batch: Batch):
         def loss_of(trained, part, part_key):
             pipeline = nnx.merge(graphdef, nnx_state(params.merge(trained, state.frozen)))
             return diffusion_loss(pipeline, part, part_key, schedule, config.weighting)
@@ -78,7 +81,7 @@ def make_update(
             loss=loss,
             grad_norm=grad_norm,
             learning_rate=rate(state.step),
-            references=batch["reference_mask"].sum(1),
+            references=batch.reference_mask.sum(1),
         )
         return new, running.merge(output)
 

@@ -146,10 +146,10 @@ def loss(made: Networks, batch: dict, autocast: bool) -> torch.Tensor:
     count, references = batch["references"].shape[:2]
     scale = made.vae.config.scaling_factor
     with torch.no_grad():
-        latents = made.encode(batch["image"]).sample().float() * scale
+        latents = made.encode(batch["target"]).sample().float() * scale
         clean = made.encode(batch["references"].flatten(0, 1)).mode() * scale
-        prompt = made.text(batch["prompt_ids"]).last_hidden_state
-        words = batch["concept_ids"].flatten(0, 1)
+        prompt = made.text(batch["prompt"]).last_hidden_state
+        words = batch["concepts"].flatten(0, 1)
         concepts = made.text(words).last_hidden_state.unflatten(0, (count, references))
     times = torch.randint(0, 1000, (count,), device=latents.device)
     kept = batch["alphas_cumprod"][times][:, None, None, None]
@@ -181,9 +181,9 @@ def measure_generating(args: argparse.Namespace, size: int) -> dict:
         scale = made.vae.config.scaling_factor
         clean = made.encode(batch["references"].flatten(0, 1)).mode() * scale
         clean = clean.unflatten(0, (count, references))
-        ids = torch.cat([torch.zeros_like(batch["prompt_ids"])] * 2 + [batch["prompt_ids"]])
+        ids = torch.cat([torch.zeros_like(batch["prompt"])] * 2 + [batch["prompt"]])
         prompt = made.text(ids).last_hidden_state
-        words = batch["concept_ids"].flatten(0, 1)
+        words = batch["concepts"].flatten(0, 1)
         concepts = made.text(words).last_hidden_state.unflatten(0, (count, references))
         mask = batch["reference_mask"]
         mask = torch.cat([torch.zeros_like(mask), mask, mask])
@@ -214,9 +214,9 @@ def compiled(function):
 
 def torch_batch(size: int, count: int, references: int) -> dict[str, torch.Tensor]:
     """The batch of train_step.py, and SD's noise schedule."""
-    arrays = train_step.make_batch(size, count, references)
+    arrays = vars(train_step.make_batch(size, count, references))
     batch = {k: torch.as_tensor(v).to(DEVICE) for k, v in arrays.items()}
-    batch = {k: v.long() if k.endswith("_ids") else v for k, v in batch.items()}
+    batch |= {k: batch[k].long() for k in ("prompt", "concepts")}
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, device=DEVICE) ** 2
     return batch | {"alphas_cumprod": (1 - betas).cumprod(0)}
 

@@ -28,6 +28,7 @@ from rbjax.interop import stable_diffusion
 from rbjax.models import attention
 from rbjax.models import params as params_lib
 from rbjax.models.autoencoder_kl import AutoencoderKLConfig
+from rbjax.models.batch import Batch
 from rbjax.models.clip_text import CLIPTextConfig
 from rbjax.models.params import shapes
 from rbjax.models.pipeline import Pipeline
@@ -244,17 +245,17 @@ def make_update(config: ConfigDict, graphdef: nnx.GraphDef):
     return step.make_update(graphdef, schedule, config.train, config.total_steps, key)
 
 
-def make_batch(size: int, count: int, references: int) -> dict[str, np.ndarray]:
-    """Random pictures and prompts; see rbjax/data/loader.py."""
+def make_batch(size: int, count: int, references: int) -> Batch:
+    """Random images and prompts."""
     random = np.random.default_rng(0)
-    return {
-        "image": random.integers(0, 256, (count, size, size, 3), np.uint8),
-        "prompt_ids": random.integers(0, VOCABULARY, (count, TOKENS), np.int32),
-        "references": random.integers(0, 256, (count, references, size, size, 3), np.uint8),
-        "concept_ids": random.integers(0, VOCABULARY, (count, references, 3), np.int32),
-        "reference_mask": np.ones((count, references), bool),
-        "index": np.arange(count, dtype=np.int32),
-    }
+    return Batch(
+        target=random.integers(0, 256, (count, size, size, 3), np.uint8),
+        prompt=random.integers(0, VOCABULARY, (count, TOKENS), np.int32),
+        references=random.integers(0, 256, (count, references, size, size, 3), np.uint8),
+        concepts=random.integers(0, VOCABULARY, (count, references, 3), np.int32),
+        reference_mask=np.ones((count, references), bool),
+        index=np.arange(count, dtype=np.int32),
+    )
 
 
 def model_flops(config: ConfigDict, state, running, batch) -> float:

@@ -10,15 +10,16 @@ from ml_collections import ConfigDict
 from rbjax.data import dataset, loader
 from rbjax.data import images as images_lib
 from rbjax.data.image_cache import Views
+from rbjax.models.batch import Batch
 from rbjax.text import tokenizer as tokenizer_lib
 from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
 
 SIZE, TOKENS = 16, 40
 SHAPES = {
-    "image": (SIZE, SIZE, 3),
-    "prompt_ids": (TOKENS,),
+    "target": (SIZE, SIZE, 3),
+    "prompt": (TOKENS,),
     "references": (4, SIZE, SIZE, 3),
-    "concept_ids": (4, 3),
+    "concepts": (4, 3),
     "reference_mask": (4,),
     "index": (),
 }
@@ -43,19 +44,19 @@ def make(avatars):
     return lambda **changes: loader.Examples(split, views, tokenizer, config(**changes))
 
 
-def draw(examples, count=24) -> list[dict]:
+def draw(examples, count=24) -> list[Batch]:
     """Examples of every tenth target, each with its own chance."""
     return [examples.random_map(10 * i, np.random.default_rng(i)) for i in range(count)]
 
 
 def shown(examples, example) -> list[int]:
     """The concepts of the visible references."""
-    rows = example["concept_ids"][example["reference_mask"]]
+    rows = example.concepts[example.reference_mask]
     return [CONCEPTS.index(examples.tokenizer.id_to_token(row[1])) for row in rows]
 
 
 def prompt(examples, example) -> list[str]:
-    return examples.tokenizer.decode(example["prompt_ids"], skip_special_tokens=False).split()
+    return examples.tokenizer.decode(example.prompt, skip_special_tokens=False).split()
 
 
 def framed(tags) -> list[str]:
@@ -71,12 +72,12 @@ def framed(tags) -> list[str]:
 def test_shapes_types_and_contents(make, task):
     examples = make(tasks={task: 1.0})
     for i, example in enumerate(draw(examples)):
-        assert {key: value.shape for key, value in example.items()} == SHAPES
-        kinds = {key: value.dtype.name for key, value in example.items()}
+        assert {key: value.shape for key, value in vars(example).items()} == SHAPES
+        kinds = {key: value.dtype.name for key, value in vars(example).items()}
         assert set(kinds.values()) == {"uint8", "int32", "bool"}
-        assert example["index"] == 10 * i
-        np.testing.assert_array_equal(example["image"], examples.views[10 * i, CHARACTER])
-        unused = example["references"][~example["reference_mask"]]
+        assert example.index == 10 * i
+        np.testing.assert_array_equal(example.target, examples.views[10 * i, CHARACTER])
+        unused = example.references[~example.reference_mask]
         assert (unused == images_lib.WHITE).all()
 
 
@@ -84,8 +85,8 @@ def test_references_are_views_of_the_named_concept(make):
     examples = make()
     clusters = examples.split.clusters
     for example in draw(examples):
-        target = int(example["index"])
-        pictures = example["references"][example["reference_mask"]]
+        target = int(example.index)
+        pictures = example.references[example.reference_mask]
         for picture, concept in zip(pictures, shown(examples, example), strict=True):
             images = clusters.same_character(target)
             matches = [i for i in images if (examples.views[i, concept] == picture).all()]
@@ -98,7 +99,7 @@ def test_free_prompts_say_nothing_that_the_references_carry(make, task):
     known = examples.split.vocabulary["tags"]
     for example in draw(examples):
         carried = set().union(*(KINDS[c] for c in shown(examples, example)))
-        tags = examples.split.tags[int(example["index"])]
+        tags = examples.split.tags[int(example.index)]
         free = [t for t in tags if t == "solo" or known[t]["kind"] not in carried]
         assert prompt(examples, example) == framed(free)
         assert any(known[t]["kind"] == "free" for t in free if t != "solo")
@@ -107,8 +108,8 @@ def test_free_prompts_say_nothing_that_the_references_carry(make, task):
 def test_all_prompts_say_everything(make):
     examples = make(prompt_tags="all")
     for example in draw(examples):
-        tags = examples.split.tags[int(example["index"])]
-        assert example["reference_mask"].any()
+        tags = examples.split.tags[int(example.index)]
+        assert example.reference_mask.any()
         assert prompt(examples, example) == framed(tags)
 
 
@@ -117,7 +118,7 @@ def test_all_prompts_say_everything(make):
 
 def is_dropped(examples, example) -> tuple[bool, bool]:
     no_prompt = prompt(examples, example) == framed([])
-    return no_prompt, not example["reference_mask"].any()
+    return no_prompt, not example.reference_mask.any()
 
 
 @pytest.mark.parametrize(
@@ -146,8 +147,8 @@ def test_drop_rates_add_up(make):
 def test_dropped_references_leave_the_whole_prompt(make):
     examples = make(drop_references=1.0)
     for example in draw(examples):
-        assert prompt(examples, example) == framed(examples.split.tags[int(example["index"])])
-        assert (example["references"] == images_lib.WHITE).all()
+        assert prompt(examples, example) == framed(examples.split.tags[int(example.index)])
+        assert (example.references == images_lib.WHITE).all()
 
 
 def test_number_of_references_is_fixed_or_varies(make):
@@ -163,7 +164,7 @@ def test_number_of_references_is_fixed_or_varies(make):
 
 def test_padding_comes_last(make):
     for example in draw(make(vary_references=True)):
-        mask = example["reference_mask"].tolist()
+        mask = example.reference_mask.tolist()
         assert mask == sorted(mask, reverse=True)
 
 
@@ -185,11 +186,8 @@ def batches(examples, seed, count=4, threads=2):
     return [next(iterator) for _ in range(count)]
 
 
-def assert_equal(a: list[dict], b: list[dict]):
-    for x, y in zip(a, b, strict=True):
-        assert x.keys() == y.keys()
-        for key in x:
-            np.testing.assert_array_equal(x[key], y[key])
+def assert_equal(a: list[Batch], b: list[Batch]):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 def test_same_seed_same_bytes(make):
@@ -199,13 +197,13 @@ def test_same_seed_same_bytes(make):
 
 def test_another_seed_another_order(make):
     first, second = (batches(make(), seed, count=1)[0] for seed in (3, 4))
-    assert first["index"].tolist() != second["index"].tolist()
+    assert first.index.tolist() != second.index.tolist()
 
 
 def test_an_epoch_shows_every_image_once(make):
     examples = make()
     size = len(examples.split)
-    indices = np.concatenate([b["index"] for b in batches(examples, 0, count=size // 8 * 2)])
+    indices = np.concatenate([b.index for b in batches(examples, 0, count=size // 8 * 2)])
     assert sorted(indices[: size // 8 * 8]) == sorted(set(indices[: size // 8 * 8]))
     assert set(indices.tolist()) == set(range(size))
 
@@ -216,7 +214,7 @@ def test_chance_differs_between_epochs(make):
     drawn = batches(examples, 0, count=size // 4)
     seen = {}
     for batch in drawn:
-        for index, pictures in zip(batch["index"], batch["references"], strict=True):
+        for index, pictures in zip(batch.index, batch.references, strict=True):
             seen.setdefault(int(index), []).append(pictures.tobytes())
     twice = [pictures for pictures in seen.values() if len(pictures) == 2]
     assert sum(a != b for a, b in twice) > 0.9 * len(twice)
@@ -235,21 +233,21 @@ def test_a_resumed_iterator_goes_on_exactly(make):
 
 
 def test_processes_share_the_images_and_no_more(make, monkeypatch):
-    whole = np.concatenate([b["index"] for b in batches(make(), 0, count=2)])
+    whole = np.concatenate([b.index for b in batches(make(), 0, count=2)])
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     parts = []
     for process in range(2):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)
-        parts.append(np.concatenate([b["index"] for b in batches(make(), 0, count=2)]))
+        parts.append(np.concatenate([b.index for b in batches(make(), 0, count=2)]))
     assert [len(part) for part in parts] == [8, 8]
     np.testing.assert_array_equal(np.stack(parts, axis=1).ravel(), whole)
 
 
 def test_stack_and_place(make):
     batch = loader.stack(draw(make(), 8))
-    assert batch["references"].shape == (8, *SHAPES["references"])
+    assert batch.references.shape == (8, *SHAPES["references"])
     mesh = jax.make_mesh((8,), ("data",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
     placed = loader.place(batch, sharding)
-    assert all(value.sharding == sharding for value in placed.values())
+    assert all(value.sharding == sharding for value in jax.tree.leaves(placed))
     assert_equal([placed], [batch])

@@ -25,17 +25,25 @@ def compiled(sampling: Sampling, reference_timestep: str = "zero"):
     return functools.partial(jax.jit(made), tiny_pipeline.params_of(pipeline))
 
 
-def test_guidance_off_is_plain_conditional_sampling():
-    batch, seeds = tiny_pipeline.batch(2), jnp.array([4, 5], jnp.uint32)
+def plain(weighted_batches) -> jax.Array:
+    """Samples with seeds 4 and 5; the model is called on each batch, all of it at every step."""
     pipeline = tiny_pipeline.pipeline()
     noise = jnp.stack([jax.random.normal(jax.random.key(s), (4, 4, 12)) for s in (4, 5)])
 
     @jax.jit
-    def plain(noise):
-        denoise = lambda x, t: pipeline.predict(batch, x, t)  # noqa: E731
+    def generate(noise):
+        def denoise(x, t):
+            parts = [(w, pipeline.predict(pipeline.encode(b), x, t)) for w, b in weighted_batches]
+            return sum(weight * output for weight, output in parts)
+
         return pipeline.decode_latents(sampler.sample(denoise, noise, SCHEDULE, 2, "euler"))
 
-    np.testing.assert_allclose(compiled(OFF)(batch, seeds), plain(noise), atol=1e-5)
+    return generate(noise)
+
+
+def test_guidance_off_is_plain_conditional_sampling():
+    batch, seeds = tiny_pipeline.batch(2), jnp.array([4, 5], jnp.uint32)
+    np.testing.assert_allclose(compiled(OFF)(batch, seeds), plain([(1, batch)]), atol=1e-5)
 
 
 def test_guidance_on_changes_the_image():
@@ -57,16 +65,16 @@ def test_guidance_weights_sum_to_one(references, prompt, count):
 def test_variants_drop_prompt_and_references():
     batch = tiny_pipeline.batch(2)
     nothing, references, full = (b for _, b in guidance.guidance_variants(batch, EMPTY, ON))
-    np.testing.assert_array_equal(nothing["prompt_ids"], [EMPTY] * 2)
-    np.testing.assert_array_equal(references["prompt_ids"], [EMPTY] * 2)
-    assert not nothing["reference_mask"].any()
-    np.testing.assert_array_equal(references["reference_mask"], batch["reference_mask"])
+    np.testing.assert_array_equal(nothing.prompt, [EMPTY] * 2)
+    np.testing.assert_array_equal(references.prompt, [EMPTY] * 2)
+    assert not nothing.reference_mask.any()
+    np.testing.assert_array_equal(references.reference_mask, batch.reference_mask)
     assert full is batch
 
 
 def test_an_image_does_not_depend_on_its_batch():
     batch, seeds = tiny_pipeline.batch(3), jnp.array([4, 5, 6], jnp.uint32)
-    alone = {key: value[1:2] for key, value in batch.items()}
+    alone = jax.tree.map(lambda x: x[1:2], batch)
     found = compiled(ON)(batch, seeds)[1:2]
     np.testing.assert_allclose(found, compiled(ON)(alone, seeds[1:2]), atol=1e-5)
 
@@ -80,22 +88,11 @@ def test_same_seed_same_bytes_and_another_seed_another_image():
     assert np.abs(same[1] - other[1]).max() > 1e-3
 
 
-def test_encoding_references_once_equals_encoding_them_each_step(monkeypatch):
+def test_encoding_references_once_equals_encoding_them_each_step():
     """At timestep "zero" the keys are computed before the loop; the plain model does so inside."""
     batch, seeds = tiny_pipeline.batch(2), jnp.array([4, 5], jnp.uint32)
-    once = compiled(ON)(batch, seeds)
-    pipeline = tiny_pipeline.pipeline()
-    graphdef, params = nnx.split(pipeline)[0], tiny_pipeline.params_of(pipeline)
-
-    def guided(model, batch, variants):
-        def denoise(x, t):
-            return sum(weight * model.predict(part, x, t) for weight, part in variants)
-
-        return denoise
-
-    monkeypatch.setattr(guidance, "_guided", guided)
-    each = jax.jit(guidance.make_generate(graphdef, SCHEDULE, ON, EMPTY))(params, batch, seeds)
-    np.testing.assert_allclose(once, each, atol=1e-5)
+    each = plain(guidance.guidance_variants(batch, EMPTY, ON))
+    np.testing.assert_allclose(compiled(ON)(batch, seeds), each, atol=1e-5)
 
 
 def test_references_may_be_encoded_at_the_targets_time():

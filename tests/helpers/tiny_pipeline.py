@@ -6,6 +6,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
+from rbjax.models.batch import Batch
 from rbjax.models.params import nnx_state, shapes
 from rbjax.models.pipeline import Pipeline
 
@@ -92,17 +93,17 @@ def params_of(module: nnx.Module) -> dict:
     return nnx.to_pure_dict(nnx.state(module, nnx.Param))
 
 
-def batch(count: int, references: int = 2, seed: int = 0) -> dict[str, jax.Array]:
+def batch(count: int, references: int = 2, seed: int = 0) -> Batch:
     """A random batch; the last example has one reference fewer."""
     rng = np.random.default_rng(seed)
     mask = np.ones((count, references), bool)
     mask[-1, -1] = False
-    arrays = {
-        "image": rng.integers(0, 256, (count, SIZE, SIZE, 3), np.uint8),
-        "prompt_ids": rng.integers(0, VOCABULARY, (count, TOKENS), np.int32),
-        "references": rng.integers(0, 256, (count, references, SIZE, SIZE, 3), np.uint8),
-        "concept_ids": rng.integers(0, VOCABULARY, (count, references, 3), np.int32),
-        "reference_mask": mask,
-        "index": np.arange(count, dtype=np.int32),
-    }
-    return {key: jnp.asarray(value) for key, value in arrays.items()}
+    arrays = Batch(
+        target=rng.integers(0, 256, (count, SIZE, SIZE, 3), np.uint8),
+        prompt=rng.integers(0, VOCABULARY, (count, TOKENS), np.int32),
+        references=rng.integers(0, 256, (count, references, SIZE, SIZE, 3), np.uint8),
+        concepts=rng.integers(0, VOCABULARY, (count, references, 3), np.int32),
+        reference_mask=mask,
+        index=np.arange(count, dtype=np.int32),
+    )
+    return jax.tree.map(jnp.asarray, arrays)

@@ -7,7 +7,7 @@ from tests.helpers import tiny_pipeline
 
 
 def test_images_survive_encoding_and_decoding():
-    pipeline, images = tiny_pipeline.pipeline(), tiny_pipeline.batch(2)["image"]
+    pipeline, images = tiny_pipeline.pipeline(), tiny_pipeline.batch(2).target
     decoded = pipeline.decode_latents(pipeline.encode_images(images))
     np.testing.assert_allclose((decoded + 1) * 127.5, images, atol=1e-4)
 
@@ -20,14 +20,14 @@ def test_decoded_images_stay_in_range():
 
 def test_leading_axes_of_images_and_ids_are_kept():
     pipeline, batch = tiny_pipeline.pipeline(), tiny_pipeline.batch(2, references=3)
-    assert pipeline.encode_images(batch["references"]).shape == (2, 3, 4, 4, 12)
-    assert pipeline.encode_text(batch["concept_ids"]).shape == (2, 3, 3, 8)
+    assert pipeline.encode_images(batch.references).shape == (2, 3, 4, 4, 12)
+    assert pipeline.encode_text(batch.concepts).shape == (2, 3, 3, 8)
 
 
 def test_references_are_encoded_one_by_one():
     pipeline, batch = tiny_pipeline.pipeline(), tiny_pipeline.batch(2, references=3)
-    together = pipeline.encode_images(batch["references"])
-    np.testing.assert_array_equal(together[1, 2], pipeline.encode_images(batch["references"][1])[2])
+    together = pipeline.encode_images(batch.references)
+    np.testing.assert_array_equal(together[1, 2], pipeline.encode_images(batch.references[1])[2])
 
 
 def test_parameter_names_start_with_the_module():

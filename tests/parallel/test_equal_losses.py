@@ -22,7 +22,7 @@ def losses(data: int, fsdp: int, tensor: int, steps: int = 3) -> list[float]:
         compiled = jax.jit(update, out_shardings=(shardings, meshes.replicated(mesh)))
         found = []
         for number in range(steps):
-            arrays = {k: np.asarray(v) for k, v in tiny_pipeline.batch(8, seed=number).items()}
+            arrays = jax.tree.map(np.asarray, tiny_pipeline.batch(8, seed=number))
             batch = loader.place(arrays, meshes.batch_sharding(mesh))
             zero = jax.device_put(step.TrainMetrics.empty(), meshes.replicated(mesh))
             state, running = compiled(state, zero, batch)

@@ -1,6 +1,8 @@
 """What trains, what does not, and how it moves."""
 
+import dataclasses
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -117,11 +119,11 @@ class Exploding(nnx.Module):
     def __init__(self):
         self.w = nnx.Param(jnp.ones(()))
 
-    def target_latents(self, batch, key):
-        return batch["image"].astype(jnp.float32)
+    def encode(self, batch, key):
+        return types.SimpleNamespace(latents=batch.target.astype(jnp.float32), index=batch.index)
 
     def predict(self, batch, noisy, timesteps):
-        return noisy * self.w * jnp.where(batch["index"][0] == 0, jnp.nan, 1.0)
+        return noisy * self.w * jnp.where(batch.index[0] == 0, jnp.nan, 1.0)
 
 
 def test_updates_that_are_not_finite_are_not_applied():
@@ -133,7 +135,8 @@ def test_updates_that_are_not_finite_are_not_applied():
     bad, _ = update(before, step.TrainMetrics.empty(), batch)
     jax.tree.map(np.testing.assert_array_equal, bad.replace(step=before.step), before)
     assert int(bad.step) == 1
-    good, _ = update(bad, step.TrainMetrics.empty(), batch | {"index": batch["index"] + 1})
+    batch = dataclasses.replace(batch, index=batch.index + 1)
+    good, _ = update(bad, step.TrainMetrics.empty(), batch)
     assert int(good.opt_state[1][0].count) == 1
 
 
