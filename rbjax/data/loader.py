@@ -21,7 +21,7 @@ from rbjax.data.image_cache import Views
 from rbjax.data.latent_cache import NOTHING, Stored
 from rbjax.models.batch import Batch
 from rbjax.text import prompts
-from rbjax.text.concepts import CARRIED, CHARACTER, CONCEPTS
+from rbjax.text.concepts import CHARACTER, CONCEPTS, carried_kinds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Examples(grain.transforms.RandomMap):
         no_prompt, no_references = self._drops(rng)
         if no_references:
             chosen = dataclasses.replace(chosen, mask=np.zeros_like(chosen.mask))
-        carried = set().union(*(CARRIED[int(c)] for c in chosen.concepts[chosen.mask]))
+        carried = carried_kinds(chosen.concepts[chosen.mask])
         return self.example(target, [] if no_prompt else self.tags(target, carried), chosen)
 
     @property

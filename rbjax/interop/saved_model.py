@@ -196,7 +196,7 @@ def _load_tokenizer(folder: Path, length: int) -> tokenizers.Tokenizer:
         raise FileNotFoundError(f"{path} is missing: not a folder of a saved model")
     tokenizer = tokenizers.Tokenizer.from_file(str(path))
     if tokenizer.token_to_id(tokenizer_lib.UNKNOWN) is None:  # not one of words
-        return tokenizer_lib.load(folder, length)
+        return tokenizer_lib.clip_tokenizer(folder, length)
     tokenizer.no_truncation()  # transformers saves the lengths of its last call
     tokenizer.no_padding()
     return tokenizer

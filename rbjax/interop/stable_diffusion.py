@@ -196,7 +196,7 @@ def tokenizer(config: ConfigDict) -> tokenizers.Tokenizer:
         ValueError: it has more tokens than the text encoder.
     """
     folder = folder_of(config) / "tokenizer"
-    loaded = tokenizer_lib.load(folder, config.data.max_tokens)
+    loaded = tokenizer_lib.clip_tokenizer(folder, config.data.max_tokens)
     if loaded.get_vocab_size() > config.model.text.vocab_size:
         raise ValueError(
             f"config.pretrained: {folder} has {loaded.get_vocab_size()} tokens, text_encoder/ "

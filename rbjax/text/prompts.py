@@ -1,12 +1,9 @@
-"""Prompts as token ids.
-
-A data set brings its vocabulary, so a text encoder trained from scratch uses a tokenizer with one
-token a word, made from it. A pretrained text encoder brings its own tokenizer, see
-pretrained_tokenizer.py.
-"""
+"""Prompts: from tags to the tags that a prompt may name, and to token ids."""
 
 import bisect
 import warnings
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -15,14 +12,45 @@ from rbjax.text.concepts import CONCEPTS
 from rbjax.text.tokenizer import PAD
 
 
-def encode(tokenizer: tokenizers.Tokenizer, texts: list[str], length: int) -> np.ndarray:
-    """Texts -> int32 [N, length], padded with the tokenizer's padding, else its last token (CLIP).
+def split_tags(prompt: str) -> list[str]:
+    """Splits a recorded prompt: `"1girl, red hair"` -> `["1girl", "red hair"]`."""
+    return [tag.strip() for tag in prompt.split(",") if tag.strip()]
 
-    A tokenizer that truncates (a pretrained one) cuts a text that does not fit, with a warning
-    that says what was cut.
+
+def free_tags(
+    tags: Sequence[str], vocabulary: Mapping[str, Any], carried: Collection[str]
+) -> list[str]:
+    """Returns the tags that name nothing which the references carry.
+
+    Args:
+        tags: of an image.
+        vocabulary: of the data set; a tag that it lacks is kept.
+        carried: kinds of tags that the references carry, see `concepts.carried_kinds`.
+    """
+    known = vocabulary["tags"]
+    return [tag for tag in tags if known.get(tag, {}).get("kind") not in carried]
+
+
+def fitting(tokenizer: tokenizers.Tokenizer, tags: list[str], length: int) -> list[str]:
+    """Returns the first tags, as many as make a prompt of at most `length` tokens."""
+
+    def is_too_long(count: int) -> bool:
+        encoded = tokenizer.encode(", ".join(tags[:count]))
+        return len(encoded.ids) > length or bool(encoded.overflowing)
+
+    if not is_too_long(len(tags)):
+        return tags
+    return tags[: bisect.bisect_left(range(len(tags)), True, key=is_too_long) - 1]
+
+
+def encode(tokenizer: tokenizers.Tokenizer, texts: Sequence[str], length: int) -> np.ndarray:
+    """Encodes texts as token ids, int32 [N, length].
+
+    They are padded with the tokenizer's padding, else with its last token (CLIP). A tokenizer that
+    truncates (CLIP's) cuts a text that does not fit, with a warning that quotes what is cut.
 
     Raises:
-        ValueError: a text does not fit; it names the text and its length.
+        ValueError: a text does not fit; the message has the text and its length.
     """
     rows = np.full((len(texts), length), _padding(tokenizer), np.int32)
     for row, text in zip(rows, texts, strict=True):
@@ -39,8 +67,13 @@ def encode(tokenizer: tokenizers.Tokenizer, texts: list[str], length: int) -> np
 
 
 def concept_length(tokenizer: tokenizers.Tokenizer) -> int:
-    """Tokens of the longest concept word; 3 (start, word, end) where each is one token."""
+    """Returns the tokens of the longest concept word: 3 (start, word, end) if each is one token."""
     return max(len(tokenizer.encode(word).ids) for word in CONCEPTS)
+
+
+def _padding(tokenizer: tokenizers.Tokenizer) -> int:
+    own = tokenizer.padding["pad_id"] if tokenizer.padding else tokenizer.token_to_id(PAD)
+    return tokenizer.encode("").ids[-1] if own is None else own
 
 
 def _warn_of_cut(text: str, encoded: tokenizers.Encoding) -> None:
@@ -53,37 +86,3 @@ def _warn_of_cut(text: str, encoded: tokenizers.Encoding) -> None:
         f"(of {text!r}).",
         stacklevel=3,
     )
-
-
-def fitting(tokenizer: tokenizers.Tokenizer, tags: list[str], length: int) -> list[str]:
-    """The first tags, as many as make a prompt of at most `length` tokens."""
-
-    def is_too_long(count: int) -> bool:
-        encoded = tokenizer.encode(", ".join(tags[:count]))
-        return len(encoded.ids) > length or bool(encoded.overflowing)
-
-    if not is_too_long(len(tags)):
-        return tags
-    return tags[: bisect.bisect_left(range(len(tags)), True, key=is_too_long) - 1]
-
-
-def _padding(tokenizer: tokenizers.Tokenizer) -> int:
-    own = tokenizer.padding["pad_id"] if tokenizer.padding else tokenizer.token_to_id(PAD)
-    return tokenizer.encode("").ids[-1] if own is None else own
-
-
-def free_tags(tags: list[str], vocabulary: dict, carried: set[str]) -> list[str]:
-    """The tags that name nothing which the references carry.
-
-    Args:
-        tags: of the target.
-        vocabulary: of the data set; a tag that it lacks is kept.
-        carried: kinds ("identity", "outfit") that the references show.
-    """
-    known = vocabulary["tags"]
-    return [tag for tag in tags if known.get(tag, {}).get("kind") not in carried]
-
-
-def split_tags(prompt: str) -> list[str]:
-    """`"1girl, red hair"` -> `["1girl", "red hair"]`."""
-    return [tag.strip() for tag in prompt.split(",") if tag.strip()]

@@ -1,7 +1,13 @@
-"""The tokenizer of a pretrained folder: CLIP's byte-pair encoding, without transformers."""
+"""Tokenizers: one token a word for a text encoder trained from scratch, and CLIP's.
+
+A data set brings its vocabulary, from which the word tokenizer is made. A pretrained text encoder
+brings its tokenizer in a folder: CLIP's byte-pair encoding, read here without transformers.
+"""
 
 import json
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import tokenizers
 from tokenizers import (
@@ -18,12 +24,31 @@ from rbjax.text.concepts import CONCEPTS
 
 PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"  # of the word tokenizer
 CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
-WORDS = (  # as in CLIP: special tokens, English endings, words, digits, the rest
+CLIP_WORDS = (  # special tokens, English endings, words, digits, the rest
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
 
 
-def load(folder: str | pathlib.Path, length: int) -> tokenizers.Tokenizer:
+def word_tokenizer(vocabulary: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    """Builds a tokenizer with one token a word of the tags and concepts, in sorted order.
+
+    Args:
+        vocabulary: of the data set, with its tags under "tags".
+    """
+    words = {word for tag in vocabulary["tags"] for word in tag.split()} | {"solo", *CONCEPTS}
+    ids = {token: i for i, token in enumerate([PAD, UNKNOWN, START, END, *sorted(words)])}
+    tokenizer = tokenizers.Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(",", "removed")]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A {END}", special_tokens=[(START, ids[START]), (END, ids[END])]
+    )
+    return tokenizer
+
+
+def clip_tokenizer(folder: str | pathlib.Path, length: int) -> tokenizers.Tokenizer:
     """Reads `tokenizer.json`, or `vocab.json` and `merges.txt`; longer texts are truncated.
 
     Args:
@@ -51,15 +76,17 @@ def _read(folder: pathlib.Path, padding: str) -> tokenizers.Tokenizer:
     if (folder / "tokenizer.json").is_file():
         return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        return clip_bpe(folder / "vocab.json", folder / "merges.txt", padding)
+        return _byte_pair_tokenizer(folder / "vocab.json", folder / "merges.txt", padding)
     raise FileNotFoundError(
         f"{folder} holds neither tokenizer.json nor vocab.json and merges.txt: not the tokenizer "
         "of a diffusers folder."
     )
 
 
-def clip_bpe(vocabulary: pathlib.Path, merges: pathlib.Path, padding: str) -> tokenizers.Tokenizer:
-    """CLIP's tokenizer from its two files, equal to transformers' `CLIPTokenizer`.
+def _byte_pair_tokenizer(
+    vocabulary: pathlib.Path, merges: pathlib.Path, padding: str
+) -> tokenizers.Tokenizer:
+    """Builds CLIP's tokenizer from its two files, equal to transformers' `CLIPTokenizer`.
 
     As there, the padding token is never part of a word: SD 2.x reads "!" in a prompt as padding.
     """
@@ -77,7 +104,7 @@ def clip_bpe(vocabulary: pathlib.Path, merges: pathlib.Path, padding: str) -> to
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
+            pre_tokenizers.Split(Regex(CLIP_WORDS), behavior="removed", invert=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
@@ -86,24 +113,28 @@ def clip_bpe(vocabulary: pathlib.Path, merges: pathlib.Path, padding: str) -> to
         _id(tokenizer, token)  # adding one that is not in the vocabulary would make a new id
         tokenizer.add_special_tokens([AddedToken(token, special=True)])
     tokenizer.post_processor = processors.RobertaProcessing(
-        (CLIP_END, _id(tokenizer, CLIP_END)), (CLIP_START, _id(tokenizer, CLIP_START)), False, False
+        sep=(CLIP_END, _id(tokenizer, CLIP_END)),
+        cls_token=(CLIP_START, _id(tokenizer, CLIP_START)),
+        trim_offsets=False,
+        add_prefix_space=False,
     )
     return tokenizer
 
 
 def _padding(folder: pathlib.Path) -> str:
-    """The padding token: SD 1.x pads with the end token, SD 2.x with "!".
+    """Returns the padding token: SD 1.x pads with the end token, SD 2.x with "!".
 
-    As transformers reads it: old folders may say it twice, and special_tokens_map.json then counts.
+    As transformers reads it: old folders may give it twice, and special_tokens_map.json then
+    counts.
     """
-    config = _json(folder / "tokenizer_config.json")
-    special = _json(folder / "special_tokens_map.json")
+    config = _read_json(folder / "tokenizer_config.json")
+    special = _read_json(folder / "special_tokens_map.json")
     files = (config, special) if "added_tokens_decoder" in config else (special, config)
     token = next((file["pad_token"] for file in files if file.get("pad_token")), CLIP_END)
     return token["content"] if isinstance(token, dict) else token
 
 
-def _json(path: pathlib.Path) -> dict:
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
@@ -112,18 +143,3 @@ def _id(tokenizer: tokenizers.Tokenizer, token: str) -> int:
     if found is None:
         raise ValueError(f"the tokenizer has no token {token!r}: not CLIP's")
     return found
-
-
-def word_tokenizer(vocabulary: dict) -> tokenizers.Tokenizer:
-    """One token a word of the data set's tags and of the concept words, in sorted order."""
-    words = {word for tag in vocabulary["tags"] for word in tag.split()} | {"solo", *CONCEPTS}
-    ids = {token: i for i, token in enumerate([PAD, UNKNOWN, START, END, *sorted(words)])}
-    tokenizer = tokenizers.Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(",", "removed")]
-    )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{START} $A {END}", special_tokens=[(START, ids[START]), (END, ids[END])]
-    )
-    return tokenizer

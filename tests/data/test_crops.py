@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 
 from rbjax.data import crops, images
-from rbjax.text import prompts
 from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
-
-VOCABULARY = {
-    "tags": {"afro": {"kind": "identity"}, "robe": {"kind": "outfit"}, "wink": {"kind": "free"}}
-}
-TAGS = ["solo", "afro", "robe", "wink"]
 
 
 @pytest.fixture
@@ -97,27 +91,6 @@ def test_a_character_is_the_whole_picture_in_every_view(record, view):
 def test_unknown_view_names_the_known(record):
     with pytest.raises(ValueError, match="config.data.view='zoom': use one of crop, in_place"):
         crops.concept_view(record, FACE, 8, "zoom")
-
-
-def test_float_and_back_is_exact():
-    values = np.arange(256, dtype=np.uint8)
-    floats = images.to_float(values)
-    assert floats.dtype == np.float32 and floats[0] == -1 and floats[-1] == 1
-    np.testing.assert_array_equal(images.to_uint8(floats), values)
-    np.testing.assert_array_equal(images.to_uint8([-3.0, 3.0]), [0, 255])
-
-
-@pytest.mark.parametrize(
-    "carried, free",
-    [
-        (set(), TAGS),
-        ({"identity"}, ["solo", "robe", "wink"]),
-        ({"outfit"}, ["solo", "afro", "wink"]),
-        ({"identity", "outfit"}, ["solo", "wink"]),
-    ],
-)
-def test_free_tags_name_nothing_that_is_carried(carried, free):
-    assert prompts.free_tags(TAGS, VOCABULARY, carried) == free
 
 
 @pytest.mark.parametrize(

@@ -82,11 +82,6 @@ def test_a_split_holds_records_clusters_and_tags(avatars):
         assert name == record["character"].decode()
 
 
-@pytest.mark.parametrize("prompt", ["1girl, red hair", " 1girl ,,red hair,"])
-def test_split_tags(prompt):
-    assert prompts.split_tags(prompt) == ["1girl", "red hair"]
-
-
 def test_data_that_nobody_put_there_is_asked_for(tmp_path):
     with pytest.raises(FileNotFoundError, match="retribooru/384'(.|\\n)*annotations/"):
         dataset.prepare("retribooru/384", str(tmp_path))

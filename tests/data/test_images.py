@@ -46,3 +46,11 @@ def test_pictures_in_html_are_png():
 def test_an_empty_grid_is_refused():
     with pytest.raises(ValueError, match="at least one image"):
         images.grid([[], []])
+
+
+def test_float_and_back_is_exact():
+    values = np.arange(256, dtype=np.uint8)
+    floats = images.to_float(values)
+    assert floats.dtype == np.float32 and floats[0] == -1 and floats[-1] == 1
+    np.testing.assert_array_equal(images.to_uint8(floats), values)
+    np.testing.assert_array_equal(images.to_uint8([-3.0, 3.0]), [0, 255])

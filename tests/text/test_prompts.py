@@ -1,4 +1,4 @@
-"""Prompts as ids."""
+"""Prompts as tags and as ids."""
 
 import numpy as np
 import pytest
@@ -11,32 +11,33 @@ from rbjax.text.concepts import CONCEPTS
 
 VOCABULARY = {"tags": {"red hair": {}, "red background": {}, "wink": {}, "bob cut": {}}}
 
+KINDS = {
+    "tags": {"afro": {"kind": "identity"}, "robe": {"kind": "outfit"}, "wink": {"kind": "free"}}
+}
+TAGS = ["solo", "afro", "robe", "wink"]
+
 
 @pytest.fixture
 def tokenizer():
     return tokenizer_lib.word_tokenizer(VOCABULARY)
 
 
-def words(tokenizer, text):
-    return tokenizer.encode(text).tokens
+@pytest.mark.parametrize("prompt", ["1girl, red hair", " 1girl ,,red hair,"])
+def test_split_tags(prompt):
+    assert prompts.split_tags(prompt) == ["1girl", "red hair"]
 
 
-def test_one_token_a_word(tokenizer):
-    expected = ["[CLS]", "solo", "red", "hair", "bob", "cut", "wink", "[SEP]"]
-    assert words(tokenizer, "solo, red hair, bob cut,wink") == expected
-    assert words(tokenizer, "Solo,  RED hair , bob cut wink") == expected
-
-
-def test_every_word_of_tags_and_concepts_is_known(tokenizer):
-    text = " ".join([*VOCABULARY["tags"], *CONCEPTS])
-    assert tokenizer_lib.UNKNOWN not in words(tokenizer, text)
-    assert tokenizer.get_vocab_size() == 4 + len({*text.split(), "solo"})
-    assert words(tokenizer, "xylophone") == ["[CLS]", "[UNK]", "[SEP]"]
-
-
-def test_order_of_the_vocabulary_does_not_matter(tokenizer):
-    turned = {"tags": dict(reversed(VOCABULARY["tags"].items()))}
-    assert tokenizer_lib.word_tokenizer(turned).get_vocab() == tokenizer.get_vocab()
+@pytest.mark.parametrize(
+    "carried, free",
+    [
+        (set(), TAGS),
+        ({"identity"}, ["solo", "robe", "wink"]),
+        ({"outfit"}, ["solo", "afro", "wink"]),
+        ({"identity", "outfit"}, ["solo", "wink"]),
+    ],
+)
+def test_free_tags_name_nothing_that_is_carried(carried, free):
+    assert prompts.free_tags(TAGS, KINDS, carried) == free
 
 
 @pytest.mark.parametrize("concept", CONCEPTS)

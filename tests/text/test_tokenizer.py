@@ -1,4 +1,4 @@
-"""CLIP's tokenizer against transformers, on a small vocabulary."""
+"""The word tokenizer; CLIP's tokenizer against transformers, on a small vocabulary."""
 
 import json
 import warnings
@@ -9,6 +9,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from rbjax.text import prompts
 from rbjax.text import tokenizer as tokenizer_lib
+from rbjax.text.concepts import CONCEPTS
 
 END = tokenizer_lib.CLIP_END
 MERGES = ["f a", "fa c", "fac e</w>", "c l", "cl o", "clo th", "t h", "clo t", "r e", "re d</w>"]
@@ -20,6 +21,34 @@ TEXTS = [
     "a<|endoftext|>face <|startoftext|>",
     "face_red~:3",
 ]
+VOCABULARY = {"tags": {"red hair": {}, "red background": {}, "wink": {}, "bob cut": {}}}
+
+
+@pytest.fixture
+def tokenizer():
+    return tokenizer_lib.word_tokenizer(VOCABULARY)
+
+
+def words(tokenizer, text):
+    return tokenizer.encode(text).tokens
+
+
+def test_one_token_a_word(tokenizer):
+    expected = ["[CLS]", "solo", "red", "hair", "bob", "cut", "wink", "[SEP]"]
+    assert words(tokenizer, "solo, red hair, bob cut,wink") == expected
+    assert words(tokenizer, "Solo,  RED hair , bob cut wink") == expected
+
+
+def test_every_word_of_tags_and_concepts_is_known(tokenizer):
+    text = " ".join([*VOCABULARY["tags"], *CONCEPTS])
+    assert tokenizer_lib.UNKNOWN not in words(tokenizer, text)
+    assert tokenizer.get_vocab_size() == 4 + len({*text.split(), "solo"})
+    assert words(tokenizer, "xylophone") == ["[CLS]", "[UNK]", "[SEP]"]
+
+
+def test_order_of_the_vocabulary_does_not_matter(tokenizer):
+    turned = {"tags": dict(reversed(VOCABULARY["tags"].items()))}
+    assert tokenizer_lib.word_tokenizer(turned).get_vocab() == tokenizer.get_vocab()
 
 
 @pytest.fixture(scope="module", params=["<|endoftext|>", "!"])
@@ -47,7 +76,7 @@ def oracle(folder) -> transformers.CLIPTokenizer:
 
 
 def test_ids_equal_those_of_transformers(folder):
-    found = prompts.encode(tokenizer_lib.load(folder, 77), TEXTS, 77)
+    found = prompts.encode(tokenizer_lib.clip_tokenizer(folder, 77), TEXTS, 77)
     expected = oracle(folder)(TEXTS, padding="max_length", max_length=77)["input_ids"]
     assert found.tolist() == expected
 
@@ -56,12 +85,12 @@ def test_tokenizer_json_of_transformers_is_read(folder, tmp_path):
     theirs = oracle(folder)
     theirs.save_pretrained(tmp_path)
     assert not (tmp_path / "vocab.json").exists()
-    found = prompts.encode(tokenizer_lib.load(tmp_path, 77), TEXTS, 77)
+    found = prompts.encode(tokenizer_lib.clip_tokenizer(tmp_path, 77), TEXTS, 77)
     assert found.tolist() == theirs(TEXTS, padding="max_length", max_length=77)["input_ids"]
 
 
 def test_long_prompts_are_cut_with_a_warning_that_says_what(folder):
-    tokenizer = tokenizer_lib.load(folder, 5)
+    tokenizer = tokenizer_lib.clip_tokenizer(folder, 5)
     with pytest.warns(UserWarning, match=r"longer than 5 tokens; .* cut: 'face red' "):
         found = prompts.encode(tokenizer, ["red, face face red"], 5)
     expected = oracle(folder)(["red, face face red"], truncation=True, max_length=5)
@@ -69,7 +98,7 @@ def test_long_prompts_are_cut_with_a_warning_that_says_what(folder):
 
 
 def test_the_warning_comes_once_for_each_prompt(folder):
-    tokenizer = tokenizer_lib.load(folder, 3)
+    tokenizer = tokenizer_lib.clip_tokenizer(folder, 3)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         for text in ("face red", "red face", "face red", "face red"):
@@ -80,11 +109,11 @@ def test_the_warning_comes_once_for_each_prompt(folder):
 def test_prompts_that_fit_are_not_warned_about(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        prompts.encode(tokenizer_lib.load(folder, 4), ["red face"], 4)
+        prompts.encode(tokenizer_lib.clip_tokenizer(folder, 4), ["red face"], 4)
 
 
 def test_concepts_take_as_many_tokens_as_the_longest(folder):
-    tokenizer = tokenizer_lib.load(folder, 77)
+    tokenizer = tokenizer_lib.clip_tokenizer(folder, 77)
     expected = max(len(oracle(folder)(word)["input_ids"]) for word in ("face", "clothes"))
     longest = len(oracle(folder)("character")["input_ids"])
     assert prompts.concept_length(tokenizer) == max(expected, longest) > 3
@@ -105,7 +134,7 @@ def test_where_two_files_disagree_on_the_padding_it_is_that_of_transformers(
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     (tmp_path / "special_tokens_map.json").write_text(json.dumps({"pad_token": "!"}))
     theirs = transformers.CLIPTokenizer.from_pretrained(tmp_path)
-    found = tokenizer_lib.load(tmp_path, 77)
+    found = tokenizer_lib.clip_tokenizer(tmp_path, 77)
     assert found.padding["pad_token"] == theirs.pad_token == (END if newer else "!")
 
 
@@ -124,9 +153,9 @@ def test_damaged_tokenizers_are_named(folder, tmp_path, name, content):
         (tmp_path / path.name).write_text(path.read_text())
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=f"{tmp_path} holds no tokenizer that can be read: "):
-        tokenizer_lib.load(tmp_path, 77)
+        tokenizer_lib.clip_tokenizer(tmp_path, 77)
 
 
 def test_other_folders_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds neither tokenizer.json nor vocab.json"):
-        tokenizer_lib.load(tmp_path, 77)
+        tokenizer_lib.clip_tokenizer(tmp_path, 77)
