@@ -1,42 +1,123 @@
-"""What the commands with the flag --config share: the flag, and one line for a user's mistakes."""
+"""What all commands share: options, paths, the environment, and one line for a user's mistakes.
 
+Training commands read absl's flags (`config_flag`, `parse_flags`), the others use `ArgumentParser`.
+Everything may import this module; it imports neither JAX nor another module of the package.
+"""
+
+import argparse
 import contextlib
+import functools
 import os
-import pathlib
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
 
 from absl import flags, logging
-from ml_collections import config_flags
-
-CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "Configuration file, FILE.py or FILE.py:VARIANT. Any field can be changed: "
-    "--config.FIELD=VALUE; the fields are explained in the file.",
-    lock_config=True,
-)
+from ml_collections import ConfigDict, config_flags
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses the flags; ends the program with one line that says what is wrong with them."""
-    try:
-        rest = flags.FLAGS(argv)
-    except AttributeError as error:  # of ml_collections
-        message = str(error).strip("'\"").replace("\\n", ". ").replace("\\", "")
-        sys.exit(f"Error: the configuration has no field {message}")
-    except (flags.Error, OSError) as error:  # may hold the traceback of the configuration file
-        sys.exit(f"Error: {str(error).strip().splitlines()[-1].strip()}")
-    file = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
-    if not pathlib.Path(file).is_file():  # ml_collections tells it late, and without the name
-        sys.exit(f"Error: --config={file}: there is no such file")
-    return rest
+@functools.cache
+def config_flag() -> flags.FlagHolder[ConfigDict]:
+    """Defines absl's required flag --config; only commands do, a library has no flags."""
+    holder = config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Configuration file, FILE.py or FILE.py:VARIANT. Any field can be changed: "
+        "--config.FIELD=VALUE; the fields are explained in the file.",
+        lock_config=True,
+    )
+    flags.mark_flag_as_required("config")
+    return holder
 
 
 def set_environment() -> None:
-    """What has to be set before JAX and TensorFlow are imported; what is set already stays."""
+    """Sets what JAX and TensorFlow read when they are imported; what is set already stays."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path.home() / ".cache/rbjax"))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache/rbjax"))
+
+
+def local_path(text: str | os.PathLike[str], option: str = "") -> Path:
+    """Returns the path of a file or folder of this machine, `~` expanded.
+
+    Args:
+        text: the path as the user gave it.
+        option: that it was given to, for the error; "" = none.
+
+    Raises:
+        ValueError: it is a URL.
+    """
+    if "://" in str(text):
+        raise ValueError(
+            f"{option}{'=' if option else ''}{text} is a URL; only files and folders of this "
+            "machine can be used here: copy it, or mount what holds it"
+        )
+    return Path(text).expanduser()
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses absl's flags; ends the program with one line that says what is wrong with them.
+
+    The folder above the file of --config is put on the import path: configurations can import
+    their siblings (`from configs import composition`) wherever the program is started.
+    """
+    try:
+        return flags.FLAGS(_locate_config(argv))
+    except AttributeError as error:  # of ml_collections
+        message = str(error).strip("'\"").replace("\\n", ". ").replace("\\", "")
+        sys.exit(f"Error: the configuration has no field {message}")
+    except (flags.Error, OSError, ValueError) as error:  # may hold the traceback of the file
+        sys.exit(f"Error: {str(error).strip().splitlines()[-1].strip()}")
+
+
+def _locate_config(argv: list[str]) -> list[str]:
+    """Expands `~` in --config, checks the file and makes its siblings importable.
+
+    Raises:
+        ValueError, FileNotFoundError: ml_collections reports these late, and without the name.
+    """
+    argv = list(argv)
+    for i, argument in enumerate(argv):
+        option, separator, value = argument.partition("=")
+        index = i if separator else i + 1
+        if option not in ("--config", "-config") or index == len(argv):
+            continue
+        value = str(local_path(value if separator else argv[index], "--config"))
+        file = Path(value.partition(":")[0])
+        if not file.is_file():
+            raise FileNotFoundError(f"--config={file}: there is no such file")
+        sys.path.insert(0, str(file.absolute().parents[1]))
+        argv[index] = f"{option}={value}" if separator else value
+    return argv
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse with absl's --verbosity, and with errors in one line."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.add_argument(
+            "--verbosity", type=int, action=_SetVerbosity, help="1 shows where an error comes from"
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program; `argparse` puts its usage before the message."""
+        self.exit(2, f"Error: {message} (--help explains the options)\n")
+
+
+class _SetVerbosity(argparse.Action):
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any
+    ) -> None:
+        logging.set_verbosity(values)
+
+
+def path_argument(text: str) -> Path:
+    """Reads a path for `ArgumentParser.add_argument(type=path_argument)`; see `local_path`."""
+    try:
+        return local_path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 @contextlib.contextmanager

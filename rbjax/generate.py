@@ -6,7 +6,8 @@ From Python:
 
     from rbjax import generate
     model = generate.load_model("runs/composition")
-    images = generate.generate(model, "smile", [generate.parse("face", "a.png@10,4,40,40")])
+    reference = generate.parse("face", "a.png@10,4,40,40")
+    images = generate.generate(model, "smile", [reference], num_images=4)
 """
 
 import argparse
@@ -15,15 +16,20 @@ import sys
 import warnings
 from pathlib import Path
 
-import jax
+from rbjax.command_line import ArgumentParser, one_line_errors, path_argument, set_environment
+
+if __name__ == "__main__":
+    set_environment()  # before JAX and TensorFlow are imported
 
 from rbjax.diffusion import sampler
 from rbjax.diffusion.guidance import Sampling
 from rbjax.inference import generation
-from rbjax.inference.generation import default_sampling, generate, write
+from rbjax.inference.generation import default_sampling, generate
 from rbjax.inference.model_loading import load_model
-from rbjax.inference.reference import parse
+from rbjax.inference.reference import Reference, parse
 from rbjax.text.concepts import CONCEPTS
+
+__all__ = ["Reference", "generate", "load_model", "main", "parse", "parse_args", "run"]
 
 MEMORY = (
     "make fewer images at once (--num_images; then again with another --seed), smaller ones "
@@ -32,8 +38,8 @@ MEMORY = (
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line (`argv` in its place)."""
-    parser = argparse.ArgumentParser(
+    """Reads the command line, or `argv` in its place."""
+    parser = ArgumentParser(
         prog="python -m rbjax.generate",
         description="Generates images from references and a prompt.",
         epilog="A reference is FILE, FILE@left,top,width,height (pixels: the part that shows the "
@@ -63,7 +69,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="pixels of an image's side (default: as in its training; others look worse)",
     )
     add("--dtype", choices=("float32", "bfloat16"), help="of the computation")
-    add("--out", type=Path, default=Path("generated"), help="folder of the PNGs")
+    add("--out", type=path_argument, default=Path("generated"), help="folder of the PNGs")
     return parser.parse_args(argv)
 
 
@@ -74,7 +80,7 @@ def _positive(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> list[Path]:
-    """Does what the command line asks; returns the files written."""
+    """Generates what the command line asks for; returns the files written."""
     texts = [(concept, text) for concept in CONCEPTS for text in getattr(args, concept)]
     references = [parse(concept, text) for concept, text in texts]  # before anything slow
     generation.check_seeds(args.seed, args.num_images)
@@ -89,11 +95,11 @@ def run(args: argparse.Namespace) -> list[Path]:
         model,
         args.prompt,
         references,
-        args.num_images,
-        args.seed,
-        sampling,
-        progress=True,
+        num_images=args.num_images,
+        seed=args.seed,
+        sampling=sampling,
         size=args.size,
+        progress=True,
     )
     settings = {
         "checkpoint": args.checkpoint or "shipped",
@@ -104,22 +110,16 @@ def run(args: argparse.Namespace) -> list[Path]:
         "dtype": args.dtype or model.config.model.unet.dtype,
         **dataclasses.asdict(sampling),
     }
-    return write(images, model, references, settings, args.out)
+    return generation.write(args.out, images, model=model, references=references, settings=settings)
 
 
 def main() -> None:
-    """The command; ends with one line where the user can put something right."""
+    """Runs the command; ends with one line where the user can put something right."""
     args = parse_args()
     warnings.showwarning = lambda message, *_, **__: print(f"Warning: {message}", file=sys.stderr)
-    try:
+    with one_line_errors(MEMORY):
         files = run(args)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        sys.exit(f"Error: not enough memory on the device: {MEMORY}")
-    except (ValueError, OSError) as error:
-        sys.exit(f"Error: {error}")
-    print(f"{len(files) - 1} image(s) and a grid: {files[-1]}")
+        print(f"{len(files) - 1} image(s) and a grid: {files[-1]}")
 
 
 if __name__ == "__main__":

@@ -6,17 +6,13 @@ Give the --config of the training. Training reads what fits its weights, size an
 prompts and tokenizer), and says so where nothing does. A part that was interrupted starts anew.
 """
 
-import pathlib
-import sys
-
 from absl import app, flags
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # configurations import each other
+from rbjax.command_line import config_flag, one_line_errors, parse_flags, set_environment
 
-from rbjax.command_line import CONFIG, one_line_errors, parse_flags, set_environment
-
+CONFIG = config_flag()
 SPLIT = flags.DEFINE_string("split", "train", "Split to encode; training reads `train`.")
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures, or prompts, encoded at once.")
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Images, or prompts, encoded at once.")
 ONLY = flags.DEFINE_enum("only", None, ["moments", "text"], "Stores only this part.")
 
 
@@ -36,5 +32,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
     app.run(main, flags_parser=parse_flags)

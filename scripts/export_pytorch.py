@@ -1,23 +1,28 @@
-"""Exports a model to PyTorch: a diffusers pipeline that needs neither rbjax nor JAX.
+"""Exports a model: a diffusers pipeline that needs neither rbjax nor JAX, or a saved model.
 
 python scripts/export_pytorch.py --checkpoint runs/composition --out export
+python scripts/export_pytorch.py --format model --half --out rbjax/weights/avatars \
+    --checkpoint runs/composition_avatars_long
 """
 
 import argparse
-import sys
 
-import numpy as np
-
-from rbjax.inference.model_loading import load_model
-from rbjax.interop import diffusers_export
+from rbjax.command_line import ArgumentParser, one_line_errors, path_argument, set_environment
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line (`argv` in its place)."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    """Reads the command line, or `argv` in its place."""
+    parser = ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--checkpoint", help="saved model or --workdir of a training (default: the shipped model)")
-    add("--out", required=True, help="folder to write; its README.md says how to load it")
+    add("--out", type=path_argument, required=True, help="folder to write")
+    add(
+        "--format",
+        choices=("diffusers", "model"),
+        default="diffusers",
+        help="diffusers: a pipeline with its code and a README.md that says how to load it; "
+        "model: the weights for rbjax.generate --checkpoint (default: diffusers)",
+    )
     add("--half", action="store_true", help="store float16: half the size, rounded weights")
     return parser.parse_args(argv)
 
@@ -25,12 +30,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Reads the checkpoint and writes the folder."""
     args = parse_args(argv)
-    try:
-        model = load_model(args.checkpoint)
-        diffusers_export.export(model, args.out, np.float16 if args.half else None)
-    except (ValueError, OSError) as error:
-        sys.exit(f"Error: {error}")
-    print(f"wrote {args.out}; how to load it: {args.out}/README.md")
+    set_environment()
+    import numpy as np  # after the environment is set
+
+    from rbjax.inference.model_loading import load_model
+    from rbjax.interop import diffusers_export, saved_model
+
+    with one_line_errors("export on the CPU, JAX_PLATFORMS=cpu"):
+        write = diffusers_export.export if args.format == "diffusers" else saved_model.save
+        write(load_model(args.checkpoint), args.out, np.float16 if args.half else None)
+    how = f"; how to load it: {args.out}/README.md" if args.format == "diffusers" else ""
+    print(f"wrote {args.out}{how}")
 
 
 if __name__ == "__main__":

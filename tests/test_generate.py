@@ -51,7 +51,7 @@ def test_images_are_those_of_the_sampler(model, images):
         text: np.array(w + [0] * (tiny_pipeline.TOKENS - len(w)), np.int32)
         for text, w in words.items()
     }
-    views = np.stack([r.view(data.size, data.view) for r in references()])
+    views = np.stack([r.crop(data.size, data.view) for r in references()])
     batch = Batch(
         target=np.zeros((2, data.size, data.size, 3), np.uint8),
         prompt=np.stack([ids[PROMPT]] * 2),
@@ -69,6 +69,37 @@ def test_same_seed_same_bytes(model, images):
     again = generate.generate(model, PROMPT, references(), num_images=2, seed=4)
     assert again.tobytes() == images.tobytes()
     assert (images[0] != images[1]).any()
+
+
+@pytest.mark.parametrize("progress", [False, True])
+def test_other_prompts_seeds_and_references_compile_nothing(model, progress, caplog):
+    def compiled(**arguments) -> bool:
+        caplog.clear()
+        with jax.log_compiles():
+            generate.generate(model, progress=progress, **arguments)
+        return "Compiling" in caplog.text
+
+    arguments = {"prompt": PROMPT, "references": references(), "num_images": 3}
+    assert compiled(**arguments, seed=4)
+    assert not compiled(**arguments, seed=5)
+    assert not compiled(**arguments | {"prompt": "open mouth"}, seed=5)
+    assert not compiled(**arguments | {"references": references()[::-1]}, seed=4)
+    assert compiled(**arguments | {"sampling": Sampling(1, "ddim", 1.0, 2.0)}, seed=4)
+
+
+def test_a_model_that_is_loaded_again_compiles_nothing(folder, caplog):
+    for seed in range(2):
+        caplog.clear()
+        loaded = model_loading.load_model(folder)
+        with jax.log_compiles():
+            generate.generate(loaded, PROMPT, num_images=2, seed=seed)
+    assert "Compiling" not in caplog.text
+
+
+def test_the_bar_counts_every_step_of_every_call(model, capsys):
+    for _ in range(2):
+        generate.generate(model, PROMPT, progress=True)
+    assert capsys.readouterr().err.count("2/2") >= 2
 
 
 def test_no_reference_is_a_number_of_references_too(model, images):
@@ -173,6 +204,15 @@ def test_a_folder_that_holds_no_model_says_what_is_expected(tmp_path):
         model_loading.load_model(tmp_path)
 
 
+def test_a_model_ships():
+    assert (model_loading.SHIPPED / saved_model.INDEX).is_file()
+
+
+def test_urls_are_refused():
+    with pytest.raises(ValueError, match="--checkpoint=gs://a/b is a URL; only files and folders"):
+        model_loading.load_model("gs://a/b")
+
+
 def test_missing_shipped_weights_say_so(tmp_path, monkeypatch):
     monkeypatch.setattr(model_loading, "SHIPPED", tmp_path)
     with pytest.raises(FileNotFoundError, match="no model ships"):
@@ -184,6 +224,13 @@ def test_numbers_below_one_are_refused(option, capsys):
     with pytest.raises(SystemExit):
         generate.parse_args([option, "0"])
     assert "at least 1" in capsys.readouterr().err
+
+
+def test_help_explains(capsys):
+    with pytest.raises(SystemExit):
+        generate.parse_args(["--help"])
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("python -m rbjax.generate", "--checkpoint", "FILE@MASK"))
 
 
 def test_the_command_ends_with_one_line(monkeypatch, tmp_path):

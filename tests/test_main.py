@@ -32,6 +32,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
         ([], ["--config must have a value"]),
         (["--config", "configs/nope.py:sd15"], ["--config=configs/nope.py: there is no such file"]),
         (["--config", "configs/faces.py:avatars"], ["unknown variant 'avatars' of faces.py"]),
+        (["--config=s3://a/b.py"], ["--config=s3://a/b.py is a URL; only files"]),
     ],
 )
 def test_wrong_flags_end_with_one_line(arguments, words):
@@ -39,6 +40,17 @@ def test_wrong_flags_end_with_one_line(arguments, words):
     assert result.returncode != 0
     assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
     assert all(word in result.stderr for word in words)
+
+
+def test_a_configuration_outside_the_repository_imports_its_siblings(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/base.py").write_text("MESSAGE = 'read from base.py'\n")
+    text = (
+        "from configs import base\ndef get_config(variant):\n    raise ValueError(base.MESSAGE)\n"
+    )
+    (tmp_path / "configs/mine.py").write_text(text)
+    result = command("--config", f"{tmp_path}/configs/mine.py:a")
+    assert result.stderr == "Error: ValueError: read from base.py\n"
 
 
 def test_help_explains():
@@ -74,6 +86,7 @@ def start(monkeypatch, tmp_path):
     "changes, field",
     [
         ({"data_dir": "/nowhere"}, "config.data_dir='/nowhere'"),
+        ({"data_dir": "gs://bucket"}, "config.data_dir=gs://bucket is a URL"),
         ({"batch_size": 12}, "config.batch_size=12"),
         ({"data.faces": 0, "data.clothes": 0}, "config.data.faces=0"),
         ({"mesh.tensor": 16}, "tensor=16"),

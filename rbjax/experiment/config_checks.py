@@ -5,6 +5,7 @@ import operator
 import numpy as np
 from ml_collections import ConfigDict
 
+from rbjax.command_line import local_path
 from rbjax.data.crops import VIEWS
 from rbjax.data.dataset import Split
 from rbjax.data.references import TASKS
@@ -13,6 +14,7 @@ from rbjax.diffusion.loss import WEIGHTINGS
 CHOICES = {"data.prompt_tags": ("free", "all"), "data.view": VIEWS, "train.weighting": WEIGHTINGS}
 
 
+PATHS = ("data_dir", "pretrained", "eval.vqa")
 COUNTS = (  # fields that must be at least 1
     *("total_steps", "sample_images"),
     *("eval.characters", "eval.prompts", "eval.periodic_characters"),
@@ -62,7 +64,9 @@ def check(config: ConfigDict) -> None:
 
 
 def _check_values(config: ConfigDict) -> None:
-    """Raises ValueError for a field of CHOICES or COUNTS that has no such value."""
+    """Raises ValueError for a field of PATHS, CHOICES or COUNTS that has no such value."""
+    for field in PATHS:
+        local_path(operator.attrgetter(field)(config), f"config.{field}")
     for field, choices in CHOICES.items():
         value = operator.attrgetter(field)(config)
         if value not in choices:

@@ -1,40 +1,49 @@
 """References and a prompt to images, and the images to files."""
 
+import contextlib
+import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 from absl import logging
+from flax import nnx
 from PIL import Image, PngImagePlugin
 
 from rbjax.data import images as images_lib
 from rbjax.data import loader
 from rbjax.diffusion.guidance import Sampling, make_generate
+from rbjax.diffusion.schedule import Schedule
 from rbjax.inference.reference import Reference
 from rbjax.interop.saved_model import Model
 from rbjax.models.batch import Batch
+from rbjax.models.params import Tree
 from rbjax.text import prompts
 from rbjax.text.concepts import CONCEPTS
 from rbjax.text.tokenizer import UNKNOWN
 
-GRID_PIXELS = 192  # smallest side of a picture in the grid
+GRID_PIXELS = 192  # smallest side of an image in the grid
 
 
 def generate(
     model: Model,
     prompt: str,
     references: Sequence[Reference] = (),
+    *,
     num_images: int = 1,
     seed: int = 0,
     sampling: Sampling | None = None,
-    progress: bool = False,
     size: int | None = None,
+    progress: bool = False,
 ) -> np.ndarray:
     """Generates images; the same arguments give the same bytes.
+
+    The first call with a number of images and references, a size and a sampling compiles the
+    sampler; further calls use it again, whatever their prompt, seed and references.
 
     Args:
         model: see `load_model`.
@@ -43,8 +52,8 @@ def generate(
         num_images: image i has the seed `seed` + i.
         seed: of the noise, 0 to 2**32 - num_images.
         sampling: steps, method and guidance; None = those of the model's training.
+        size: H = W of the images and of the references' crops in pixels; None = as in training.
         progress: show a bar over the steps.
-        size: H = W of the images and of the references' views in pixels; None = as in training.
 
     Returns:
         uint8 [num_images, H, W, 3].
@@ -55,19 +64,64 @@ def generate(
     check_seeds(seed, num_images)
     sampling = sampling or default_sampling(model)
     _warn_of_unknown_words(model, prompt)
-    example = _example(model, prompt, _views(model, references, size), references)
-    batch = loader.stack([example] * num_images)
+    example = _example(model, prompt, _crops(model, references, size), references)
     empty = prompts.encode(model.tokenizer, [""], model.config.data.max_tokens)[0]
-    with tqdm.tqdm(total=sampling.steps, desc="sampling", disable=not progress) as bar:
-        on_step = bar.update if progress else None  # with it, JAX does not cache the compilation
-        run = make_generate(model.graphdef, model.schedule, sampling, jnp.asarray(empty), on_step)
-        seeds = np.arange(seed, seed + num_images).astype(np.uint32)
-        images = np.asarray(jax.jit(run)(model.params, batch, seeds))
-        jax.effects_barrier()  # the last call of the bar
-    return images_lib.to_uint8(images)
+    with _progress_bar(sampling.steps) if progress else contextlib.nullcontext():
+        images = _sample(
+            model.params,
+            loader.stack([example] * num_images),
+            np.arange(seed, seed + num_images).astype(np.uint32),
+            empty,
+            graphdef=model.graphdef,
+            schedule=model.schedule,
+            sampling=sampling,
+            on_step=_advance_bar if progress else None,
+        )
+        return images_lib.to_uint8(np.asarray(images))
+
+
+@functools.partial(jax.jit, static_argnames=("graphdef", "schedule", "sampling", "on_step"))
+def _sample(
+    params: Tree,
+    batch: Batch,
+    seeds: jax.Array,
+    empty_prompt: jax.Array,
+    *,
+    graphdef: nnx.GraphDef,
+    schedule: Schedule,
+    sampling: Sampling,
+    on_step: Callable[[], None] | None,
+) -> jax.Array:
+    """Returns float32 [B, H, W, 3]; JAX keeps one program for each set of shapes and settings.
+
+    With `on_step` a program is not stored in JAX's compilation cache on disk.
+    """
+    run = make_generate(graphdef, schedule, sampling, empty_prompt, on_step)
+    return run(params, batch, seeds)
+
+
+_bars: list[tqdm.tqdm] = []  # of the calls that run
+
+
+def _advance_bar() -> None:
+    """Advances the newest bar; one function for all calls, as a new one would compile again."""
+    if _bars:
+        _bars[-1].update()
+
+
+@contextlib.contextmanager
+def _progress_bar(steps: int) -> Iterator[None]:
+    with tqdm.tqdm(total=steps, desc="sampling") as bar:
+        _bars.append(bar)
+        try:
+            yield
+            jax.effects_barrier()  # waits for the last step's callback
+        finally:
+            _bars.remove(bar)
 
 
 def check_seeds(seed: int, num_images: int) -> None:
+    """Raises ValueError unless there is at least one image and each has a seed of 32 bits."""
     if num_images < 1:
         raise ValueError(f"num_images {num_images}: must be at least 1")
     if not 0 <= seed <= 2**32 - num_images:
@@ -75,19 +129,19 @@ def check_seeds(seed: int, num_images: int) -> None:
 
 
 def default_sampling(model: Model) -> Sampling:
-    """The settings of the model's training."""
+    """Returns the settings of the model's training."""
     return Sampling.from_config(model.config.sampling)
 
 
-def _views(model: Model, references: Sequence[Reference], size: int | None) -> list[np.ndarray]:
-    """What the model sees of the references, uint8 [size, size, 3], or a blank if there is none."""
+def _crops(model: Model, references: Sequence[Reference], size: int | None) -> list[np.ndarray]:
+    """Returns the references' crops, uint8 [size, size, 3], or a blank one if there is none."""
     data, latents = model.config.data, model.config.model
     size = data.size if size is None else size
     factor = latents.patch or 2 ** (len(latents.vae.block_out_channels) - 1)
     if size < 1 or size % factor:
         raise ValueError(f"size {size}: must be a multiple of {factor}, the pixels of a latent")
     blank = np.full((size, size, 3), images_lib.WHITE, np.uint8)
-    return [reference.view(size, data.view) for reference in references] or [blank]
+    return [reference.crop(size, data.view) for reference in references] or [blank]
 
 
 def _example(
@@ -118,35 +172,40 @@ def _warn_of_unknown_words(model: Model, prompt: str) -> None:
 
 
 def write(
-    images: np.ndarray, model: Model, references: Sequence[Reference], settings: dict, out: Path
+    out: Path,
+    images: np.ndarray,
+    *,
+    model: Model,
+    references: Sequence[Reference],
+    settings: Mapping[str, Any],
 ) -> list[Path]:
     """Writes SEED.png of every image, and grid.png: the references above, the images below.
 
     Args:
-        images: of `generate`.
-        model: that made them.
-        references: shown in the grid as the model saw them.
-        settings: go into the PNGs' metadata as JSON, under the key `rbjax`.
         out: folder that exists.
+        images: uint8 [N, H, W, 3], of `generate`.
+        model: that made them.
+        references: for the grid, cropped as the model reads them.
+        settings: of `generate`; go into the PNGs' metadata as JSON, under the key `rbjax`.
 
     Returns:
-        The files.
+        The files, the grid last.
     """
     files = []
     for i, image in enumerate(images):
         seed = settings["seed"] + i
         files.append(out / f"{seed:06d}.png")
-        Image.fromarray(image).save(files[-1], pnginfo=_metadata(settings | {"seed": seed}))
+        Image.fromarray(image).save(files[-1], pnginfo=_metadata({**settings, "seed": seed}))
     size = images.shape[1]
-    shown = _views(model, references, size) if references else []
-    rows = [[images_lib.to_float(image) for image in row] for row in (shown, images) if len(row)]
+    crops = _crops(model, references, size) if references else []
+    rows = [[images_lib.to_float(image) for image in row] for row in (crops, images) if len(row)]
     grid = images_lib.grid(rows, scale=max(1, GRID_PIXELS // size))
     files.append(out / "grid.png")
-    grid.save(files[-1], pnginfo=_metadata(settings | {"num_images": len(images)}))
+    grid.save(files[-1], pnginfo=_metadata({**settings, "num_images": len(images)}))
     return files
 
 
-def _metadata(settings: dict) -> PngImagePlugin.PngInfo:
+def _metadata(settings: Mapping[str, Any]) -> PngImagePlugin.PngInfo:
     info = PngImagePlugin.PngInfo()
     info.add_text("rbjax", json.dumps(settings))
     return info

@@ -1,4 +1,4 @@
-"""Reference images of a user: files of any size, with a box or a mask of what counts."""
+"""Reference images of a user: files of any size, with the box or the mask of a concept."""
 
 import dataclasses
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from rbjax.command_line import local_path
 from rbjax.data import crops
 from rbjax.data import images as images_lib
 from rbjax.text.concepts import CONCEPTS
@@ -31,7 +32,7 @@ class Reference:
     image: np.ndarray
     box: Box | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.concept not in CONCEPTS:
             raise ValueError(f"concept {self.concept!r}: use one of {', '.join(CONCEPTS)}")
         kind = getattr(self.image, "dtype", None), getattr(self.image, "shape", ())[2:]
@@ -39,7 +40,7 @@ class Reference:
             raise ValueError(
                 f"the image of a {self.concept} reference must be a uint8 array [H, W, 3], not "
                 f"{type(self.image).__name__} {kind[0]} {getattr(self.image, 'shape', '')}; "
-                "reference_images.read reads any file so"
+                "inference.reference.read reads any file so"
             )
         height, width = self.image.shape[:2]
         if self.box is None:
@@ -51,15 +52,15 @@ class Reference:
                 f"reference is not inside its image of {width}x{height} pixels"
             )
 
-    def view(self, size: int, view: str) -> np.ndarray:
-        """What the model sees: uint8 [size, size, 3]; `view` as in transforms.concept_view."""
+    def crop(self, size: int, view: str) -> np.ndarray:
+        """Returns the model's input, uint8 [size, size, 3]; `view` is one of data.crops.VIEWS."""
         height, width = self.image.shape[:2]
         left, top, w, h = self.box or (0, 0, width, height)
         return crops.box_view(self.image, (top, top + h, left, left + w), size, view)
 
 
 def parse(concept: str, text: str) -> Reference:
-    """Reads `FILE`, `FILE@left,top,width,height` or `FILE@MASK`.
+    """Reads a reference from `FILE`, `FILE@left,top,width,height` or `FILE@MASK`.
 
     A mask is an image of the size of the file's; the box is that of its pixels over half white
     (transparent ones are black).
@@ -68,14 +69,15 @@ def parse(concept: str, text: str) -> Reference:
         FileNotFoundError: there is no such file.
         ValueError: a file is not an image, or box or mask do not fit it.
     """
-    if Path(text).is_file() or "@" not in text:
+    if "@" not in text or local_path(text, f"--{concept}").is_file():
         return Reference(concept, read(text))
     file, part = text.rsplit("@", 1)
     image = read(file)
     numbers = part.split(",")
     if len(numbers) == 4 and all(n.strip().lstrip("-").isdigit() for n in numbers):
-        return Reference(concept, image, tuple(int(n) for n in numbers))
-    if not Path(part).is_file():
+        left, top, width, height = map(int, numbers)
+        return Reference(concept, image, (left, top, width, height))
+    if not Path(part).expanduser().is_file():
         raise ValueError(
             f"{text}: after @ stands {part!r}; expected left,top,width,height in whole pixels, or "
             "the file of a mask"
@@ -84,8 +86,17 @@ def parse(concept: str, text: str) -> Reference:
 
 
 def read(path: str | Path, background: int = images_lib.WHITE) -> np.ndarray:
-    """An image file of any mode as uint8 [H, W, 3], upright, over a grey where transparent."""
-    path = Path(path)
+    """Reads an image file of any mode, upright: uint8 [H, W, 3].
+
+    Args:
+        path: of the file.
+        background: grey value 0 to 255 that shows through where the image is transparent.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not an image, or it is broken.
+    """
+    path = local_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no reference image {path}")
     try:
@@ -98,11 +109,11 @@ def read(path: str | Path, background: int = images_lib.WHITE) -> np.ndarray:
 
 
 def mask_box(mask: np.ndarray, image: np.ndarray, name: str) -> Box:
-    """The box (left, top, width, height) around the mask's pixels over 127.
+    """Returns the box (left, top, width, height) around the mask's pixels over 127.
 
     Args:
         mask: uint8 [H, W, 3].
-        image: that it belongs to.
+        image: uint8 [H, W, 3], that the mask belongs to.
         name: for errors.
 
     Raises:

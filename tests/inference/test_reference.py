@@ -32,12 +32,12 @@ def test_box_and_mask_give_the_same_part(folder, text):
 
 
 def test_crop_shows_the_box_alone(folder):
-    view = parse("face", "a.png@3,2,3,3").view(6, "crop")
+    view = parse("face", "a.png@3,2,3,3").crop(6, "crop")
     np.testing.assert_array_equal(view, np.broadcast_to((255, 0, 0), (6, 6, 3)))
 
 
 def test_in_place_leaves_the_box_where_it_is(folder):
-    view = parse("face", "a.png@3,2,4,3").view(10, "in_place")
+    view = parse("face", "a.png@3,2,4,3").crop(10, "in_place")
     expected = np.full((10, 10, 3), 255, np.uint8)
     expected[4:7, 3:7] = (255, 0, 0)  # 6 rows in the middle of 10
     np.testing.assert_array_equal(view, expected)
@@ -47,6 +47,17 @@ def test_an_at_sign_may_be_part_of_a_name(folder):
     (folder / "a.png").rename(folder / "a@2x.png")
     assert parse("face", "a@2x.png").box is None
     assert parse("face", "a@2x.png@0,0,1,1").box == (0, 0, 1, 1)
+
+
+def test_the_home_directory_may_be_abbreviated(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    assert parse("clothes", "~/a.png@~/mask.png").box == (3, 2, 4, 3)
+
+
+@pytest.mark.parametrize("text", ["https://a.org/b.png", "https://a.org/b.png@0,0,1,1"])
+def test_urls_are_refused(text):
+    with pytest.raises(ValueError, match="https://a.org/b.png.* is a URL; only files"):
+        parse("face", text)
 
 
 def test_transparency_is_white(folder):

@@ -1,0 +1,72 @@
+"""What all commands share, without the commands."""
+
+import sys
+
+import pytest
+from absl import flags, logging
+
+from rbjax import command_line
+
+
+@pytest.fixture
+def config_folder(tmp_path, monkeypatch):
+    """~/configs with two files, of which one imports the other; `~` is `tmp_path`."""
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "base_for_test.py").write_text("VALUE = 3\n")
+    (folder / "experiment.py").write_text("from configs import base_for_test\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["--config=~/configs/experiment.py:a"], ["--config={}/experiment.py:a"]),
+        (["--config", "~/configs/experiment.py"], ["--config", "{}/experiment.py"]),
+        (["-config={}/experiment.py", "--x=1"], ["-config={}/experiment.py", "--x=1"]),
+        (["--config.data_dir=~/a", "--config"], ["--config.data_dir=~/a", "--config"]),
+    ],
+)
+def test_the_home_directory_may_be_abbreviated(config_folder, words, expected):
+    words, expected = ([word.format(config_folder) for word in each] for each in (words, expected))
+    assert command_line._locate_config(words) == expected
+
+
+def test_the_folder_above_a_configuration_is_on_the_import_path(config_folder):
+    command_line._locate_config([f"--config={config_folder}/experiment.py"])
+    assert sys.path[0] == str(config_folder.parent)
+
+
+@pytest.mark.parametrize("words", [["--config=gs://a/b.py:c"], ["--config", "s3://a/b.py"]])
+def test_a_url_ends_the_program_with_a_sentence(words, monkeypatch):
+    monkeypatch.setattr(flags, "FLAGS", None)
+    with pytest.raises(SystemExit, match="Error: --config=.*://a/b.py.* is a URL; only files"):
+        command_line.parse_flags(words)
+
+
+def test_paths_of_options(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parser = command_line.ArgumentParser()
+    parser.add_argument("--out", type=command_line.path_argument)
+    assert parser.parse_args(["--out=~/a"]).out == tmp_path / "a"
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--out=gs://a/b"])
+    error = capsys.readouterr().err
+    assert error.startswith("Error: argument --out: gs://a/b is a URL") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("wrong"), FileNotFoundError("wrong")])
+def test_errors_of_the_user_are_one_line(error, monkeypatch):
+    with pytest.raises(SystemExit, match="Error: wrong .--verbosity=1 shows"):
+        with command_line.one_line_errors(""):
+            raise error
+    monkeypatch.setattr(logging, "get_verbosity", lambda: logging.DEBUG)
+    with pytest.raises(type(error)), command_line.one_line_errors(""):
+        raise error
+
+
+def test_defects_keep_their_traceback():
+    with pytest.raises(KeyError), command_line.one_line_errors(""):
+        raise KeyError
