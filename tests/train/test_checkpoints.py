@@ -8,19 +8,6 @@ from rbjax.train import checkpoints, loop
 from tests.helpers import tiny_run
 
 
-class NoEvaluation:
-    """Stands for loop.Evaluation."""
-
-    @classmethod
-    def start(cls, exp, workdir):
-        return cls()
-
-    def sample(self, *arguments):
-        pass
-
-    periodic = final = sample
-
-
 class Interrupted(Exception):
     pass
 
@@ -28,7 +15,7 @@ class Interrupted(Exception):
 @pytest.fixture
 def run(avatars_dir, monkeypatch):
     """run(workdir, stop_after) trains; returns {step: (state, state of the data)} as saved."""
-    monkeypatch.setattr(loop, "Evaluation", NoEvaluation)
+    monkeypatch.setattr(loop, "Evaluation", tiny_run.NoEvaluation)
     original = checkpoints.save
 
     def train(workdir, stop_after=None):
