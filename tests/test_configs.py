@@ -49,7 +49,7 @@ def test_every_configuration_is_complete(name, variant, folder):
     config = get(name, variant)
     if not config.model.patch:
         config.pretrained = str(folder)
-    resolved = setup.resolve(config)
+    resolved = setup.resolve(config).config
     with resolved.unlocked():
         resolved.model.retrieval.reference_timestep = "zero"  # changes no parameter
     params = abstract_parameters(resolved.model.to_json())

@@ -181,4 +181,5 @@ def test_people_without_boxes_train_from_whole_photos(people_dir, tmp_path):
 def test_a_task_without_any_reference_is_refused(people_dir, task):
     tasks = {"composition": 0.0, "same_identity": 1.0, task: 1.0}
     with pytest.raises(ValueError, match=f"config.data.tasks.{task}=1.0: no record of folder"):
-        setup_lib.setup(config(people_dir, "folder/384", **tasks)).open_training()
+        resolved = setup_lib.resolve(config(people_dir, "folder/384", **tasks))
+        setup_lib.setup(resolved).open_training()

@@ -12,7 +12,7 @@ from PIL import Image
 from rbjax.data import images as images_lib
 from rbjax.data import loader, references
 from rbjax.data.loader import Examples
-from rbjax.diffusion.guidance import Sampling, make_generate
+from rbjax.diffusion.guidance import make_generate
 from rbjax.evaluation.suite import Case
 from rbjax.models.batch import Batch
 from rbjax.parallel import mesh as meshes
@@ -41,7 +41,7 @@ class Painter:
         generate = make_generate(
             experiment.graphdef,
             experiment.schedule,
-            Sampling.from_config(config.sampling),
+            experiment.sampling,
             jnp.asarray(empty),
         )
         self.sharding = meshes.batch_sharding(experiment.mesh)

@@ -1,7 +1,8 @@
-"""Settings that cannot work, told with the field's name before anything is computed."""
+"""Checks of a configuration, before anything is computed: each error names the field."""
 
 import operator
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -10,33 +11,15 @@ from rbjax.data.crops import VIEWS
 from rbjax.data.dataset import Split
 from rbjax.data.references import TASKS
 from rbjax.diffusion.loss import WEIGHTINGS
+from rbjax.parallel import mesh as meshes
 
 CHOICES = {"data.prompt_tags": ("free", "all"), "data.view": VIEWS, "train.weighting": WEIGHTINGS}
-
-
 PATHS = ("data_dir", "pretrained", "eval.vqa")
 COUNTS = (  # fields that must be at least 1
     *("total_steps", "sample_images"),
     *("eval.characters", "eval.prompts", "eval.periodic_characters"),
     *(f"{name}_every" for name in ("log", "checkpoint", "sample", "eval")),
 )
-
-
-def check_tasks(data: ConfigDict, split: Split) -> None:
-    """Raises ValueError for a task for which no example would have a reference."""
-    clusters, reasons = split.clusters, {}
-    if not len(split.boxed.order):
-        reasons["composition"] = "has a face box, so none shows a face or clothes"
-    if np.diff(clusters.character_start).max() < 2:
-        reasons["same_identity"] = "shows a character that another one shows"
-    if np.diff(clusters.outfit_start).max() < 2:
-        reasons["same_outfit"] = "shows an outfit that another one shows"
-    for task, reason in reasons.items():
-        if data.tasks.get(task, 0) > 0:
-            raise ValueError(
-                f"config.data.tasks.{task}={data.tasks[task]}: no record of {data.dataset} "
-                f"{reason}. Set it to 0 and another task to 1."
-            )
 
 
 def check(config: ConfigDict) -> None:
@@ -76,3 +59,26 @@ def _check_values(config: ConfigDict) -> None:
         if value < 1:
             hint = "; a number above total_steps turns it off" if field.endswith("_every") else ""
             raise ValueError(f"config.{field}={value}: must be at least 1{hint}")
+
+
+def check_batches(config: ConfigDict, mesh: jax.sharding.Mesh) -> None:
+    """Raises ValueError where a batch does not divide over the mesh."""
+    meshes.check_batch(mesh, config.batch_size, parts=config.train.accumulate)
+    meshes.check_batch(mesh, config.eval.batch_size, "config.eval.batch_size")
+
+
+def check_tasks(data: ConfigDict, split: Split) -> None:
+    """Raises ValueError for a task for which no example would have a reference."""
+    clusters, reasons = split.clusters, {}
+    if not len(split.boxed.order):
+        reasons["composition"] = "has a face box, so none shows a face or clothes"
+    if np.diff(clusters.character_start).max() < 2:
+        reasons["same_identity"] = "shows a character that another one shows"
+    if np.diff(clusters.outfit_start).max() < 2:
+        reasons["same_outfit"] = "shows an outfit that another one shows"
+    for task, reason in reasons.items():
+        if data.tasks.get(task, 0) > 0:
+            raise ValueError(
+                f"config.data.tasks.{task}={data.tasks[task]}: no record of {data.dataset} "
+                f"{reason}. Set it to 0 and another task to 1."
+            )

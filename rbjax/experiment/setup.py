@@ -1,8 +1,13 @@
-"""Puts an experiment together from its configuration: data, mesh, modules, schedule."""
+"""Puts an experiment together from its configuration: data, mesh, modules, schedule.
+
+`resolve` needs no data set and no device: what it refuses is refused at once. `setup` takes what it
+returns and builds the data set.
+"""
 
 import dataclasses
 
 import jax
+import tensorflow_datasets as tfds
 import tokenizers
 from absl import logging
 from flax import nnx
@@ -16,8 +21,9 @@ from rbjax.data.loader import Examples
 from rbjax.diffusion import sampler
 from rbjax.diffusion.guidance import Sampling
 from rbjax.diffusion.schedule import Schedule
-from rbjax.experiment.config_checks import check, check_tasks
+from rbjax.experiment import config_checks
 from rbjax.interop import stable_diffusion
+from rbjax.interop.stable_diffusion import StableDiffusion
 from rbjax.models.pipeline import abstract_pipeline
 from rbjax.parallel import mesh as meshes
 from rbjax.text import tokenizer as tokenizer_lib
@@ -25,78 +31,104 @@ from tfds_retribooru import vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
+class Resolved:
+    """A configuration that is checked and complete.
+
+    Attributes:
+        config: of the experiment; with `pretrained` it has that folder's settings.
+        pretrained: what `config.pretrained` names; None = from scratch.
+    """
+
+    config: ConfigDict
+    pretrained: StableDiffusion | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     """What training and evaluation share.
 
     Attributes:
-        config: of the experiment.
+        config: of the experiment, checked and complete.
+        pretrained: where the parameters start; None = from scratch.
         mesh: of the devices.
         builder: of the data set.
         tokenizer: of prompts and concept words.
         graphdef: of the pipeline; parameters are elsewhere.
         schedule: of the noise.
+        sampling: how images are generated.
     """
 
     config: ConfigDict
+    pretrained: StableDiffusion | None
     mesh: jax.sharding.Mesh
-    builder: object
+    builder: tfds.core.DatasetBuilder
     tokenizer: tokenizers.Tokenizer
     graphdef: nnx.GraphDef
     schedule: Schedule
+    sampling: Sampling
 
     def open(self, name: str) -> Split:
-        """A split of the data set."""
+        """Opens a split of the data set."""
         return dataset_lib.open_split(self.builder, name)
 
     def open_training(self) -> Split:
-        """The split `train`.
+        """Opens the split `train`.
 
         Raises:
-            ValueError: its records cannot serve a task that is wanted.
+            ValueError: no record of it can serve a task of the configuration.
         """
         split = self.open("train")
-        check_tasks(self.config.data, split)
+        config_checks.check_tasks(self.config.data, split)
         return split
 
     def examples(self, split: Split, stored: Stored = NOTHING) -> Examples:
-        """What makes the split's examples, from what is stored of it where there is something."""
+        """Returns what builds the split's examples, from stored latents and text states or live."""
         data = self.config.data
         views = Views(split, data.size, data.view, data.cache)
         return Examples(split, views, self.tokenizer, data, stored)
 
 
-def resolve(config: ConfigDict) -> ConfigDict:
-    """The whole configuration: checked, and with what `config.pretrained` says written into it.
+def resolve(config: ConfigDict) -> Resolved:
+    """Checks a configuration and completes it with the settings of `config.pretrained`.
 
     Raises:
         ValueError, FileNotFoundError: for settings that cannot work; the message names the field.
     """
-    check(config)
-    return stable_diffusion.resolve(config) if config.pretrained else config
+    config_checks.check(config)
+    if not config.pretrained:
+        return Resolved(config, pretrained=None)
+    pretrained = stable_diffusion.read(config)
+    return Resolved(pretrained.config, pretrained)
 
 
-def setup(config: ConfigDict) -> Experiment:
+def setup(resolved: Resolved) -> Experiment:
     """Builds the data set if needed, and everything but the parameters.
 
-    Args:
-        config: as `resolve` returns it.
-
     Raises:
-        ValueError, FileNotFoundError: for settings that cannot work; the message names the field.
+        ValueError, FileNotFoundError: for settings that do not fit the devices or the data set, or
+            cannot be sampled with; the message names the field.
     """
-    check(config)
+    config, pretrained = resolved.config, resolved.pretrained
     mesh = meshes.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
-    meshes.check_batch(mesh, config.batch_size, parts=config.train.accumulate)
-    meshes.check_batch(mesh, config.eval.batch_size, "config.eval.batch_size")
+    config_checks.check_batches(config, mesh)
     _warn_of_bfloat16(config)
     sampling = Sampling.from_config(config.sampling)
     schedule = Schedule(**dict(config.noise_schedule))
     sampler.plan(schedule, sampling.steps, sampling.method)  # raises for what cannot work
     builder = dataset_lib.prepare(config.data.dataset, config.data_dir)
     dataset_lib.check_split(builder, config.eval.split)
-    tokenizer = _tokenizer(config, builder)
+    tokenizer = pretrained.tokenizer if pretrained else _word_tokenizer(builder)
     graphdef = nnx.split(abstract_pipeline(config, tokenizer))[0]
-    return Experiment(config, mesh, builder, tokenizer, graphdef, schedule)
+    return Experiment(
+        config=config,
+        pretrained=pretrained,
+        mesh=mesh,
+        builder=builder,
+        tokenizer=tokenizer,
+        graphdef=graphdef,
+        schedule=schedule,
+        sampling=sampling,
+    )
 
 
 def _warn_of_bfloat16(config: ConfigDict) -> None:
@@ -107,8 +139,6 @@ def _warn_of_bfloat16(config: ConfigDict) -> None:
         logging.warning("bfloat16 on CPUs is slow and may end the process; use %s", flags)
 
 
-def _tokenizer(config: ConfigDict, builder) -> tokenizers.Tokenizer:
-    """That of the pretrained text encoder, or one with the data set's words."""
-    if config.pretrained:
-        return stable_diffusion.tokenizer(config)
+def _word_tokenizer(builder: tfds.core.DatasetBuilder) -> tokenizers.Tokenizer:
+    """Returns a tokenizer with the data set's words."""
     return tokenizer_lib.word_tokenizer(vocabulary.read(builder.data_path))

@@ -23,6 +23,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -103,8 +104,7 @@ def build(config: dict, where: str | Path = CONFIG_NAME) -> nnx.Module:
     Raises:
         ValueError: the class or a feature is not supported; `where` is named.
     """
-    name = config.get("_class_name") or next(iter(config.get("architectures") or []), None)
-    name = name or MODEL_TYPES.get(config.get("model_type"), config.get("model_type"))
+    name = class_name(config) or MODEL_TYPES.get(config.get("model_type"), config.get("model_type"))
     if name not in MODELS:
         raise ValueError(f"{where} holds a {name!r}; supported are {', '.join(MODELS)}.")
     module, settings = MODELS[name]
@@ -113,6 +113,11 @@ def build(config: dict, where: str | Path = CONFIG_NAME) -> nnx.Module:
         return shapes(lambda rngs: module(read, rngs))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def class_name(config: dict[str, Any]) -> str | None:
+    """Returns the class that a `config.json` names, as diffusers and transformers write it."""
+    return config.get("_class_name") or next(iter(config.get("architectures") or []), None)
 
 
 def fill(

@@ -7,6 +7,8 @@ tensor by tensor into their shards. Only the conjunctions start fresh.
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import tokenizers
@@ -19,18 +21,14 @@ from rbjax.interop import huggingface, json_files, safetensors_files
 from rbjax.models import params as params_lib
 from rbjax.models.autoencoder_kl import AutoencoderKLConfig
 from rbjax.models.clip_text import CLIPTextConfig
-from rbjax.models.params import shapes
-from rbjax.models.pipeline import Pipeline, retrinet_config
+from rbjax.models.pipeline import abstract_pipeline, retrinet_config
 from rbjax.models.retrinet import make_conjunctions
 from rbjax.models.unet import UNetConfig
 from rbjax.parallel import rules
 from rbjax.text import tokenizer as tokenizer_lib
 
-MODELS = {  # part with a config.json -> its class
-    "unet": ("UNet2DConditionModel", UNetConfig),
-    "vae": ("AutoencoderKL", AutoencoderKLConfig),
-    "text_encoder": ("CLIPTextModel", CLIPTextConfig),
-}
+MODELS = ("unet", "vae", "text_encoder")  # parts with a config.json and weights
+_Settings = TypeVar("_Settings", UNetConfig, AutoencoderKLConfig, CLIPTextConfig)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,34 +40,67 @@ class Parts:
     text_encoder: CLIPTextConfig
 
 
-def folder_of(config: ConfigDict) -> pathlib.Path:
-    """The folder of `config.pretrained`."""
-    return pathlib.Path(config.pretrained).expanduser()
+@dataclasses.dataclass(frozen=True)
+class StableDiffusion:
+    """A folder of Stable Diffusion that fits an experiment; `read` makes it.
+
+    Attributes:
+        folder: in diffusers' format.
+        config: the experiment's configuration, completed by the folder. Its `model` section holds
+            the folder's settings (and of its own the dtypes, `remat` and `retrieval`); empty
+            fields of `noise_schedule` are those of the folder's scheduler.
+        tokenizer: the folder's; prompts over `data.max_tokens` are cut with a warning.
+    """
+
+    folder: pathlib.Path
+    config: ConfigDict
+    tokenizer: tokenizers.Tokenizer
+
+    def load_params(self, mesh: jax.sharding.Mesh) -> params_lib.Tree:
+        """Reads the parameters of a pipeline, float32, from the folder into their shards.
+
+        The retrieval encoder is a copy of the UNet's encoder; the conjunctions are initialised
+        from `config.seed`.
+
+        Args:
+            mesh: to place on.
+
+        Raises:
+            FileNotFoundError, ValueError: weights are missing or do not fit; see
+                interop/huggingface.py.
+        """
+        pipeline = abstract_pipeline(self.config, self.tokenizer)
+        huggingface.fill(pipeline.autoencoder, self.folder / "vae", mesh=mesh)
+        huggingface.fill(pipeline.text_encoder, self.folder / "text_encoder", mesh=mesh)
+        huggingface.fill(pipeline.retrinet.unet, self.folder / "unet", mesh=mesh)
+        pipeline.retrinet.copy_encoder()
+        params = nnx.to_pure_dict(nnx.state(pipeline, nnx.Param))
+        params["retrinet"]["conjunctions"] = _init_conjunctions(self.config, mesh)
+        return params
 
 
-def resolve(config: ConfigDict) -> ConfigDict:
-    """The configuration with what `config.pretrained` says written into it.
-
-    Its `model` section holds the folder's settings (and of its own the dtypes, `remat` and
-    `retrieval`); empty fields of `noise_schedule` are those of the folder's scheduler.
+def read(config: ConfigDict) -> StableDiffusion:
+    """Reads the folder of `config.pretrained`, all but its weights.
 
     Raises:
-        FileNotFoundError: not a folder of diffusers, or parts or weights are missing.
-        ValueError: parts or settings do not fit each other.
+        FileNotFoundError: not a folder of diffusers, or parts, weights or the tokenizer's files
+            are missing.
+        ValueError: parts or settings do not fit each other, or are not supported.
     """
-    folder = folder_of(config)
-    parts = read_parts(folder)
+    folder = pathlib.Path(config.pretrained).expanduser()
+    parts = _read_parts(folder)
     for name in MODELS:
         safetensors_files.open_folder(folder / name)  # raises before a data set is built
-    check_fit(parts, config)
+    _check_fit(parts, config)
     resolved = with_parts(config, parts)
     with resolved.unlocked(), resolved.ignore_type():
         resolved.noise_schedule = ConfigDict(noise_schedule(folder, config.noise_schedule))
-    return resolved
+    tokenizer = _read_tokenizer(folder / "tokenizer", config.data.max_tokens, parts.text_encoder)
+    return StableDiffusion(folder, resolved, tokenizer)
 
 
 def with_parts(config: ConfigDict, parts: Parts) -> ConfigDict:
-    """The configuration with models of these sizes; of its own it keeps dtypes and `remat`."""
+    """Returns the configuration with models of these sizes, and its own dtypes and `remat`."""
     resolved = config.copy_and_resolve_references()
     model, own = resolved.model, config.model
     with resolved.unlocked(), resolved.ignore_type():
@@ -80,12 +111,42 @@ def with_parts(config: ConfigDict, parts: Parts) -> ConfigDict:
     return resolved
 
 
-def _section(settings, own: ConfigDict, kept: tuple[str, ...]) -> ConfigDict:
+def _section(
+    settings: UNetConfig | AutoencoderKLConfig | CLIPTextConfig,
+    own: ConfigDict,
+    kept: tuple[str, ...],
+) -> ConfigDict:
     fields = dataclasses.asdict(settings) | {"dtype": "float32"}
     return ConfigDict(fields | {name: own[name] for name in kept if name in own})
 
 
-def read_parts(folder: pathlib.Path) -> Parts:
+def noise_schedule(folder: pathlib.Path, own: ConfigDict) -> dict[str, Any]:
+    """Returns the folder's noise schedule, except where the config's fields are not empty.
+
+    Warns of every field in which the two differ; the config's value holds. Without a scheduler
+    in the folder the values are those of SD 1.5.
+
+    Raises:
+        ValueError: the scheduler's file is damaged, or its noise is not supported.
+    """
+    path = folder / "scheduler" / "scheduler_config.json"
+    found = json_files.read(path) if path.is_file() else None
+    try:
+        theirs = dataclasses.asdict(Schedule.from_config(found) if found else Schedule())
+    except ValueError as error:
+        raise ValueError(f"config.pretrained: {path}: {error}") from error
+    chosen = {name: value for name, value in own.items() if value != ""}
+    for name, value in chosen.items():
+        if found and theirs[name] != value:
+            logging.warning(
+                "config.noise_schedule.%s=%r, but the weights were trained with %r (%s). The "
+                'configuration holds; "" takes the folder\'s value.',
+                *(name, value, theirs[name], path),
+            )
+    return theirs | chosen
+
+
+def _read_parts(folder: pathlib.Path) -> Parts:
     """Reads the `config.json` files of a folder.
 
     Raises:
@@ -103,7 +164,8 @@ def read_parts(folder: pathlib.Path) -> Parts:
             "path of Stable Diffusion in diffusers' format"
         )
     missing = [n for n in MODELS if not (folder / n / huggingface.CONFIG_NAME).is_file()]
-    missing += [name for name in ("tokenizer",) if not (folder / name).is_dir()]
+    if not (folder / "tokenizer").is_dir():
+        missing.append("tokenizer")
     if (folder / "retrinet").is_dir():
         raise FileNotFoundError(
             f"config.pretrained={str(folder)!r} holds a RetriNet, which generates, but no training "
@@ -114,25 +176,30 @@ def read_parts(folder: pathlib.Path) -> Parts:
             f"config.pretrained={str(folder)!r} is not a folder of Stable Diffusion in diffusers' "
             f"format: {', '.join(missing)} missing"
         )
-    return Parts(**{name: _settings(folder, name) for name in MODELS})
+    return Parts(
+        unet=_read_part(folder / "unet", "UNet2DConditionModel", UNetConfig.from_dict),
+        vae=_read_part(folder / "vae", "AutoencoderKL", AutoencoderKLConfig.from_dict),
+        text_encoder=_read_part(folder / "text_encoder", "CLIPTextModel", CLIPTextConfig.from_dict),
+    )
 
 
-def _settings(folder: pathlib.Path, part: str):
-    kind, settings = MODELS[part]
-    config = huggingface.load_config(folder / part)
-    found = config.get("_class_name") or next(iter(config.get("architectures") or []), kind)
+def _read_part(
+    folder: pathlib.Path, kind: str, from_dict: Callable[[dict[str, Any]], _Settings]
+) -> _Settings:
+    config = huggingface.load_config(folder)
+    found = huggingface.class_name(config) or kind
     if found != kind:
         raise ValueError(
-            f"config.pretrained: {folder / part} holds a {found}, not a {kind}: this is no "
+            f"config.pretrained: {folder} holds a {found}, not a {kind}: this is no "
             "Stable Diffusion 1.x or 2.x"
         )
     try:
-        return settings.from_dict(config)
+        return from_dict(config)
     except ValueError as error:
-        raise ValueError(f"config.pretrained: {folder / part}: {error}") from error
+        raise ValueError(f"config.pretrained: {folder}: {error}") from error
 
 
-def check_fit(parts: Parts, config: ConfigDict) -> None:
+def _check_fit(parts: Parts, config: ConfigDict) -> None:
     """Raises ValueError, with all reasons, where parts or settings do not fit each other."""
     unet, vae, text = parts.unet, parts.vae, parts.text_encoder
     wrong = []
@@ -162,77 +229,22 @@ def check_fit(parts: Parts, config: ConfigDict) -> None:
         raise ValueError(f"config.pretrained={config.pretrained!r}:\n  " + "\n  ".join(wrong))
 
 
-def noise_schedule(folder: pathlib.Path, own: ConfigDict) -> dict:
-    """The folder's noise schedule, except where the config's fields are not empty.
-
-    Warns of every field in which the two differ; the config's value holds. Without a scheduler
-    in the folder the values are those of SD 1.5.
-
-    Raises:
-        ValueError: the scheduler's file is damaged, or its noise is not supported.
-    """
-    path = folder / "scheduler" / "scheduler_config.json"
-    found = json_files.read(path) if path.is_file() else None
-    try:
-        theirs = dataclasses.asdict(Schedule.from_config(found) if found else Schedule())
-    except ValueError as error:
-        raise ValueError(f"config.pretrained: {path}: {error}") from error
-    chosen = {name: value for name, value in own.items() if value != ""}
-    for name, value in chosen.items():
-        if found and theirs[name] != value:
-            logging.warning(
-                "config.noise_schedule.%s=%r, but the weights were trained with %r (%s). The "
-                'configuration holds; "" takes the folder\'s value.',
-                *(name, value, theirs[name], path),
-            )
-    return theirs | chosen
-
-
-def tokenizer(config: ConfigDict) -> tokenizers.Tokenizer:
-    """The folder's tokenizer; prompts over `data.max_tokens` are cut with a warning.
-
-    Raises:
-        FileNotFoundError: its files are missing.
-        ValueError: it has more tokens than the text encoder.
-    """
-    folder = folder_of(config) / "tokenizer"
-    loaded = tokenizer_lib.clip_tokenizer(folder, config.data.max_tokens)
-    if loaded.get_vocab_size() > config.model.text.vocab_size:
+def _read_tokenizer(
+    folder: pathlib.Path, max_tokens: int, text: CLIPTextConfig
+) -> tokenizers.Tokenizer:
+    """Reads the folder's tokenizer; raises ValueError if the text encoder has fewer tokens."""
+    tokenizer = tokenizer_lib.clip_tokenizer(folder, max_tokens)
+    if tokenizer.get_vocab_size() > text.vocab_size:
         raise ValueError(
-            f"config.pretrained: {folder} has {loaded.get_vocab_size()} tokens, text_encoder/ "
-            f"only {config.model.text.vocab_size}: parts of different models"
+            f"config.pretrained: {folder} has {tokenizer.get_vocab_size()} tokens, text_encoder/ "
+            f"only {text.vocab_size}: parts of different models"
         )
-    return loaded
+    return tokenizer
 
 
-def load_params(config: ConfigDict, mesh: jax.sharding.Mesh) -> params_lib.Tree:
-    """The parameters of a pipeline, float32, read from the folder into their shards.
+def _init_conjunctions(config: ConfigDict, mesh: jax.sharding.Mesh) -> params_lib.Tree:
+    def init() -> params_lib.Tree:
+        conjunctions = make_conjunctions(retrinet_config(config.model), nnx.Rngs(config.seed))
+        return nnx.to_pure_dict(nnx.state(conjunctions, nnx.Param))
 
-    The retrieval encoder is a copy of the UNet's encoder; the conjunctions are fresh.
-
-    Args:
-        config: as `resolve` returns it.
-        mesh: to place on.
-
-    Raises:
-        FileNotFoundError, ValueError: weights are missing or do not fit; see
-            interop/huggingface.py.
-    """
-    folder, text = folder_of(config), config.model.text
-    sizes = text.vocab_size, text.max_position_embeddings
-    pipeline = shapes(lambda rngs: Pipeline(config.model, *sizes, rngs))
-    huggingface.fill(pipeline.autoencoder, folder / "vae", mesh=mesh)
-    huggingface.fill(pipeline.text_encoder, folder / "text_encoder", mesh=mesh)
-    huggingface.fill(pipeline.retrinet.unet, folder / "unet", mesh=mesh)
-    pipeline.retrinet.copy_encoder()
-    params = nnx.to_pure_dict(nnx.state(pipeline, nnx.Param))
-    params["retrinet"]["conjunctions"] = _fresh_conjunctions(config, mesh)
-    return params
-
-
-def _fresh_conjunctions(config: ConfigDict, mesh: jax.sharding.Mesh) -> params_lib.Tree:
-    def make() -> params_lib.Tree:
-        fresh = make_conjunctions(retrinet_config(config.model), nnx.Rngs(config.seed))
-        return nnx.to_pure_dict(nnx.state(fresh, nnx.Param))
-
-    return jax.jit(make, out_shardings=rules.shardings(jax.eval_shape(make), mesh))()
+    return jax.jit(init, out_shardings=rules.shardings(jax.eval_shape(init), mesh))()

@@ -34,13 +34,13 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     Raises:
         ValueError, OSError: for settings that cannot work, before anything is computed.
     """
-    config = setup_lib.resolve(config)
-    workdir_lib.check_workdir(config, workdir)
-    if workdir_lib.is_finished(config, workdir):
+    resolved = setup_lib.resolve(config)
+    workdir_lib.check_workdir(resolved.config, workdir)
+    if workdir_lib.is_finished(resolved.config, workdir):
         return
     with workdir_lib.lock(workdir):
-        exp = setup_lib.setup(config)
-        workdir_lib.keep_config(config, workdir)
+        exp = setup_lib.setup(resolved)
+        workdir_lib.keep_config(exp.config, workdir)
         exp.tokenizer.save(str(workdir / checkpoints.TOKENIZER))
         with jax.set_mesh(exp.mesh):
             _run(exp, workdir)

@@ -15,7 +15,7 @@ from rbjax.data import latent_cache, loader
 from rbjax.data.dataset import Split
 from rbjax.data.latent_cache import NOTHING, Stored
 from rbjax.experiment.setup import Experiment
-from rbjax.interop import huggingface, safetensors_files, stable_diffusion
+from rbjax.interop import huggingface, safetensors_files
 from rbjax.models import params as params_lib
 from rbjax.models import pipeline as pipeline_lib
 from rbjax.parallel import mesh as meshes
@@ -79,7 +79,7 @@ def _find_part(exp, split, part: str, trained: Collection[str]) -> pathlib.Path 
 
 def _obstacle(exp: Experiment, part: str, trained: Collection[str]) -> str:
     """Why a part can never be stored for this experiment, or ""."""
-    if not exp.config.pretrained:
+    if not exp.pretrained:
         return "config.pretrained is empty: only Stable Diffusion's frozen encoders are stored"
     module = ENCODERS[part][0]
     if module in trained:
@@ -89,8 +89,7 @@ def _obstacle(exp: Experiment, part: str, trained: Collection[str]) -> str:
 
 def fingerprint(exp: Experiment, split: Split, part: str) -> dict:
     """All that the stored content of a part depends on."""
-    data, (_, name, section) = exp.config.data, ENCODERS[part]
-    folder = stable_diffusion.folder_of(exp.config) / name
+    data, section, folder = exp.config.data, ENCODERS[part][2], _weights_folder(exp, part)
     weights = safetensors_files.files(folder)
     common = {
         "format": 1,  # to count up when the same settings give other content
@@ -110,6 +109,11 @@ def fingerprint(exp: Experiment, split: Split, part: str) -> dict:
         "tokenizer": latent_cache.digest_text(exp.tokenizer.to_str()),
         "vocabulary": latent_cache.digest(split.directory / "vocabulary.json"),
     }
+
+
+def _weights_folder(exp: Experiment, part: str) -> pathlib.Path:
+    assert exp.pretrained is not None  # else `_obstacle` says so
+    return exp.pretrained.folder / ENCODERS[part][1]
 
 
 def store(exp: Experiment, split: Split, parts: Sequence[str], batch_size: int) -> None:
@@ -140,9 +144,8 @@ def store(exp: Experiment, split: Split, parts: Sequence[str], batch_size: int) 
         if not latent_cache.mismatch(split.directory, target):
             print(f"{folder} is there already.", flush=True)
             continue
-        module, name, _ = ENCODERS[part]
-        encoder = getattr(pipeline, module)
-        huggingface.fill(encoder, stable_diffusion.folder_of(exp.config) / name, mesh=exp.mesh)
+        encoder = getattr(pipeline, ENCODERS[part][0])
+        huggingface.fill(encoder, _weights_folder(exp, part), mesh=exp.mesh)
         with jax.set_mesh(exp.mesh):
             write[part](exp, split, encoder, batch_size, folder, target)
         size = sum(path.stat().st_size for path in folder.iterdir())

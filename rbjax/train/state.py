@@ -7,7 +7,6 @@ from flax import nnx, struct
 from ml_collections import ConfigDict
 
 from rbjax.experiment.setup import Experiment
-from rbjax.interop import stable_diffusion
 from rbjax.models.params import Tree, split_trained
 from rbjax.models.pipeline import make_pipeline
 from rbjax.parallel import rules
@@ -97,8 +96,8 @@ def start(params: Tree, config: ConfigDict, total_steps: int, mesh: jax.sharding
 def create_state(experiment: Experiment):
     """A state at step 0 and its shardings, initialised or read straight into its shards."""
     config, mesh = experiment.config, experiment.mesh
-    if config.pretrained:
-        params = stable_diffusion.load_params(config, mesh)
+    if experiment.pretrained:
+        params = experiment.pretrained.load_params(mesh)
         return start(params, config.train, config.total_steps, mesh)
 
     def make_params() -> Tree:

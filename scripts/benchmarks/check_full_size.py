@@ -9,6 +9,7 @@ has a process of its own. Needs about 8 GiB of memory and 5 GB of disk.
 """
 
 import argparse
+import json
 import multiprocessing
 import pathlib
 import resource
@@ -25,10 +26,9 @@ from safetensors import safe_open
 from configs import composition
 from rbjax.interop import huggingface, stable_diffusion
 from rbjax.models.params import nnx_state
-from rbjax.models.pipeline import Pipeline
+from rbjax.models.pipeline import abstract_pipeline
 from rbjax.parallel import mesh as meshes
-
-PARTS = ("unet", "vae", "text_encoder")
+from rbjax.text.tokenizer import PAD, word_tokenizer
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         in_process(write, folder)
-        for part in PARTS:
+        for part in stable_diffusion.MODELS:
             in_process(load_and_save, folder, part)
         in_process(forward, folder, args.size, args.references)
 
@@ -74,6 +74,8 @@ def write(folder: pathlib.Path) -> None:
     )
     transformers.CLIPTextModel(config).save_pretrained(folder / "text_encoder")
     (folder / "tokenizer").mkdir()
+    word_tokenizer({"tags": {}}).save(str(folder / "tokenizer" / "tokenizer.json"))
+    (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps({"pad_token": PAD}))
 
 
 def measured(what: str, call: Callable):
@@ -123,13 +125,12 @@ def forward(folder: pathlib.Path, size: int, references: int) -> None:
     config = composition.sd15()
     changes = {"pretrained": str(folder), "data.size": size, "model.unet.dtype": "float32"}
     config.update_from_flattened_dict(changes)
-    config = stable_diffusion.resolve(config)
+    pretrained = stable_diffusion.read(config)
+    config = pretrained.config
     mesh = meshes.make_mesh(1, 1, 1)
-    params = measured(
-        "RetriNet from the folder (float32)", lambda: stable_diffusion.load_params(config, mesh)
-    )
+    params = measured("RetriNet from the folder (float32)", lambda: pretrained.load_params(mesh))
     print(f"  {sum(x.nbytes for x in jax.tree.leaves(params)) / 1e9:.2f} GB of parameters")
-    graph = nnx.split(nnx.eval_shape(lambda: Pipeline(config.model, 1, 77, nnx.Rngs(0))))[0]
+    graph = nnx.split(abstract_pipeline(config, pretrained.tokenizer))[0]
     shape = (1, references, size // 8, size // 8, 4)
     text = config.model.text.hidden_size
     arguments = (

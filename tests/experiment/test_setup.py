@@ -59,7 +59,7 @@ def test_unknown_task_is_refused(config):
 def test_settings_are_refused_before_data_is_built(config, changes, message):
     config.update_from_flattened_dict(changes)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        setup_lib.setup(config)
+        setup_lib.setup(setup_lib.resolve(config))
 
 
 def test_another_configuration_is_refused_with_its_fields(config, tmp_path):

@@ -221,7 +221,7 @@ def test_parts_of_another_kind_are_refused(folder, tmp_path):
 def test_a_schedule_that_conflicts_is_said_and_the_configuration_holds(folder, caplog):
     config = stable_diffusion_run.sd15(folder, **{"noise_schedule.prediction_type": "v_prediction"})
     with caplog.at_level(logging.WARNING):
-        resolved = setup.resolve(config)
+        resolved = setup.resolve(config).config
     assert "prediction_type='v_prediction', but the weights were trained with 'epsilon'" in (
         caplog.text
     )
@@ -229,9 +229,9 @@ def test_a_schedule_that_conflicts_is_said_and_the_configuration_holds(folder, c
     assert resolved.noise_schedule.beta_end == 0.012
 
 
-def test_a_tokenizer_of_another_model_is_refused(folder):
-    resolved = setup.resolve(stable_diffusion_run.sd15(folder))
-    with resolved.unlocked():
-        resolved.model.text.vocab_size = 100
+def test_a_tokenizer_of_another_model_is_refused(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "sd")
+    path = tmp_path / "sd/text_encoder/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"vocab_size": 100}))
     with pytest.raises(ValueError, match="has 514 tokens, text_encoder/ only 100"):
-        stable_diffusion.tokenizer(resolved)
+        setup.resolve(stable_diffusion_run.sd15(tmp_path / "sd"))

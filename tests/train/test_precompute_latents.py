@@ -271,7 +271,7 @@ def test_encoders_that_train_are_not_stored(fresh):
 
 
 def test_a_model_without_pretrained_encoders_has_nothing_to_store(avatars_dir):
-    exp = setup_lib.setup(tiny_run.config(avatars_dir))
+    exp = setup_lib.setup(setup_lib.resolve(tiny_run.config(avatars_dir)))
     with pytest.raises(ValueError, match="moments cannot be stored: config.pretrained is empty"):
         precompute_latents.store(exp, exp.open("train"), ["moments"], 8)
 
