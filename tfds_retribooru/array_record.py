@@ -3,13 +3,17 @@
 import io
 import pathlib
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import tensorflow_datasets as tfds
 from PIL import Image
 
+if TYPE_CHECKING:
+    import tensorflow as tf
 
-def builder_of(directory: pathlib.Path):
-    """The builder of a built data set, from the directory of a version.
+
+def builder_of(directory: pathlib.Path) -> tfds.core.DatasetBuilder:
+    """Returns the builder of a built data set, from the directory of a version.
 
     Raises:
         FileNotFoundError: no data set is there; it names those below.
@@ -22,15 +26,22 @@ def builder_of(directory: pathlib.Path):
     raise FileNotFoundError(f"{directory} is not the directory of a built data set{hint}")
 
 
-def as_dataset(builder, split, decoders=None, read_config=None, shuffle_files=False):
-    """A tf.data.Dataset of the records of a split; stands in for the builder's `_as_dataset`.
+def as_dataset(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    *,
+    decoders: Any = None,
+    read_config: tfds.ReadConfig | None = None,
+    shuffle: bool = False,
+) -> "tf.data.Dataset":
+    """Returns the records of a split as a tf.data.Dataset; for a builder's `_as_dataset`.
 
     Args:
         builder: of a data set in ArrayRecord files.
         split: as TFDS reads it, e.g. "train[:10%]".
-        decoders: of features, or a PartialDecoding.
+        decoders: a tree of tfds.decode.Decoder as the features, or a PartialDecoding.
         read_config: its `shuffle_seed` is used.
-        shuffle_files: shuffles the records, not only the files.
+        shuffle: shuffles the records, not only the files.
     """
     import tensorflow as tf  # only here: the rest of the package does without
 
@@ -40,11 +51,11 @@ def as_dataset(builder, split, decoders=None, read_config=None, shuffle_files=Fa
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     source = builder.as_data_source(split=split, deserialize_method=raw)
     positions = tf.data.Dataset.range(len(source))
-    if shuffle_files:
+    if shuffle:
         seed = read_config and read_config.shuffle_seed
         positions = positions.shuffle(len(source), seed)
 
-    def read(i):
+    def read(i: "tf.Tensor") -> Any:
         record = tf.numpy_function(lambda k: source[int(k)], [i], tf.string)
         return features.deserialize_example(tf.ensure_shape(record, ()), decoders=decoders)
 
@@ -52,24 +63,24 @@ def as_dataset(builder, split, decoders=None, read_config=None, shuffle_files=Fa
 
 
 class Part:
-    """Some features of a split's records, by position; what is not wanted is not decoded.
+    """Some features of a split's records, by position; the others are not decoded.
 
     The feature `image` is a Pillow image, which decodes itself when its pixels are read.
     """
 
-    def __init__(self, builder, split: str, names: Iterable[str]):
-        """Opens the split; features that the data set lacks are left out."""
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str, names: Iterable[str]) -> None:
+        """Opens the split; names that the data set lacks are skipped."""
         features = builder.info.features
-        wanted = {name: True for name in names if name in features}
-        self._features = tfds.decode.PartialDecoding(wanted).extract_features(features)
-        self._decoders = {"image": tfds.decode.SkipDecoding()} if "image" in wanted else {}
+        known = {name: True for name in names if name in features}
+        self._features: Any = tfds.decode.PartialDecoding(known).extract_features(features)
+        self._decoders = {"image": tfds.decode.SkipDecoding()} if "image" in known else {}
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         self._records = builder.as_data_source(split=split, deserialize_method=raw)
 
     def __len__(self) -> int:
         return len(self._records)
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         record = self._features.deserialize_example_np(
             self._records[index], decoders=self._decoders
         )
@@ -77,5 +88,5 @@ class Part:
             record["image"] = Image.open(io.BytesIO(record["image"]))
         return record
 
-    def __iter__(self) -> Iterator[dict]:
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         return map(self.__getitem__, range(len(self)))

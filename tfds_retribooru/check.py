@@ -2,8 +2,8 @@
 
 python -m tfds_retribooru.check ~/tensorflow_datasets/retribooru/384/1.0.0
 
-It reads the records alone, not what the build noted about them. Looked for, and listed if found:
-an id, a picture (by its pixels), a `similar` pair or an outfit (connected by `similar` pairs) that
+It reads the records only, not what the build noted about them. Looked for, and listed if found:
+an id, an image (by its pixels), a `similar` pair or an outfit (connected by `similar` pairs) that
 is in two splits; a character of `test` elsewhere; a character of `validation` not in `train`. The
 exit status is 1 if there is anything.
 """
@@ -22,28 +22,36 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from tfds_retribooru import array_record, images
-from tfds_retribooru.building import examples
 from tfds_retribooru.building.splits import SPLITS
+from tfds_retribooru.threads import map_in_order
 
-SHOWN = 10  # findings of a kind that are printed
+PRINTED = 10  # findings of a kind that are printed
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What is compared of a record: `picture` is the digest of its pixels."""
+    """What is compared of a record.
+
+    Attributes:
+        split: its name.
+        id: of the record.
+        character: its name.
+        similar: ids.
+        image: digest of its pixels.
+    """
 
     split: str
     id: str
     character: str
     similar: tuple[str, ...]
-    picture: bytes
+    image: bytes
 
 
 def entries(builder: tfds.core.DatasetBuilder) -> Iterable[Entry]:
-    """The records of all splits; pictures are decoded on all cores."""
+    """Yields the records of all splits; images are decoded on all cores."""
     for split, info in builder.info.splits.items():
         source = builder.as_data_source(split=split)
-        read = examples.in_order(source.__getitem__, range(len(source)))
+        read = map_in_order(source.__getitem__, range(len(source)))
         for record in tqdm.tqdm(read, total=info.num_examples, desc=split, leave=False):
             yield Entry(
                 split,
@@ -55,13 +63,13 @@ def entries(builder: tfds.core.DatasetBuilder) -> Iterable[Entry]:
 
 
 def leaks(found: Sequence[Entry]) -> dict[str, list[str]]:
-    """What is looked for -> where it was found; empty lists are the proof."""
+    """Returns what is looked for -> where it was found; empty lists are the proof."""
     split_of = {entry.id: entry.split for entry in found}
     names = {split: {e.character for e in found if e.split == split} for split in SPLITS}
     pairs = [(entry, link) for entry in found for link in entry.similar if link in split_of]
     return {
         "ids in two splits": _shared((entry.id, entry.split) for entry in found),
-        "pictures in two splits": _shared_pictures(found),
+        "pictures in two splits": _shared_images(found),
         "similar pairs across splits": [
             f"{entry.id} ({entry.split}) names {link} ({split_of[link]})"
             for entry, link in pairs
@@ -82,10 +90,10 @@ def _shared(pairs: Iterable[tuple[str, str]]) -> list[str]:
     return [f"{name}: {', '.join(sorted(s))}" for name, s in splits.items() if len(s) > 1]
 
 
-def _shared_pictures(found: Sequence[Entry]) -> list[str]:
+def _shared_images(found: Sequence[Entry]) -> list[str]:
     groups = defaultdict(list)
     for entry in found:
-        groups[entry.picture].append(entry)
+        groups[entry.image].append(entry)
     return [
         ", ".join(f"{entry.id} ({entry.split})" for entry in group)
         for group in groups.values()
@@ -94,7 +102,7 @@ def _shared_pictures(found: Sequence[Entry]) -> list[str]:
 
 
 def _outfits(found: Sequence[Entry]) -> Iterable[tuple[str, str]]:
-    """(number and an id of the outfit, split) of every record, over all splits at once."""
+    """Yields (number and an id of the outfit, split) of every record, over all splits at once."""
     position = {entry.id: i for i, entry in enumerate(found)}
     links = [
         (i, position[link])
@@ -112,7 +120,7 @@ def _outfits(found: Sequence[Entry]) -> Iterable[tuple[str, str]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Runs the command and returns its exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -129,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     for what, where in results.items():
         print(f"{len(where):>8,}  {what}")
-        for line in where[:SHOWN]:
+        for line in where[:PRINTED]:
             print(f"{'':>10}{line}")
     bad = any(results.values())
     print("There are leaks." if bad else "Nothing crosses a split.")

@@ -56,31 +56,31 @@ class Clusters:
         return len(self.character)
 
     def same_character(self, image: int) -> np.ndarray:
-        """All images of the character, the image itself too: a view of `order`."""
+        """Returns all images of the character, the image itself too: a view of `order`."""
         return self._range(self.character_start, self.character[image])
 
     def same_outfit(self, image: int) -> np.ndarray:
-        """All images of the character in this outfit, the image itself too: a view of `order`."""
+        """Returns all images of the outfit, the image itself too: a view of `order`."""
         return self._range(self.outfit_start, self.outfit[image])
 
     def other_outfits(self, image: int) -> tuple[np.ndarray, np.ndarray]:
-        """All images of the character in other outfits, as two views of `order`."""
+        """Returns all images of the character in other outfits, as two views of `order`."""
         start, stop = self.character_start[self.character[image] + np.arange(2)]
         a, b = self.outfit_start[self.outfit[image] + np.arange(2)]
         return self.order[start:a], self.order[b:stop]
 
     def similar_to(self, image: int) -> np.ndarray:
-        """The image's `similar` list, as positions."""
+        """Returns the image's `similar` list, as positions."""
         return self.similar[self.similar_start[image] : self.similar_start[image + 1]]
 
     def _range(self, starts: np.ndarray, cluster: int) -> np.ndarray:
         return self.order[starts[cluster] : starts[cluster + 1]]
 
     def restricted(self, keep: np.ndarray) -> "Clusters":
-        """The same clusters, of which only some images can be found: those of `keep`, bool [N].
+        """Returns the same clusters with only the images of `keep`, bool [N], in `order`.
 
-        Positions, characters and outfits keep their numbers; `order` and its ranges hold the kept
-        images alone, so a range may be empty. The rank of an image that is not kept is -1.
+        Positions, characters and outfits keep their numbers; a range of `order` may be empty. The
+        rank of an image that is not kept is -1.
         """
         kept = keep[self.order]
         before = np.concatenate([[0], np.cumsum(kept)]).astype(np.int32)
@@ -101,6 +101,11 @@ class Clusters:
             np.savez(file, **dataclasses.asdict(self))
 
     @classmethod
+    def of_split(cls, directory: epath.PathLike, split: str) -> "Clusters":
+        """Reads the clusters of a split in the directory of a built data set; see `load`."""
+        return cls.load(_path(directory, split))
+
+    @classmethod
     def load(cls, path: pathlib.Path) -> "Clusters":
         """Reads what `save` wrote.
 
@@ -118,7 +123,7 @@ class Clusters:
 def from_records(
     ids: Sequence[str], characters: Sequence[str], similars: Sequence[Sequence[str]]
 ) -> Clusters:
-    """Clusters the images of one split.
+    """Returns the clusters of the images of one split.
 
     Args:
         ids: of the images, distinct.
@@ -150,9 +155,9 @@ def from_records(
 
 
 def write(builder: tfds.core.DatasetBuilder) -> None:
-    """Stores `clusters-SPLIT.npz` beside the records of a built data set, where it is missing."""
+    """Writes `clusters-SPLIT.npz` beside the records of a built data set, where it is missing."""
     for split in builder.info.splits:
-        path = pathlib.Path(builder.data_path) / f"clusters-{split}.npz"
+        path = _path(builder.data_path, split)
         if path.exists():
             continue
         ids, characters, similars = [], [], []
@@ -163,8 +168,14 @@ def write(builder: tfds.core.DatasetBuilder) -> None:
         from_records(ids, characters, similars).save(path)
 
 
-def _links(ids, character, similars) -> tuple[np.ndarray, np.ndarray]:
-    """The similar lists in compressed rows, without links that lead out."""
+def _path(directory: epath.PathLike, split: str) -> pathlib.Path:
+    return pathlib.Path(directory) / f"clusters-{split}.npz"
+
+
+def _links(
+    ids: Sequence[str], character: np.ndarray, similars: Sequence[Sequence[str]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the similar lists in compressed rows, without links that lead out."""
     position = {name: i for i, name in enumerate(ids)}
     rows = [
         [j for j in (position.get(s) for s in links) if j is not None and character[j] == c]
@@ -175,7 +186,7 @@ def _links(ids, character, similars) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _components(start: np.ndarray, links: np.ndarray) -> np.ndarray:
-    """Connected components of the undirected graph of the links, numbered from 0."""
+    """Returns the connected components of the undirected graph of the links, from 0."""
     count = len(start) - 1
     graph = sparse.csr_array((np.ones(len(links), bool), links, start), shape=(count, count))
     return csgraph.connected_components(graph, directed=False)[1]

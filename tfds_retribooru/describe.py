@@ -3,7 +3,7 @@
 python -m tfds_retribooru.describe ~/tensorflow_datasets/retribooru/384/1.0.0 --out statistics
 
 Prints the counts and writes them to OUT/statistics.json, the histograms to OUT/histograms.png and
-a page of clusters to OUT/clusters.png: a line is a character, a frame around pictures an outfit.
+a page of clusters to OUT/clusters.png: a line is a character, a frame around images an outfit.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import json
 import pathlib
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -23,19 +24,19 @@ LENGTHS = (0, 1, 2, 3, 4, 5)  # of `similar` that are told apart, as the paper d
 MANY = 15
 TOP = 20
 COUNTED = ("character", "artists", "similar", "cloths", "prompts", "has_bbox", "has_mask")
-CELL = 96  # pixels of a picture on the page of clusters
+CELL = 96  # pixels of an image on the page of clusters
 COLUMNS, ROWS = 12, 10
 FRAMES = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#dc2626", "#0891b2")
 
 
-def statistics(builder: tfds.core.DatasetBuilder) -> dict:
-    """Counts of all splits together, and by split; reads texts only."""
+def statistics(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
+    """Returns the counts of all splits together, and by split; decodes no image."""
     lengths, characters, tags, cloths, artists = (Counter() for _ in range(5))
     outfits: list[int] = []
     splits = {}
     with_box = with_mask = 0
     for split in builder.info.splits:
-        clusters = clusters_of(builder, split)
+        clusters = Clusters.of_split(builder.data_path, split)
         splits[split] = {
             "images": len(clusters),
             "characters": len(clusters.names),
@@ -67,13 +68,8 @@ def statistics(builder: tfds.core.DatasetBuilder) -> dict:
     }
 
 
-def clusters_of(builder: tfds.core.DatasetBuilder, split: str) -> Clusters:
-    """The stored clusters of a split."""
-    return Clusters.load(pathlib.Path(builder.data_path) / f"clusters-{split}.npz")
-
-
 def _lengths(counts: Counter[int]) -> dict[str, int]:
-    """As the paper's table: 1 to 5, and 15 or more; the rest between them."""
+    """Returns counts as in the paper's table: 1 to 5, and 15 or more; and those between them."""
     between = sum(n for length, n in counts.items() if max(LENGTHS) < length < MANY)
     many = sum(n for length, n in counts.items() if length >= MANY)
     exact = {str(length): counts[length] for length in LENGTHS}
@@ -90,8 +86,8 @@ def _summary(values: Sequence[int]) -> dict[str, float]:
     }
 
 
-def table(found: dict) -> str:
-    """The statistics as text."""
+def table(found: dict[str, Any]) -> str:
+    """Returns the statistics as text."""
     lines = [
         f"{found['images']:,} images of {found['characters']:,} characters in "
         f"{found['outfits']:,} outfits by {found['artists']:,} artists; "
@@ -109,7 +105,7 @@ def table(found: dict) -> str:
     return "\n".join(lines)
 
 
-def histograms(found: dict, path: pathlib.Path) -> None:
+def histograms(found: dict[str, Any], path: pathlib.Path) -> None:
     """Draws lengths of `similar`, and the most frequent clothing tags and characters."""
     from matplotlib.figure import Figure
 
@@ -134,8 +130,8 @@ def histograms(found: dict, path: pathlib.Path) -> None:
 
 
 def page(builder: tfds.core.DatasetBuilder, split: str, seed: int = 0) -> Image.Image:
-    """A line for each of a few characters, drawn by `seed`; outfits have frames of one colour."""
-    clusters = clusters_of(builder, split)
+    """Returns a line for each of ROWS random characters; an outfit has frames of one colour."""
+    clusters = Clusters.of_split(builder.data_path, split)
     source = builder.as_data_source(split=split)
     count = len(clusters.names)
     chosen = np.random.default_rng(seed).permutation(count)[:ROWS]
@@ -154,23 +150,23 @@ def page(builder: tfds.core.DatasetBuilder, split: str, seed: int = 0) -> Image.
     return canvas
 
 
-def _cell(record: dict, colour: str) -> Image.Image:
-    """A picture with its frame, and its face's box."""
-    picture = Image.fromarray(record["image"])
-    picture.thumbnail((CELL - 8, CELL - 8), Image.Resampling.BOX)
+def _cell(record: dict[str, Any], colour: str) -> Image.Image:
+    """Returns an image with its frame, and its face's box."""
+    image = Image.fromarray(record["image"])
+    image.thumbnail((CELL - 8, CELL - 8), Image.Resampling.BOX)
     if record.get("has_bbox", True):
         x, y, w, h = (float(v) for v in record["bbox"])
         corners = np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
-        scaled = corners * (np.tile(picture.size, 2) - 1)
-        ImageDraw.Draw(picture).rectangle(scaled.tolist(), outline="yellow")
+        scaled = corners * (np.tile(image.size, 2) - 1)
+        ImageDraw.Draw(image).rectangle(scaled.tolist(), outline="yellow")
     cell = Image.new("RGB", (CELL - 2, CELL - 2), colour)
     cell.paste("white", (3, 3, CELL - 5, CELL - 5))
-    cell.paste(picture, ((cell.width - picture.width) // 2, (cell.height - picture.height) // 2))
+    cell.paste(image, ((cell.width - image.width) // 2, (cell.height - image.height) // 2))
     return cell
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Picture files as a data set stores them: upright RGB, without letterbox, of a wanted size.
+"""Image files as a data set stores them: upright RGB, without letterbox, of a given size.
 
 What Pillow can decode is converted: CMYK, palette, greyscale, 16 bits, EXIF rotation (turned
 upright), alpha (over white), animation (first frame). What would be guesswork or a danger is
@@ -16,118 +16,137 @@ from tfds_retribooru.boxes import Box, cut_box
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 EXTENSIONS = ("jpg", "png", "jpeg", "webp", "gif", "avif", "bmp", "tif", "tiff")  # of FORMATS
-SMALLEST = 16  # pixels of the shorter side
-LONGEST = 16384  # pixels of the longer side
-MOST = 100_000_000  # pixels altogether (300 MB as RGB)
-QUALITY = 95  # of the JPEG that is stored, with full colour resolution
+MIN_SIDE = 16  # pixels of the shorter side
+MAX_SIDE = 16384  # pixels of the longer side
+MAX_PIXELS = 100_000_000  # altogether (300 MB as RGB)
+JPEG_QUALITY = 95  # of what is stored, with full colour resolution
 BLACK = 24  # the brightest value in the black bars of a letterbox (a JPEG's bars are not quite 0)
+
+Frame = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom excluded
 
 
 class Unreadable(ValueError):
-    """A picture that cannot be used: `reason` is one of a few sentences, `detail` of this one."""
+    """An image that cannot be used.
 
-    def __init__(self, reason: str, detail: str = ""):
+    The reasons are stored in manifests of data sets, so their words do not change.
+
+    Attributes:
+        reason: one of a few sentences, to count by.
+        detail: of this image.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason, self.detail = reason, detail
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
-    """A picture ready to be stored.
+class PreparedImage:
+    """An image ready to be stored.
 
     Attributes:
-        image: JPEG or PNG bytes of an RGB picture.
-        mask: PNG bytes of the figure, one channel, of the picture's size; None if there is none.
-        bbox: the face's box relative to `image`; None if there is none.
-        digest: of the pixels of `image` before it was encoded: two pictures with one are one.
-        lost: (part, reason, detail) of what did not fit the picture.
+        data: JPEG or PNG bytes of an RGB image.
+        mask: PNG bytes of the figure, one channel, of the image's size; None if there is none.
+        bbox: the face's box relative to the image; None if there is none.
+        digest: of the pixels before they were encoded: images with one digest are equal.
+        faults: (part, reason, detail) of a mask or box that does not fit the image.
     """
 
-    image: bytes
+    data: bytes
     mask: bytes | None
     bbox: Box | None
     digest: bytes
-    lost: tuple[tuple[str, str, str], ...]
+    faults: tuple[tuple[str, str, str], ...]
 
 
 def prepare(
     data: bytes,
-    mask: bytes | None,
-    bbox: Box | None,
-    original: tuple[int, int] | None,
     side: int | None,
-) -> Picture:
-    """Makes a file's bytes into what is stored.
+    *,
+    mask: bytes | None = None,
+    bbox: Box | None = None,
+    original: tuple[int, int] | None = None,
+) -> PreparedImage:
+    """Converts an image file to what is stored.
 
     Args:
-        data: of the picture's file.
-        mask: of the mask's file; it has the size of the picture (upright, letterbox included).
-        bbox: relative to the same.
-        original: (width, height) of the picture before it was letterboxed, if known.
+        data: of the image's file.
         side: pixels of the shorter side at most (area resampling, never enlarged); None keeps the
             size, and the file as it is where that is an upright RGB JPEG or PNG.
+        mask: of the mask's file; it has the size of the image (upright, letterbox included).
+        bbox: relative to the same.
+        original: (width, height) of the image before it was letterboxed, if known.
 
     Raises:
-        Unreadable: the picture cannot be used.
+        Unreadable: the image cannot be used.
     """
-    decoded, image = decode(data)
+    image, is_plain = _decode(data)
     frame = _letterbox(image, original)
-    whole = (0, 0, *image.size)
-    shown = shrink(image if frame == whole else image.crop(frame), side)
-    lost = []
-    small_mask = None
+    has_bars = frame != (0, 0, *image.size)
+    resized = shrink(image.crop(frame) if has_bars else image, side)
+    faults = []
+    resized_mask = None
     if mask is not None:
         try:
-            small_mask = _encode(_mask(mask, image.size, frame, shown.size), "PNG")
+            resized_mask = _encode(_mask(mask, image.size, frame, resized.size), "PNG")
         except Unreadable as error:
-            lost.append(("mask", error.reason, error.detail))
-    moved = bbox if frame == whole else _move(bbox, image.size, frame)
-    if bbox is not None and moved is None:
-        lost.append(("bbox", "the box is outside the picture without its letterbox", str(bbox)))
-    return Picture(
-        image=data if side is None and shown is image and decoded else _store(shown, side),
-        mask=small_mask,
+            faults.append(("mask", error.reason, error.detail))
+    moved = bbox
+    if bbox is not None and has_bars:
+        moved = _move(bbox, image.size, frame)
+        if moved is None:
+            reason = "the box is outside the picture without its letterbox"
+            faults.append(("bbox", reason, str(bbox)))
+    is_kept = is_plain and side is None and not has_bars
+    return PreparedImage(
+        data=data if is_kept else _encode(resized, "PNG" if side is None else "JPEG"),
+        mask=resized_mask,
         bbox=moved,
-        digest=digest(np.asarray(shown)),
-        lost=tuple(lost),
+        digest=digest(np.asarray(resized)),
+        faults=tuple(faults),
     )
 
 
-def decode(data: bytes) -> tuple[bool, Image.Image]:
-    """(whether the file holds exactly these RGB pixels as JPEG or PNG; the picture, upright RGB).
+def decode(data: bytes) -> Image.Image:
+    """Returns the upright RGB image of a file.
 
     Raises:
         Unreadable: the file cannot be used.
     """
+    return _decode(data)[0]
+
+
+def _decode(data: bytes) -> tuple[Image.Image, bool]:
+    """Returns the image, and whether the file holds exactly its pixels as RGB JPEG or PNG."""
     if not data:
         raise Unreadable("the picture's file is empty")
     try:
         image = _open(data)
-        plain = image.format in ("JPEG", "PNG") and image.mode == "RGB"
+        is_plain = image.format in ("JPEG", "PNG") and image.mode == "RGB"
         image.load()
         turned = upright(image)
-        plain = plain and turned is image and not image.has_transparency_data
-        return plain, rgb(turned)
+        is_plain = is_plain and turned is image and not image.has_transparency_data
+        return rgb(turned), is_plain
     except (Unreadable, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly every kind for a broken file
-        raise Unreadable("the picture does not decode", f"{type(error).__name__}: {error}") from (
-            error
-        )
+        detail = f"{type(error).__name__}: {error}"
+        raise Unreadable("the picture does not decode", detail) from error
 
 
 def shrink(image: Image.Image, side: int | None) -> Image.Image:
-    """The picture with its shorter side at `side` pixels by area resampling, if it is larger."""
+    """Returns the image with its shorter side at `side` pixels by area resampling, if larger."""
     if side is None or min(image.size) <= side:
         return image
     scale = side / min(image.size)
-    return image.resize(tuple(max(1, round(n * scale)) for n in image.size), Image.Resampling.BOX)
+    width, height = (max(1, round(n * scale)) for n in image.size)
+    return image.resize((width, height), Image.Resampling.BOX)
 
 
 def digest(pixels: np.ndarray) -> bytes:
-    """Sixteen bytes that tell pictures apart by their pixels and shape, uint8 [H, W, C]."""
+    """Returns 16 bytes that tell images apart by their pixels and shape, uint8 [H, W, C]."""
     found = hashlib.sha256(repr(pixels.shape).encode())
-    found.update(np.ascontiguousarray(pixels))
+    found.update(np.ascontiguousarray(pixels).data)
     return found.digest()[:16]
 
 
@@ -139,24 +158,28 @@ def _open(data: bytes) -> Image.Image:
     except Image.UnidentifiedImageError as error:
         raise Unreadable("the file is no picture of a known kind") from error
     width, height = image.size
-    if min(width, height) < SMALLEST:
+    if min(width, height) < MIN_SIDE:
         raise Unreadable("the picture has too few pixels", f"{width}x{height}")
-    if max(width, height) > LONGEST or width * height > MOST:
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise Unreadable("the picture has too many pixels", f"{width}x{height}")
     return image
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Turned as EXIF says; as it is where EXIF says nothing that can be read."""
+    """Returns the image turned as EXIF says; as it is where EXIF says nothing that can be read."""
     try:
         orientation = image.getexif().get(0x0112, 1)
-    except Exception:  # broken EXIF is no reason to lose the picture
+    except Exception:  # broken EXIF is no reason to reject the image
         return image
     return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
 
 
 def rgb(image: Image.Image, background: int = 255) -> Image.Image:
-    """Any mode -> RGB, transparency over white or another grey."""
+    """Converts an image of any mode to RGB, transparency over white or another grey.
+
+    Raises:
+        Unreadable: the pixels are floating point numbers, or have more than 16 bits.
+    """
     if image.mode == "F":
         raise Unreadable("the picture's pixels are floating point numbers")
     if image.mode.startswith("I"):  # 16 bits a pixel
@@ -171,16 +194,16 @@ def rgb(image: Image.Image, background: int = 255) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _letterbox(image: Image.Image, original: tuple[int, int] | None) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) of the picture inside black bars; the whole if there are none.
+def _letterbox(image: Image.Image, original: tuple[int, int] | None) -> Frame:
+    """Returns the frame of the image inside black bars; all of it if there are none.
 
     As the 512px folders of Danbooru20xx were made: shrunk (never enlarged) to fit a square,
     centred. Bars that are not black are no letterbox.
     """
     side, height = image.size
-    whole = (0, 0, side, height)
+    everything = (0, 0, side, height)
     if original is None or side != height or original[0] == original[1]:
-        return whole
+        return everything
     scale = min(1, side / max(original))
     w, h = (min(side, max(1, round(n * scale))) for n in original)
     left, top = (side - w) // 2, (side - h) // 2
@@ -188,39 +211,37 @@ def _letterbox(image: Image.Image, original: tuple[int, int] | None) -> tuple[in
     pixels = np.asarray(image)
     bars = pixels[:top], pixels[top + h :], pixels[:, :left], pixels[:, left + w :]
     is_black = all(bar.max(initial=0) <= BLACK for bar in bars)
-    return frame if is_black and min(w, h) >= SMALLEST else whole
+    return frame if is_black and min(w, h) >= MIN_SIDE else everything
 
 
-def _move(bbox: Box | None, size: tuple[int, int], frame: tuple[int, ...]) -> Box | None:
-    """A box relative to a picture -> relative to a frame of it; None if it is outside."""
-    if bbox is None:
-        return None
+def _move(bbox: Box, size: tuple[int, int], frame: Frame) -> Box | None:
+    """Returns a box relative to an image as relative to a frame of it; None if it is outside."""
     (x, y, w, h), (left, top, right, bottom) = bbox, frame
     x, y = (x * size[0] - left) / (right - left), (y * size[1] - top) / (bottom - top)
     return cut_box((x, y, w * size[0] / (right - left), h * size[1] / (bottom - top)))
 
 
-def _mask(data: bytes, size, frame, shown) -> Image.Image:
-    """A mask's file -> mode L, of the stored picture's size."""
-    mask = decode(data)[1]
+def _mask(
+    data: bytes, size: tuple[int, int], frame: Frame, stored_size: tuple[int, int]
+) -> Image.Image:
+    """Returns the mask of an image of `size`, of mode L, as it is stored."""
+    mask = decode(data)
     if mask.size != size:
         detail = f"{mask.size[0]}x{mask.size[1]}, the picture {size[0]}x{size[1]}"
         raise Unreadable("the mask is of another size than the picture", detail)
-    return mask.convert("L").crop(frame).resize(shown, Image.Resampling.BOX)
-
-
-def _store(image: Image.Image, side: int | None) -> bytes:
-    """JPEG for resized pictures; PNG, which loses nothing, where the size was to be kept."""
-    return _encode(image, "PNG" if side is None else "JPEG")
+    return mask.convert("L").crop(frame).resize(stored_size, Image.Resampling.BOX)
 
 
 def _encode(image: Image.Image, kind: str) -> bytes:
+    """Encodes as JPEG, or as PNG, which loses nothing."""
     buffer = io.BytesIO()
-    options = {"quality": QUALITY, "subsampling": 0} if kind == "JPEG" else {"compress_level": 6}
-    image.save(buffer, kind, **options)
+    if kind == "JPEG":
+        image.save(buffer, kind, quality=JPEG_QUALITY, subsampling=0)
+    else:
+        image.save(buffer, kind, compress_level=6)
     return buffer.getvalue()
 
 
 def black_pixel() -> bytes:
-    """A PNG of one black pixel, one channel: what stands for "no mask"."""
+    """Returns a PNG of one black pixel, one channel: it stands for "no mask"."""
     return _encode(Image.new("L", (1, 1)), "PNG")

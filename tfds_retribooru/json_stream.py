@@ -10,15 +10,14 @@ import json
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import orjson
 
 _BLOCK = 1 << 20  # characters of a list read at a time
 _LONGEST = 1 << 26  # characters; a document of a list that is not closed by then is taken as damage
 _SPACE = re.compile(r"[ \t\r\n]+")
-_SPACES = frozenset(" \t\r\n")
-_ENDS = _SPACES | {",", "]"}  # what may stand behind a document in a list
+_ENDS = frozenset(" \t\r\n,]")  # what may stand behind a document in a list
 _NEXT = {"": "[", "[": "]", "value": ",]", ",": "", "]": ""}  # marks that may follow in a list
 
 
@@ -38,9 +37,13 @@ class Document(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A part of a file: the lines that begin at start <= byte < stop (stop None: the whole file).
+    """A part of a file.
 
-    `line` is the number of its first line.
+    Attributes:
+        path: of the file.
+        start: byte from which its lines begin.
+        stop: byte before which they begin; None is the end of the file.
+        line: number of its first line, from 1.
     """
 
     path: str
@@ -53,9 +56,8 @@ def parts(path: str | pathlib.Path, size: int = 1 << 26) -> list[Part]:
     """Cuts a file of JSON lines into parts of about `size` bytes; a list or .gz is one part."""
     path = pathlib.Path(path)
     with open_binary(path) as stream:
-        whole = path.suffix == ".gz" or _is_list(stream)
-    if whole:
-        return [Part(str(path))]
+        if path.suffix == ".gz" or _is_list(stream):
+            return [Part(str(path))]
     result, start, newlines, ended = [], 0, 0, True
     with open(path, "rb") as stream:
         while block := stream.read(size):
@@ -70,7 +72,7 @@ def parts(path: str | pathlib.Path, size: int = 1 << 26) -> list[Part]:
 
 
 def read_part(part: Part) -> Iterator[Document]:
-    """Reads a part."""
+    """Yields the documents of a part."""
     with open_binary(part.path) as stream:
         if part.stop is None:
             yield from read(stream)
@@ -82,13 +84,13 @@ def read_part(part: Part) -> Iterator[Document]:
 
 
 def read(stream: BinaryIO) -> Iterator[Document]:
-    """Reads a whole seekable stream."""
+    """Yields the documents of a seekable stream from its beginning."""
     return _list(stream) if _is_list(stream) else _lines(stream, 1, None)
 
 
 def open_binary(path: str | pathlib.Path) -> BinaryIO:
     """Opens a file, through gzip where the name ends in .gz."""
-    return gzip.open(path) if str(path).endswith(".gz") else open(path, "rb")
+    return cast(BinaryIO, gzip.open(path)) if str(path).endswith(".gz") else open(path, "rb")
 
 
 def _is_list(stream: BinaryIO) -> bool:
@@ -98,12 +100,12 @@ def _is_list(stream: BinaryIO) -> bool:
 
 
 def _lines(stream: BinaryIO, first: int, size: int | None) -> Iterator[Document]:
-    """The lines that begin in the next `size` bytes; empty ones count but are no documents."""
-    left = float("inf") if size is None else size
+    """Yields the lines that begin in the next `size` bytes; empty ones are counted only."""
+    remaining = float("inf") if size is None else size
     for number, line in enumerate(stream, first):
-        if left <= 0:
+        if remaining <= 0:
             return
-        left -= len(line)
+        remaining -= len(line)
         text = line.strip(b"\xef\xbb\xbf \t\r\n,")
         if text:
             yield _parse(number, text)
@@ -122,16 +124,16 @@ def _parse(number: int, text: bytes) -> Document:
 
 
 def _list(stream: BinaryIO) -> Iterator[Document]:
-    """The elements of a JSON list, holding one block of text at a time."""
+    """Yields the elements of a JSON list, holding one block of text at a time."""
     decoder, utf8 = json.JSONDecoder(), codecs.getincrementaldecoder("utf-8-sig")("replace")
     text, position, line, before = "", 0, 1, ""
     while True:
         block = stream.read(max(_BLOCK, len(text) - position))  # doubles while a document is open
         text, position = text[position:] + utf8.decode(block, final=not block), 0
         while True:
-            if text[position : position + 1] in _SPACES:
-                begin, position = position, _SPACE.match(text, position).end()
-                line += text.count("\n", begin, position)
+            if space := _SPACE.match(text, position):
+                line += text.count("\n", position, space.end())
+                position = space.end()
             if position == len(text):
                 break
             if text[position] in _NEXT[before]:

@@ -121,7 +121,7 @@ def open_split(builder, name: str) -> Split:
     return Split(
         name=name,
         records=builder.as_data_source(split=name),
-        clusters=Clusters.load(directory / f"clusters-{name}.npz"),
+        clusters=Clusters.of_split(directory, name),
         vocabulary=vocabulary.read(directory),
         directory=directory,
     )

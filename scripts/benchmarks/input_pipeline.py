@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
+import joblib
 import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
@@ -33,7 +34,6 @@ from rbjax.data.image_cache import Views
 from rbjax.text import concepts as concepts_lib
 from rbjax.text import tokenizer as tokenizer_lib
 from tfds_retribooru import images as images_lib
-from tfds_retribooru.building import examples as examples_lib
 
 SIDE = 384
 AHEAD = 64  # examples that a loader prepares before they are asked for
@@ -87,7 +87,7 @@ def pillow_loop(images: pathlib.Path, save: bool) -> None:
         shape = tuple(round(n * scale) for n in picture.size)
         small = picture.resize(shape, Image.Resampling.BOX)
         if save:
-            small.save(io.BytesIO(), "JPEG", quality=images_lib.QUALITY, subsampling=0)
+            small.save(io.BytesIO(), "JPEG", quality=images_lib.JPEG_QUALITY, subsampling=0)
 
 
 def examples_of(data_dir: pathlib.Path, size: int) -> loader.Examples:
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=256, help="training examples a round")
     parser.add_argument("--size", type=int, default=SIDE, help="pixels of targets and references")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--workers", type=int, default=examples_lib.cores())
+    parser.add_argument("--workers", type=int, default=joblib.cpu_count())
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -8,8 +8,8 @@ from tfds_retribooru import check
 from tfds_retribooru.check import Entry
 
 
-def entry(split, name, character, *similar, picture=None) -> Entry:
-    return Entry(split, name, character, similar, picture or name.encode())
+def entry(split, name, character, *similar, image=None) -> Entry:
+    return Entry(split, name, character, similar, image or name.encode())
 
 
 GOOD = [
@@ -34,9 +34,9 @@ def test_a_sound_data_set_has_no_leak():
 @pytest.mark.parametrize(
     "added, expected",
     [
-        ([entry("validation", "3", "ann", picture=b"x")], {"ids in two splits"}),
-        ([entry("train", "8", "ann", picture=b"6")], {"pictures in two splits"}),
-        ([entry("train", "8", "ann", picture=b"3")], set()),
+        ([entry("validation", "3", "ann", image=b"x")], {"ids in two splits"}),
+        ([entry("train", "8", "ann", image=b"6")], {"pictures in two splits"}),
+        ([entry("train", "8", "ann", image=b"3")], set()),
         (
             [entry("validation", "8", "ann", "3")],
             {"similar pairs across splits", "outfits across splits"},

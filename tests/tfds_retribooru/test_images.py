@@ -25,7 +25,7 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 def decoded(image: Image.Image, kind="PNG", **options) -> np.ndarray:
-    upright = decode(retribooru_folder.encoded(image, kind, **options))[1]
+    upright = decode(retribooru_folder.encoded(image, kind, **options))
     assert upright.mode == "RGB"
     return np.asarray(upright)
 
@@ -147,7 +147,7 @@ def png_of(width: int, height: int) -> bytes:
 )
 def test_refused(data, reason):
     with pytest.raises(Unreadable) as error:
-        prepare(data, None, None, None, 384)
+        prepare(data, 384)
     assert error.value.reason == reason
 
 
@@ -157,7 +157,7 @@ def test_truncated_files_are_refused(kind, share):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
     data = retribooru_folder.encoded(noise, kind)
     with pytest.raises(Unreadable):
-        prepare(data[: int(share * len(data))], None, None, None, None)
+        prepare(data[: int(share * len(data))], None)
 
 
 # --- size
@@ -177,22 +177,22 @@ def test_a_small_picture_is_not_enlarged(rgb):
 
 def test_what_is_stored_is_close_to_the_picture():
     image = retribooru_folder.picture(3, (300, 200))
-    stored = prepare(retribooru_folder.encoded(image), None, None, None, 100)
+    stored = prepare(retribooru_folder.encoded(image), 100)
     expected = np.asarray(image.resize((150, 100), Image.Resampling.BOX), int)
-    assert np.abs(pixels(stored.image) - expected).mean() < 1.5
+    assert np.abs(pixels(stored.data) - expected).mean() < 1.5
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_the_original_size_keeps_plain_files_byte_for_byte(rgb, kind):
     data = retribooru_folder.encoded(rgb, kind)
-    assert prepare(data, None, None, None, None).image == data
+    assert prepare(data, None).data == data
 
 
 @pytest.mark.parametrize("mode, kind", [("L", "PNG"), ("CMYK", "JPEG"), ("RGB", "WEBP")])
 def test_the_original_size_loses_nothing_of_other_files(rgb, mode, kind):
     data = retribooru_folder.encoded(rgb.convert(mode), kind)
-    stored = prepare(data, None, None, None, None)
-    np.testing.assert_array_equal(pixels(stored.image), np.asarray(decode(data)[1]))
+    stored = prepare(data, None)
+    np.testing.assert_array_equal(pixels(stored.data), np.asarray(decode(data)))
 
 
 def test_one_digest_for_one_picture_in_two_files(rgb):
@@ -201,10 +201,8 @@ def test_one_digest_for_one_picture_in_two_files(rgb):
         retribooru_folder.encoded(rgb, "PNG", compress_level=0),
         retribooru_folder.encoded(rgb, "BMP"),
     ]
-    digests = {prepare(data, None, None, None, 384).digest for data in files}
-    other = prepare(
-        retribooru_folder.encoded(retribooru_folder.picture(9, SIZE)), None, None, None, 384
-    ).digest
+    digests = {prepare(data, 384).digest for data in files}
+    other = prepare(retribooru_folder.encoded(retribooru_folder.picture(9, SIZE)), 384).digest
     assert len(digests) == 1 and other not in digests
 
 
@@ -230,44 +228,44 @@ def boxed():
 
 def test_the_letterbox_is_removed_from_picture_box_and_mask(boxed):
     picture, data, box, mask = boxed
-    stored = prepare(data, mask, box, (600, 900), None)
-    np.testing.assert_array_equal(pixels(stored.image), np.asarray(picture))
+    stored = prepare(data, None, mask=mask, bbox=box, original=(600, 900))
+    np.testing.assert_array_equal(pixels(stored.data), np.asarray(picture))
     assert stored.bbox == pytest.approx((0.5, 0.25, 0.2, 0.2))
     figure = pixels(stored.mask)[..., 0]
     assert figure.shape == (512, 341) and (figure[200:, 100:200] == 255).all()
-    assert figure.sum() == 255 * 100 * 312 and stored.lost == ()
+    assert figure.sum() == 255 * 100 * 312 and stored.faults == ()
 
 
 @pytest.mark.parametrize("original", [None, (512, 512), (900, 900)])
 def test_without_another_size_in_the_metadata_black_stays(boxed, original):
-    stored = prepare(boxed[1], None, boxed[2], original, None)
-    assert pixels(stored.image).shape == (512, 512, 3) and stored.bbox == boxed[2]
+    stored = prepare(boxed[1], None, bbox=boxed[2], original=original)
+    assert pixels(stored.data).shape == (512, 512, 3) and stored.bbox == boxed[2]
 
 
 def test_bars_that_are_not_black_stay():
     image = retribooru_folder.picture(5, (512, 512))
-    stored = prepare(retribooru_folder.encoded(image), None, None, (600, 900), None)
-    np.testing.assert_array_equal(pixels(stored.image), np.asarray(image))
+    stored = prepare(retribooru_folder.encoded(image), None, original=(600, 900))
+    np.testing.assert_array_equal(pixels(stored.data), np.asarray(image))
 
 
 def test_a_small_original_was_not_enlarged():
     square = Image.new("RGB", (512, 512))
     square.paste(retribooru_folder.picture(6, (200, 100)), (156, 206))
-    stored = prepare(retribooru_folder.encoded(square), None, None, (200, 100), None)
+    stored = prepare(retribooru_folder.encoded(square), None, original=(200, 100))
     np.testing.assert_array_equal(
-        pixels(stored.image), np.asarray(retribooru_folder.picture(6, (200, 100)))
+        pixels(stored.data), np.asarray(retribooru_folder.picture(6, (200, 100)))
     )
 
 
 def test_a_box_in_the_bars_is_lost(boxed):
-    stored = prepare(boxed[1], None, (0.05, 0.5, 0.08, 0.1), (600, 900), None)
+    stored = prepare(boxed[1], None, bbox=(0.05, 0.5, 0.08, 0.1), original=(600, 900))
     assert stored.bbox is None
-    assert [part for part, *_ in stored.lost] == ["bbox"]
+    assert [part for part, *_ in stored.faults] == ["bbox"]
 
 
 def test_the_mask_is_resized_with_the_picture(boxed):
-    stored = prepare(boxed[1], boxed[3], None, (600, 900), 100)
-    assert pixels(stored.image).shape == pixels(stored.mask).shape == (150, 100, 3)
+    stored = prepare(boxed[1], 100, mask=boxed[3], original=(600, 900))
+    assert pixels(stored.data).shape == pixels(stored.mask).shape == (150, 100, 3)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +280,7 @@ def test_the_mask_is_resized_with_the_picture(boxed):
     ],
 )
 def test_a_bad_mask_costs_the_mask(rgb, mask, reason):
-    stored = prepare(retribooru_folder.encoded(rgb), mask, (0.5, 0.5, 0.2, 0.2), None, 384)
+    stored = prepare(retribooru_folder.encoded(rgb), 384, mask=mask, bbox=(0.5, 0.5, 0.2, 0.2))
     assert stored.mask is None and stored.bbox == (0.5, 0.5, 0.2, 0.2)
-    ((part, said, _),) = stored.lost
+    ((part, said, _),) = stored.faults
     assert (part, said) == ("mask", reason)

@@ -350,11 +350,11 @@ def test_an_interrupted_build_starts_clean(good, tmp_path, monkeypatch):
     shutil.copytree(manual(good.data_path.parents[2]), manual(tmp_path))
     calls = []
 
-    def interrupted(*arguments):
-        calls.append(arguments)
+    def interrupted(*args, **kwargs):
+        calls.append(args)
         if len(calls) > 30:
             raise KeyboardInterrupt
-        return images_lib.prepare(*arguments)
+        return images_lib.prepare(*args, **kwargs)
 
     with monkeypatch.context() as patch:
         patch.setattr(examples.images, "prepare", interrupted)

@@ -1,6 +1,8 @@
-"""What an avatar can look like, how that is drawn, said as a tag, and asked about. Plain data."""
+"""The attributes of an avatar: their values, what draws them, their tags and questions."""
 
 import dataclasses
+from collections.abc import Collection
+from typing import Any
 
 import python_avatars as pa
 
@@ -41,7 +43,7 @@ class Attribute:
     """
 
     kind: str
-    values: dict
+    values: dict[str, Any]
     tag: str = "{}"
     question: str = ""
 
@@ -163,12 +165,12 @@ HIDES_PRINT = ("white",)  # prints are white
 
 
 def names(kind: str) -> list[str]:
-    """The attributes of a kind, in order."""
+    """Returns the attributes of a kind, in order."""
     return [name for name, attribute in ATTRIBUTES.items() if attribute.kind == kind]
 
 
 def visible(values: dict[str, str]) -> dict[str, str]:
-    """The attributes that can be seen and named, of all attributes of an image (name -> value)."""
+    """Returns the attributes that can be seen and named, of all of an image (name -> value)."""
     hidden = {name for name, value in values.items() if value == "none"}
     hidden |= {name for name, attribute in ATTRIBUTES.items() if not attribute.tag}
     if values["hair"] == "bald" and values["facial_hair"] == "none":
@@ -182,8 +184,10 @@ def visible(values: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in values.items() if name not in hidden}
 
 
-def tags(values: dict[str, str], kinds=("identity", "outfit", "free")) -> list[str]:
-    """The tags of an image, of the given kinds."""
+def tags(
+    values: dict[str, str], kinds: Collection[str] = ("identity", "outfit", "free")
+) -> list[str]:
+    """Returns the tags of an image, of the given kinds."""
     return [
         ATTRIBUTES[name].tag.format(value)
         for name, value in visible(values).items()

@@ -1,13 +1,16 @@
-"""The TFDS builder `avatars`: RetriBooru's features, and the truth."""
+"""The TFDS builder `avatars`: RetriBooru's features, and the attributes of every image."""
 
 import dataclasses
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_retribooru import array_record, clusters, vocabulary
 from tfds_retribooru.avatars import attributes, characters, drawing
 from tfds_retribooru.avatars.characters import Portrait
+from tfds_retribooru.building import base
+from tfds_retribooru.vocabulary import Vocabulary
 
 
 @dataclasses.dataclass
@@ -25,7 +28,7 @@ class AvatarsConfig(tfds.core.BuilderConfig):
     seed: int = 0
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(base.ArrayRecordBuilder):
     """Illustrated avatars with known identity, outfit and expression."""
 
     VERSION = tfds.core.Version("1.1.0")
@@ -38,9 +41,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         AvatarsConfig(name="varied", varied=True, description="Flipped, moved, scaled."),
         AvatarsConfig(name="tiny", characters=24, description="As centered, for trying out."),
     ]
-
-    def __init__(self, **kwargs):
-        super().__init__(**{"file_format": "array_record", **kwargs})
 
     def _info(self) -> tfds.core.DatasetInfo:
         size, f = drawing.SIZE, tfds.features
@@ -64,27 +64,23 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         }
         return self.dataset_info_from_configs(features=f.FeaturesDict(features))
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         splits = characters.splits(self.builder_config.characters, self.builder_config.seed)
         return {name: self._generate_examples(part) for name, part in splits.items()}
 
-    def _generate_examples(self, part: list[tuple[int, int]]):
+    def _generate_examples(
+        self, clusters: list[tuple[int, int]]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         config = self.builder_config
-        for portrait, image, mask in drawing.draw_all(config.seed, part, config.varied):
-            yield portrait.id, record(portrait, image, mask)
+        for portrait, image, mask in drawing.draw_all(config.seed, clusters, varied=config.varied):
+            yield portrait.id, example(portrait, image, mask)
 
-    def _as_dataset(self, split, decoders=None, read_config=None, shuffle_files=False):
-        return array_record.as_dataset(self, split, decoders, read_config, shuffle_files)
-
-    def download_and_prepare(self, **kwargs) -> None:
-        """Builds the records and, beside them, the clusters and the vocabulary."""
-        super().download_and_prepare(**kwargs)
-        clusters.write(self)
-        vocabulary.write(self.data_path, attributes.vocabulary)
+    def _vocabulary(self) -> Vocabulary:
+        return attributes.vocabulary()
 
 
-def record(portrait: Portrait, image: bytes, mask: bytes) -> dict:
-    """The TFDS example of a portrait."""
+def example(portrait: Portrait, image: bytes, mask: bytes) -> dict[str, Any]:
+    """Returns what TFDS stores of a portrait."""
     numbers = portrait.character, portrait.outfit
     return {
         "id": portrait.id,

@@ -1,8 +1,9 @@
-"""Who is drawn: characters, their outfits and images, each a function of (seed, its numbers)."""
+"""Characters, their outfits and images, each a function of the seed and its numbers."""
 
 import collections
 import dataclasses
 import hashlib
+from collections.abc import Collection
 
 import numpy as np
 
@@ -13,24 +14,30 @@ OUTFITS, IMAGES = 3, 4  # of a character, of an outfit
 JITTER = 6  # of a colour, in steps of 255, either way
 NONE_RATE = {"accessory": 0.35, "facial_hair": 0.45}
 
+Color = tuple[int, int, int]  # RGB
+
 
 @dataclasses.dataclass(frozen=True)
 class Portrait:
     """One image: what it shows, and where.
 
     Attributes:
-        character, outfit, image: its numbers; outfit and image count within their parent.
+        character: its number.
+        outfit: its number within the character.
+        image: its number within the outfit.
         values: attribute -> value, of all attributes.
         colors: "hair", "skin", "clothing", "background" -> RGB after jitter.
         flip: mirrored.
-        left, top, side: the square of the drawing that is shown, in its units (264 x 280).
+        left: of the square of the drawing that the image shows, in its units (264 x 280).
+        top: of the same.
+        side: of the same.
     """
 
     character: int
     outfit: int
     image: int
     values: dict[str, str]
-    colors: dict[str, tuple[int, int, int]]
+    colors: dict[str, Color]
     flip: bool
     left: float
     top: float
@@ -48,12 +55,12 @@ class Portrait:
 
 
 def id_of(character: int, outfit: int, image: int) -> str:
-    """The id of an image."""
+    """Returns the id of an image."""
     return str(100000 + (character * OUTFITS + outfit) * IMAGES + image)
 
 
-def portraits(seed: int, character: int, varied: bool) -> list[Portrait]:
-    """All images of a character, outfit by outfit; no two have equal free attributes.
+def portraits(seed: int, character: int, *, varied: bool) -> list[Portrait]:
+    """Returns all images of a character, outfit by outfit; no two have equal free attributes.
 
     Args:
         seed: of the data set.
@@ -61,27 +68,49 @@ def portraits(seed: int, character: int, varied: bool) -> list[Portrait]:
         varied: whether flip, position and scale vary.
     """
     identity, colors = _identity(seed, character)
-    outfits = _outfits(seed, character)
-    seen: set[tuple] = set()
-    return [
-        _portrait(seed, (character, o, i), {**identity, **outfit}, {**colors, **dyes}, varied, seen)
-        for o, (outfit, dyes) in enumerate(outfits)
-        for i in range(IMAGES)
-    ]
+    made: list[Portrait] = []
+    seen: set[tuple[str, ...]] = set()
+    for number, (clothing, dye) in enumerate(_outfits(seed, character)):
+        for image in range(IMAGES):
+            rng = np.random.default_rng([seed, 2, character, number, image])
+            fixed = {**identity, **clothing}
+            free = _free_attributes(rng, fixed, seen)
+            background = _shade(rng, PALETTE[free["background"]])
+            flip, left, top, side = _frame(rng, varied=varied)
+            made.append(
+                Portrait(
+                    character=character,
+                    outfit=number,
+                    image=image,
+                    values={**fixed, **free},
+                    colors={**colors, "clothing": dye, "background": background},
+                    flip=flip,
+                    left=left,
+                    top=top,
+                    side=side,
+                )
+            )
+    return made
 
 
 def splits(count: int, seed: int = 0) -> dict[str, list[tuple[int, int]]]:
-    """The (character, outfit) clusters of each split: 10 % of the characters are `test`, 5 % of
-    the other characters' outfits are `validation`; chosen by hash of the name, not by chance.
-    Two characters can be drawn alike; such a one is never in `test`, which is smaller by them."""
+    """Returns the (character, outfit) clusters of each split, chosen by hash of their numbers.
 
-    def rank(key) -> str:
+    10 % of the characters are `test`, 5 % of the other characters' outfits are `validation`. Two
+    characters can be drawn alike; such a one is never in `test`, which is smaller by them.
+
+    Args:
+        count: of characters.
+        seed: of the data set.
+    """
+
+    def rank(key: int | tuple[int, int]) -> str:
         return hashlib.md5(repr(key).encode()).hexdigest()
 
-    looks = [tuple(_identity(seed, c)[0].values()) for c in range(count)]
-    copies = collections.Counter(looks)
+    identities = [tuple(_identity(seed, c)[0].values()) for c in range(count)]
+    copies = collections.Counter(identities)
     chosen = sorted(range(count), key=rank)[: max(2, count // 10)]
-    test = [c for c in chosen if copies[looks[c]] == 1]
+    test = [c for c in chosen if copies[identities[c]] == 1]
     rest = [c for c in range(count) if c not in test]
     clusters = sorted(((c, o) for c in rest for o in range(OUTFITS)), key=rank)
     held_out = max(2, len(clusters) // 20)
@@ -92,7 +121,7 @@ def splits(count: int, seed: int = 0) -> dict[str, list[tuple[int, int]]]:
     }
 
 
-def _draw(rng: np.random.Generator, name: str, without=()) -> str:
+def _draw(rng: np.random.Generator, name: str, without: Collection[str] = ()) -> str:
     values = [v for v in ATTRIBUTES[name].values if v not in without]
     if name in NONE_RATE:
         if rng.random() < NONE_RATE[name]:
@@ -101,11 +130,13 @@ def _draw(rng: np.random.Generator, name: str, without=()) -> str:
     return values[int(rng.integers(len(values)))]
 
 
-def _shade(rng: np.random.Generator, color: tuple[int, int, int]) -> tuple[int, int, int]:
-    return tuple(int(v) for v in np.clip(rng.integers(-JITTER, JITTER + 1, 3) + color, 0, 255))
+def _shade(rng: np.random.Generator, color: Color) -> Color:
+    red, green, blue = np.clip(rng.integers(-JITTER, JITTER + 1, 3) + color, 0, 255)
+    return int(red), int(green), int(blue)
 
 
-def _identity(seed: int, character: int):
+def _identity(seed: int, character: int) -> tuple[dict[str, str], dict[str, Color]]:
+    """Returns the attributes of kind "identity", and the colours of hair and skin."""
     rng = np.random.default_rng([seed, 0, character])
     values = {name: _draw(rng, name) for name in attributes.names("identity")}
     colors = {
@@ -115,34 +146,36 @@ def _identity(seed: int, character: int):
     return values, colors
 
 
-def _outfits(seed: int, character: int) -> list[tuple[dict, dict]]:
-    """Three outfits with different clothing and different colours."""
+def _outfits(seed: int, character: int) -> list[tuple[dict[str, str], Color]]:
+    """Returns three outfits with different clothing and different colours."""
     rng = np.random.default_rng([seed, 1, character])
-    clothing, dyes, outfits = [], [], []
+    clothing: list[str] = []
+    dyes: list[str] = []
+    outfits = []
     for _ in range(OUTFITS):
         clothing.append(_draw(rng, "clothing", clothing))
         dyes.append(_draw(rng, "clothing_color", dyes))
         graphic = _draw(rng, "graphic", ["none"]) if clothing[-1] == "graphic shirt" else "none"
         values = {"clothing": clothing[-1], "clothing_color": dyes[-1], "graphic": graphic}
-        outfits.append((values, {"clothing": _shade(rng, PALETTE[dyes[-1]])}))
+        outfits.append((values, _shade(rng, PALETTE[dyes[-1]])))
     return outfits
 
 
-def _portrait(seed, numbers, fixed, colors, varied, seen) -> Portrait:
-    rng = np.random.default_rng([seed, 2, *numbers])
+def _free_attributes(
+    rng: np.random.Generator, fixed: dict[str, str], seen: set[tuple[str, ...]]
+) -> dict[str, str]:
+    """Returns attributes of kind "free" that are not yet in `seen`, and adds them."""
     taken = (fixed["hair_color"], fixed["clothing_color"])
     while True:
         free = {name: _draw(rng, name) for name in ("eyes", "eyebrows", "mouth")}
         free["background"] = _draw(rng, "background", taken)
         if tuple(free.values()) not in seen:
-            break
-    seen.add(tuple(free.values()))
-    colors = {**colors, "background": _shade(rng, PALETTE[free["background"]])}
-    return Portrait(*numbers, {**fixed, **free}, colors, *_frame(rng, varied))
+            seen.add(tuple(free.values()))
+            return free
 
 
-def _frame(rng: np.random.Generator, varied: bool) -> tuple[bool, float, float, float]:
-    """(flip, left, top, side): the bottom of the drawing is always the bottom of the picture."""
+def _frame(rng: np.random.Generator, *, varied: bool) -> tuple[bool, float, float, float]:
+    """Returns (flip, left, top, side); the drawing's bottom is always the image's bottom."""
     if not varied:
         return False, 12.0, 40.0, 240.0
     side = float(rng.uniform(232, 280))

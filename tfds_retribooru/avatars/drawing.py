@@ -1,19 +1,11 @@
-"""Draws portraits: python_avatars writes the SVG, resvg rasterises it.
+"""Draws portraits: python_avatars writes the SVG, resvg rasterises it."""
 
-`draw_all` runs one process a core, each of which draws a share of a data set to its standard output
-(`main`), and gives the pictures in order.
-"""
-
-import argparse
 import functools
 import io
-import os
-import struct
-import subprocess
-import sys
 from collections.abc import Iterator
-from typing import BinaryIO
+from concurrent.futures.process import BrokenProcessPool
 
+import joblib
 import numpy as np
 import python_avatars as pa
 import resvg_py
@@ -26,21 +18,50 @@ from tfds_retribooru.avatars.characters import Portrait
 SIZE = 128  # pixels
 HEAD = (40.0, 30.0, 224.0, 196.0)  # left, top, right, bottom of head and hair in the drawing
 
+Drawing = tuple[Portrait, bytes, bytes]  # with image (RGB) and figure's mask (grey), both PNG
+
+
+def draw_all(seed: int, clusters: list[tuple[int, int]], *, varied: bool) -> Iterator[Drawing]:
+    """Yields the drawings of (character, outfit) clusters in order, drawn on all cores.
+
+    joblib's processes ("loky") are started afresh whatever the caller is: a script without a main
+    guard, a notebook, a program with threads. They go when they have had nothing to do for 10 s.
+
+    Raises:
+        RuntimeError: a process ended, for instance because there was no memory for it.
+    """
+    parallel = joblib.Parallel(n_jobs=-1, return_as="generator", idle_worker_timeout=10)
+    jobs = (joblib.delayed(draw_cluster)(seed, *cluster, varied=varied) for cluster in clusters)
+    try:
+        for drawings in parallel(jobs):
+            yield from drawings
+    except BrokenProcessPool as error:
+        raise RuntimeError(f"a drawing process ended early: {error}") from error
+
+
+def draw_cluster(seed: int, character: int, outfit: int, *, varied: bool) -> list[Drawing]:
+    """Returns the drawings of one outfit of a character."""
+    portraits = _portraits(seed, character, varied=varied)
+    return [(p, *draw(p)) for p in portraits if p.outfit == outfit]
+
+
+_portraits = functools.lru_cache(maxsize=1)(characters.portraits)  # for a character's next outfit
+
 
 def draw(portrait: Portrait) -> tuple[bytes, bytes]:
-    """The picture (RGB) and the figure's mask (grey), both PNG of SIZE x SIZE."""
+    """Returns the image (RGB) and the figure's mask (grey), both PNG of SIZE x SIZE."""
     svg = _svg(portrait)
     png = resvg_py.svg_to_bytes(svg_string=svg, width=SIZE, height=SIZE, skip_system_fonts=True)
     figure = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
     if portrait.flip:
         figure = figure.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    picture = Image.new("RGBA", figure.size, portrait.colors["background"])
-    picture.alpha_composite(figure)
-    return _png(picture.convert("RGB")), _png(figure.getchannel("A"))
+    image = Image.new("RGBA", figure.size, portrait.colors["background"])
+    image.alpha_composite(figure)
+    return _png(image.convert("RGB")), _png(figure.getchannel("A"))
 
 
 def face_box(portrait: Portrait) -> np.ndarray:
-    """The head's box, from the drawing's geometry: float32 (centre x, centre y, width, height)."""
+    """Returns the head's box from the drawing's geometry, float32 [4]; see boxes.Box."""
     left, top, right, bottom = np.clip(
         (np.array(HEAD) - [portrait.left, portrait.top] * 2) / portrait.side, 0, 1
     )
@@ -48,21 +69,6 @@ def face_box(portrait: Portrait) -> np.ndarray:
         left, right = 1 - right, 1 - left
     box = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
     return np.array(box, np.float32)
-
-
-def draw_all(
-    seed: int, clusters: list[tuple[int, int]], varied: bool
-) -> Iterator[tuple[Portrait, bytes, bytes]]:
-    """Portraits of (character, outfit) clusters with picture and mask, drawn on all cores."""
-    workers = [_worker(seed, varied, part) for part in _parts(clusters)]
-    try:
-        for i, portrait in enumerate(_portraits(seed, varied, clusters)):
-            pipe = workers[i // characters.IMAGES % len(workers)].stdout
-            yield portrait, _read(pipe), _read(pipe)
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
 
 
 def _svg(portrait: Portrait) -> str:
@@ -82,72 +88,17 @@ def _svg(portrait: Portrait) -> str:
         clothing_color=colors["clothing"],
         **parts,
     )
-    square = f'width="{SIZE}px" height="{SIZE}px" viewBox="%.3f %.3f %.3f %.3f"' % (
-        portrait.left,
-        portrait.top,
-        portrait.side,
-        portrait.side,
-    )
-    whole = 'width="264px" height="280px" viewBox="0 0 264 280"'
+    left, top, side = portrait.left, portrait.top, portrait.side
+    box = f"{left:.3f} {top:.3f} {side:.3f} {side:.3f}"
+    square = f'width="{SIZE}px" height="{SIZE}px" viewBox="{box}"'
+    canvas = 'width="264px" height="280px" viewBox="0 0 264 280"'
     svg = avatar.render()
-    if whole not in svg:
+    if canvas not in svg:
         raise RuntimeError("python_avatars draws on another canvas than 264 x 280: use 1.4.x")
-    return svg.replace(whole, square, 1)
+    return svg.replace(canvas, square, 1)
 
 
 def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()
-
-
-def _portraits(seed: int, varied: bool, clusters) -> Iterator[Portrait]:
-    whole = functools.lru_cache(maxsize=1)(characters.portraits)  # neighbours share a character
-    for character, outfit in clusters:
-        yield from (p for p in whole(seed, character, varied) if p.outfit == outfit)
-
-
-def _parts(clusters: list) -> list[list]:
-    count = min(os.cpu_count() or 1, len(clusters))
-    return [clusters[k::count] for k in range(count)]
-
-
-def _worker(seed: int, varied: bool, clusters) -> subprocess.Popen:
-    """A process of its own: independent of how, and by which threads, the caller was started."""
-    program = f"from {__name__} import main; main()"
-    command = [sys.executable, "-c", program, "--seed", str(seed), "--varied", str(int(varied))]
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    worker = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": path},
-    )
-    worker.stdin.write("".join(f"{c} {o}\n" for c, o in clusters).encode())
-    worker.stdin.close()
-    return worker
-
-
-def _write(pipe: BinaryIO, data: bytes) -> None:
-    pipe.write(struct.pack(">I", len(data)) + data)
-
-
-def _read(pipe: BinaryIO) -> bytes:
-    header = pipe.read(4)
-    data = pipe.read(*struct.unpack(">I", header)) if len(header) == 4 else b""
-    if not data:
-        raise RuntimeError("a drawing process ended early; its message is above")
-    return data
-
-
-def main() -> None:
-    """Draws the clusters ("character outfit" lines) of standard input to standard output."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--varied", type=int, required=True)
-    args = parser.parse_args()
-    clusters = [tuple(map(int, line.split())) for line in sys.stdin]
-    for portrait in _portraits(args.seed, bool(args.varied), clusters):
-        for data in draw(portrait):
-            _write(sys.stdout.buffer, data)

@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from tfds_retribooru import json_stream
 from tfds_retribooru.building import records
@@ -14,7 +15,7 @@ _REASONS = {
 
 
 def files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The annotation files of a folder, in order of their names.
+    """Returns the annotation files of a folder, in order of their names.
 
     Raises:
         FileNotFoundError: there is none.
@@ -26,7 +27,7 @@ def files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def read(paths: Iterable[pathlib.Path]) -> Iterator[Record | Fault]:
-    """Records and faults of files, in order; of records with one id, the first."""
+    """Yields the records and faults of files, in order; of records with one id, the first."""
     ids: set[str] = set()
     unknown: set[str] = set()
     for path in paths:
@@ -35,11 +36,13 @@ def read(paths: Iterable[pathlib.Path]) -> Iterator[Record | Fault]:
                 if fault in _REASONS:
                     yield Fault("", _REASONS[fault], file=path.name, line=line, detail=str(item))
                 else:
-                    yield from _parsed(item, path.name, line, ids, unknown)
+                    yield from _parsed(item, path.name, line, ids=ids, unknown=unknown)
 
 
-def _parsed(item, name: str, line: int, ids: set[str], unknown: set[str]):
-    """The record, if it is a new one, and its faults; adds to the ids and keys that are known."""
+def _parsed(
+    item: Any, name: str, line: int, *, ids: set[str], unknown: set[str]
+) -> Iterator[Record | Fault]:
+    """Yields the record, if it is a new one, and its faults; adds to the ids and unknown keys."""
     record, faults = records.parse(item, name, line)
     yield from faults
     if isinstance(item, dict):

@@ -1,46 +1,46 @@
-"""The same build on Apache Beam: workers decode pictures, the launcher decides.
+"""The same build on Apache Beam: workers decode images, the launcher decides.
 
-Two pipelines run. The first looks at every picture and returns a line for each record: the digest
-of its pixels, or what is wrong. From these the launcher writes the manifest, chooses among equal
-pictures and stops a build with too many faults, before anything is stored; so the result is that
-of `building.examples`, record for record. The second, which TFDS runs, stores what was chosen.
+Two pipelines run. The first decodes every image and returns a line for each record: the digest of
+its pixels, or what is wrong. From these the launcher writes the manifest, chooses among equal
+images and stops a build with too many faults, before anything is stored; so the result is that of
+`building.examples`, record for record. The second, which TFDS runs, stores what was chosen.
 Between launcher and workers go files in a folder that all of them see: no record is in a graph.
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from tfds_retribooru.building import examples, splits
-from tfds_retribooru.building.examples import Locate, Plan, Read
-from tfds_retribooru.building.records import Fault, Record
+from tfds_retribooru.building.examples import Plan, Source
+from tfds_retribooru.building.records import Record
 from tfds_retribooru.building.rejections import Rejections
-from tfds_retribooru.images import Picture
+from tfds_retribooru.images import Unreadable
 
 LINES = 2000  # records of a file
 
 
 def transforms(
-    read: Read,
-    planned: Plan,
-    locate: Locate,
-    side: int | None,
+    source: Source,
+    plan: Plan,
+    *,
     log: Rejections,
     folder: pathlib.Path,
-    runner=None,
-    options=None,
+    runner: str | beam.runners.PipelineRunner | None = None,
+    options: PipelineOptions | None = None,
 ) -> dict[str, beam.PTransform]:
-    """For each split that has records to store, the transform that makes its examples.
+    """Returns, for each split with records to store, the transform that makes its examples.
 
     Args:
-        read: see building.py; so are planned, locate, side and log.
-        planned: by `building.plan`.
-        locate: has to be picklable.
-        side: of the pictures.
-        log: notes faults.
+        source: is pickled.
+        plan: of the same source, by `examples.plan_splits`.
+        log: collects the faults.
         folder: for files between launcher and workers; is made.
         runner: of Beam, None is its default.
         options: of Beam's pipeline.
@@ -49,91 +49,91 @@ def transforms(
         TooManyRejected: see rejections.Rejections.
     """
     folder.mkdir()
-    records = enumerate(item for item in read() if isinstance(item, Record))
-    work = (dataclasses.asdict(record) | {"number": number} for number, record in records)
-    _write(folder / "all", work)
+    numbered = enumerate(source.records())
+    _write(folder / "all", (dataclasses.asdict(r) | {"number": n} for n, r in numbered))
     with beam.Pipeline(runner=runner, options=options) as pipeline:
         _ = (
             pipeline
             | beam.io.ReadFromText(f"{folder / 'all'}-*")
-            | beam.Map(_look, locate=locate, side=side)
-            | beam.io.WriteToText(str(folder / "looks"))
+            | beam.Map(_inspect, source=source)
+            | beam.io.WriteToText(str(folder / "inspected"))
         )
-    chosen = _choose(folder, planned, log)
-    stored = (line for line in _lines(folder / "all") if line["number"] in chosen)
+    chosen = _choose(folder, plan, log)
     names: dict[str, list[dict]] = {}
-    for line in stored:
-        number = line["number"]
-        name = splits.SPLITS[planned.split[number]]
-        names.setdefault(name, []).append(line | {"similar": planned.similar[number]})
+    for line in _lines(folder / "all"):
+        if (number := line["number"]) in chosen:
+            name = splits.SPLITS[plan.split[number]]
+            names.setdefault(name, []).append(line | {"similar": plan.similar[number]})
     for name, lines in names.items():
         _write(folder / name, lines)
     return {
         name: beam.io.ReadFromText(f"{folder / name}-*")
-        | f"{name}_examples" >> beam.Map(_example, locate=locate, side=side)
+        | f"{name}_examples" >> beam.Map(_example, source=source)
         for name in splits.SPLITS
         if name in names
     }
 
 
-def _write(prefix: pathlib.Path, lines) -> None:
-    """JSON lines in files of LINES each."""
-    file = None
-    for number, line in enumerate(lines):
-        if number % LINES == 0:
-            if file:
-                file.close()
-            file = open(f"{prefix}-{number // LINES:06d}", "w", encoding="utf-8")
-        file.write(json.dumps(line) + "\n")
-    if file:
-        file.close()
+def _write(prefix: pathlib.Path, lines: Iterable[dict[str, Any]]) -> None:
+    """Writes JSON lines in files of LINES each."""
+    lines = iter(lines)
+    for number in itertools.count():
+        part = list(itertools.islice(lines, LINES))
+        if not part:
+            return
+        text = "".join(json.dumps(line) + "\n" for line in part)
+        pathlib.Path(f"{prefix}-{number:06d}").write_text(text, encoding="utf-8")
 
 
-def _lines(prefix: pathlib.Path) -> Iterator[dict]:
+def _lines(prefix: pathlib.Path) -> Iterator[dict[str, Any]]:
     for path in sorted(prefix.parent.glob(f"{prefix.name}-*")):
         with path.open(encoding="utf-8") as file:
             yield from map(json.loads, file)
 
 
-def _record(line: dict) -> Record:
+def _record(line: dict[str, Any]) -> Record:
     fields = {key: value for key, value in line.items() if key != "number"}
     lists = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
     return Record(**fields | lists)
 
 
-def _look(text: str, locate: Locate, side: int | None) -> str:
-    """A worker's line about a record."""
+def _inspect(text: str, source: Source) -> str:
+    """Returns a worker's line about a record."""
     line = json.loads(text)
-    picture = examples.picture_of(_record(line), locate, side)
-    if isinstance(picture, Picture):
-        found = {"digest": picture.digest.hex(), "lost": picture.lost}
+    image = source.image_of(_record(line))
+    if isinstance(image, Unreadable):
+        found = {"reason": image.reason, "detail": image.detail}
     else:
-        found = {"reason": picture.reason, "detail": picture.detail[:120]}
+        found = {"digest": image.digest.hex(), "faults": image.faults}
     return json.dumps({"number": line["number"]} | found)
 
 
-def _choose(folder: pathlib.Path, planned: Plan, log: Rejections) -> set[int]:
-    """The numbers of the records to store, in the order of `building.examples`."""
-    looks = {line["number"]: line for line in _lines(folder / "looks")}
-    places = {
-        line["number"]: (line["id"], {"file": line["file"], "line": line["line"]})
+def _choose(folder: pathlib.Path, plan: Plan, log: Rejections) -> set[int]:
+    """Returns the numbers of the records to store; logs faults as `building.examples` does."""
+    inspected = {line["number"]: line for line in _lines(folder / "inspected")}
+    records = {
+        line["number"]: Record(line["id"], "", file=line["file"], line=line["line"])
         for line in _lines(folder / "all")
     }
-    chosen, seen = set(), {}
-    for number in sorted(looks, key=lambda n: (planned.split[n], n)):
-        look, (name, place) = looks[number], places[number]
-        if "digest" not in look:
-            log.add(Fault(name, look["reason"], **place, detail=look["detail"]))
-        elif look["digest"] in seen:
-            log.add(Fault(name, examples.SAME_PICTURE, **place, detail=seen[look["digest"]]))
+    chosen: set[int] = set()
+    seen: dict[str, str] = {}
+    for number in sorted(inspected, key=lambda n: (plan.split[n], n)):
+        line, record = inspected[number], records[number]
+        if "digest" not in line:
+            log.add(record.fault(line["reason"], detail=line["detail"]))
+        elif line["digest"] in seen:
+            log.add(record.fault(examples.SAME_IMAGE, detail=seen[line["digest"]]))
         else:
-            for part, reason, detail in look["lost"]:
-                log.add(Fault(name, reason, **place, part=part, detail=detail))
-            seen[look["digest"]] = name
+            for part, reason, detail in line["faults"]:
+                log.add(record.fault(reason, part=part, detail=detail))
+            seen[line["digest"]] = record.id
             chosen.add(number)
     return chosen
 
 
-def _example(text: str, locate: Locate, side: int | None) -> tuple[str, dict]:
+def _example(text: str, source: Source) -> tuple[str, dict[str, Any]]:
     record = _record(json.loads(text))
-    return record.id, examples.example(record, examples.picture_of(record, locate, side))
+    image = source.image_of(record)
+    if isinstance(image, Unreadable):  # it could be read a moment ago
+        raise image
+    return record.id, examples.example(record, image)

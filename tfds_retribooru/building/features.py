@@ -10,7 +10,7 @@ SIDES = {"384": 384, "512": 512, "original": None}  # pixels of the shorter side
 
 @dataclasses.dataclass
 class SizeConfig(tfds.core.BuilderConfig):
-    """A configuration: how large pictures are stored.
+    """A configuration: how large images are stored.
 
     Attributes:
         side: pixels of the shorter side at most; None keeps the size.
@@ -20,16 +20,19 @@ class SizeConfig(tfds.core.BuilderConfig):
 
 
 def configs() -> list[SizeConfig]:
-    """The configurations of SIDES."""
-    about = {None: "Pictures as they are."}
+    """Returns the configurations of SIDES."""
     return [
-        SizeConfig(name=name, side=side, description=about.get(side, f"Shorter side {side} px."))
+        SizeConfig(
+            name=name,
+            side=side,
+            description="Pictures as they are." if side is None else f"Shorter side {side} px.",
+        )
         for name, side in SIDES.items()
     ]
 
 
 def features() -> tfds.features.FeaturesDict:
-    """What is stored of a record; the same as of `avatars`, without the truth."""
+    """Returns what is stored of a record; as of `avatars`, without the attributes."""
     f = tfds.features
     return f.FeaturesDict(
         {

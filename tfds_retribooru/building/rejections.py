@@ -16,14 +16,14 @@ class TooManyRejected(ValueError):
 
 
 class Rejections:
-    """Writes each fault as a line of `rejected.jsonl`, and counts them by reason.
+    """Each fault as a line of `rejected.jsonl`, and their counts by reason.
 
     Attributes:
-        counts: of (part, reason); part "" is whole records.
-        total: records that were read, the rejected ones too; 0 until it is known.
+        counts: of (part, reason); part "" is the record itself.
+        total: number of records that were read, the rejected ones too; 0 until it is known.
     """
 
-    def __init__(self, folder: pathlib.Path, limit: float):
+    def __init__(self, folder: pathlib.Path, limit: float) -> None:
         """Starts an empty manifest in `folder`; `limit` is a share of records, in [0, 1].
 
         Raises:
@@ -38,11 +38,11 @@ class Rejections:
 
     @property
     def rejected(self) -> int:
-        """How many whole records were left out."""
+        """The number of records that were left out."""
         return sum(n for (part, _), n in self.counts.items() if not part)
 
     def add(self, fault: Fault) -> None:
-        """Notes a fault.
+        """Writes and counts a fault.
 
         Raises:
             TooManyRejected: if it is one too many.
@@ -72,7 +72,7 @@ class Rejections:
         )
 
     def summary(self) -> str:
-        """A line for each reason, the most frequent first; whole records first."""
+        """Returns a line for each reason, records before their parts, the most frequent first."""
         ordered = sorted(self.counts.items(), key=lambda item: (item[0][0] != "", -item[1]))
         return "\n".join(
             f"  {count:>8}  {f'{part} of a record' if part else 'record'}: {reason}"

@@ -1,7 +1,7 @@
 """Which record is of which split: a function of names, ids and links alone.
 
 * `test`: characters whose name hashes below TEST. Training never sees them.
-* `validation`: of the other characters, whole outfits whose oldest id hashes below VALIDATION.
+* `validation`: of the other characters, the outfits whose oldest id hashes below VALIDATION.
 * `train`: the rest.
 
 An outfit is a connected component of the `similar` lists within one character
@@ -11,7 +11,7 @@ smallest number; Danbooru counts upwards), so newer posts that join it do not mo
 only where a new link joins two outfits, or an older post comes in. The outfit with a character's
 oldest id always trains: a character of `validation` has been seen, in other clothes.
 
-Two records with one picture are another matter: the builder keeps the first of them that it meets,
+Two records with one image are another matter: the builder keeps the first of them that it meets,
 in the order of SPLITS and then of the annotation (tfds_retribooru/building/examples.py).
 """
 
@@ -30,7 +30,7 @@ VALIDATION = 0.05  # of the other characters' outfits
 def assign(
     ids: Sequence[str], characters: Sequence[str], similars: Sequence[Sequence[str]]
 ) -> np.ndarray:
-    """int8 [N]: the split of each record, an index into SPLITS.
+    """Returns int8 [N]: the split of each record, an index into SPLITS.
 
     Args:
         ids: of the records, distinct.
@@ -53,19 +53,19 @@ def assign(
 
 
 def share(kind: str, name: str) -> float:
-    """A hash of the name in [0, 1), the same everywhere and always."""
+    """Returns a hash of the name in [0, 1), the same everywhere and always."""
     digest = hashlib.blake2b(f"{kind}/{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
 def _ages(ids: Sequence[str]) -> np.ndarray:
-    """int64 [N]: rank of each id, numbers first and by their value, then texts."""
+    """Returns int64 [N]: rank of each id, numbers first and by their value, then texts."""
     order = sorted(range(len(ids)), key=lambda i: age_key(ids[i]))
     age = np.empty(len(ids), np.int64)
     age[order] = np.arange(len(ids))
     return age
 
 
-def age_key(name: str) -> tuple:
-    """Sorts ids: numbers by value, before texts."""
+def age_key(name: str) -> tuple[int, int, str]:
+    """Returns what ids are sorted by: numbers by value, before texts."""
     return (0, int(name), name) if name.isdecimal() and len(name) < 19 else (1, 0, name)

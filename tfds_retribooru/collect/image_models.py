@@ -72,9 +72,9 @@ def detect(models: Models, settings: Settings, post: tuple[int, str]) -> Box | N
 
 def _path(folder: pathlib.Path, post: tuple[int, str]) -> pathlib.Path | None:
     """The file that the builder will find, so that a box belongs to the picture that is built."""
-    return layout.picture(folder, str(post[0]), post[1])
+    return layout.find_image(folder, str(post[0]), post[1])
 
 
 def _picture(path: pathlib.Path) -> Image.Image:
     """The picture as the builder decodes it: upright RGB."""
-    return images_lib.decode(path.read_bytes())[1]
+    return images_lib.decode(path.read_bytes())

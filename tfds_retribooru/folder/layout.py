@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from tfds_retribooru.building.records import Fault, Record
 from tfds_retribooru.images import EXTENSIONS
 
-NEIGHBOURS = 8  # links of a picture in an outfit folder of more than 2 * NEIGHBOURS pictures
+NEIGHBOURS = 8  # links of an image in an outfit folder of more than 2 * NEIGHBOURS images
 
 
 def read(root: pathlib.Path) -> Iterator[Record | Fault]:
-    """Records of a folder in the order of names; the id is the path below `root`.
+    """Yields the records of a folder in the order of names; the id is the path below `root`.
 
-    Pictures in one OUTFIT folder are `similar`. In a large one each names its NEIGHBOURS next
+    Images in one OUTFIT folder are `similar`. In a large one each names its NEIGHBOURS next
     (around in a ring), so that links do not grow with the square; they are connected all the same.
-    Pictures that lie in CHARACTER itself wear an unknown outfit: each is an outfit of its own.
+    Images that lie in CHARACTER itself wear an unknown outfit: each is an outfit of its own.
     """
     for character in _folders(root):
         for image in _images(character):
@@ -27,7 +27,7 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
 
 
 def locate(root: pathlib.Path, record: Record) -> tuple[pathlib.Path, None]:
-    """The picture of a record; folders have no masks."""
+    """Returns the image of a record; folders have no masks."""
     return root / record.id, None
 
 
@@ -53,7 +53,9 @@ def _links(names: list[str], number: int) -> tuple[str, ...]:
     return tuple(name for name in names if name != names[number])
 
 
-def _record(root, image: pathlib.Path, character: str, similar) -> Iterator[Record | Fault]:
+def _record(
+    root: pathlib.Path, image: pathlib.Path, character: str, similar: tuple[str, ...]
+) -> Iterator[Record | Fault]:
     name = _id(root, image)
     try:
         name.encode()

@@ -1,4 +1,4 @@
-"""Where a record's picture and mask lie, in the layouts of Danbooru20xx or flat.
+"""Where a record's image and mask lie, in the layouts of Danbooru20xx or flat.
 
 images/{original,512px}/BUCKET/ID.EXT, images/BUCKET/ID.EXT or images/ID.EXT, where BUCKET is ID
 mod 1000 in four digits; masks/ID.png. An original is preferred to its 512px version. Ids are plain
@@ -16,14 +16,14 @@ FOLDERS = ("original", "512px", "")
 
 
 def locate(root: pathlib.Path, record: Record) -> tuple[pathlib.Path | None, pathlib.Path | None]:
-    """(picture, mask) of a record under `root`; None where there is no file."""
+    """Returns the paths of a record's image and mask under `root`; None where there is no file."""
     mask = root / "masks" / f"{record.id}.png"
-    found = picture(root / "images", record.id, record.extension)
-    return found, mask if mask.is_file() else None
+    image = find_image(root / "images", record.id, record.extension)
+    return image, mask if mask.is_file() else None
 
 
-def picture(images: pathlib.Path, name: str, extension: str = "") -> pathlib.Path | None:
-    """The picture of an id, or None; the ending that the metadata says is tried first."""
+def find_image(images: pathlib.Path, name: str, extension: str = "") -> pathlib.Path | None:
+    """Returns the image of an id, or None; the ending that the metadata says is tried first."""
     endings = dict.fromkeys([extension, *EXTENSIONS] if extension else EXTENSIONS)
     buckets = [f"{int(name) % 1000:04d}", ""] if name.isdecimal() else [""]
     for place in itertools.product(FOLDERS, buckets):

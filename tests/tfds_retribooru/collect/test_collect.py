@@ -138,7 +138,7 @@ def test_a_collection_that_was_interrupted_starts_clean(metadata, tmp_path, monk
 
 
 def test_pictures_are_found_in_every_layout_and_nowhere_else(images):
-    found = {n: layout.picture(images, str(n), "png") for n in (1001, 2001, 5, 9, 11, 12)}
+    found = {n: layout.find_image(images, str(n), "png") for n in (1001, 2001, 5, 9, 11, 12)}
     names = {n: path and str(path.relative_to(images)) for n, path in found.items()}
     assert names == {
         1001: "original/0001/1001.png",
@@ -170,7 +170,7 @@ def test_what_does_not_decode_is_unreadable(tmp_path, data):
 def test_what_the_builder_would_refuse_is_unreadable(tmp_path, monkeypatch):
     Image.new("L", (20, 20)).save(tmp_path / "7.png")
     assert len(image_models.hash_of(tmp_path, (7, "png"))) == 32
-    monkeypatch.setattr(images_lib, "MOST", 399)
+    monkeypatch.setattr(images_lib, "MAX_PIXELS", 399)
     assert image_models.hash_of(tmp_path, (7, "png")) == "unreadable_image"
 
 

@@ -1,0 +1,131 @@
+"""What the TFDS builders share.
+
+`ArrayRecordBuilder` keeps clusters and vocabulary beside the records. `AnnotatedImageBuilder` also
+reads annotated image files, notes what it rejects, and builds on Apache Beam if it is asked to.
+"""
+
+import abc
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import tensorflow_datasets as tfds
+
+from tfds_retribooru import array_record, clusters, vocabulary
+from tfds_retribooru.building import examples, splits
+from tfds_retribooru.building.examples import Plan, Source
+from tfds_retribooru.building.rejections import NAME, Rejections
+from tfds_retribooru.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+BEAM_FOLDER = "beam"  # of files between pipelines, while a data set is built
+
+
+class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A builder of ArrayRecord files with clusters and vocabulary beside them."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        """See tfds.core.GeneratorBasedBuilder."""
+        super().__init__(**{"file_format": "array_record", **kwargs})
+
+    def _as_dataset(
+        self,
+        split: tfds.Split,
+        decoders: Any = None,  # a tree of tfds.decode.Decoder, or a PartialDecoding
+        read_config: tfds.ReadConfig | None = None,
+        shuffle_files: bool = False,
+    ) -> "tf.data.Dataset":
+        return array_record.as_dataset(
+            self, split, decoders=decoders, read_config=read_config, shuffle=shuffle_files
+        )
+
+    def download_and_prepare(self, **kwargs: Any) -> None:
+        """Builds the records, and the clusters and the vocabulary where they are missing."""
+        super().download_and_prepare(**kwargs)
+        clusters.write(self)
+        vocabulary.write(self.data_path, self._vocabulary)
+
+    def _vocabulary(self) -> Vocabulary:
+        return vocabulary.from_records(self)
+
+
+class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
+    """A builder of image files and what is known about them.
+
+    Attributes:
+        max_rejected: share of the records that may be rejected; above it the build stops.
+    """
+
+    _log: Rejections
+    _download_config: tfds.download.DownloadConfig | None
+
+    def __init__(self, *, max_rejected: float = 0.01, **kwargs: Any) -> None:
+        """Makes a builder.
+
+        Args:
+            max_rejected: see above.
+            **kwargs: of tfds.core.GeneratorBasedBuilder.
+        """
+        self.max_rejected = max_rejected
+        super().__init__(**kwargs)
+
+    @abc.abstractmethod
+    def _source(self, dl_manager: tfds.download.DownloadManager) -> Source:
+        """Returns the records and their images.
+
+        Raises:
+            FileNotFoundError: they are not there; it says where to put them.
+        """
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        source = self._source(dl_manager)
+        self._log = log = Rejections(pathlib.Path(self.data_path), self.max_rejected)
+        plan = examples.plan_splits(source, log)
+        config = self._download_config
+        if config and (config.beam_runner or config.beam_options):
+            from tfds_retribooru.building import beam  # needs apache_beam, which is optional
+
+            return beam.transforms(
+                source,
+                plan,
+                log=log,
+                folder=pathlib.Path(self.data_path) / BEAM_FOLDER,
+                runner=config.beam_runner,
+                options=config.beam_options,
+            )
+        seen: dict[bytes, str] = {}
+        return {
+            split: self._generate_examples(source, plan, split, seen)
+            for split in examples.usable_splits(source, plan, log)
+        }
+
+    def _generate_examples(
+        self, source: Source, plan: Plan, split: str, seen: dict[bytes, str]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        return examples.examples(source, plan, split, seen=seen, log=self._log)
+
+    def download_and_prepare(
+        self, *, download_config: tfds.download.DownloadConfig | None = None, **kwargs: Any
+    ) -> None:
+        """Builds the records and, beside them, manifest, clusters and vocabulary."""
+        was_prepared = self.is_prepared()
+        self._download_config = download_config
+        super().download_and_prepare(download_config=download_config, **kwargs)
+        beam_files = pathlib.Path(self.data_path) / BEAM_FOLDER
+        if beam_files.exists():
+            shutil.rmtree(beam_files)
+        if not was_prepared:
+            print(self._report(), flush=True)
+
+    def _report(self) -> str:
+        """Returns how many records were stored, and what was left out."""
+        counts = {name: info.num_examples for name, info in self.info.splits.items()}
+        names = [name for name in reversed(splits.SPLITS) if name in counts]
+        stored = ", ".join(f"{name} {counts[name]:,}" for name in names)
+        text = f"{self._log.total:,} records, {sum(counts.values()):,} stored ({stored})"
+        if self._log.counts:
+            text += f"; left out, see {self.data_path / NAME}:\n{self._log.summary()}"
+        return text
