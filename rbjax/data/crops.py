@@ -1,7 +1,7 @@
-"""From a decoded record to what a model reads: views of a concept, sizes, tokens.
+"""Crops of a concept from an image: its box, cut out and resized."""
 
-Pictures are uint8 [H, W, 3] here and float32 in [-1, 1] from `to_float` on.
-"""
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -9,19 +9,20 @@ from PIL import Image
 from rbjax.data import images
 from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
 
-VIEWS = ("crop", "in_place")
+VIEWS = ("crop", "in_place")  # values of config.data.view
+PixelBox = tuple[int, int, int, int]  # top, bottom, left, right
 
 
 def concept_box(
-    bbox: np.ndarray, mask: np.ndarray | None, concept: int, shape: tuple[int, int]
-) -> tuple[int, int, int, int]:
-    """The pixels (top, bottom, left, right) that show a concept.
+    bbox: np.ndarray, mask: np.ndarray | None, *, concept: int, shape: tuple[int, int]
+) -> PixelBox:
+    """Returns the box of the pixels that a concept is seen in.
 
     Args:
-        bbox: of the face, (centre x, centre y, width, height) relative to the picture.
-        mask: figure, uint8 [H, W, 1]; None: the whole picture. Only CLOTHES reads it.
-        concept: FACE: the box; CLOTHES: the figure below the box; CHARACTER: the whole picture.
-        shape: H, W of the picture.
+        bbox: of the face, (centre x, centre y, width, height) relative to the image.
+        mask: of the figure, uint8 [H, W, 1]; None: the entire image. Only CLOTHES reads it.
+        concept: FACE: the face's box; CLOTHES: the figure below it; CHARACTER: the entire image.
+        shape: H, W of the image.
     """
     height, width = shape
     x, y, w, h = (float(v) for v in bbox)
@@ -39,40 +40,39 @@ def concept_box(
     return 0, height, 0, width
 
 
-def concept_view(record: dict, concept: int, size: int, view: str) -> np.ndarray:
-    """What a reference shows of one concept: uint8 [size, size, 3].
+def crop_concept(record: Mapping[str, Any], concept: int, *, size: int, view: str) -> np.ndarray:
+    """Crops one concept from a record: uint8 [size, size, 3].
 
     Args:
         record: with image (array or Pillow's), for FACE also bbox, for CLOTHES also mask. Without a
             mask (`has_mask` is false) the clothes are all that is below the face; a record without
-            a box has no face or clothes to show.
+            a box has no face and no clothes.
         concept: index into CONCEPTS.
         size: in pixels.
-        view: "crop" enlarges the concept's box to the square; "in_place" leaves it where it is and
-            paints the rest white.
+        view: "crop" resizes the concept's box to the square; "in_place" leaves it where it is and
+            makes the rest of the image white.
 
     Raises:
         ValueError: unknown view.
     """
     if view not in VIEWS:
         raise ValueError(f"config.data.view={view!r}: use one of {', '.join(VIEWS)}")
-    image = images.as_picture(record["image"])
+    image = images.to_pillow(record["image"])
     if concept == CHARACTER:
         return images.resize(image, size)
     mask = record["mask"] if concept == CLOTHES and record.get("has_mask", True) else None
-    box = concept_box(record["bbox"], mask, concept, image.size[::-1])
-    return box_view(image, box, size, view)
+    shape = image.height, image.width
+    box = concept_box(record["bbox"], mask, concept=concept, shape=shape)
+    return crop_box(image, box, size=size, view=view)
 
 
-def box_view(
-    image: np.ndarray | Image.Image, box: tuple[int, int, int, int], size: int, view: str
-) -> np.ndarray:
-    """Uint8 [H, W, 3] -> what a box (top, bottom, left, right) in it shows: [size, size, 3]."""
+def crop_box(image: np.ndarray | Image.Image, box: PixelBox, *, size: int, view: str) -> np.ndarray:
+    """Crops a box from an image, uint8 [H, W, 3]: [size, size, 3]; see `crop_concept`."""
     top, bottom, left, right = box
-    picture = images.as_picture(image)
-    part = picture.crop((left, top, right, bottom))
+    original = images.to_pillow(image)
+    crop = original.crop((left, top, right, bottom))
     if view == "crop":
-        return images.resize(part, size)
-    painted = Image.new("RGB", picture.size, (images.WHITE,) * 3)
-    painted.paste(part, (left, top))
-    return images.resize(painted, size)
+        return images.resize(crop, size)
+    canvas = Image.new("RGB", original.size, (images.WHITE,) * 3)
+    canvas.paste(crop, (left, top))
+    return images.resize(canvas, size)

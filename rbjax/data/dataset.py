@@ -6,14 +6,18 @@ What is read is what TFDS stores: ArrayRecord files, and beside them `clusters-S
 
 import dataclasses
 import functools
+import hashlib
+import json
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from etils import epath
+from tensorflow_datasets.core.utils import incomplete_file
 
 import tfds_retribooru  # noqa: F401  registers the builders
-from rbjax.data import texts
 from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
 from rbjax.text.prompts import split_tags
 from tfds_retribooru import array_record, vocabulary
@@ -44,31 +48,30 @@ class Split:
     @property
     def tags(self) -> list[list[str]]:
         """The prompt of every record as a list of tags."""
-        return self._texts[0]
+        return self._tags_and_boxed[0]
 
     @functools.cached_property
     def boxed(self) -> Clusters:
-        """The clusters, with only the images whose face is boxed: those that can be references
-        for a face or for clothes."""
-        keep = self._texts[1]
+        """The clusters of the images with a face box: possible references for face and clothes."""
+        keep = self._tags_and_boxed[1]
         return self.clusters if keep.all() else self.clusters.restricted(keep)
 
     @functools.cached_property
-    def shown(self) -> tuple[array_record.Part, ...]:
-        """For each concept what its view needs of every record; for clothes that is all."""
+    def crop_records(self) -> tuple[array_record.Part, ...]:
+        """For each concept, what its crop is made of from every record; CLOTHES needs all."""
         builder = tfds.builder_from_directory(self.directory)
         needed = {CHARACTER: ["image"], FACE: ["image", "bbox"]}
         needed[CLOTHES] = ["image", "bbox", "mask", "has_mask"]
         return tuple(array_record.Part(builder, self.name, needed[c]) for c in range(len(CONCEPTS)))
 
     @functools.cached_property
-    def _texts(self) -> tuple[list[list[str]], np.ndarray]:
-        """(tags, whether there is a box) of every record."""
-        prompts, boxed = texts.read(self.directory, self.name)
+    def _tags_and_boxed(self) -> tuple[list[list[str]], np.ndarray]:
+        """(tags of every record, bool [N]: whether it has a face box)."""
+        prompts, boxed = _read_texts(self.directory, self.name)
         return [split_tags(prompt) for prompt in prompts], np.array(boxed)
 
 
-def prepare(dataset: str, data_dir: str):
+def prepare(dataset: str, data_dir: str) -> tfds.core.DatasetBuilder:
     """Returns the TFDS builder of `dataset`, building the data set if it is not there.
 
     Args:
@@ -109,7 +112,7 @@ def prepare(dataset: str, data_dir: str):
     return builder
 
 
-def open_split(builder, name: str) -> Split:
+def open_split(builder: tfds.core.DatasetBuilder, name: str) -> Split:
     """Opens one split of a prepared builder.
 
     Raises:
@@ -127,10 +130,46 @@ def open_split(builder, name: str) -> Split:
     )
 
 
-def check_split(builder, name: str) -> None:
-    """Raises ValueError if the data set has no such split."""
+def check_split(builder: tfds.core.DatasetBuilder, name: str) -> None:
+    """Checks that the data set has a split.
+
+    Raises:
+        ValueError: it has not; the message names those that it has.
+    """
     if name not in builder.info.splits:
         raise ValueError(
             f"{builder.name} in {builder.data_dir} has no split {name!r}, only "
             f"{sorted(builder.info.splits)}"
         )
+
+
+def _read_texts(directory: pathlib.Path, split: str) -> tuple[list[str], list[bool]]:
+    """Returns (prompt, whether there is a face box) of every record of a split, in order.
+
+    A record holds its image, so finding its prompt reads the image too: gigabytes for a large
+    split. That is done once; `texts-SPLIT.json` holds what was found and of which build. Where it
+    cannot be written, a message says so, and the records are read again the next time.
+    """
+    path = directory / f"texts-{split}.json"
+    build = hashlib.sha256((directory / "dataset_info.json").read_bytes()).hexdigest()
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["build"] == build:
+            return found["prompts"], found["boxed"]
+    except (OSError, ValueError, TypeError, KeyError):
+        pass  # not there, cut off, or not ours: made anew
+    part = array_record.Part(tfds.builder_from_directory(directory), split, ("prompts", "has_bbox"))
+    prompts, boxed = [], []
+    for record in part:
+        prompts.append(record["prompts"].decode())
+        boxed.append(bool(record.get("has_bbox", True)))
+    _write_texts(path, {"build": build, "prompts": prompts, "boxed": boxed})
+    return prompts, boxed
+
+
+def _write_texts(path: pathlib.Path, texts: dict[str, Any]) -> None:
+    try:
+        with incomplete_file(epath.Path(path)) as partial:
+            partial.write_text(json.dumps(texts), encoding="utf-8")
+    except OSError as error:
+        print(f"{path} cannot be written ({error.strerror}): every start reads all records.")

@@ -1,7 +1,7 @@
-"""Small views of every picture, made once and kept beside the data set (a memory-mapped file).
+"""Small crops of every image, made once and kept beside the data set (a memory-mapped file).
 
-At 48 px a step takes as long as decoding its pictures would; with the views, a batch is a few
-copies. For full-size training (`cache=False`) the same views are made from the record each time.
+At 48 px an update takes as long as decoding its images would; with the cache, a batch is a few
+copies. For full-size training (`cache=False`) the same crops are made from the record each time.
 """
 
 import math
@@ -19,30 +19,41 @@ from rbjax.data.dataset import Split
 from rbjax.text.concepts import CLOTHES, CONCEPTS
 
 
-class Views:
-    """`views[i, concept]` is what record i shows of a concept: uint8 [size, size, 3]."""
+class ConceptCrops:
+    """`crops[i, concept]` is the crop of a concept from record i: uint8 [size, size, 3].
 
-    def __init__(self, split: Split, size: int, view: str, cache: bool):
+    Attributes:
+        split: of the records.
+        size: in pixels.
+        view: see `crops.crop_concept`.
+        array: uint8 [N, 3, size, size, 3], memory-mapped; None without a cache.
+    """
+
+    def __init__(self, split: Split, *, size: int, view: str, cache: bool) -> None:
+        """Opens the cache, if one is asked for; makes it if it is not there.
+
+        Raises:
+            OSError: the cache cannot be written.
+        """
         self.split, self.size, self.view = split, size, view
-        self.array = _cached(split, size, view) if cache else None
+        self.array = _open(split, size, view) if cache else None
 
     def __getitem__(self, key: tuple[int, int]) -> np.ndarray:
         index, concept = key
         if self.array is not None:
             return self.array[index, concept]
-        record = self.split.shown[concept][index]
-        return crops.concept_view(record, concept, self.size, self.view)
+        record = self.split.crop_records[concept][index]
+        return crops.crop_concept(record, concept, size=self.size, view=self.view)
 
 
-def _cached(split: Split, size: int, view: str) -> np.ndarray:
-    """uint8 [N, 3, size, size, 3], memory-mapped; made if it is not there."""
+def _open(split: Split, size: int, view: str) -> np.ndarray:
     path = split.directory / f"views-{split.name}-{size}-{view}.npy"
     if not path.exists():
-        _write(split, size, view, path)
+        _write(path, split, size, view)
     return np.load(path, mmap_mode="r")
 
 
-def _write(split: Split, size: int, view: str, path: pathlib.Path) -> None:
+def _write(path: pathlib.Path, split: Split, size: int, view: str) -> None:
     """Writes the file; two runs may do so at once.
 
     Raises:
@@ -54,10 +65,10 @@ def _write(split: Split, size: int, view: str, path: pathlib.Path) -> None:
     if free < needed:
         raise OSError(
             f"{path} needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free: make room, or "
-            "decode pictures when they are needed, --config.data.cache=False"
+            "decode images when they are needed, --config.data.cache=False"
         )
     with incomplete_file(epath.Path(path)) as partial:
-        _fill(split, size, view, _new_array(partial, shape))
+        _fill(_new_array(partial, shape), split, size, view)
 
 
 def _new_array(path: epath.Path, shape: tuple[int, ...]) -> np.memmap:
@@ -65,21 +76,21 @@ def _new_array(path: epath.Path, shape: tuple[int, ...]) -> np.memmap:
         return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     except OSError as error:
         raise OSError(
-            f"views cannot be kept in {path.parent} ({error.strerror}): decode pictures when they "
+            f"crops cannot be kept in {path.parent} ({error.strerror}): decode images when they "
             "are needed, --config.data.cache=False"
         ) from error
 
 
-def _fill(split: Split, size: int, view: str, array: np.memmap) -> None:
-    """Makes the views of all records, on all cores."""
+def _fill(array: np.memmap, split: Split, size: int, view: str) -> None:
+    """Makes the crops of all records, on all cores."""
 
     def fill(index: int) -> None:
-        record = split.shown[CLOTHES][index]
+        record = split.crop_records[CLOTHES][index]
         for concept in range(len(CONCEPTS)):
-            array[index, concept] = crops.concept_view(record, concept, size, view)
+            array[index, concept] = crops.crop_concept(record, concept, size=size, view=view)
 
     with ThreadPoolExecutor() as pool:
         done = pool.map(fill, range(len(split)), chunksize=64)
-        for _ in tqdm.tqdm(done, total=len(split), desc=f"views of {split.name} at {size} px"):
+        for _ in tqdm.tqdm(done, total=len(split), desc=f"crops of {split.name} at {size} px"):
             pass
     array.flush()

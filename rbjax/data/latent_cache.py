@@ -1,8 +1,8 @@
-"""What frozen encoders make of a split, kept beside the data set by scripts/cache_latents.py.
+"""What frozen encoders return for a split, kept beside the data set by scripts/cache_latents.py.
 
     moments-SPLIT-SIZE-VIEW-PRINT/
       fingerprint.json   what the content depends on; PRINT is short for it
-      moments.npy        float16 [N, 3, h, w, 2C]: mean and log variance of each concept's view;
+      moments.npy        float16 [N, 3, h, w, 2C]: mean and log variance of each concept's crop;
                          zeros for the face and clothes of a record without a box
     text-SPLIT-TOKENS-PRINT/
       fingerprint.json
@@ -22,25 +22,37 @@ import json
 import pathlib
 import shutil
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 PARTS = ("moments", "text")
 FINGERPRINT = "fingerprint.json"
 PARTIAL = ".partial"
+Fingerprint = dict[str, Any]
 LABELS = ("part", "split", "size", "view", "max_tokens")  # fields in a folder's name
 
 
 @dataclasses.dataclass(frozen=True)
-class Texts:
-    """Text states by token ids; fields as in the module's docstring."""
+class CachedTexts:
+    """Text states by token ids.
+
+    Attributes:
+        ids: as the three arrays in the module's docstring.
+        states: of prompts.
+        concepts: states of the concept words.
+    """
 
     ids: np.ndarray
     states: np.ndarray
     concepts: np.ndarray
 
     def __getitem__(self, ids: np.ndarray) -> np.ndarray:
-        """States [T, D] of a prompt's ids [T]; raises KeyError if it is not among them."""
+        """Returns the states [T, D] of a prompt's ids [T].
+
+        Raises:
+            KeyError: no such prompt is stored.
+        """
         return self.states[self._rows[ids.tobytes()]]
 
     @functools.cached_property
@@ -49,8 +61,8 @@ class Texts:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stored:
-    """What is read instead of being computed; None = nothing.
+class CachedLatents:
+    """What is read instead of being computed; None: it is computed.
 
     Attributes:
         moments: as in the module's docstring.
@@ -58,58 +70,56 @@ class Stored:
     """
 
     moments: np.ndarray | None = None
-    texts: Texts | None = None
-
-
-NOTHING = Stored()
+    texts: CachedTexts | None = None
 
 
 def open_moments(folder: pathlib.Path) -> np.ndarray:
-    """float16 [N, 3, h, w, 2C], memory-mapped."""
+    """Opens float16 [N, 3, h, w, 2C], memory-mapped."""
     return np.load(folder / "moments.npy", mmap_mode="r")
 
 
-def open_texts(folder: pathlib.Path) -> Texts:
-    """The states are memory-mapped; the ids are read."""
+def open_texts(folder: pathlib.Path) -> CachedTexts:
+    """Opens text states; those of prompts are memory-mapped, the rest is read."""
     ids, concepts = np.load(folder / "ids.npy"), np.load(folder / "concepts.npy")
-    return Texts(ids, np.load(folder / "states.npy", mmap_mode="r"), concepts)
+    return CachedTexts(ids, np.load(folder / "states.npy", mmap_mode="r"), concepts)
 
 
 def digest(*files: pathlib.Path) -> str:
-    """SHA-256 of files one after the other, 16 hexadecimal digits of it."""
-    whole = hashlib.sha256()
+    """Returns 16 hexadecimal digits of the SHA-256 of files, one after the other."""
+    total = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()[:16]
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()[:16]
 
 
 def digest_text(text: str) -> str:
-    """As `digest`, of a text."""
+    """Returns 16 hexadecimal digits of the SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def folder_of(directory: pathlib.Path, fingerprint: dict) -> pathlib.Path:
-    """The folder beside a data set that belongs to a fingerprint."""
+def folder_of(directory: pathlib.Path, fingerprint: Fingerprint) -> pathlib.Path:
+    """Returns the folder beside a data set that belongs to a fingerprint."""
     labels = [str(fingerprint[name]) for name in LABELS if name in fingerprint]
     short = digest_text(json.dumps(fingerprint, sort_keys=True))[:8]
     return directory / "-".join([*labels, short])
 
 
 def folders(directory: pathlib.Path, part: str) -> list[pathlib.Path]:
-    """The complete folders of a part beside a data set, whatever they were made of."""
+    """Returns the complete folders of a part beside a data set, whatever their fingerprints."""
     found = sorted(path.parent for path in directory.glob(f"{part}-*/{FINGERPRINT}"))
     return [folder for folder in found if folder.suffix != PARTIAL]
 
 
-def mismatch(directory: pathlib.Path, fingerprint: dict) -> str:
-    """Why nothing beside the data set has this fingerprint; "" if something has.
+def mismatch(directory: pathlib.Path, fingerprint: Fingerprint) -> str:
+    """Returns why no folder beside the data set has this fingerprint; "" if one has.
 
     Names the folder that comes closest, and the fields in which it differs.
     """
-    if _read(folder_of(directory, fingerprint)) == fingerprint:
+    if _read_fingerprint(folder_of(directory, fingerprint)) == fingerprint:
         return ""
-    found = {folder: _read(folder) for folder in folders(directory, fingerprint["part"])}
+    part = fingerprint["part"]
+    found = {folder: _read_fingerprint(folder) for folder in folders(directory, part)}
     if not found:
         return "none is stored"
     different = {
@@ -124,21 +134,24 @@ def mismatch(directory: pathlib.Path, fingerprint: dict) -> str:
     return f"{closest.name} does not fit: {'; '.join(different[closest])}"
 
 
-def _read(folder: pathlib.Path) -> dict | None:
+def _read_fingerprint(folder: pathlib.Path) -> Fingerprint:
+    """Returns {}, which fits nothing, where there is none or it is damaged."""
     path = folder / FINGERPRINT
     try:
-        return json.loads(path.read_text()) if path.is_file() else None
-    except ValueError:  # damaged: fits nothing
+        return json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError:
         return {}
 
 
 @contextlib.contextmanager
-def writing(folder: pathlib.Path, fingerprint: dict, size: int) -> Iterator[pathlib.Path]:
+def incomplete_folder(
+    folder: pathlib.Path, fingerprint: Fingerprint, size: int
+) -> Iterator[pathlib.Path]:
     """Yields a folder to write into, which gets its name when the block ends without an error.
 
     Args:
-        folder: final name; what an interrupted run left of it is removed.
-        fingerprint: to keep with it.
+        folder: final name; the incomplete folder of an interrupted run is removed.
+        fingerprint: written into it at the end.
         size: bytes that will be written.
 
     Raises:
@@ -162,7 +175,7 @@ def writing(folder: pathlib.Path, fingerprint: dict, size: int) -> Iterator[path
 def write_array(
     path: pathlib.Path, shape: tuple[int, ...], rows: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> None:
-    """Writes a float16 array batch by batch; what no batch names stays zero.
+    """Writes a float16 array batch by batch; the elements of no batch stay zero.
 
     Args:
         path: of the npy file.

@@ -1,12 +1,12 @@
-"""Training examples and their batches: grain chooses, decodes and batches; JAX places on the mesh.
+"""Training examples and their batches: grain shuffles, builds and batches; JAX places on the mesh.
 
-An example is a function of (seed, position in the run): the same run twice sees the same bytes,
-and the iterator's state in a checkpoint lets a resumed run go on where it stopped.
+An example is a function of (seed, position in the run): the same run twice reads the same bytes,
+and the iterator's state in a checkpoint lets a resumed run continue where it stopped.
 """
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import grain
 import jax
@@ -17,8 +17,9 @@ from ml_collections import ConfigDict
 from rbjax.data import images as images_lib
 from rbjax.data import references
 from rbjax.data.dataset import Split
-from rbjax.data.image_cache import Views
-from rbjax.data.latent_cache import NOTHING, Stored
+from rbjax.data.image_cache import ConceptCrops
+from rbjax.data.latent_cache import CachedLatents
+from rbjax.data.references import ReferenceChoice
 from rbjax.models.batch import Batch
 from rbjax.text import prompts
 from rbjax.text.concepts import CHARACTER, CONCEPTS, carried_kinds
@@ -26,26 +27,37 @@ from rbjax.text.concepts import CHARACTER, CONCEPTS, carried_kinds
 
 @dataclasses.dataclass(frozen=True)
 class Examples(grain.transforms.RandomMap):
-    """Makes the example of a target; `config` is the experiment's `data` section."""
+    """Builds the example of a target. An example is a `Batch` of numpy arrays without the axis B.
+
+    Attributes:
+        split: of the data set.
+        crops: of its images.
+        tokenizer: of prompts and concept words.
+        config: the experiment's `data` section.
+        cached: latents and text states to read in place of images and token ids.
+    """
 
     split: Split
-    views: Views
+    crops: ConceptCrops
     tokenizer: tokenizers.Tokenizer
     config: ConfigDict
-    stored: Stored = NOTHING
+    cached: CachedLatents = CachedLatents()
 
-    def random_map(self, target: int, rng: np.random.Generator) -> Batch:
-        task = _weighted(self.config.tasks, rng)
+    def random_map(self, element: int, rng: np.random.Generator) -> Batch:
+        """Draws task, references and what is dropped for the target at position `element`."""
+        task = _draw_task(self.config.tasks, rng)
         clusters = self.split.boxed if task == "composition" else self.split.clusters
-        chosen = references.choose(clusters, target, task, *self._counts(rng), rng)
-        chosen = references.pad(
-            list(chosen.images[chosen.mask]), list(chosen.concepts[chosen.mask]), self.size
+        faces, clothes = self._draw_counts(rng)
+        chosen = references.choose(
+            clusters, element, task=task, faces=faces, clothes=clothes, rng=rng
         )
-        no_prompt, no_references = self._drops(rng)
-        if no_references:
+        images, concepts = chosen.images[chosen.mask], chosen.concepts[chosen.mask]
+        chosen = references.pad(images.tolist(), concepts.tolist(), self.size)
+        drop_prompt, drop_references = self._draw_drops(rng)
+        if drop_references:
             chosen = dataclasses.replace(chosen, mask=np.zeros_like(chosen.mask))
         carried = carried_kinds(chosen.concepts[chosen.mask])
-        return self.example(target, [] if no_prompt else self.tags(target, carried), chosen)
+        return self.example(element, [] if drop_prompt else self.tags(element, carried), chosen)
 
     @property
     def size(self) -> int:
@@ -53,12 +65,18 @@ class Examples(grain.transforms.RandomMap):
         return self.config.faces + self.config.clothes
 
     @functools.cached_property
-    def concept_tokens(self) -> int:
-        """Tc, the length of every concept word's ids."""
-        return prompts.concept_length(self.tokenizer)
+    def concept_ids(self) -> np.ndarray:
+        """int32 [3, Tc] of the concept words."""
+        return prompts.encode(self.tokenizer, CONCEPTS, prompts.concept_length(self.tokenizer))
 
-    def example(self, target: int, tags: list[str], chosen: references.Chosen) -> Batch:
-        """Deterministic: builds the arrays of one example, a `Batch` without its first axis."""
+    def example(self, target: int, tags: list[str], chosen: ReferenceChoice) -> Batch:
+        """Deterministic: builds the arrays of one example.
+
+        Args:
+            target: position in the split.
+            tags: of the prompt; as many of the first as fit into it.
+            chosen: R references.
+        """
         image, crops = self._images(target, chosen)
         prompt, concepts = self._texts(tags, chosen)
         return Batch(
@@ -70,74 +88,70 @@ class Examples(grain.transforms.RandomMap):
             index=np.asarray(target, np.int32),
         )
 
-    def tags(self, target: int, carried: set[str]) -> list[str]:
-        """The prompt of a target whose references carry these kinds (see CARRIED)."""
+    def tags(self, target: int, carried: Collection[str]) -> list[str]:
+        """Returns the prompt of a target whose references carry these kinds of tags."""
         tags = self.split.tags[target]
         if self.config.prompt_tags == "all":
             return tags
         return prompts.free_tags(tags, self.split.vocabulary, carried)
 
     def prompt_ids(self, tags: list[str]) -> np.ndarray:
-        """int32 [T] of the first tags, as many as fit into a prompt."""
+        """Encodes the first tags, as many as fit into a prompt: int32 [T]."""
         length = self.config.max_tokens
         tags = prompts.fitting(self.tokenizer, tags, length)
         return prompts.encode(self.tokenizer, [", ".join(tags)], length)[0]
 
-    @functools.cached_property
-    def concept_ids(self) -> np.ndarray:
-        """int32 [3, Tc] of the concept words."""
-        return prompts.encode(self.tokenizer, CONCEPTS, self.concept_tokens)
+    def _images(self, target: int, chosen: ReferenceChoice) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the fields target and references of a batch."""
+        choices = list(zip(chosen.images, chosen.concepts, chosen.mask, strict=True))
+        if self.cached.moments is None:
+            blank = np.full((self.crops.size,) * 2 + (3,), images_lib.WHITE, np.uint8)
+            shown = [self.crops[i, c] if visible else blank for i, c, visible in choices]
+            return np.asarray(self.crops[target, CHARACTER]), np.stack(shown)
+        means = np.split(self.cached.moments, 2, axis=-1)[0]
+        blank = np.zeros(means.shape[2:], means.dtype)  # masked: its value is not read
+        shown = [means[i, c] if visible else blank for i, c, visible in choices]
+        return np.asarray(self.cached.moments[target, CHARACTER]), np.stack(shown)
 
-    def _texts(self, tags: list[str], chosen: references.Chosen) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the fields prompt and concepts."""
-        ids, texts = self.prompt_ids(tags), self.stored.texts
+    def _texts(self, tags: list[str], chosen: ReferenceChoice) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the fields prompt and concepts of a batch."""
+        ids, texts = self.prompt_ids(tags), self.cached.texts
         if texts is None:
             return ids, self.concept_ids[chosen.concepts]
         return texts[ids], texts.concepts[chosen.concepts]
 
-    def _images(self, target: int, chosen: references.Chosen) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the fields target and references."""
-        pairs = list(zip(chosen.images, chosen.concepts, chosen.mask, strict=True))
-        if self.stored.moments is None:
-            blank = np.full((self.views.size,) * 2 + (3,), images_lib.WHITE, np.uint8)
-            shown = [self.views[i, c] if m else blank for i, c, m in pairs]
-            image = np.asarray(self.views[target, CHARACTER])
-            return image, np.stack(shown)
-        means = np.split(self.stored.moments, 2, axis=-1)[0]
-        blank = np.zeros(means.shape[2:], means.dtype)  # masked: its value is not read
-        moments = np.asarray(self.stored.moments[target, CHARACTER])
-        return moments, np.stack([means[i, c] if m else blank for i, c, m in pairs])
-
-    def _counts(self, rng: np.random.Generator) -> tuple[int, int]:
-        """How many faces and clothes this example gets."""
+    def _draw_counts(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Draws (faces, clothes), the numbers of references."""
         faces, clothes = self.config.faces, self.config.clothes
         if not self.config.vary_references:
             return faces, clothes
-        return tuple(int(rng.integers(min(n, 1), n + 1)) for n in (faces, clothes))
+        drawn_faces = int(rng.integers(min(faces, 1), faces + 1))
+        return drawn_faces, int(rng.integers(min(clothes, 1), clothes + 1))
 
-    def _drops(self, rng: np.random.Generator) -> tuple[bool, bool]:
-        """(drop the prompt, drop the references)."""
+    def _draw_drops(self, rng: np.random.Generator) -> tuple[bool, bool]:
+        """Draws (drop the prompt, drop the references)."""
         c, u = self.config, rng.random()
         both = u < c.drop_both
         prompt = both or u < c.drop_both + c.drop_prompt
         return prompt, both or (not prompt and u < c.drop_both + c.drop_prompt + c.drop_references)
 
 
-def _weighted(weights: ConfigDict, rng: np.random.Generator) -> str:
-    """A task, drawn by its weight."""
+def _draw_task(weights: ConfigDict, rng: np.random.Generator) -> str:
     names = sorted(weights)
     cumulative = np.cumsum([weights[name] for name in names])
     return names[int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))]
 
 
-def iterator(examples: Examples, batch_size: int, seed: int, threads: int) -> grain.DatasetIterator:
-    """Batches of shuffled examples without end; each process gets its own share.
+def iterator(
+    examples: Examples, *, batch_size: int, seed: int, threads: int
+) -> grain.DatasetIterator:
+    """Returns an endless iterator over batches of shuffled examples; each process has its share.
 
     Args:
-        examples: makes an example of a position.
+        examples: builds the example of a position.
         batch_size: of all processes together.
-        seed: of order and chance.
-        threads: that prepare examples.
+        seed: of the order and of what `examples` draws.
+        threads: that build examples.
     """
     count = jax.process_count()
     targets = grain.MapDataset.range(len(examples.split)).seed(seed).shuffle().repeat()

@@ -2,9 +2,9 @@
 
 Tasks (paper, Tasks): which images may be references of a target, and which concept is taken.
 
-  reconstruction  the target itself, as a whole picture (the leaky baseline)
-  same_identity   other images of the character, any outfit, as whole pictures
-  same_outfit     other images of the character in the same outfit, as whole pictures
+  reconstruction  the target itself, the entire image (the leaky baseline)
+  same_identity   other images of the character, any outfit, entire
+  same_outfit     other images of the character in the same outfit, entire
   composition     faces of the character, from other outfits where there are any, and clothes
                   from other images of the same outfit
 
@@ -14,6 +14,7 @@ a single-image outfit is composed from faces alone.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,10 +22,11 @@ from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
 from tfds_retribooru.clusters import Clusters
 
 TASKS = ("reconstruction", "same_identity", "same_outfit", "composition")
+Range = tuple[int, int]  # start, stop in `Clusters.order`
 
 
 @dataclasses.dataclass(frozen=True)
-class Chosen:
+class ReferenceChoice:
     """References of one target, padded to a fixed number R.
 
     Attributes:
@@ -41,34 +43,35 @@ class Chosen:
 def choose(
     clusters: Clusters,
     target: int,
+    *,
     task: str,
     faces: int,
     clothes: int,
     rng: np.random.Generator,
-) -> Chosen:
+) -> ReferenceChoice:
     """Chooses the references of `target`, in constant time whatever the size of the clusters.
 
     Args:
         clusters: of the split.
         target: position of the target in the split.
         task: one of TASKS.
-        faces: wanted number of faces.
-        clothes: wanted number of clothes. Tasks with whole pictures use faces + clothes pictures.
-        rng: the only source of chance.
+        faces: number of faces, if there are so many.
+        clothes: number of clothes. Tasks with entire images use faces + clothes images.
+        rng: the only source of randomness.
 
     Raises:
         ValueError: unknown task.
     """
-    pools = _pools(clusters, target, task, faces, clothes)
+    excluded = None if task == "reconstruction" else int(clusters.rank[target])
     images, concepts = [], []
-    for concept, count, ranges in pools:
-        picked = _pick(clusters.order, ranges, int(clusters.rank[target]), count, rng, task)
-        images += picked
-        concepts += [concept] * len(picked)
+    for concept, count, ranges in _pools(clusters, target, task, faces, clothes):
+        drawn = _draw(clusters.order, ranges, count=count, excluded=excluded, rng=rng)
+        images += drawn
+        concepts += [concept] * len(drawn)
     return pad(images, concepts, faces + clothes)
 
 
-def pad(images: list[int], concepts: list[int], size: int) -> Chosen:
+def pad(images: Sequence[int], concepts: Sequence[int], size: int) -> ReferenceChoice:
     """Pads a list of references to `size`.
 
     Raises:
@@ -77,58 +80,66 @@ def pad(images: list[int], concepts: list[int], size: int) -> Chosen:
     if len(images) > size:
         raise ValueError(f"{len(images)} references do not fit into {size}")
     missing = size - len(images)
-    return Chosen(
-        np.array(images + [0] * missing, np.int32),
-        np.array(concepts + [FACE] * missing, np.int32),
+    return ReferenceChoice(
+        np.array([*images, *[0] * missing], np.int32),
+        np.array([*concepts, *[FACE] * missing], np.int32),
         np.arange(size) < len(images),
     )
 
 
-def _pools(clusters: Clusters, target: int, task: str, faces: int, clothes: int):
-    """[(concept, count, ranges into `order`)] of a task."""
-    whole = faces + clothes
-    character = [_range(clusters.character_start, clusters.character[target])]
-    outfit = [_range(clusters.outfit_start, clusters.outfit[target])]
+def _pools(
+    clusters: Clusters, target: int, task: str, faces: int, clothes: int
+) -> list[tuple[int, int, list[Range]]]:
+    """Returns (concept, number of references, ranges to draw them from) for a task."""
+    character = _range(clusters.character_start, clusters.character[target])
+    outfit = _range(clusters.outfit_start, clusters.outfit[target])
     if task == "reconstruction":
-        position = int(clusters.rank[target])
-        return [(CHARACTER, whole, [(position, position + 1)])]
+        rank = int(clusters.rank[target])
+        return [(CHARACTER, faces + clothes, [(rank, rank + 1)])]
     if task == "same_identity":
-        return [(CHARACTER, whole, character)]
+        return [(CHARACTER, faces + clothes, [character])]
     if task == "same_outfit":
-        return [(CHARACTER, whole, outfit)]
+        return [(CHARACTER, faces + clothes, [outfit])]
     if task == "composition":
-        others = [(character[0][0], outfit[0][0]), (outfit[0][1], character[0][1])]
+        others = [(character[0], outfit[0]), (outfit[1], character[1])]
         if not sum(stop - start for start, stop in others):
-            others = character
-        return [(FACE, faces, others), (CLOTHES, clothes, outfit)]
+            others = [character]
+        return [(FACE, faces, others), (CLOTHES, clothes, [outfit])]
     raise ValueError(f"unknown task {task!r}: use one of {', '.join(TASKS)}")
 
 
-def _range(starts: np.ndarray, cluster: int) -> tuple[int, int]:
+def _range(starts: np.ndarray, cluster: int) -> Range:
     return int(starts[cluster]), int(starts[cluster + 1])
 
 
-def _pick(order, ranges, target_rank, count, rng, task) -> list[int]:
-    """Up to `count` images out of the ranges, without the target unless it is the only source."""
-    available, hole = 0, None  # numbers of the images in the ranges; that of the target
+def _draw(
+    order: np.ndarray,
+    ranges: Sequence[Range],
+    *,
+    count: int,
+    excluded: int | None,
+    rng: np.random.Generator,
+) -> list[int]:
+    """Draws up to `count` different images from ranges of `order`, without its place `excluded`."""
+    available, hole = 0, None  # the images of the ranges are numbered; `hole` is the excluded one
     for start, stop in ranges:
-        if start <= target_rank < stop and task != "reconstruction":
-            hole = available + target_rank - start
+        if excluded is not None and start <= excluded < stop:
+            hole = available + excluded - start
         available += stop - start
     available -= hole is not None
-    picked = []
+    images = []
     for k in _distinct(available, min(count, available), rng):
-        k += hole is not None and k >= hole  # skip the target
+        k += hole is not None and k >= hole
         for start, stop in ranges:
             if k < stop - start:
-                picked.append(int(order[start + k]))
+                images.append(int(order[start + k]))
                 break
             k -= stop - start
-    return picked
+    return images
 
 
 def _distinct(available: int, count: int, rng: np.random.Generator) -> list[int]:
-    """`count` distinct numbers below `available`; a few draws, also where `available` is huge."""
+    """Draws `count` distinct numbers below `available`, quickly also where `available` is huge."""
     if count == 0:
         return []
     if available <= 4 * count:

@@ -62,7 +62,7 @@ class Painter:
 
     def images(self, positions: Sequence[int]) -> np.ndarray:
         """Whole images of records, float32 [N, H, W, 3] in [-1, 1]."""
-        whole = [self.examples.views[int(i), CHARACTER] for i in positions]
+        whole = [self.examples.crops[int(i), CHARACTER] for i in positions]
         return images_lib.to_float(np.stack(whole))
 
     def grid(self, cases: Sequence[Case], generated: np.ndarray) -> Image.Image:
@@ -74,7 +74,8 @@ class Painter:
         """
         lines = []
         for case, image in zip(cases, generated, strict=True):
-            shown = images_lib.to_float(self.example(case, case, blank=False).references)
+            shown = self.example(case, case, blank=False).references
+            shown = images_lib.to_float(np.asarray(shown))
             real = case.real if case.real is not None else case.references[-1]
             lines.append([*shown, image, *self.images([real])])
         return images_lib.grid(lines, scale=2)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rbjax.data.images import enlarged, to_uint8
+from rbjax.data.images import enlarge, to_uint8
 from rbjax.evaluation import plots
 from rbjax.evaluation.baselines import Images, Row
 from rbjax.evaluation.results import COLUMNS, label, percent
@@ -246,7 +246,7 @@ def _attributes(results: Mapping[str, Any]) -> str:
 def data_uri(image: np.ndarray, scale: int = 1) -> str:
     """Returns an image [H, W, 3] in [-1, 1] as the `src` of an HTML picture."""
     buffer = io.BytesIO()
-    enlarged(Image.fromarray(to_uint8(image)), scale).save(buffer, "PNG", optimize=True)
+    enlarge(Image.fromarray(to_uint8(image)), scale).save(buffer, "PNG", optimize=True)
     return png_uri(buffer.getvalue())
 
 

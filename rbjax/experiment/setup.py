@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 
 from rbjax.data import dataset as dataset_lib
 from rbjax.data.dataset import Split
-from rbjax.data.image_cache import Views
-from rbjax.data.latent_cache import NOTHING, Stored
+from rbjax.data.image_cache import ConceptCrops
+from rbjax.data.latent_cache import CachedLatents
 from rbjax.data.loader import Examples
 from rbjax.diffusion import sampler
 from rbjax.diffusion.guidance import Sampling
@@ -81,11 +81,11 @@ class Experiment:
         config_checks.check_tasks(self.config.data, split)
         return split
 
-    def examples(self, split: Split, stored: Stored = NOTHING) -> Examples:
-        """Returns what builds the split's examples, from stored latents and text states or live."""
+    def examples(self, split: Split, cached: CachedLatents | None = None) -> Examples:
+        """Returns what builds the split's examples, from cached latents where there are some."""
         data = self.config.data
-        views = Views(split, data.size, data.view, data.cache)
-        return Examples(split, views, self.tokenizer, data, stored)
+        crops = ConceptCrops(split, size=data.size, view=data.view, cache=data.cache)
+        return Examples(split, crops, self.tokenizer, data, cached or CachedLatents())
 
 
 def resolve(config: ConfigDict) -> Resolved:

@@ -56,7 +56,8 @@ class Reference:
         """Returns the model's input, uint8 [size, size, 3]; `view` is one of data.crops.VIEWS."""
         height, width = self.image.shape[:2]
         left, top, w, h = self.box or (0, 0, width, height)
-        return crops.box_view(self.image, (top, top + h, left, left + w), size, view)
+        box = top, top + h, left, left + w
+        return crops.crop_box(self.image, box, size=size, view=view)
 
 
 def parse(concept: str, text: str) -> Reference:

@@ -94,7 +94,9 @@ def _batches(exp: Experiment, split: Split, current: TrainState) -> grain.Datase
     """Training's batches, from stored latents and text states where some fit."""
     config = exp.config
     examples = exp.examples(split, precompute_latents.find(exp, split, current.trained))
-    return loader.iterator(examples, config.batch_size, config.seed, config.data.threads)
+    return loader.iterator(
+        examples, batch_size=config.batch_size, seed=config.seed, threads=config.data.threads
+    )
 
 
 def _compile(exp: Experiment, shardings) -> Callable:

@@ -13,7 +13,7 @@ from flax import nnx
 from rbjax.data import images as images_lib
 from rbjax.data import latent_cache, loader
 from rbjax.data.dataset import Split
-from rbjax.data.latent_cache import NOTHING, Stored
+from rbjax.data.latent_cache import CachedLatents
 from rbjax.experiment.setup import Experiment
 from rbjax.interop import huggingface, safetensors_files
 from rbjax.models import params as params_lib
@@ -29,7 +29,7 @@ ENCODERS = {  # part -> module of the pipeline, folder of config.pretrained, sec
 Rows = Iterator[tuple[np.ndarray, np.ndarray]]  # indices [B, k], values [B, ...]
 
 
-def find(exp: Experiment, split: Split, trained: Collection[str]) -> Stored:
+def find(exp: Experiment, split: Split, trained: Collection[str]) -> CachedLatents:
     """What is stored of a split and fits; prints for each part that it is read, or why not.
 
     Args:
@@ -41,9 +41,9 @@ def find(exp: Experiment, split: Split, trained: Collection[str]) -> Stored:
         ValueError: what fits is damaged.
     """
     if not exp.config.data.cached_latents:
-        return NOTHING
+        return CachedLatents()
     moments, text = (_find_part(exp, split, part, trained) for part in latent_cache.PARTS)
-    return Stored(
+    return CachedLatents(
         moments and _opened(latent_cache.open_moments, moments),
         text and _opened(latent_cache.open_texts, text),
     )
@@ -153,9 +153,9 @@ def store(exp: Experiment, split: Split, parts: Sequence[str], batch_size: int) 
 
 
 def _write_moments(exp, split, autoencoder, batch_size, folder, target) -> None:
-    views = exp.examples(split).views
+    crops = exp.examples(split).crops
     encode = _jitted(exp, autoencoder, _moments)
-    blank = jax.ShapeDtypeStruct((1, views.size, views.size, 3), np.uint8)
+    blank = jax.ShapeDtypeStruct((1, crops.size, crops.size, 3), np.uint8)
     shape = (len(split), len(CONCEPTS), *jax.eval_shape(encode, blank).shape[1:])
     wanted = np.zeros(shape[:2], bool)
     wanted[:, CHARACTER] = True
@@ -163,13 +163,13 @@ def _write_moments(exp, split, autoencoder, batch_size, folder, target) -> None:
     size = 2 * int(np.prod(shape))
     with (
         ThreadPoolExecutor(exp.config.data.threads) as pool,
-        latent_cache.writing(folder, target, size) as partial,
+        latent_cache.incomplete_folder(folder, target, size) as partial,
     ):
 
         def load(keys: np.ndarray) -> np.ndarray:
-            return np.stack(list(pool.map(lambda key: views[key[0], key[1]], keys)))
+            return np.stack(list(pool.map(lambda key: crops[key[0], key[1]], keys)))
 
-        rows = _encoded(exp, encode, load, np.argwhere(wanted), batch_size, "views")
+        rows = _encoded(exp, encode, load, np.argwhere(wanted), batch_size, "crops")
         latent_cache.write_array(partial / "moments.npy", shape, rows)
 
 
@@ -178,7 +178,7 @@ def _write_text(exp, split, text_encoder, batch_size, folder, target) -> None:
     texts = {"states": all_prompts(examples), "concepts": examples.concept_ids}
     width, encode = text_encoder.config.hidden_size, _jitted(exp, text_encoder, _states)
     size = texts["states"].nbytes + sum(2 * ids.size * width for ids in texts.values())
-    with latent_cache.writing(folder, target, size) as partial:
+    with latent_cache.incomplete_folder(folder, target, size) as partial:
         np.save(partial / "ids.npy", texts["states"])
         for name, ids in texts.items():
             keys = np.arange(len(ids))[:, None]

@@ -76,7 +76,7 @@ def measure(folder: pathlib.Path, workers: int) -> dict:
     steps.done("splits", len(clusters))
     rng = np.random.default_rng(0)
     for target in rng.integers(len(clusters), size=DRAWS).tolist():
-        references.choose(clusters, target, TASK, FACES, CLOTHES, rng)
+        references.choose(clusters, target, task=TASK, faces=FACES, clothes=CLOTHES, rng=rng)
     steps.done("references", DRAWS)
     workers_peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     largest = int(np.bincount(index.character).max())

@@ -30,7 +30,7 @@ from PIL import Image
 
 import tfds_retribooru  # noqa: F401  registers the builders
 from rbjax.data import crops, dataset, loader, references
-from rbjax.data.image_cache import Views
+from rbjax.data.image_cache import ConceptCrops
 from rbjax.text import concepts as concepts_lib
 from rbjax.text import tokenizer as tokenizer_lib
 from tfds_retribooru import images as images_lib
@@ -101,7 +101,8 @@ def examples_of(data_dir: pathlib.Path, size: int) -> loader.Examples:
         }
     )
     tokenizer = tokenizer_lib.word_tokenizer(split.vocabulary)
-    return loader.Examples(split, Views(split, size, "crop", cache=False), tokenizer, config)
+    concept_crops = ConceptCrops(split, size=size, view="crop", cache=False)
+    return loader.Examples(split, concept_crops, tokenizer, config)
 
 
 def torch_loader(examples: loader.Examples, batch: int, workers: int):
@@ -109,7 +110,7 @@ def torch_loader(examples: loader.Examples, batch: int, workers: int):
     import torch
     from torch.utils import data
 
-    split, size = examples.split, examples.views.size
+    split, size = examples.split, examples.crops.size
     decoders = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
     builder = tfds.builder_from_directory(split.directory)
     records = list(builder.as_data_source(split=split.name, decoders=decoders))
@@ -118,7 +119,7 @@ def torch_loader(examples: loader.Examples, batch: int, workers: int):
         record = records[index]
         image = np.asarray(Image.open(io.BytesIO(record["image"])))
         shown = {"image": image, "bbox": record["bbox"], "mask": None, "has_mask": False}
-        return crops.concept_view(shown, concept, size, "crop")
+        return crops.crop_concept(shown, concept, size=size, view="crop")
 
     class Compositions(data.Dataset):
         def __len__(self):
@@ -127,7 +128,9 @@ def torch_loader(examples: loader.Examples, batch: int, workers: int):
         def __getitem__(self, index):
             rng = np.random.default_rng(index)
             target = index % len(records)
-            chosen = references.choose(split.clusters, target, "composition", 2, 2, rng)
+            chosen = references.choose(
+                split.clusters, target, task="composition", faces=2, clothes=2, rng=rng
+            )
             shown = [view(i, c) for i, c in zip(chosen.images, chosen.concepts, strict=True)]
             return torch.tensor(view(target, concepts_lib.CHARACTER)), torch.tensor(np.stack(shown))
 
@@ -204,7 +207,7 @@ def bench_input(root: pathlib.Path, options) -> None:
     examples = examples_of(root, options.size)
     batch, workers = options.batch, options.workers
     loaders = (
-        loader.iterator(examples, batch, 0, workers),
+        loader.iterator(examples, batch_size=batch, seed=0, threads=workers),
         iter(torch_loader(examples, batch, workers)),
     )
     found: tuple[list[float], ...] = ([], [])

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from rbjax import generate
 from rbjax.data import dataset
-from rbjax.data.image_cache import Views
+from rbjax.data.image_cache import ConceptCrops
 from rbjax.inference.reference import Reference
 from rbjax.text.concepts import CONCEPTS
 from rbjax.train import loop
@@ -72,7 +72,8 @@ def test_a_data_set_opens(written):
 
 def test_the_crops_of_a_data_set_are_the_same(written):
     builder = tfds.builder("retribooru/384", data_dir=written / "data")
-    crops = Views(dataset.open_split(builder, "train"), 12, "in_place", cache=False)
+    split = dataset.open_split(builder, "train")
+    crops = ConceptCrops(split, size=12, view="in_place", cache=False)
     expected = np.load(written / "crops.npy")
     for i in range(len(expected)):
         for concept in range(len(CONCEPTS)):

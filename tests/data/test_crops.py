@@ -1,4 +1,4 @@
-"""Views of a concept: boxes, sizes and ranges."""
+"""Crops of a concept: boxes, sizes and ranges."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def record():
 def box(record, concept, **changes):
     values = {**record, **changes}
     shape = values["image"].shape[:2]
-    return crops.concept_box(np.array(values["bbox"]), values["mask"], concept, shape)
+    return crops.concept_box(np.array(values["bbox"]), values["mask"], concept=concept, shape=shape)
 
 
 def test_boxes_of_the_concepts(record):
@@ -38,7 +38,7 @@ def test_boxes_of_the_concepts(record):
 def test_any_box_shows_something(record, bbox, concept, view):
     top, bottom, left, right = box(record, concept, bbox=bbox)
     assert 0 <= top < bottom <= 40 and 0 <= left < right <= 20
-    seen = crops.concept_view({**record, "bbox": np.array(bbox)}, concept, 8, view)
+    seen = crops.crop_concept({**record, "bbox": np.array(bbox)}, concept, size=8, view=view)
     assert seen.shape == (8, 8, 3)
 
 
@@ -70,7 +70,7 @@ def test_resize_to_the_same_size_changes_nothing(record):
 @pytest.mark.parametrize("concept", [FACE, CLOTHES])
 def test_in_place_keeps_the_concept_where_it_is(record, concept):
     top, bottom, left, right = box(record, concept)
-    seen = crops.concept_view(record, concept, 40, "in_place")[:, 10:30]
+    seen = crops.crop_concept(record, concept, size=40, view="in_place")[:, 10:30]
     inside = np.zeros((40, 20), bool)
     inside[top:bottom, left:right] = True
     np.testing.assert_array_equal(seen[inside], record["image"][inside])
@@ -78,19 +78,19 @@ def test_in_place_keeps_the_concept_where_it_is(record, concept):
 
 
 def test_crop_enlarges_the_concept(record):
-    seen = crops.concept_view(record, FACE, 10, "crop")
+    seen = crops.crop_concept(record, FACE, size=10, view="crop")
     np.testing.assert_array_equal(seen[:, 1:9], record["image"][10:20, 6:14])
 
 
 @pytest.mark.parametrize("view", crops.VIEWS)
 def test_a_character_is_the_whole_picture_in_every_view(record, view):
-    seen = crops.concept_view(record, CHARACTER, 40, view)
+    seen = crops.crop_concept(record, CHARACTER, size=40, view=view)
     np.testing.assert_array_equal(seen[:, 10:30], record["image"])
 
 
 def test_unknown_view_names_the_known(record):
     with pytest.raises(ValueError, match="config.data.view='zoom': use one of crop, in_place"):
-        crops.concept_view(record, FACE, 8, "zoom")
+        crops.crop_concept(record, FACE, size=8, view="zoom")
 
 
 @pytest.mark.parametrize(
@@ -98,6 +98,6 @@ def test_unknown_view_names_the_known(record):
 )
 def test_without_a_mask_the_clothes_are_all_below_the_face(record, concept, rows, columns):
     unmasked = record | {"mask": np.zeros((1, 1, 1), np.uint8), "has_mask": False}
-    shown = crops.concept_view(unmasked, concept, 20, "crop")
+    shown = crops.crop_concept(unmasked, concept, size=20, view="crop")
     part = record["image"][slice(*rows), slice(*columns)]
     np.testing.assert_array_equal(shown, images.resize(part, 20))

@@ -1,4 +1,4 @@
-"""Opening a data set, and the texts and views kept beside it."""
+"""Opening a data set, and the texts and crops kept beside it."""
 
 import dataclasses
 import errno
@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from rbjax.data import crops, dataset
-from rbjax.data.image_cache import Views
+from rbjax.data.image_cache import ConceptCrops
 from rbjax.text import prompts
 from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
 from tests.helpers import retribooru_folder
@@ -149,9 +149,13 @@ def test_a_directory_that_cannot_be_written_is_no_error(split, reads, monkeypatc
     assert not list(split.directory.glob("texts-validation*"))
 
 
+def crops_of(split, size, view="crop", cache=True):
+    return ConceptCrops(split, size=size, view=view, cache=cache)
+
+
 @pytest.mark.parametrize("view", crops.VIEWS)
 def test_cached_views_equal_those_from_records(split, view):
-    cached, direct = (Views(split, 20, view, cache) for cache in (True, False))
+    cached, direct = (crops_of(split, 20, view, cache=cache) for cache in (True, False))
     for i in range(len(split)):
         for concept in (FACE, CLOTHES, CHARACTER):
             np.testing.assert_array_equal(cached[i, concept], direct[i, concept])
@@ -160,35 +164,35 @@ def test_cached_views_equal_those_from_records(split, view):
 
 
 def test_views_are_made_once(split, monkeypatch):
-    first = Views(split, 8, "crop", cache=True)[3, FACE].copy()
-    monkeypatch.setattr(crops, "concept_view", None)
-    np.testing.assert_array_equal(Views(split, 8, "crop", cache=True)[3, FACE], first)
+    first = crops_of(split, 8)[3, FACE].copy()
+    monkeypatch.setattr(crops, "crop_concept", None)
+    np.testing.assert_array_equal(crops_of(split, 8)[3, FACE], first)
 
 
 def test_an_interrupted_file_is_not_read(split):
     other = split.directory / "incomplete.f00d.views-validation-8-crop.npy"
     other.write_bytes(b"half a file")
-    cached, direct = (Views(split, 8, "crop", cache) for cache in (True, False))
+    cached, direct = (crops_of(split, 8, cache=cache) for cache in (True, False))
     np.testing.assert_array_equal(cached[11, CLOTHES], direct[11, CLOTHES])
     assert list(split.directory.glob("*incomplete*")) == [other]  # another process may be at it
 
 
 def test_an_interrupted_run_leaves_no_file(split, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(crops, "concept_view", interrupted)
+        patch.setattr(crops, "crop_concept", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            Views(split, 8, "crop", cache=True)
+            crops_of(split, 8)
     assert not list(split.directory.glob("views-validation-*"))
-    assert Views(split, 8, "crop", cache=True)[0, FACE].any()
+    assert crops_of(split, 8)[0, FACE].any()
 
 
 def test_a_full_disk_is_told_before_views_are_written(split, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1))
     with pytest.raises(OSError, match="GB are free(.|\n)*--config.data.cache=False"):
-        Views(split, 8, "crop", cache=True)
+        crops_of(split, 8)
     assert not list(split.directory.glob("views-validation-*"))
 
 
@@ -198,4 +202,4 @@ def test_views_that_cannot_be_kept_say_what_to_do(split, monkeypatch):
 
     monkeypatch.setattr(np.lib.format, "open_memmap", read_only)
     with pytest.raises(OSError, match="Read-only file system.*--config.data.cache=False"):
-        Views(split, 8, "crop", cache=True)
+        crops_of(split, 8)

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from rbjax.data import dataset, loader
 from rbjax.data import images as images_lib
-from rbjax.data.image_cache import Views
+from rbjax.data.image_cache import ConceptCrops
 from rbjax.models.batch import Batch
 from rbjax.text import tokenizer as tokenizer_lib
 from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
@@ -39,9 +39,9 @@ def config(**changes) -> ConfigDict:
 def make(avatars):
     """make(**settings) -> Examples."""
     split = dataset.open_split(avatars, "train")
-    views = Views(split, SIZE, "crop", cache=True)
+    crops = ConceptCrops(split, size=SIZE, view="crop", cache=True)
     tokenizer = tokenizer_lib.word_tokenizer(split.vocabulary)
-    return lambda **changes: loader.Examples(split, views, tokenizer, config(**changes))
+    return lambda **changes: loader.Examples(split, crops, tokenizer, config(**changes))
 
 
 def draw(examples, count=24) -> list[Batch]:
@@ -76,7 +76,7 @@ def test_shapes_types_and_contents(make, task):
         kinds = {key: value.dtype.name for key, value in vars(example).items()}
         assert set(kinds.values()) == {"uint8", "int32", "bool"}
         assert example.index == 10 * i
-        np.testing.assert_array_equal(example.target, examples.views[10 * i, CHARACTER])
+        np.testing.assert_array_equal(example.target, examples.crops[10 * i, CHARACTER])
         unused = example.references[~example.reference_mask]
         assert (unused == images_lib.WHITE).all()
 
@@ -89,7 +89,7 @@ def test_references_are_views_of_the_named_concept(make):
         pictures = example.references[example.reference_mask]
         for picture, concept in zip(pictures, shown(examples, example), strict=True):
             images = clusters.same_character(target)
-            matches = [i for i in images if (examples.views[i, concept] == picture).all()]
+            matches = [i for i in images if (examples.crops[i, concept] == picture).all()]
             assert matches and target not in matches
 
 

@@ -31,7 +31,7 @@ def clusters():
 def choose(clusters, target, task, faces=2, clothes=2, seed=0):
     """The visible references as [(image, concept)]."""
     rng = np.random.default_rng(seed)
-    chosen = references.choose(clusters, target, task, faces, clothes, rng)
+    chosen = references.choose(clusters, target, task=task, faces=faces, clothes=clothes, rng=rng)
     size = faces + clothes
     assert chosen.images.shape == chosen.concepts.shape == chosen.mask.shape == (size,)
     return list(zip(chosen.images[chosen.mask], chosen.concepts[chosen.mask], strict=True))
@@ -84,7 +84,7 @@ def test_as_many_as_wanted_and_there_are_without_repetition(clusters, task, targ
 def test_a_single_image_has_no_references(clusters, task):
     assert choose(clusters, 3, task) == []
     rng = np.random.default_rng(0)
-    assert not references.choose(clusters, 3, task, 2, 2, rng).mask.any()
+    assert not references.choose(clusters, 3, task=task, faces=2, clothes=2, rng=rng).mask.any()
 
 
 def test_a_single_image_outfit_is_composed_from_faces_alone(clusters):
@@ -119,7 +119,9 @@ def test_choice_is_uniform(count):
     clusters = clusters_of({"ann": [[f"{i:02d}" for i in range(80)]]})
     rng, draws, counts = np.random.default_rng(0), 3000, np.zeros(80)
     for _ in range(draws):
-        chosen = references.choose(clusters, 11, "same_identity", count, 0, rng)
+        chosen = references.choose(
+            clusters, 11, task="same_identity", faces=count, clothes=0, rng=rng
+        )
         assert chosen.mask.all()
         counts[chosen.images] += 1
     assert counts[11] == 0
@@ -141,7 +143,8 @@ def test_constant_time_in_the_size_of_the_character():
 
     order = clusters.order.view(Counting)
     small = references.dataclasses.replace(clusters, order=order)
-    references.choose(small, 9_000, "composition", 3, 1, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    references.choose(small, 9_000, task="composition", faces=3, clothes=1, rng=rng)
     assert len(drawn) == 4 and all(np.isscalar(key) for key in drawn)
 
 

@@ -203,7 +203,7 @@ def empty_pipeline(vae=None, view: str = "crop"):
 @pytest.mark.parametrize("view", crops.VIEWS)
 def test_views_of_references_are_the_same(view):
     image = np.random.default_rng(0).integers(0, 256, (31, 17, 3), np.uint8)
-    expected = crops.box_view(image, (5, 25, 2, 13), 12, view)
+    expected = crops.crop_box(image, (5, 25, 2, 13), size=12, view=view)
     found = empty_pipeline(view=view).view("face", Image.fromarray(image), (2, 5, 11, 20))
     np.testing.assert_array_equal(found, expected)
 

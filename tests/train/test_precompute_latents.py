@@ -16,7 +16,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from rbjax.data import crops, latent_cache, loader
-from rbjax.data.latent_cache import NOTHING
+from rbjax.data.latent_cache import CachedLatents
 from rbjax.experiment import setup as setup_lib
 from rbjax.models import autoencoder_kl, clip_text
 from rbjax.models import params as params_lib
@@ -85,7 +85,7 @@ def test_moments_are_those_of_diffusers(stored, exp, folder):
     records = exp.open("train").records
     assert stored.moments.shape == (len(records), 3, SIZE // 2, SIZE // 2, 8)
     for index in (0, 101, len(records) - 1):  # the last is in a batch that was filled up
-        views = [crops.concept_view(records[index], c, SIZE, "crop") for c in range(3)]
+        views = [crops.crop_concept(records[index], c, size=SIZE, view="crop") for c in range(3)]
         pixels = torch.tensor(np.stack(views) / 127.5 - 1, dtype=torch.float32).permute(0, 3, 1, 2)
         with torch.no_grad():
             expected = vae.encode(pixels).latent_dist.parameters.permute(0, 2, 3, 1).numpy()
@@ -108,8 +108,10 @@ def test_text_states_are_those_of_transformers(stored, exp, folder):
 
 def test_a_batch_means_the_same_to_the_pipeline(stored, exp):
     split = exp.open("train")
-    both = [exp.examples(split), exp.examples(split, stored)]
-    live, cached = (next(loader.iterator(examples, 48, 3, 1)) for examples in both)
+    live, cached = (
+        next(loader.iterator(examples, batch_size=48, seed=3, threads=1))
+        for examples in (exp.examples(split), exp.examples(split, stored))
+    )
     for name in ("index", "reference_mask"):
         np.testing.assert_array_equal(getattr(cached, name), getattr(live, name))
     for name in ("target", "references", "prompt", "concepts"):
@@ -196,7 +198,7 @@ def test_every_setting_that_matters_is_compared(written, exp, folder, data_dir, 
 
 def test_the_switch_and_trained_encoders_keep_the_store_closed(written, folder, data_dir, capsys):
     off = setup(folder, data_dir, **{"data.cached_latents": False})
-    assert precompute_latents.find(off, off.open("train"), ()) is NOTHING
+    assert precompute_latents.find(off, off.open("train"), ()) == CachedLatents()
     assert "Stored" not in capsys.readouterr().out
     on = setup(folder, data_dir)
     found = precompute_latents.find(on, on.open("train"), {"retrinet", "text_encoder"})
@@ -225,7 +227,7 @@ def test_an_interrupted_run_leaves_nothing_to_read(fresh, stored, monkeypatch, c
     for part in latent_cache.PARTS:
         with pytest.raises(KeyboardInterrupt):
             precompute_latents.store(exp, split, [part], 32)
-    assert precompute_latents.find(exp, split, ()) == NOTHING
+    assert precompute_latents.find(exp, split, ()) == CachedLatents()
     assert capsys.readouterr().out.count("not used, none is stored") == 2
     monkeypatch.setattr(precompute_latents, "_encoded", whole)
     precompute_latents.store(exp, split, ["moments"], 32)
