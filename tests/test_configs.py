@@ -34,7 +34,9 @@ def get(name: str, variant: str | None):
 def abstract_parameters(model: str) -> dict:
     """Of the pipeline that a `model` section, as JSON, describes."""
     config = ConfigDict(json.loads(model))
-    pipeline = nnx.eval_shape(lambda: Pipeline(config, 99, 77, nnx.Rngs(0)))
+    pipeline = nnx.eval_shape(
+        lambda: Pipeline(config, vocab_size=99, max_tokens=77, rngs=nnx.Rngs(0))
+    )
     return nnx.to_pure_dict(nnx.state(pipeline, nnx.Param))
 
 

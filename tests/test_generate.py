@@ -60,7 +60,11 @@ def test_images_are_those_of_the_sampler(model, images):
         reference_mask=np.ones((2, 2), bool),
     )
     sampling = Sampling(**tiny_saved_model.SAMPLING)
-    run = jax.jit(make_generate(model.graphdef, model.schedule, sampling, ids[""]))
+    run = jax.jit(
+        make_generate(
+            model.graphdef, schedule=model.schedule, sampling=sampling, empty_prompt=ids[""]
+        )
+    )
     found = np.asarray(run(model.params, batch, np.array([4, 5], np.uint32)))
     assert np.abs(images_lib.to_uint8(found).astype(int) - images).max() <= 1
 

@@ -1,7 +1,7 @@
 """Conversions, resizing and grids of images: uint8 [H, W, 3], or float32 in [-1, 1]."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import overload
 
 import jax
 import numpy as np
@@ -11,10 +11,12 @@ from PIL import Image
 GAP = 2  # pixels between the images of a grid
 WHITE = 255
 
-_Array = TypeVar("_Array", np.ndarray, jax.Array)
 
-
-def to_float(image: _Array) -> _Array:
+@overload
+def to_float(image: np.ndarray) -> np.ndarray: ...
+@overload
+def to_float(image: jax.Array) -> jax.Array: ...
+def to_float(image: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
     """Converts uint8 in [0, 255] to float32 in [-1, 1]."""
     return image.astype(np.float32) / 127.5 - 1
 

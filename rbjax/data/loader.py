@@ -43,7 +43,9 @@ class Examples(grain.transforms.RandomMap):
     config: ConfigDict
     cached: CachedLatents = CachedLatents()
 
-    def random_map(self, element: int, rng: np.random.Generator) -> Batch:
+    def random_map(  # pyrefly: ignore[bad-override]  grain's abstract method has no annotations
+        self, element: int, rng: np.random.Generator
+    ) -> Batch:
         """Draws task, references and what is dropped for the target at position `element`."""
         task = _draw_task(self.config.tasks, rng)
         clusters = self.split.boxed if task == "composition" else self.split.clusters

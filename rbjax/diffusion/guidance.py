@@ -1,4 +1,4 @@
-"""A batch to images: sampling with separate guidance for references and prompt."""
+"""Sampling of images with separate guidance for references and prompt (ours)."""
 
 import dataclasses
 import math
@@ -23,8 +23,8 @@ class Sampling:
     Attributes:
         steps: calls of the model.
         method: see diffusion/sampler.py.
-        guidance_references: 1 = off; above, further away from the model without references.
-        guidance_prompt: 1 = off; above, further away from the model without prompt.
+        guidance_references: 1 = off; above 1 away from the prediction without references.
+        guidance_prompt: 1 = off; above 1 away from the prediction without prompt.
 
     Raises:
         ValueError: a guidance is not a finite number.
@@ -35,7 +35,7 @@ class Sampling:
     guidance_references: float
     guidance_prompt: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("guidance_references", "guidance_prompt"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be a finite number")
@@ -48,6 +48,7 @@ class Sampling:
 
 def make_generate(
     graphdef: nnx.GraphDef,
+    *,
     schedule: Schedule,
     sampling: Sampling,
     empty_prompt: jax.Array,
@@ -55,7 +56,8 @@ def make_generate(
 ) -> Callable[[Tree, Batch, jax.Array], jax.Array]:
     """Returns generate(params, batch, seeds) -> images float32 [B, H, W, 3] in [-1, 1], to jit.
 
-    An image depends on its own references, prompt and seed alone, not on its batch.
+    An image depends on its own references, prompt and seed, not on the others of its batch. Of the
+    batch's targets only the shape is read, and its prompts are token ids.
 
     Args:
         graphdef: of the pipeline.
@@ -146,6 +148,7 @@ def _guide(retrinet: RetriNet, encoded: EncodedBatch, weights: Sequence[float]) 
         references = fixed or keys_values(timesteps)
         outputs = retrinet.denoise(x, t, encoded.prompt, references, encoded.reference_mask)
         parts = zip(weights, jnp.split(outputs, count), strict=True)
-        return sum(weight * output for weight, output in parts)
+        start = jnp.zeros((), outputs.dtype)
+        return sum((weight * output for weight, output in parts), start)
 
     return denoise

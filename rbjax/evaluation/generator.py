@@ -40,9 +40,9 @@ class Painter:
         empty = prompts.encode(experiment.tokenizer, [""], config.data.max_tokens)[0]
         generate = make_generate(
             experiment.graphdef,
-            experiment.schedule,
-            experiment.sampling,
-            jnp.asarray(empty),
+            schedule=experiment.schedule,
+            sampling=experiment.sampling,
+            empty_prompt=jnp.asarray(empty),
         )
         self.sharding = meshes.batch_sharding(experiment.mesh)
         self._generate = jax.jit(generate, out_shardings=meshes.replicated(experiment.mesh))

@@ -96,7 +96,13 @@ def _sample(
 
     With `on_step` a program is not stored in JAX's compilation cache on disk.
     """
-    run = make_generate(graphdef, schedule, sampling, empty_prompt, on_step)
+    run = make_generate(
+        graphdef,
+        schedule=schedule,
+        sampling=sampling,
+        empty_prompt=empty_prompt,
+        on_step=on_step,
+    )
     return run(params, batch, seeds)
 
 

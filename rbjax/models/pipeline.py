@@ -5,6 +5,7 @@ Axes: B batch, R references, H W image, h w latent, C latent channels, T tokens,
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,9 @@ class Pipeline(nnx.Module):
     Parameter names start with text_encoder, retrinet or autoencoder (BlockDCT has none).
     """
 
-    def __init__(self, config: ConfigDict, vocab_size: int, max_tokens: int, rngs: nnx.Rngs):
+    def __init__(
+        self, config: ConfigDict, *, vocab_size: int, max_tokens: int, rngs: nnx.Rngs
+    ) -> None:
         """Builds the modules.
 
         Args:
@@ -36,16 +39,18 @@ class Pipeline(nnx.Module):
             max_tokens: length of a prompt.
             rngs: of the parameters.
         """
+        self.autoencoder: AutoencoderKL | BlockDCT
         if config.get("vae"):
             self.autoencoder = AutoencoderKL(AutoencoderKLConfig(**_settings(config.vae)), rngs)
         else:
             self.autoencoder = BlockDCT(config.patch, config.luma, config.chroma)
         self.retrinet = RetriNet(retrinet_config(config), rngs)
-        sizes = {"vocab_size": vocab_size, "max_position_embeddings": max_tokens}
-        self.text_encoder = CLIPTextModel(CLIPTextConfig(**sizes | _settings(config.text)), rngs)
+        text: dict[str, Any] = {"vocab_size": vocab_size, "max_position_embeddings": max_tokens}
+        text |= _settings(config.text)
+        self.text_encoder = CLIPTextModel(CLIPTextConfig(**text), rngs)
 
     def encode_images(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """uint8 [..., H, W, 3] -> latents [..., h, w, C].
+        """Encodes images, uint8 [..., H, W, 3], as latents [..., h, w, C].
 
         With a key the KL autoencoder's latents are sampled, as for a training target; without
         one (references, ours) they are the mean.
@@ -55,11 +60,11 @@ class Pipeline(nnx.Module):
         return latents.reshape(*images.shape[:-3], *latents.shape[1:])
 
     def decode_latents(self, latents: jax.Array) -> jax.Array:
-        """Latents [B, h, w, C] -> images float32 [B, H, W, 3] in [-1, 1]."""
+        """Decodes latents [B, h, w, C] to images, float32 [B, H, W, 3] in [-1, 1]."""
         return jnp.clip(self.autoencoder.decode(latents), -1, 1)
 
     def encode_text(self, ids: jax.Array) -> jax.Array:
-        """Token ids [..., T] -> states [..., T, D]."""
+        """Encodes token ids [..., T] as states [..., T, D]."""
         states = self.text_encoder(ids.reshape(-1, ids.shape[-1]))
         return states.reshape(*ids.shape, states.shape[-1])
 
@@ -71,23 +76,13 @@ class Pipeline(nnx.Module):
             key: samples the targets' latents; None takes their mean. References are always means.
         """
 
-        def sample(moments: Array) -> jax.Array:
-            return self.autoencoder.sample(
-                *jnp.split(jnp.asarray(moments, jnp.float32), 2, axis=-1), key
-            )
-
-        def mean(means: Array) -> jax.Array:
-            return self.autoencoder.sample(jnp.asarray(means, jnp.float32), None, None)
-
-        def states(values: Array) -> jax.Array:
-            return jnp.asarray(values, self.text_encoder.config.dtype)
-
         encode_target = functools.partial(self.encode_images, key=key)
+        read_target = functools.partial(self._read_moments, key=key)
         return EncodedBatch(
-            latents=_encode_or_read(batch.target, encode_target, sample),
-            references=_encode_or_read(batch.references, self.encode_images, mean),
-            prompt=_encode_or_read(batch.prompt, self.encode_text, states),
-            concepts=_encode_or_read(batch.concepts, self.encode_text, states),
+            latents=_encode_or_read(batch.target, encode_target, read_target),
+            references=_encode_or_read(batch.references, self.encode_images, self._read_means),
+            prompt=_encode_or_read(batch.prompt, self.encode_text, self._read_states),
+            concepts=_encode_or_read(batch.concepts, self.encode_text, self._read_states),
             reference_mask=batch.reference_mask,
         )
 
@@ -102,17 +97,31 @@ class Pipeline(nnx.Module):
             batch.reference_mask,
         )
 
+    def _read_moments(self, moments: jax.Array, key: jax.Array | None) -> jax.Array:
+        assert isinstance(self.autoencoder, AutoencoderKL)  # only its moments are ever stored
+        mean, log_variance = jnp.split(moments.astype(jnp.float32), 2, axis=-1)
+        return self.autoencoder.sample(mean, log_variance, key)
+
+    def _read_means(self, means: jax.Array) -> jax.Array:
+        assert isinstance(self.autoencoder, AutoencoderKL)
+        return means.astype(jnp.float32) * self.autoencoder.config.scaling_factor
+
+    def _read_states(self, states: jax.Array) -> jax.Array:
+        return states.astype(self.text_encoder.config.dtype)
+
 
 def _encode_or_read(
-    values: Array, encode: Callable[[Array], jax.Array], read: Callable[[Array], jax.Array]
+    values: Array,
+    encode: Callable[[jax.Array], jax.Array],
+    read: Callable[[jax.Array], jax.Array],
 ) -> jax.Array:
     """Encodes images or token ids, which are integers; reads what an encoder returned, floats."""
     is_stored = jnp.issubdtype(values.dtype, jnp.floating)
-    return read(values) if is_stored else encode(values)
+    return (read if is_stored else encode)(jnp.asarray(values))
 
 
 def retrinet_config(config: ConfigDict) -> RetriNetConfig:
-    """Reads the experiment's `model` section."""
+    """Reads RetriNet's settings from the experiment's `model` section."""
     unet = _settings(config.unet)
     if not config.get("vae"):
         channels = BlockDCT(config.patch, config.luma, config.chroma).channels
@@ -125,17 +134,22 @@ def retrinet_config(config: ConfigDict) -> RetriNetConfig:
     )
 
 
-def _settings(section: ConfigDict) -> dict:
-    """A part of the `model` section as arguments of a config class."""
+def _settings(section: ConfigDict) -> dict[str, Any]:
+    """Returns a part of the `model` section as arguments of a config class."""
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
     return values | {"dtype": jnp.dtype(values["dtype"])} if "dtype" in values else values
 
 
 def make_pipeline(config: ConfigDict, tokenizer: tokenizers.Tokenizer, rngs: nnx.Rngs) -> Pipeline:
-    """The pipeline of an experiment's configuration."""
-    return Pipeline(config.model, tokenizer.get_vocab_size(), config.data.max_tokens, rngs)
+    """Builds the pipeline of an experiment's configuration."""
+    return Pipeline(
+        config.model,
+        vocab_size=tokenizer.get_vocab_size(),
+        max_tokens=config.data.max_tokens,
+        rngs=rngs,
+    )
 
 
 def abstract_pipeline(config: ConfigDict, tokenizer: tokenizers.Tokenizer) -> Pipeline:
-    """The pipeline of an experiment's configuration, with shapes in place of arrays."""
+    """Builds the pipeline of an experiment's configuration, with shapes in place of arrays."""
     return shapes(lambda rngs: make_pipeline(config, tokenizer, rngs))

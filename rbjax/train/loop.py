@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from absl import logging
 from clu import metric_writers, parameter_overview, periodic_actions
+from clu.metrics import Collection
 from ml_collections import ConfigDict
 
 from rbjax.data import loader
@@ -102,10 +103,10 @@ def _batches(exp: Experiment, split: Split, current: TrainState) -> grain.Datase
 def _compile(exp: Experiment, shardings) -> Callable:
     update = step.make_update(
         exp.graphdef,
-        exp.schedule,
-        exp.config.train,
-        exp.config.total_steps,
-        jax.random.key(exp.config.seed),
+        schedule=exp.schedule,
+        config=exp.config.train,
+        total_steps=exp.config.total_steps,
+        key=jax.random.key(exp.config.seed),
     )
     return jax.jit(
         update,
@@ -124,11 +125,11 @@ def _overview(current: TrainState) -> None:
     print(f"{counts[0]:,} parameters train, {counts[1]:,} are frozen.", flush=True)
 
 
-def _zero_metrics(exp: Experiment) -> TrainMetrics:
+def _zero_metrics(exp: Experiment) -> Collection:
     return jax.device_put(TrainMetrics.empty(), meshes.replicated(exp.mesh))
 
 
-def _log(writer, number: int, running: TrainMetrics, history: list, workdir) -> None:
+def _log(writer, number: int, running: Collection, history: list, workdir) -> None:
     """The one place where numbers leave the device during training."""
     values = {name: float(value) for name, value in running.compute().items()}
     stats = jax.local_devices()[0].memory_stats() or {}

@@ -1,39 +1,40 @@
-"""Loss and jitted update. A step is a function of (state, batch, key of the run)."""
+"""Loss and update of a training step, a function of (state, batch, key of the run)."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import optax
-from clu import metrics
-from flax import nnx, struct
+from clu.metrics import Average, Collection, LastValue
+from flax import nnx
 from ml_collections import ConfigDict
 
 from rbjax.diffusion import loss as losses
 from rbjax.diffusion.schedule import Schedule, add_noise
-from rbjax.models import params
 from rbjax.models.batch import Batch
-from rbjax.models.params import nnx_state
+from rbjax.models.params import Tree, merge, nnx_state
 from rbjax.models.pipeline import Pipeline
 from rbjax.train import state as states
 from rbjax.train.state import TrainState
 
+TrainMetrics = Collection.create(  # what is written at log steps, averaged since the last one
+    loss=Average.from_output("loss"),
+    grad_norm=Average.from_output("grad_norm"),
+    learning_rate=LastValue.from_output("learning_rate"),
+    references=Average.from_output("references"),  # visible ones of an example
+)
 
-@struct.dataclass
-class TrainMetrics(metrics.Collection):
-    """What is written at log steps, averaged since the last one."""
-
-    loss: metrics.Average.from_output("loss")
-    grad_norm: metrics.Average.from_output("grad_norm")
-    learning_rate: metrics.LastValue.from_output("learning_rate")
-    references: metrics.Average.from_output("references")  # visible ones of an example
+Update = Callable[[TrainState, Collection, Batch], tuple[TrainState, Collection]]
+T = TypeVar("T")
 
 
 def diffusion_loss(
-    pipeline: Pipeline, batch: Batch, key: jax.Array, schedule: Schedule, weighting: str
+    pipeline: Pipeline, batch: Batch, key: jax.Array, *, schedule: Schedule, weighting: str
 ) -> jax.Array:
-    """Mean loss of a batch at random times.
+    """Returns the mean loss of a batch at random times, float32 [].
 
     Args:
         pipeline: of which parts train.
@@ -55,47 +56,65 @@ def diffusion_loss(
 
 
 def make_update(
-    graphdef: nnx.GraphDef, schedule: Schedule, config: ConfigDict, total_steps: int, key: jax.Array
-) -> Callable[[TrainState, TrainMetrics, Batch], tuple[TrainState, TrainMetrics]]:
-    """The update, ready to be jitted; reads the `train` section.
+    graphdef: nnx.GraphDef,
+    *,
+    schedule: Schedule,
+    config: ConfigDict,
+    total_steps: int,
+    key: jax.Array,
+) -> Update:
+    """Returns update(state, metrics, batch) -> (state, metrics), ready to be jitted.
 
     An update whose gradient is not finite is not applied. With `accumulate` above 1 the batch
     goes through the model in so many parts, one after the other, and their gradients are averaged.
+
+    Args:
+        graphdef: of the pipeline.
+        schedule: of the noise.
+        config: the experiment's `train` section.
+        total_steps: of the run.
+        key: of the run; the step's number is folded into it.
     """
     tx = states.optimizer(config, total_steps)
     rate = states.learning_rate(config, total_steps)
 
-    def update(state: TrainState, running: TrainMetrics, batch: Batch):
-        def loss_of(trained, part, part_key):
-            pipeline = nnx.merge(graphdef, nnx_state(params.merge(trained, state.frozen)))
-            return diffusion_loss(pipeline, part, part_key, schedule, config.weighting)
+    def update(
+        state: TrainState, metrics: Collection, batch: Batch
+    ) -> tuple[TrainState, Collection]:
+        def loss_of(trained: Tree, part: Batch, part_key: jax.Array) -> jax.Array:
+            pipeline = nnx.merge(graphdef, nnx_state(merge(trained, state.frozen)))
+            return diffusion_loss(
+                pipeline, part, part_key, schedule=schedule, weighting=config.weighting
+            )
 
         grad_of = functools.partial(jax.value_and_grad(loss_of), state.trained)
         step_key = jax.random.fold_in(key, state.step)
-        loss, grads = accumulate(grad_of, batch, step_key, config.accumulate)
+        loss, grads = accumulate(grad_of, batch, step_key, count=config.accumulate)
         grad_norm = optax.global_norm(grads)
-        applied = _apply(tx, state, grads, config.ema_decay)
-        keep = functools.partial(jnp.where, jnp.isfinite(grad_norm))
-        new = jax.tree.map(keep, applied, state).replace(step=state.step + 1)
+        applied = _apply(tx, state, grads, ema_decay=config.ema_decay)
+        select = functools.partial(jnp.where, jnp.isfinite(grad_norm))
+        new = dataclasses.replace(jax.tree.map(select, applied, state), step=state.step + 1)
         output = TrainMetrics.single_from_model_output(
             loss=loss,
             grad_norm=grad_norm,
             learning_rate=rate(state.step),
             references=batch.reference_mask.sum(1),
         )
-        return new, running.merge(output)
+        return new, metrics.merge(output)
 
     return update
 
 
-def accumulate(grad_of: Callable, batch: dict, key: jax.Array, count: int):
-    """The mean of `grad_of(part, key)` over `count` parts of a batch, computed one by one.
+def accumulate(
+    grad_of: Callable[[Any, jax.Array], T], batch: Any, key: jax.Array, *, count: int
+) -> T:
+    """Returns the mean of `grad_of(part, key)` over `count` parts of a batch, one by one.
 
     Part i holds the examples i, i + count, ...: each device's share of the batch stays on it.
 
     Args:
         grad_of: returns a tree of arrays, e.g. loss and gradients.
-        batch: dict of arrays [B, ...], B a multiple of count.
+        batch: tree of arrays [B, ...], B a multiple of count.
         key: of this step; part i reads `fold_in(key, i)`, a single part `key` itself.
         count: of parts.
     """
@@ -105,16 +124,19 @@ def accumulate(grad_of: Callable, batch: dict, key: jax.Array, count: int):
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(grad_of, batch, key))
 
-    def add(total, part_and_key):
+    def add(total: T, part_and_key: tuple[Any, jax.Array]) -> tuple[T, None]:
         return jax.tree.map(jnp.add, total, grad_of(*part_and_key)), None
 
     total, _ = jax.lax.scan(add, zero, (parts, keys))
     return jax.tree.map(lambda x: x / count, total)
 
 
-def _apply(tx, state: TrainState, grads: params.Tree, ema_decay: float) -> TrainState:
+def _apply(
+    tx: optax.GradientTransformation, state: TrainState, grads: Tree, *, ema_decay: float
+) -> TrainState:
+    """Applies gradients; the average's decay grows to `ema_decay` over the first steps."""
     updates, opt_state = tx.update(grads, state.opt_state, state.trained)
-    trained = optax.apply_updates(state.trained, updates)
+    trained = cast(Tree, optax.apply_updates(state.trained, updates))
     decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
     ema = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.ema, trained)
-    return state.replace(trained=trained, ema=ema, opt_state=opt_state)
+    return dataclasses.replace(state, trained=trained, ema=ema, opt_state=opt_state)

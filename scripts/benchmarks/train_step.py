@@ -148,7 +148,8 @@ def measure_generating(args: argparse.Namespace, size: int) -> dict:
     params = jax.jit(lambda: jax.tree.map(lambda x: x.astype(dtype), make_params()))()
     sampling = Sampling.from_config(config.sampling)
     empty = jnp.zeros(TOKENS, jnp.int32)
-    generate = make_generate(graphdef, Schedule(**dict(config.noise_schedule)), sampling, empty)
+    schedule = Schedule(**dict(config.noise_schedule))
+    generate = make_generate(graphdef, schedule=schedule, sampling=sampling, empty_prompt=empty)
     batch = jax.device_put(make_batch(size, args.images, args.references))
     arguments = (params, batch, jnp.arange(args.images, dtype=jnp.uint32))
     compiled, compile_time = compile_timed(jax.jit(generate), *arguments)
@@ -225,7 +226,7 @@ def model(config: ConfigDict):
     """(graph of the pipeline, a function that makes random parameters)."""
 
     def make(rngs: nnx.Rngs) -> Pipeline:
-        return Pipeline(config.model, VOCABULARY, TOKENS, rngs)
+        return Pipeline(config.model, vocab_size=VOCABULARY, max_tokens=TOKENS, rngs=rngs)
 
     graphdef, params = nnx.split(shapes(make), ...)
 
@@ -240,9 +241,13 @@ def model(config: ConfigDict):
 
 def make_update(config: ConfigDict, graphdef: nnx.GraphDef):
     """The update of training."""
-    schedule = Schedule(**dict(config.noise_schedule))
-    key = jax.random.key(0)
-    return step.make_update(graphdef, schedule, config.train, config.total_steps, key)
+    return step.make_update(
+        graphdef,
+        schedule=Schedule(**dict(config.noise_schedule)),
+        config=config.train,
+        total_steps=config.total_steps,
+        key=jax.random.key(0),
+    )
 
 
 def make_batch(size: int, count: int, references: int) -> Batch:

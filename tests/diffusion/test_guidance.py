@@ -21,7 +21,9 @@ OFF, ON = Sampling(2, "euler", 1.0, 1.0), Sampling(2, "euler", 2.0, 3.0)
 @functools.cache
 def compiled(sampling: Sampling, reference_timestep: str = "zero"):
     pipeline = tiny_pipeline.pipeline(reference_timestep=reference_timestep)
-    made = guidance.make_generate(nnx.split(pipeline)[0], SCHEDULE, sampling, EMPTY)
+    made = guidance.make_generate(
+        nnx.split(pipeline)[0], schedule=SCHEDULE, sampling=sampling, empty_prompt=EMPTY
+    )
     return functools.partial(jax.jit(made), tiny_pipeline.params_of(pipeline))
 
 
@@ -100,13 +102,17 @@ def test_references_may_be_encoded_at_the_targets_time():
     assert found.shape == (2, 8, 8, 3) and bool(jnp.isfinite(found).all())
 
 
-def test_every_step_is_announced():
+def test_every_step_calls_back():
     pipeline, batch, calls = tiny_pipeline.pipeline(), tiny_pipeline.batch(2), []
-    announced = guidance.make_generate(
-        nnx.split(pipeline)[0], SCHEDULE, OFF, EMPTY, lambda: calls.append(1)
+    generate = guidance.make_generate(
+        nnx.split(pipeline)[0],
+        schedule=SCHEDULE,
+        sampling=OFF,
+        empty_prompt=EMPTY,
+        on_step=lambda: calls.append(1),
     )
     seeds = jnp.array([4, 5], jnp.uint32)
-    found = jax.jit(announced)(tiny_pipeline.params_of(pipeline), batch, seeds)
+    found = jax.jit(generate)(tiny_pipeline.params_of(pipeline), batch, seeds)
     jax.effects_barrier()
     assert len(calls) == OFF.steps
     np.testing.assert_allclose(found, compiled(OFF)(batch, seeds), atol=1e-6)

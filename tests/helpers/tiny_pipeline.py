@@ -63,7 +63,8 @@ def train_config(**changes) -> ConfigDict:
 def pipeline(seed: int = 0, **retrieval) -> Pipeline:
     """A pipeline whose references matter; numpy draws it: compiling an initialisation is slow."""
     config = model_config(**retrieval)
-    made = shapes(lambda rngs: Pipeline(config, VOCABULARY, TOKENS, rngs))
+    sizes = {"vocab_size": VOCABULARY, "max_tokens": TOKENS}
+    made = shapes(lambda rngs: Pipeline(config, **sizes, rngs=rngs))
     graphdef, abstract = nnx.split(made)
     return nnx.merge(graphdef, nnx_state(random_params(nnx.to_pure_dict(abstract), seed)))
 

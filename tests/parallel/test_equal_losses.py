@@ -18,15 +18,21 @@ def losses(data: int, fsdp: int, tensor: int, steps: int = 3) -> list[float]:
     params = tiny_pipeline.params_of(tiny_pipeline.pipeline())
     with jax.set_mesh(mesh):
         state, shardings = states.create(lambda: params, config, steps, mesh)
-        update = step.make_update(graphdef, Schedule(), config, steps, jax.random.key(0))
+        update = step.make_update(
+            graphdef,
+            schedule=Schedule(),
+            config=config,
+            total_steps=steps,
+            key=jax.random.key(0),
+        )
         compiled = jax.jit(update, out_shardings=(shardings, meshes.replicated(mesh)))
         found = []
         for number in range(steps):
             arrays = jax.tree.map(np.asarray, tiny_pipeline.batch(8, seed=number))
             batch = loader.place(arrays, meshes.batch_sharding(mesh))
             zero = jax.device_put(step.TrainMetrics.empty(), meshes.replicated(mesh))
-            state, running = compiled(state, zero, batch)
-            found.append(float(running.compute()["loss"]))
+            state, metrics = compiled(state, zero, batch)
+            found.append(float(metrics.compute()["loss"]))
     return found
 
 

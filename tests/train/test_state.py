@@ -48,16 +48,22 @@ def test_moments_exist_for_what_trains_alone():
     assert jax.tree.structure(state.trained) == jax.tree.structure({"a": PARAMS["a"]})
 
 
+def make_update(graphdef, config):
+    return step.make_update(
+        graphdef, schedule=Schedule(), config=config, total_steps=10, key=jax.random.key(0)
+    )
+
+
 @functools.cache
 def run(steps: int = 2):
     """States before and after a few updates with a frozen encoder."""
     pipeline, config = tiny_pipeline.pipeline(), tiny_pipeline.train_config(**PARTS)
     before = states.init(tiny_pipeline.params_of(pipeline), config, 10)
     graphdef = nnx.split(pipeline)[0]
-    update = jax.jit(step.make_update(graphdef, Schedule(), config, 10, jax.random.key(0)))
-    after, running = before, step.TrainMetrics.empty()
+    update = jax.jit(make_update(graphdef, config))
+    after, metrics = before, step.TrainMetrics.empty()
     for number in range(steps):
-        after, running = update(after, running, tiny_pipeline.batch(2, seed=number))
+        after, metrics = update(after, metrics, tiny_pipeline.batch(2, seed=number))
     return before, after
 
 
@@ -85,7 +91,7 @@ def constant_gradient(config, value, steps: int = 1):
     state = states.init({"w": jnp.ones(4)}, config, 10)
     tx = states.optimizer(config, 10)
     for _ in range(steps):
-        state = step._apply(tx, state, {"w": jnp.full(4, value)}, config.ema_decay)
+        state = step._apply(tx, state, {"w": jnp.full(4, value)}, ema_decay=config.ema_decay)
         state = state.replace(step=state.step + 1)
     return state
 
@@ -95,7 +101,7 @@ def test_average_follows_its_formula():
     state, tx, average = states.init({"w": jnp.ones(4)}, config, 10), None, 1.0
     tx = states.optimizer(config, 10)
     for number in range(3):
-        state = step._apply(tx, state, {"w": jnp.ones(4)}, config.ema_decay)
+        state = step._apply(tx, state, {"w": jnp.ones(4)}, ema_decay=config.ema_decay)
         state = state.replace(step=state.step + 1)
         decay = min(0.15, (1 + number) / (10 + number))  # 0.1, 0.15, 0.15
         average = decay * average + (1 - decay) * float(state.trained["w"][0])
@@ -129,7 +135,7 @@ class Exploding(nnx.Module):
 def test_updates_that_are_not_finite_are_not_applied():
     config = tiny_pipeline.train_config()
     graphdef, params = nnx.split(Exploding())
-    update = step.make_update(graphdef, Schedule(), config, 10, jax.random.key(0))
+    update = make_update(graphdef, config)
     before = states.init(nnx.to_pure_dict(params), config, 10)
     batch = tiny_pipeline.batch(2)
     bad, _ = update(before, step.TrainMetrics.empty(), batch)
@@ -167,5 +173,5 @@ def test_accumulated_gradients_are_the_mean_over_the_parts(count):
     parts = [{name: x[i::count] for name, x in batch.items()} for i in range(count)]
     each = [grad_of(part, k) for part, k in zip(parts, keys, strict=True)]
     expected = jax.tree.map(lambda *leaves: sum(leaves) / count, *each)
-    found = jax.jit(lambda: step.accumulate(grad_of, batch, key, count))()
+    found = jax.jit(lambda: step.accumulate(grad_of, batch, key, count=count))()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
