@@ -119,7 +119,6 @@ class Blocker(importlib.abc.MetaPathFinder):
             raise ImportError(f"{name} is not installed")
 
 sys.meta_path.insert(0, Blocker())
-sys.path.insert(0, ".")
 from tests.helpers import stable_diffusion_run
 print("loss", stable_diffusion_run.two_updates(*map(pathlib.Path, sys.argv[1:]))[-1])
 """
