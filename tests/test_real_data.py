@@ -41,7 +41,7 @@ def people_dir(tmp_path_factory):
     for n in range(60):
         path = root / "in" / f"Person_{n // 3}" / f"{n % 3}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(retribooru_folder.encoded(retribooru_folder.picture(n)))
+        path.write_bytes(retribooru_folder.encoded(retribooru_folder.draw_image(n)))
     builder = tfds.builder("folder/384", path=str(root / "in"), data_dir=root)
     builder.download_and_prepare()
     return root
@@ -128,7 +128,7 @@ def write_dump(root, characters: int) -> None:
         posts.append(post | {f"tag_string_{kind}": text for kind, text in tags.items()})
         path = root / "images" / "original" / f"{500 + n:04d}" / f"{500 + n}.png"
         path.parent.mkdir(parents=True)
-        path.write_bytes(retribooru_folder.encoded(retribooru_folder.picture(n)))
+        path.write_bytes(retribooru_folder.encoded(retribooru_folder.draw_image(n)))
     (root / "posts.json").write_text("\n".join(map(json.dumps, posts)) + '\n{"id": 7, "md')
 
 

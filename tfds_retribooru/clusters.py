@@ -128,8 +128,8 @@ def from_records(
     Args:
         ids: of the images, distinct.
         characters: name of each image's character.
-        similars: ids of each image's partners; unknown ids and ids of other characters are left
-            out.
+        similars: ids of each image's partners; unknown ids and ids of other characters are
+            skipped.
     """
     names, character = np.unique(np.array(characters), return_inverse=True)
     similar_start, similar = _links(ids, character, similars)

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from tfds_retribooru import array_record
 from tfds_retribooru.clusters import Clusters
 
-LENGTHS = (0, 1, 2, 3, 4, 5)  # of `similar` that are told apart, as the paper does
+LENGTHS = (0, 1, 2, 3, 4, 5)  # of `similar` that are counted separately, as in the paper
 MANY = 15
 TOP = 20
 COUNTED = ("character", "artists", "similar", "cloths", "prompts", "has_bbox", "has_mask")

@@ -1,14 +1,14 @@
-"""How fast pictures become a data set, and a data set becomes training examples.
+"""How fast images become a data set, and a data set becomes training examples.
 
 python -m scripts.benchmarks.input_pipeline
 
-Makes pictures like Danbooru's (JPEG and PNG, about a megapixel), and compares in turns, so that
+Makes images like Danbooru's (JPEG and PNG, about a megapixel), and compares in turns, so that
 both sides see the same machine:
 
 * build: `retribooru/384`, beside a plain Pillow loop over the same files: open, convert, resize
   (BOX), and, in another, save as the same JPEG; by processor time, which is the time on one core;
 * input: examples of 1 target + 4 references, decoded, cropped and resized, by our loader, beside a
-  torch DataLoader that does the same from the same encoded pictures, with as many workers.
+  torch DataLoader that does the same from the same encoded images, with as many workers.
 
 Prints the median and the range of the rounds' rates, and the ratio of the medians.
 """
@@ -37,21 +37,21 @@ from tfds_retribooru import images as images_lib
 
 SIDE = 384
 AHEAD = 64  # examples that a loader prepares before they are asked for
-OUTFIT = 6  # pictures of an outfit; a character has two
+OUTFIT = 6  # images of an outfit; a character has two
 
 
 def draw(seed: int) -> Image.Image:
-    """A picture of 0.8 to 1.4 megapixels: flat areas, lines and some noise."""
+    """A image of 0.8 to 1.4 megapixels: flat areas, lines and some noise."""
     rng = np.random.default_rng(seed)
     size = (int(rng.integers(850, 1150)), int(rng.integers(950, 1250)))
     coarse = Image.fromarray(rng.integers(0, 256, (12, 10, 3), np.uint8))
-    picture = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC)) // 24 * 24
-    noise = rng.integers(0, 6, picture.shape, np.uint8)
-    return Image.fromarray(picture + noise)
+    image = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC)) // 24 * 24
+    noise = rng.integers(0, 6, image.shape, np.uint8)
+    return Image.fromarray(image + noise)
 
 
 def write(root: pathlib.Path, count: int) -> None:
-    """Annotations and flat pictures; one in four is a PNG, as at Danbooru."""
+    """Annotations and flat images; one in four is a PNG, as at Danbooru."""
     (root / "annotations").mkdir(parents=True)
     (root / "images").mkdir()
     lines = []
@@ -82,10 +82,10 @@ def build(manual: pathlib.Path, keep: pathlib.Path | None = None) -> None:
 def pillow_loop(images: pathlib.Path, save: bool) -> None:
     """What anyone would write: open, convert, resize, save."""
     for path in sorted(images.iterdir()):
-        picture = Image.open(path).convert("RGB")
-        scale = SIDE / min(picture.size)
-        shape = tuple(round(n * scale) for n in picture.size)
-        small = picture.resize(shape, Image.Resampling.BOX)
+        image = Image.open(path).convert("RGB")
+        scale = SIDE / min(image.size)
+        shape = tuple(round(n * scale) for n in image.size)
+        small = image.resize(shape, Image.Resampling.BOX)
         if save:
             small.save(io.BytesIO(), "JPEG", quality=images_lib.JPEG_QUALITY, subsampling=0)
 
@@ -106,7 +106,7 @@ def examples_of(data_dir: pathlib.Path, size: int) -> loader.Examples:
 
 
 def torch_loader(examples: loader.Examples, batch: int, workers: int):
-    """A map-style Dataset over the encoded pictures in memory, in a DataLoader without end."""
+    """A map-style Dataset over the encoded images in memory, in a DataLoader without end."""
     import torch
     from torch.utils import data
 

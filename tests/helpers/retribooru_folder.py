@@ -1,4 +1,4 @@
-"""A small RetriBooru: pictures drawn by a seed, and their annotations."""
+"""A small RetriBooru: images drawn by a seed, and their annotations."""
 
 import io
 import json
@@ -10,8 +10,8 @@ from PIL import Image
 OUTFITS, IMAGES = 2, 3  # of each character
 
 
-def picture(seed: int, size=(48, 64), mode="RGB") -> Image.Image:
-    """A smooth picture (width, height) that no other seed makes."""
+def draw_image(seed: int, size=(48, 64), mode="RGB") -> Image.Image:
+    """A smooth image (width, height) that no other seed makes."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 3, 3), np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).convert(mode)
 
@@ -23,7 +23,7 @@ def encoded(image: Image.Image, kind="PNG", **options) -> bytes:
 
 
 def records(characters: int) -> list[dict]:
-    """Annotations of `characters` with OUTFITS outfits of IMAGES pictures each."""
+    """Annotations of `characters` with OUTFITS outfits of IMAGES images each."""
     made = []
     for character in range(characters):
         for outfit in range(OUTFITS):
@@ -45,14 +45,14 @@ def records(characters: int) -> list[dict]:
 
 
 def write(root: pathlib.Path, made: list[dict], masks=True) -> pathlib.Path:
-    """Writes annotations, pictures (flat) and masks under `root`."""
+    """Writes annotations, images (flat) and masks under `root`."""
     for folder in ("annotations", "images", "masks"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(record) + "\n" for record in made)
     (root / "annotations" / "all.json").write_text(lines)
     for record in made:
         name = record["id"]
-        (root / "images" / f"{name}.png").write_bytes(encoded(picture(int(name))))
+        (root / "images" / f"{name}.png").write_bytes(encoded(draw_image(int(name))))
         if masks:
             mask = Image.new("L", (48, 64))
             mask.paste(255, (10, 5, 38, 64))

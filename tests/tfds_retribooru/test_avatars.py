@@ -83,7 +83,7 @@ def test_failing_process_is_an_error(monkeypatch):
 
 @pytest.mark.parametrize("varied", [False, True])
 @pytest.mark.parametrize("character", [0, 5, 7, 10])
-def test_mask_and_face_box_fit_the_picture(character, varied):
+def test_mask_and_face_box_fit_the_image(character, varied):
     portrait = characters.portraits(0, character, varied=varied)[character]
     image, mask = (pixels(png) for png in drawing.draw(portrait))
     assert (image[mask == 0] == portrait.colors["background"]).all()
@@ -217,9 +217,9 @@ def test_description_and_citation_are_found(avatars):
     assert tags and set(tags) <= set(dataset_metadata.valid_tags())
 
 
-def test_pictures_are_distinct(records):
-    pictures = [r["image"].tobytes() for part in records.values() for r in part]
-    assert len(set(pictures)) == len(pictures) == 24 * 12
+def test_images_are_distinct(records):
+    images = [r["image"].tobytes() for part in records.values() for r in part]
+    assert len(set(images)) == len(images) == 24 * 12
 
 
 def test_records_hold_the_portraits(avatars, records):

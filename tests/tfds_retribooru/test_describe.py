@@ -41,7 +41,7 @@ def test_lengths_of_similar_are_told_apart_as_in_the_paper(length, name):
     assert {key: value for key, value in counted.items() if value} == {name: 7}
 
 
-def test_the_command_writes_numbers_and_pictures(avatars, found, tmp_path, capsys):
+def test_the_command_writes_numbers_and_images(avatars, found, tmp_path, capsys):
     describe.main([str(avatars.data_path), "--out", str(tmp_path), "--split", "test"])
     assert "288 images of 24 characters in 72 outfits" in capsys.readouterr().out
     assert json.loads((tmp_path / "statistics.json").read_text()) == found

@@ -23,14 +23,14 @@ class TestFolder(tfds.testing.DatasetBuilderTestCase):
 
 def put(path, seed: int, tags=None):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(retribooru_folder.encoded(retribooru_folder.picture(seed), "JPEG"))
+    path.write_bytes(retribooru_folder.encoded(retribooru_folder.draw_image(seed), "JPEG"))
     if tags is not None:
         path.with_suffix(".txt").write_text(tags)
 
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
-    """PEOPLE characters: two pictures without and two times two with an outfit."""
+    """PEOPLE characters: two images without and two times two with an outfit."""
     root = tmp_path_factory.mktemp("people")
     for n in range(PEOPLE):
         for image in range(2):
@@ -61,7 +61,7 @@ def test_records_have_retribooru_s_features(built):
     assert list(dressed["similar"]) == [b"Person_3/suit/1.JPG"] and dressed["prompts"] == b""
 
 
-def test_outfit_folders_are_outfits_and_loose_pictures_are_their_own(built):
+def test_outfit_folders_are_outfits_and_loose_images_are_their_own(built):
     clusters = Clusters.load(built.data_path / "clusters-train.npz")
     records = built.as_data_source("train")
     for i, record in enumerate(records):
@@ -87,7 +87,7 @@ def test_a_large_outfit_is_one_outfit_with_few_links(tmp_path):
     assert len(reached) == 40
 
 
-def test_other_files_are_no_pictures(tmp_path):
+def test_other_files_are_no_images(tmp_path):
     put(tmp_path / "ann" / "a.jpg", 1)
     for name in ("ann/notes.md", "ann/.hidden.jpg", "readme.jpg", ".git/x.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -109,7 +109,7 @@ def test_a_missing_folder_is_named(tmp_path):
         builder.download_and_prepare()
 
 
-def test_a_bad_picture_is_in_the_manifest(people, tmp_path):
+def test_a_bad_image_is_in_the_manifest(people, tmp_path):
     for n in range(3):
         put(tmp_path / "in" / "ann" / f"{n}.jpg", n)
     pixel = Image.new("RGB", (1, 1))

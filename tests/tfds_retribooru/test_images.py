@@ -1,4 +1,4 @@
-"""Picture files: what is converted how, and what is refused."""
+"""Image files: what is converted how, and what is refused."""
 
 import io
 import struct
@@ -17,7 +17,7 @@ SIZE = (37, 23)  # width, height
 
 @pytest.fixture(scope="module")
 def rgb() -> Image.Image:
-    return retribooru_folder.picture(1, SIZE)
+    return retribooru_folder.draw_image(1, SIZE)
 
 
 def pixels(data: bytes) -> np.ndarray:
@@ -165,18 +165,18 @@ def test_truncated_files_are_refused(kind, share):
 
 @pytest.mark.parametrize("size", [(120, 90), (90, 121), (33, 33)])
 def test_the_shorter_side_is_the_mean_of_areas(size):
-    image = retribooru_folder.picture(2, tuple(3 * n for n in size))
+    image = retribooru_folder.draw_image(2, tuple(3 * n for n in size))
     small = np.asarray(images.shrink(image, min(size)))
     blocks = np.asarray(image, np.float64).reshape(size[1], 3, size[0], 3, 3)
     np.testing.assert_allclose(small, blocks.mean((1, 3)), atol=1)
 
 
-def test_a_small_picture_is_not_enlarged(rgb):
+def test_a_small_image_is_not_enlarged(rgb):
     assert images.shrink(rgb, 384) is rgb
 
 
-def test_what_is_stored_is_close_to_the_picture():
-    image = retribooru_folder.picture(3, (300, 200))
+def test_what_is_stored_is_close_to_the_image():
+    image = retribooru_folder.draw_image(3, (300, 200))
     stored = prepare(retribooru_folder.encoded(image), 100)
     expected = np.asarray(image.resize((150, 100), Image.Resampling.BOX), int)
     assert np.abs(pixels(stored.data) - expected).mean() < 1.5
@@ -195,14 +195,14 @@ def test_the_original_size_loses_nothing_of_other_files(rgb, mode, kind):
     np.testing.assert_array_equal(pixels(stored.data), np.asarray(decode(data)))
 
 
-def test_one_digest_for_one_picture_in_two_files(rgb):
+def test_one_digest_for_one_image_in_two_files(rgb):
     files = [
         retribooru_folder.encoded(rgb),
         retribooru_folder.encoded(rgb, "PNG", compress_level=0),
         retribooru_folder.encoded(rgb, "BMP"),
     ]
     digests = {prepare(data, 384).digest for data in files}
-    other = prepare(retribooru_folder.encoded(retribooru_folder.picture(9, SIZE)), 384).digest
+    other = prepare(retribooru_folder.encoded(retribooru_folder.draw_image(9, SIZE)), 384).digest
     assert len(digests) == 1 and other not in digests
 
 
@@ -216,20 +216,20 @@ def test_shape_is_part_of_the_digest():
 
 @pytest.fixture(scope="module")
 def boxed():
-    """(picture, letterboxed file, its box, its mask file): 600x900 shrunk into 512x512."""
-    picture = retribooru_folder.picture(4, (341, 512))
+    """(image, letterboxed file, its box, its mask file): 600x900 shrunk into 512x512."""
+    image = retribooru_folder.draw_image(4, (341, 512))
     square = Image.new("RGB", (512, 512))
-    square.paste(picture, (85, 0))
+    square.paste(image, (85, 0))
     mask = Image.new("L", (512, 512))
     ImageDraw.Draw(mask).rectangle((85 + 100, 200, 85 + 199, 511), fill=255)
     box = ((85 + 0.5 * 341) / 512, 0.25, 0.2 * 341 / 512, 0.2)
-    return picture, retribooru_folder.encoded(square), box, retribooru_folder.encoded(mask)
+    return image, retribooru_folder.encoded(square), box, retribooru_folder.encoded(mask)
 
 
-def test_the_letterbox_is_removed_from_picture_box_and_mask(boxed):
-    picture, data, box, mask = boxed
+def test_the_letterbox_is_removed_from_image_box_and_mask(boxed):
+    image, data, box, mask = boxed
     stored = prepare(data, None, mask=mask, bbox=box, original=(600, 900))
-    np.testing.assert_array_equal(pixels(stored.data), np.asarray(picture))
+    np.testing.assert_array_equal(pixels(stored.data), np.asarray(image))
     assert stored.bbox == pytest.approx((0.5, 0.25, 0.2, 0.2))
     figure = pixels(stored.mask)[..., 0]
     assert figure.shape == (512, 341) and (figure[200:, 100:200] == 255).all()
@@ -243,17 +243,17 @@ def test_without_another_size_in_the_metadata_black_stays(boxed, original):
 
 
 def test_bars_that_are_not_black_stay():
-    image = retribooru_folder.picture(5, (512, 512))
+    image = retribooru_folder.draw_image(5, (512, 512))
     stored = prepare(retribooru_folder.encoded(image), None, original=(600, 900))
     np.testing.assert_array_equal(pixels(stored.data), np.asarray(image))
 
 
 def test_a_small_original_was_not_enlarged():
     square = Image.new("RGB", (512, 512))
-    square.paste(retribooru_folder.picture(6, (200, 100)), (156, 206))
+    square.paste(retribooru_folder.draw_image(6, (200, 100)), (156, 206))
     stored = prepare(retribooru_folder.encoded(square), None, original=(200, 100))
     np.testing.assert_array_equal(
-        pixels(stored.data), np.asarray(retribooru_folder.picture(6, (200, 100)))
+        pixels(stored.data), np.asarray(retribooru_folder.draw_image(6, (200, 100)))
     )
 
 
@@ -263,7 +263,7 @@ def test_a_box_in_the_bars_is_lost(boxed):
     assert [part for part, *_ in stored.faults] == ["bbox"]
 
 
-def test_the_mask_is_resized_with_the_picture(boxed):
+def test_the_mask_is_resized_with_the_image(boxed):
     stored = prepare(boxed[1], 100, mask=boxed[3], original=(600, 900))
     assert pixels(stored.data).shape == pixels(stored.mask).shape == (150, 100, 3)
 

@@ -76,7 +76,7 @@ def test_every_record_is_stored_as_it_is(made, stored):
         assert [t.decode() for t in read["similar"]] == record["similar"]
         assert read["has_bbox"] and read["has_mask"]
         np.testing.assert_allclose(read["bbox"], record["bbox"], rtol=1e-6)
-        drawn = np.asarray(retribooru_folder.picture(int(record["id"])), int)
+        drawn = np.asarray(retribooru_folder.draw_image(int(record["id"])), int)
         assert np.abs(read["image"] - drawn).mean() < 2
         assert (read["mask"][5:, 10:38] == 255).all() and read["mask"].shape == (64, 48, 1)
 
@@ -146,7 +146,7 @@ def test_data_source_and_load_find_the_data_set(good):
 
 @pytest.mark.parametrize("layout", ["original/{bucket}", "512px/{bucket}", "{bucket}", ""])
 @pytest.mark.parametrize("ending", ["png", "webp"])
-def test_layouts_of_pictures(tmp_path, layout, ending):
+def test_layouts_of_images(tmp_path, layout, ending):
     record = retribooru_dataset_builder.annotations.records.Record("12345", "ann")
     folder = tmp_path / "images" / layout.format(bucket="0345")
     folder.mkdir(parents=True)
@@ -172,7 +172,7 @@ def test_configurations_differ_in_size(tmp_path, config, shape):
     root = retribooru_folder.write(manual(tmp_path), [])
     (root / "annotations" / "all.json").write_text(json.dumps([one]))
     (root / "images" / "7.jpg").write_bytes(
-        retribooru_folder.encoded(retribooru_folder.picture(7, (600, 800)), "JPEG")
+        retribooru_folder.encoded(retribooru_folder.draw_image(7, (600, 800)), "JPEG")
     )
     builder = build(tmp_path, config)
     (split,) = builder.info.splits
@@ -183,8 +183,8 @@ def test_configurations_differ_in_size(tmp_path, config, shape):
 
 
 @pytest.mark.parametrize("config", ["384", "original"])
-def test_every_kind_of_picture_file_is_stored(tmp_path, config):
-    drawn = [retribooru_folder.picture(n) for n in range(8)]
+def test_every_kind_of_image_file_is_stored(tmp_path, config):
+    drawn = [retribooru_folder.draw_image(n) for n in range(8)]
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
     files = {
@@ -232,7 +232,7 @@ def spoil(root: pathlib.Path, made: list[dict]) -> dict[str, tuple[str, str]]:
         name = str(next(bad))
         line = {"id": name, "character": "girl_0_(test)", "prompts": "1girl"} | changes
         (images / f"{name}.png").write_bytes(
-            retribooru_folder.encoded(retribooru_folder.picture(int(name)))
+            retribooru_folder.encoded(retribooru_folder.draw_image(int(name)))
         )
         lines.append(json.dumps(line))
         expected[name] = (reason, part)
@@ -241,14 +241,14 @@ def spoil(root: pathlib.Path, made: list[dict]) -> dict[str, tuple[str, str]]:
     (images / f"{record('the picture s file is missing')}.png").unlink()
     (images / f"{record('the picture s file is empty')}.png").write_bytes(b"")
     (images / f"{record('the file is no picture of a known kind')}.png").write_text("<html>")
-    whole = retribooru_folder.encoded(retribooru_folder.picture(1))
+    whole = retribooru_folder.encoded(retribooru_folder.draw_image(1))
     (images / f"{record('the picture does not decode')}.png").write_bytes(whole[:-200])
     pixel = retribooru_folder.encoded(Image.new("RGB", (1, 1)))
     (images / f"{record('the picture has too few pixels')}.png").write_bytes(pixel)
     bomb = retribooru_folder.encoded(Image.new("1", (20000, 20000)))
     (images / f"{record('the picture has too many pixels')}.png").write_bytes(bomb)
     twin = retribooru_folder.encoded(
-        retribooru_folder.picture(int(made[0]["id"])), "PNG", compress_level=0
+        retribooru_folder.draw_image(int(made[0]["id"])), "PNG", compress_level=0
     )
     (images / f"{record('the picture is that of another record')}.png").write_bytes(twin)
     record("the character is not a text", character=None)
@@ -330,7 +330,7 @@ def test_too_many_rejected_records_stop_the_build(spoiled, tmp_path):
     assert [p.name for p in kept.parent.iterdir()] == ["rejected.jsonl"]
 
 
-def test_a_bad_picture_stops_the_build_too(good, tmp_path, made):
+def test_a_bad_image_stops_the_build_too(good, tmp_path, made):
     shutil.copytree(manual(good.data_path.parents[2]), manual(tmp_path))
     (manual(tmp_path) / "images" / f"{made[5]['id']}.png").write_bytes(b"")
     with pytest.raises(TooManyRejected, match="1 of 72 records .* nothing is built"):
@@ -372,7 +372,7 @@ def test_without_annotations_it_says_where_to_put_them(tmp_path):
         build(tmp_path)
 
 
-def test_of_one_picture_in_two_splits_one_is_kept(tmp_path, made):
+def test_of_one_image_in_two_splits_one_is_kept(tmp_path, made):
     root = retribooru_folder.write(manual(tmp_path), made)
     columns = zip(*((r["id"], r["character"], r["similar"]) for r in made), strict=True)
     split = splits.assign(*columns).tolist()

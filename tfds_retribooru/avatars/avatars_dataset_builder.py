@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.dataset_builder import BuilderConfig
 
 from tfds_retribooru.avatars import attributes, characters, drawing
 from tfds_retribooru.avatars.characters import Portrait
@@ -14,7 +15,7 @@ from tfds_retribooru.vocabulary import Vocabulary
 
 
 @dataclasses.dataclass
-class AvatarsConfig(tfds.core.BuilderConfig):
+class AvatarsConfig(BuilderConfig):
     """Size and variation of the data set.
 
     Attributes:

@@ -1,7 +1,7 @@
 """What the TFDS builders share.
 
 `ArrayRecordBuilder` keeps clusters and vocabulary beside the records. `AnnotatedImageBuilder` also
-reads annotated image files, notes what it rejects, and builds on Apache Beam if it is asked to.
+reads annotated image files, keeps a manifest of what it rejects, and can build on Apache Beam.
 """
 
 import abc
@@ -121,7 +121,7 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
             print(self._report(), flush=True)
 
     def _report(self) -> str:
-        """Returns how many records were stored, and what was left out."""
+        """Returns how many records were stored and, by reason, rejected."""
         counts = {name: info.num_examples for name, info in self.info.splits.items()}
         names = [name for name in reversed(splits.SPLITS) if name in counts]
         stored = ", ".join(f"{name} {counts[name]:,}" for name in names)

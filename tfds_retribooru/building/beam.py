@@ -92,9 +92,12 @@ def _lines(prefix: pathlib.Path) -> Iterator[dict[str, Any]]:
 
 
 def _record(line: dict[str, Any]) -> Record:
-    fields = {key: value for key, value in line.items() if key != "number"}
-    lists = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
-    return Record(**fields | lists)
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in line.items()
+        if key != "number"
+    }
+    return Record(**fields)
 
 
 def _inspect(text: str, source: Source) -> str:

@@ -4,12 +4,13 @@ import dataclasses
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.dataset_builder import BuilderConfig
 
 SIDES = {"384": 384, "512": 512, "original": None}  # pixels of the shorter side, by configuration
 
 
 @dataclasses.dataclass
-class SizeConfig(tfds.core.BuilderConfig):
+class SizeConfig(BuilderConfig):
     """A configuration: how large images are stored.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The manifest of what a build left out, and the limit above which a build stops."""
+"""The manifest of what a build rejected, and the limit above which a build stops."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ class Rejections:
 
     @property
     def rejected(self) -> int:
-        """The number of records that were left out."""
+        """The number of records that were rejected."""
         return sum(n for (part, _), n in self.counts.items() if not part)
 
     def add(self, fault: Fault) -> None:

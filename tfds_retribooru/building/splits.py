@@ -1,4 +1,4 @@
-"""Which record is of which split: a function of names, ids and links alone.
+"""Which record is of which split: a function of names, ids and links only.
 
 * `test`: characters whose name hashes below TEST. Training never sees them.
 * `validation`: of the other characters, the outfits whose oldest id hashes below VALIDATION.
