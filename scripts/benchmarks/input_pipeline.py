@@ -41,7 +41,7 @@ OUTFIT = 6  # images of an outfit; a character has two
 
 
 def draw(seed: int) -> Image.Image:
-    """A image of 0.8 to 1.4 megapixels: flat areas, lines and some noise."""
+    """Returns an image of 0.8 to 1.4 megapixels: flat areas, lines and some noise."""
     rng = np.random.default_rng(seed)
     size = (int(rng.integers(850, 1150)), int(rng.integers(950, 1250)))
     coarse = Image.fromarray(rng.integers(0, 256, (12, 10, 3), np.uint8))
