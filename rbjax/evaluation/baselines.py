@@ -1,82 +1,97 @@
 """The images that are compared: those of the model, of its controls, and real ones.
 
-The rows are described in `rbjax/evaluation/results.py`.
+The systems are described in `rbjax/evaluation/results.py`.
 """
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from rbjax.evaluation.suite import CLOTHES, Case, Suite
+from rbjax.evaluation.suite import Case, Suite
+from rbjax.text.concepts import CLOTHES
 
-ROWS = ("trained", "references_blanked", "other_references", "copy_reference", "real_images")
+SYSTEMS = ("trained", "references_blanked", "other_references", "copy_reference", "real_images")
 
-Images = Callable[[Sequence[int]], np.ndarray]
+# N positions of records -> their entire images, float32 [N, H, W, 3] in [-1, 1]
+ReadImages = Callable[[Sequence[int]], np.ndarray]
 
 
 class Generate(Protocol):
-    """What makes images of cases."""
+    """What generates the images of cases."""
 
     def __call__(
-        self, cases: Sequence[Case], blank: bool, swap: Sequence[Case] | None
+        self,
+        cases: Sequence[Case],
+        /,
+        *,
+        blank: bool = False,
+        references_of: Sequence[Case] | None = None,
     ) -> np.ndarray:
-        """Returns float32[N, H, W, 3] in [-1, 1].
+        """Returns float32 [N, H, W, 3] in [-1, 1].
 
         Args:
-            cases: N cases; prompt and seed are theirs.
-            blank: leave the references out.
-            swap: N cases whose references take the place of the cases' own, or None.
+            cases: N cases, which give prompt and seed.
+            blank: generate without references.
+            references_of: N cases that give the references in place of `cases`.
         """
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """Images float32[N, H, W, 3] in [-1, 1] and the N cases that they are judged by."""
+class SystemImages:
+    """Images of one system.
+
+    Attributes:
+        images: float32 [N, H, W, 3] in [-1, 1].
+        cases: the N cases that they are scored against.
+    """
 
     images: np.ndarray
     cases: tuple[Case, ...]
 
 
 def collect(
-    generate: Generate, suite: Suite, images: Images, rows: Sequence[str] = ROWS
-) -> dict[str, Row]:
-    """Makes the images of the rows; a row that would have none is left out.
+    generate: Generate, suite: Suite, read_images: ReadImages, systems: Sequence[str] = SYSTEMS
+) -> dict[str, SystemImages]:
+    """Makes the images of the systems; a system that would have none is not in the result.
 
     Args:
         generate: the model.
         suite: the cases.
-        images: positions of records to their whole images at the generated size.
-        rows: some of ROWS.
+        read_images: reads real images.
+        systems: some of SYSTEMS.
 
     Raises:
-        ValueError: for an unknown row, or `other_references` with one character.
+        ValueError: an unknown system, or `other_references` with one character.
     """
-    if unknown := set(rows) - set(ROWS):
-        raise ValueError(f"unknown rows {sorted(unknown)}; rows are {', '.join(ROWS)}.")
+    if unknown := set(systems) - set(SYSTEMS):
+        raise ValueError(f"unknown rows {sorted(unknown)}; rows are {', '.join(SYSTEMS)}.")
     cases = suite.cases
-    real = [case for case in cases if case.real is not None]
+    real = [(case, case.real) for case in cases if case.real is not None]
     make = {
-        "trained": lambda: Row(generate(cases, False, None), cases),
-        "references_blanked": lambda: Row(generate(cases, True, None), cases),
-        "other_references": lambda: Row(generate(cases, False, others(cases)), cases),
-        "copy_reference": lambda: Row(images(copied(cases)), cases),
-        "real_images": lambda: Row(
-            images([case.real for case in real]),
-            tuple(_judged_by_itself(case, suite) for case in real),
+        "trained": lambda: SystemImages(generate(cases), cases),
+        "references_blanked": lambda: SystemImages(generate(cases, blank=True), cases),
+        "other_references": lambda: SystemImages(
+            generate(cases, references_of=other_characters(cases)), cases
+        ),
+        "copy_reference": lambda: SystemImages(read_images(copied_references(cases)), cases),
+        "real_images": lambda: SystemImages(
+            read_images([position for _, position in real]),
+            tuple(_with_own_prompt(case, position, suite) for case, position in real),
         ),
     }
-    wanted = [row for row in ROWS if row in rows and (real or row != "real_images")]
-    return {row: make[row]() for row in wanted}
+    chosen = [name for name in SYSTEMS if name in systems and (real or name != "real_images")]
+    return {name: make[name]() for name in chosen}
 
 
-def others(cases: Sequence[Case]) -> list[Case]:
+def other_characters(cases: Sequence[Case]) -> list[Case]:
     """Returns for each case one of the next character (cyclically).
 
     Raises:
-        ValueError: if there is only one character.
+        ValueError: there is only one character.
     """
     first = {case.character: case for case in reversed(cases)}
     characters = list(dict.fromkeys(case.character for case in cases))
@@ -86,25 +101,26 @@ def others(cases: Sequence[Case]) -> list[Case]:
     return [first[following[case.character]] for case in cases]
 
 
-def copied(cases: Sequence[Case]) -> list[int]:
+def copied_references(cases: Sequence[Case]) -> list[int]:
     """Returns for each case the position of the reference that the leak baseline copies.
 
-    It is one for the clothes, if there are any, because it shows the right outfit too; a
-    character's cases take turns.
+    It is one for the clothes, if there are any, because it shows the right outfit too; the cases
+    of a character copy different ones, in turn.
     """
     turn: Counter[int] = Counter()
-    chosen = []
+    copied = []
     for case in cases:
         pairs = zip(case.references, case.concepts, strict=True)
         choices = [position for position, concept in pairs if concept == CLOTHES]
         choices = choices or list(case.references)
-        chosen.append(choices[turn[case.character] % len(choices)])
+        copied.append(choices[turn[case.character] % len(choices)])
         turn[case.character] += 1
-    return chosen
+    return copied
 
 
-def _judged_by_itself(case: Case, suite: Suite) -> Case:
-    """Returns the case with the free tags of its real image for a prompt."""
-    entries: Mapping = suite.vocabulary["tags"]
-    own = (tag for tag in suite.tags[case.real] if entries.get(tag, {}).get("kind") == "free")
+def _with_own_prompt(case: Case, position: int, suite: Suite) -> Case:
+    """Returns the case with the free tags of its real image, at `position`, as its prompt."""
+    entries = suite.vocabulary["tags"]
+    tags = suite.tags[position]
+    own = (tag for tag in tags if entries.get(tag, {}).get("kind") == "free")
     return dataclasses.replace(case, prompt=tuple(own))

@@ -1,141 +1,158 @@
 """Samples and scores of a run, while it trains and at its end."""
 
 import dataclasses
+import functools
 import json
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
+from clu import metric_writers
 
 from rbjax.data.dataset import Split
-from rbjax.evaluation import baselines, report, suite
+from rbjax.evaluation import baselines, report, scoring, suite
 from rbjax.evaluation import results as results_lib
-from rbjax.evaluation.generator import Painter
-from rbjax.evaluation.scoring import Silent
+from rbjax.evaluation.generator import CaseGenerator
+from rbjax.evaluation.scoring import VQAModel
 from rbjax.evaluation.suite import Suite
 from rbjax.experiment import workdir as workdir_lib
 from rbjax.experiment.setup import Experiment
-from rbjax.models import params as params_lib
+from rbjax.models.params import Tree
 from rbjax.vqa.model import PACKAGED, VQA
 
-PERIODIC_ROWS = ("trained", "references_blanked")
-
-
-UNSCORED_ROWS = ("trained", "references_blanked", "real_images")  # to look at
+PERIODIC_SYSTEMS = ("trained", "references_blanked")
+UNSCORED_SYSTEMS = ("trained", "references_blanked", "real_images")  # shown in the report
+PERIODIC_RESAMPLES = 200  # of the bootstrap
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """Samples and scores of a run.
+class Evaluator:
+    """Samples and scores of a run; its methods take the parameters to evaluate.
 
     Attributes:
         exp: the experiment.
         workdir: where results go.
-        painter: of the evaluation's split.
-        vqa: the judge; a Silent one where the data set has no questions.
+        generator: of the evaluation's split.
+        vqa: the model that is asked; None where the data set has no questions.
     """
 
     exp: Experiment
     workdir: pathlib.Path
-    painter: Painter
-    vqa: VQA | Silent
+    generator: CaseGenerator
+    vqa: VQAModel | None
 
     @classmethod
-    def start(cls, exp: Experiment, workdir: pathlib.Path) -> "Evaluation":
-        """Opens the evaluation's split and the judge."""
+    def create(cls, exp: Experiment, workdir: pathlib.Path) -> "Evaluator":
+        """Opens the evaluation's split and the VQA model.
+
+        Raises:
+            ValueError: the images are too small for the VQA model.
+        """
         config = exp.config.eval
         split = exp.open(config.split)
-        painter = Painter(exp, exp.examples(split), config.batch_size)
-        return cls(exp, workdir, painter, _judge(exp, split))
+        generator = CaseGenerator(exp, exp.examples(split), config.batch_size)
+        return cls(exp, workdir, generator, _load_vqa(exp, split))
 
-    @property
-    def scores(self) -> bool:
-        """Whether there is anything to ask."""
-        return not isinstance(self.vqa, Silent)
-
-    def suite(self, characters: int, prompts: int) -> Suite:
-        """The cases of so many characters."""
-        split, data = self.painter.examples.split, self.exp.config.data
-        whole = not len(split.boxed.order) or not data.tasks.get("composition", 0)
-        return suite.build(
-            split.clusters if whole else split.boxed,
-            split.tags,
-            split.vocabulary,
-            characters,
-            prompts,
-            data.faces,
-            data.clothes,
-            self.exp.config.seed,
-            whole,
-        )
-
-    def _rows(self, cases: Suite) -> tuple[str, ...]:
-        """The rows of the final evaluation; one character alone has no other's references."""
-        wanted = baselines.ROWS if self.scores else UNSCORED_ROWS
-        several = len({case.character for case in cases.cases}) > 1
-        return tuple(row for row in wanted if several or row != "other_references")
-
-    def sample(self, number: int, params: params_lib.Tree, writer) -> None:
+    def sample(self, step: int, params: Tree, writer: metric_writers.MetricWriter) -> None:
         """Writes a grid references | generated | target to TensorBoard and samples/."""
-        self.painter.params = params
-        cases = self.suite(self.exp.config.sample_images, 1).cases
-        generated = self.painter(cases, False, None)
-        picture = self.painter.grid(cases, generated)
-        path = self.workdir / "samples" / f"{number:07d}.png"
+        cases = self._suite(self.exp.config.sample_images, 1).cases
+        grid = self.generator.grid(cases, self.generator.generate(params, cases))
+        path = self.workdir / "samples" / f"{step:07d}.png"
         path.parent.mkdir(exist_ok=True)
-        picture.save(path)
-        writer.write_images(number, {"samples": np.asarray(picture)[None]})
+        grid.save(path)
+        writer.write_images(step, {"samples": np.asarray(grid)[None]})
 
-    def periodic(self, number: int, params: params_lib.Tree, writer) -> None:
-        """Scores a few characters."""
-        if not self.scores:
+    def periodic(self, step: int, params: Tree, writer: metric_writers.MetricWriter) -> None:
+        """Scores a few characters, where there is something to ask."""
+        if self.vqa is None:
             return
-        self.painter.params = params
         config = self.exp.config.eval
-        cases = self.suite(config.periodic_characters, config.prompts)
-        results = results_lib.evaluate(
-            self.painter, cases, self.painter.images, self.vqa, PERIODIC_ROWS, resamples=200
-        )
+        cases = self._suite(config.periodic_characters, config.prompts)
+        images = self._collect(params, cases, PERIODIC_SYSTEMS)
+        results = self._score(images, cases, resamples=PERIODIC_RESAMPLES)
         scalars = {
-            f"eval/{row}/{column}": value["mean"]
-            for row, columns in results["rows"].items()
+            f"eval/{system}/{column}": value["mean"]
+            for system, columns in results["rows"].items()
             for column, value in columns.items()
             if value is not None
         }
-        writer.write_scalars(number, scalars)
-        print(f"Evaluation at step {number}:\n{results_lib.table(results)}", flush=True)
+        writer.write_scalars(step, scalars)
+        print(f"Evaluation at step {step}:\n{results_lib.table(results)}", flush=True)
 
-    def final(self, number: int, params: params_lib.Tree, history: list) -> None:
-        """Scores all rows; writes results.json and the report."""
-        self.painter.params = params
+    def final(self, step: int, params: Tree, losses: Sequence[tuple[int, float]]) -> None:
+        """Scores all systems; writes results.json and the report.
+
+        Args:
+            step: that is evaluated.
+            params: of the pipeline.
+            losses: (step, loss) pairs of the training.
+        """
         config = self.exp.config
-        cases = self.suite(config.eval.characters, config.eval.prompts)
-        painted = baselines.collect(self.painter, cases, self.painter.images, self._rows(cases))
-        results = results_lib.score(painted, cases, self.painter.images, self.vqa)
-        results = {"step": number, **results}
+        cases = self._suite(config.eval.characters, config.eval.prompts)
+        images = self._collect(params, cases, self._final_systems(cases))
+        results = {"step": step, **self._score(images, cases)}
         page = report.write(
             self.workdir / "report",
             results,
-            painted,
-            cases,
-            self.painter.images,
-            losses=history,
+            images,
+            read_images=self.generator.read_images,
+            losses=losses,
             config=json.loads(config.to_json()),
         )
         workdir_lib.write_whole(self.workdir / "results.json", json.dumps(results, indent=1))
-        if self.scores:
+        if self.vqa is not None:
             print(results_lib.table(results))
         print(f"Results: {self.workdir / 'results.json'}; report: {page}")
 
+    def _suite(self, characters: int, prompts: int) -> Suite:
+        """Builds the cases of so many characters."""
+        split, data = self.generator.examples.split, self.exp.config.data
+        composition = bool(len(split.boxed.order) and data.tasks.get("composition", 0))
+        return suite.build(
+            split.boxed if composition else split.clusters,
+            split.tags,
+            split.vocabulary,
+            characters=characters,
+            per_character=prompts,
+            faces=data.faces,
+            clothes=data.clothes,
+            seed=self.exp.config.seed,
+            composition=composition,
+        )
 
-def _judge(exp: Experiment, split: Split) -> VQA | Silent:
-    """Who judges the images of a split; raises ValueError where they are too small for it."""
+    def _final_systems(self, cases: Suite) -> list[str]:
+        """Returns the systems at the end; one character only has no other's references."""
+        systems = UNSCORED_SYSTEMS if self.vqa is None else baselines.SYSTEMS
+        several = len({case.character for case in cases.cases}) > 1
+        return [name for name in systems if several or name != "other_references"]
+
+    def _collect(
+        self, params: Tree, cases: Suite, systems: Sequence[str]
+    ) -> dict[str, baselines.SystemImages]:
+        generate = functools.partial(self.generator.generate, params)
+        return baselines.collect(generate, cases, self.generator.read_images, systems)
+
+    def _score(
+        self, images: dict[str, baselines.SystemImages], cases: Suite, resamples: int = 2000
+    ) -> dict:
+        return scoring.score(
+            images, cases, self.vqa, read_images=self.generator.read_images, resamples=resamples
+        )
+
+
+def _load_vqa(exp: Experiment, split: Split) -> VQAModel | None:
+    """Loads the model that is asked about images of the split.
+
+    Raises:
+        ValueError: the images are too small for it.
+    """
     if not split.vocabulary["questions"]:
         print(
             f"{exp.config.data.dataset} has no questions to ask: images are made and shown, not "
             "scored.",
             flush=True,
         )
-        return Silent()
+        return None
     vqa = VQA.load(exp.config.eval.vqa or PACKAGED)
     vqa.asked_at(exp.config.data.size)  # raises before anything trains
     return vqa

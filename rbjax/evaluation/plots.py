@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rbjax.evaluation.results import label
@@ -20,32 +21,32 @@ INK, LINES = "#334155", "#e2e8f0"
 
 
 def bars(results: Mapping[str, Any], columns: Sequence[str]) -> bytes:
-    """Returns one panel a column: a bar a row with its interval, in percent."""
+    """Returns one panel a column: a bar a system with its interval, in percent."""
     figure = Figure(figsize=(10.5, 4.6), dpi=130, layout="constrained")
     axes = figure.subplots(2, -(-len(columns) // 2), squeeze=False)
     for axis, column in zip(axes.flat, columns, strict=False):
-        _bars_of(axis, results["rows"], column)
+        _draw_bars(axis, results["rows"], column)
     for axis in axes.flat[len(columns) :]:
         axis.set_axis_off()
     for axis in axes[:, 0]:
-        names = [label(row) for row in results["rows"]]
+        names = [label(system) for system in results["rows"]]
         axis.set_yticks(range(len(names)), names, fontsize=9, color=INK)
     return _png(figure)
 
 
-def _bars_of(axis, rows: Mapping[str, Any], column: str) -> None:
-    for place, (row, values) in enumerate(rows.items()):
+def _draw_bars(axis: Axes, systems: Mapping[str, Any], column: str) -> None:
+    for place, (system, values) in enumerate(systems.items()):
         value = values[column]
         if value is None:
             continue
         mean, low, high = (100 * value[name] for name in ("mean", "low", "high"))
-        axis.barh(place, mean, color=COLOURS.get(row, INK), height=0.72)
+        axis.barh(place, mean, color=COLOURS.get(system, INK), height=0.72)
         axis.plot([low, high], [place, place], color=INK, linewidth=1.6)
         axis.text(max(high, mean) + 2, place, f"{mean:.0f}", va="center", fontsize=8, color=INK)
     axis.set_title(label(column), fontsize=10, color=INK, loc="left")
-    axis.set(xlim=(0, 115), ylim=(len(rows) - 0.4, -0.6), yticks=[])
+    axis.set(xlim=(0, 115), ylim=(len(systems) - 0.4, -0.6), yticks=[])
     axis.set_xticks(range(0, 101, 25))
-    _plain(axis)
+    _style(axis)
 
 
 def loss_curve(losses: Sequence[tuple[int, float]]) -> bytes:
@@ -59,7 +60,7 @@ def loss_curve(losses: Sequence[tuple[int, float]]) -> bytes:
         axis.set_yscale("log")
     axis.set_xlabel("training step", fontsize=9, color=INK)
     axis.set_ylabel("loss", fontsize=9, color=INK)
-    _plain(axis)
+    _style(axis)
     return _png(figure)
 
 
@@ -72,7 +73,7 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return (sums[stop] - sums[start]) / (stop - start)
 
 
-def _plain(axis) -> None:
+def _style(axis: Axes) -> None:
     axis.grid(axis="both", color=LINES, linewidth=0.7)
     axis.set_axisbelow(True)
     axis.tick_params(length=0, labelsize=8, labelcolor=INK, which="both")

@@ -1,4 +1,4 @@
-"""What the VQA model says of one row of images, as numbers for each image or character.
+"""Scores of images by a VQA model: numbers for each image or character, and their intervals.
 
 The columns are described in `rbjax/evaluation/results.py`. Axes: N images, C characters.
 """
@@ -9,11 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from rbjax.evaluation.baselines import Images, Row
-from rbjax.evaluation.suite import CHARACTER, CLOTHES, FACE, Case, Suite, told
-from rbjax.metrics import vqa_score
+from rbjax.evaluation.baselines import ReadImages, SystemImages
+from rbjax.evaluation.results import COLUMNS, SCHEMA
+from rbjax.evaluation.suite import Case, Suite, tag_answers
+from rbjax.metrics import bootstrap, vqa_score
 from rbjax.metrics.leakage import leakage
+from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
 
 KINDS = ("free", "outfit", "identity")
 CONCEPTS_OF_KIND = {"outfit": (CLOTHES,), "identity": (FACE, CHARACTER)}
@@ -21,199 +24,269 @@ CONCEPTS_OF_KIND = {"outfit": (CLOTHES,), "identity": (FACE, CHARACTER)}
 Answers = dict[str, str]  # attribute -> answer
 
 
-class VQA(Protocol):
-    """The judge; `rbjax.metrics.vqa_score.VQA` is one."""
+class VQAModel(Protocol):
+    """What answers questions about images, such as `rbjax.vqa.model.VQA`."""
 
     def asked_at(self, size: int) -> set[str]:
-        """Returns the attributes that it is good at naming, in images of that size."""
+        """Returns the attributes that it names reliably in images of `size` pixels."""
+        ...
 
     def phrases_at(self, size: int) -> set[str]:
-        """Returns the attributes for which its yes or no to a tag is good, at that size."""
+        """Returns the attributes about whose tags its yes or no is reliable at that size."""
+        ...
 
-    def answers(self, images: np.ndarray, questions: list[list[str]]) -> list[list[str]]:
+    def answers(
+        self, images: np.ndarray, questions: Sequence[Sequence[str]]
+    ) -> Sequence[Sequence[str]]:
         """Returns the answer to each question about each of the N images."""
+        ...
 
-    def probability_yes(self, images: np.ndarray, phrases: list[list[str]]) -> list[list[float]]:
+    def probability_yes(
+        self, images: np.ndarray, phrases: Sequence[Sequence[str]]
+    ) -> Sequence[ArrayLike]:
         """Returns P(yes) / (P(yes) + P(no)) of each phrase about each of the N images."""
+        ...
 
-    def embed(self, texts: list[str]) -> np.ndarray:
-        """Returns a vector for each text."""
-
-
-class Silent:
-    """A judge for data without questions: it is asked nothing, and nothing is scored."""
-
-    def asked_at(self, size: int) -> set[str]:
-        """None."""
-        return set()
-
-    phrases_at = asked_at
-
-    def answers(self, images: np.ndarray, questions: list[list[str]]) -> list[list[str]]:
-        """No answer to no question."""
-        return [[] for _ in questions]
-
-    def probability_yes(self, images: np.ndarray, phrases: list[list[str]]) -> list[list[float]]:
-        """As `answers`."""
-        return self.answers(images, phrases)
-
-    def embed(self, texts: list[str]) -> np.ndarray:
-        """No vector for no answer."""
-        return np.zeros((0, 1))
+    def embed(self, answers: Sequence[str], /) -> np.ndarray:
+        """Returns a vector for each answer [len(answers), D]."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Interview:
-    """Who is asked what about which suite.
+class SystemScores:
+    """Scores of one system.
+
+    Attributes:
+        columns: column to one value a character [at most C]; characters for which a column is
+            undefined are not in it, columns without any value may be missing.
+        attributes: attribute to {"kind": its kind, "share": share of images that show the
+            expected answer}.
+    """
+
+    columns: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
+    attributes: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+    """A VQA model and what it is asked about a suite.
 
     Attributes:
         suite: the cases.
-        vqa: the judge.
+        vqa: the model.
         asked: the attributes that it is asked about with "what ...?".
         phrases: the attributes about whose tags it is asked "is there ...?".
-        shown: position to the answers about that reference.
+        reference_answers: position of a reference to the answers about it.
     """
 
     suite: Suite
-    vqa: VQA
+    vqa: VQAModel
     asked: frozenset[str]
     phrases: frozenset[str]
-    shown: Mapping[int, Answers]
+    reference_answers: Mapping[int, Answers]
 
     @classmethod
-    def start(cls, suite: Suite, images: Images, vqa: VQA, size: int) -> "Interview":
-        """Asks about every whole reference image what its tags can answer."""
-        asked = frozenset(vqa.asked_at(size)) & suite.vocabulary["questions"].keys()
-        empty = cls(suite, vqa, asked, frozenset(vqa.phrases_at(size)), {})
-        positions = sorted({p for case in suite.cases for p in case.references})
-        names = [list(empty.told(suite.tags[position], KINDS)) for position in positions]
-        answers = empty.ask(images(positions), names)
-        return dataclasses.replace(empty, shown=dict(zip(positions, answers, strict=True)))
+    def create(cls, suite: Suite, vqa: VQAModel, *, read_images: ReadImages, size: int) -> "Scorer":
+        """Asks about every entire reference image what its tags can answer.
 
-    def told(self, tags: Sequence[str], kinds: Sequence[str]) -> Answers:
-        """Returns what tags say, of the attributes that are asked."""
-        answers = told(tags, self.suite.vocabulary, kinds)
+        Args:
+            suite: the cases.
+            vqa: the model.
+            read_images: reads the references.
+            size: pixels of the images that are scored.
+        """
+        asked = frozenset(vqa.asked_at(size)) & suite.vocabulary["questions"].keys()
+        scorer = cls(suite, vqa, asked, frozenset(vqa.phrases_at(size)), {})
+        positions = sorted({p for case in suite.cases for p in case.references})
+        names = [list(scorer.tag_answers(suite.tags[position], KINDS)) for position in positions]
+        answers = scorer.ask(read_images(positions), names)
+        return dataclasses.replace(
+            scorer, reference_answers=dict(zip(positions, answers, strict=True))
+        )
+
+    def tag_answers(self, tags: Sequence[str], kinds: Sequence[str]) -> Answers:
+        """Returns the answers that tags give, of the attributes that are asked."""
+        answers = tag_answers(tags, self.suite.vocabulary, kinds)
         return {name: answer for name, answer in answers.items() if name in self.asked}
 
-    def can_tell(self, tag: str) -> bool:
-        """Whether "is there TAG?" may be asked: it is a free tag, and the judge is good at it."""
-        return not self.phrases.isdisjoint(told([tag], self.suite.vocabulary, ("free",)))
+    def is_asked(self, tag: str) -> bool:
+        """Whether "is there TAG?" is asked: it is a free tag, and the model is reliable for it."""
+        answers = tag_answers([tag], self.suite.vocabulary, ("free",))
+        return not self.phrases.isdisjoint(answers)
 
     def ask(self, images: np.ndarray, names: Sequence[Sequence[str]]) -> list[Answers]:
-        """Returns the answers about each image, to the questions of its attributes."""
+        """Returns the answers about each of N images, to the questions of its attributes."""
         texts = self.suite.vocabulary["questions"]
         replies = self.vqa.answers(images, [[texts[name] for name in image] for image in names])
         return [dict(zip(*pair, strict=True)) for pair in zip(names, replies, strict=True)]
 
-    def expected(self, case: Case, kind: str) -> Answers:
-        """Returns the majority answer of the references that are given for that kind."""
-        votes: dict[str, Counter] = defaultdict(Counter)
-        for position, concept in zip(case.references, case.concepts, strict=True):
-            if concept in CONCEPTS_OF_KIND[kind]:
-                for name in self.told(self.suite.tags[position], (kind,)):
-                    votes[name][self.shown[position][name]] += 1
-        return {name: vote.most_common(1)[0][0] for name, vote in votes.items()}
+    def probabilities_yes(self, system: SystemImages) -> list[float]:
+        """Returns the product of P(yes) over the phrases of each prompt, [N]."""
+        phrases = [list(filter(self.is_asked, case.prompt)) for case in system.cases]
+        replies = self.vqa.probability_yes(system.images, phrases)
+        return [vqa_score.probability_yes(np.asarray(reply)) for reply in replies]
 
-    def values(self, case: Case) -> dict[str, set[str]]:
-        """Returns all that the case's references show."""
+    def expected_answers(self, case: Case) -> dict[str, Answers]:
+        """Returns by kind what the prompt asks for (free), or the references show."""
+        return {
+            "free": self.tag_answers(case.prompt, ("free",)),
+            "outfit": self._majority(case, "outfit"),
+            "identity": self._majority(case, "identity"),
+        }
+
+    def reference_values(self, case: Case) -> dict[str, set[str]]:
+        """Returns for each attribute all answers about the case's references."""
         values: dict[str, set[str]] = defaultdict(set)
         for position in case.references:
-            for name, answer in self.shown[position].items():
+            for name, answer in self.reference_answers[position].items():
                 values[name].add(answer)
         return values
 
+    def _majority(self, case: Case, kind: str) -> Answers:
+        """Returns the majority answer of the references whose concept carries the kind."""
+        votes: dict[str, Counter[str]] = defaultdict(Counter)
+        for position, concept in zip(case.references, case.concepts, strict=True):
+            if concept in CONCEPTS_OF_KIND[kind]:
+                for name in self.tag_answers(self.suite.tags[position], (kind,)):
+                    votes[name][self.reference_answers[position][name]] += 1
+        return {name: vote.most_common(1)[0][0] for name, vote in votes.items()}
+
 
 @dataclasses.dataclass(frozen=True)
-class Judgement:
-    """Of one row: {column: values [at most C]}, and {attribute: {"kind", "share"}}."""
+class _Image:
+    """What an image should show by kind, and what it shows: the model's answers."""
 
-    columns: Mapping[str, Sequence[float]]
-    attributes: Mapping[str, Mapping[str, Any]]
+    case: Case
+    expected: Mapping[str, Answers]
+    given: Answers
+
+    def agreement(self, kind: str) -> float:
+        """Returns the share of the kind's attributes with the expected answer, or NaN."""
+        expected = self.expected[kind]
+        return _mean([self.given[name] == answer for name, answer in expected.items()])
+
+    def flexibility(self, embedding: Mapping[str, np.ndarray]) -> float:
+        """Returns `vqa_score.flexibility` of the prompt's attributes."""
+        expected = self.expected["free"]
+        given = np.array([embedding[self.given[name]] for name in expected])
+        return vqa_score.flexibility(given, np.array([embedding[a] for a in expected.values()]))
 
 
-def judge(row: Row, interview: Interview) -> Judgement:
-    """Measures a row; characters for which a column has nothing to judge are left out of it."""
-    wanted = [  # for each image: kind -> attribute -> right answer
-        {
-            "free": interview.told(case.prompt, ("free",)),
-            "outfit": interview.expected(case, "outfit"),
-            "identity": interview.expected(case, "identity"),
-        }
-        for case in row.cases
-    ]
-    names = [[name for kind in KINDS for name in image[kind]] for image in wanted]
-    answers = interview.ask(row.images, names)
-    embed = _embeddings(interview.vqa, answers, [image["free"] for image in wanted])
-    pairs = list(zip(answers, wanted, strict=True))
+def score(
+    systems: Mapping[str, SystemImages],
+    suite: Suite,
+    vqa: VQAModel | None,
+    *,
+    read_images: ReadImages,
+    resamples: int = 2000,
+) -> dict[str, Any]:
+    """Scores systems; `rbjax/evaluation/results.py` describes what it returns.
+
+    Args:
+        systems: as `baselines.collect` returns them.
+        suite: the cases.
+        vqa: the model that is asked; None if the data set has no questions: nothing is scored.
+        read_images: reads the references.
+        resamples: of the bootstrap.
+
+    Raises:
+        ValueError: there is no system.
+    """
+    if not systems:
+        raise ValueError("there is no row of images to judge.")
+    size = int(next(iter(systems.values())).images.shape[1])
+    asked: frozenset[str] = frozenset()
+    phrases: frozenset[str] = frozenset()
+    scores = dict.fromkeys(systems, SystemScores())
+    if vqa is not None:
+        scorer = Scorer.create(suite, vqa, read_images=read_images, size=size)
+        asked, phrases = scorer.asked, scorer.phrases
+        scores = {name: score_system(system, scorer) for name, system in systems.items()}
+    return {
+        "schema": SCHEMA,
+        "size": size,
+        "characters": len({case.character for case in suite.cases}),
+        "cases": len(suite.cases),
+        "confidence": bootstrap.CONFIDENCE,
+        "asked": sorted(asked),
+        "phrases": sorted(phrases),
+        "rows": {
+            name: {column: _interval(s.columns.get(column, ()), resamples) for column in COLUMNS}
+            for name, s in scores.items()
+        },
+        "images": {name: len(system.cases) for name, system in systems.items()},
+        "attributes": {name: dict(s.attributes) for name, s in scores.items()},
+    }
+
+
+def score_system(system: SystemImages, scorer: Scorer) -> SystemScores:
+    """Scores the images of one system."""
+    expected = [scorer.expected_answers(case) for case in system.cases]
+    names = [[name for kind in KINDS for name in image[kind]] for image in expected]
+    answers = scorer.ask(system.images, names)
+    images = [_Image(*parts) for parts in zip(system.cases, expected, answers, strict=True)]
+    embedding = _embed(scorer.vqa, images)
     measured = {
-        "vqa_flexibility": [_flexibility(answer, image["free"], embed) for answer, image in pairs],
-        "p_yes": _probabilities(row, interview),
-        "outfit_agreement": [_agreement(answer, image["outfit"]) for answer, image in pairs],
-        "identity_agreement": [_agreement(answer, image["identity"]) for answer, image in pairs],
+        "vqa_flexibility": [image.flexibility(embedding) for image in images],
+        "p_yes": scorer.probabilities_yes(system),
+        "outfit_agreement": [image.agreement("outfit") for image in images],
+        "identity_agreement": [image.agreement("identity") for image in images],
         "leakage": [
-            leakage(answer, image["free"], interview.values(case))
-            for (answer, image), case in zip(pairs, row.cases, strict=True)
+            leakage(image.given, image.expected["free"], scorer.reference_values(image.case))
+            for image in images
         ],
     }
-    owners = [case.character for case in row.cases]
-    columns = {name: _by_character(owners, values) for name, values in measured.items()}
-    columns["vqa_diversity"] = _diversities(owners, pairs, embed)
-    return Judgement(columns, _shares(pairs))
+    characters = [case.character for case in system.cases]
+    columns = {name: _by_character(characters, values) for name, values in measured.items()}
+    columns["vqa_diversity"] = _diversities(images, embedding)
+    return SystemScores(columns, _shares(images))
 
 
-def _embeddings(vqa: VQA, *groups: Sequence[Answers]) -> dict[str, np.ndarray]:
-    """Returns a vector for every answer that occurs."""
-    texts = sorted({text for group in groups for image in group for text in image.values()})
+def _embed(vqa: VQAModel, images: Sequence[_Image]) -> dict[str, np.ndarray]:
+    """Returns a vector for every answer that is given or expected for the prompt."""
+    groups = [answers for image in images for answers in (image.given, image.expected["free"])]
+    texts = sorted({text for answers in groups for text in answers.values()})
     return dict(zip(texts, vqa.embed(texts), strict=True))
 
 
-def _flexibility(answers: Answers, wanted: Answers, embed: Mapping[str, np.ndarray]) -> float:
-    given = np.array([embed[answers[name]] for name in wanted])
-    return vqa_score.flexibility(given, np.array([embed[text] for text in wanted.values()]))
+def _diversities(images: Sequence[_Image], embedding: Mapping[str, np.ndarray]) -> list[float]:
+    """Returns for each character the mean over attributes of the mean over pairs of images."""
+    groups: dict[int, dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
+    for image in images:
+        for name in image.expected["free"]:
+            groups[image.case.character][name].append(embedding[image.given[name]])
+    diversities = [  # of the answers [K, 1, D] to one question about K images
+        [vqa_score.diversity(np.array(v)[:, None]) for v in names.values() if len(v) > 1]
+        for names in groups.values()
+    ]
+    return [_mean(values) for values in diversities if values]
 
 
-def _agreement(answers: Answers, wanted: Answers) -> float:
-    return _mean([answers[name] == text for name, text in wanted.items()])
+def _shares(images: Sequence[_Image]) -> dict[str, dict[str, Any]]:
+    """Returns for every attribute the share of images with the expected answer."""
+    correct: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    for image in images:
+        for kind in KINDS:
+            for name, text in image.expected[kind].items():
+                correct[name, kind].append(image.given[name] == text)
+    return {name: {"kind": kind, "share": _mean(v)} for (name, kind), v in correct.items()}
+
+
+def _by_character(characters: Sequence[int], values: Sequence[float]) -> list[float]:
+    """Returns the mean of each character's values; those without any are not in it."""
+    groups: dict[int, list[float]] = defaultdict(list)
+    for character, value in zip(characters, values, strict=True):
+        if not np.isnan(value):
+            groups[character].append(value)
+    return [_mean(group) for group in groups.values()]
 
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if len(values) else np.nan
 
 
-def _probabilities(row: Row, interview: Interview) -> list[float]:
-    """Returns the product of P(yes) over the phrases of each prompt, [N]."""
-    phrases = [list(filter(interview.can_tell, case.prompt)) for case in row.cases]
-    replies = interview.vqa.probability_yes(row.images, phrases)
-    return [float(np.prod(reply)) if len(reply) else np.nan for reply in replies]
-
-
-def _diversities(owners: Sequence[int], pairs, embed: Mapping[str, np.ndarray]) -> list[float]:
-    """Returns for each character the mean over attributes of the mean over pairs of images."""
-    groups: dict[int, dict[str, list]] = defaultdict(lambda: defaultdict(list))
-    for owner, (answers, wanted) in zip(owners, pairs, strict=True):
-        for name in wanted["free"]:
-            groups[owner][name].append(embed[answers[name]])
-    spread = {  # of the answers [K, 1, D] to one question about K images
-        owner: [vqa_score.diversity(np.array(v)[:, None]) for v in names.values() if len(v) > 1]
-        for owner, names in groups.items()
-    }
-    return [_mean(values) for values in spread.values() if values]
-
-
-def _by_character(owners: Sequence[int], values: Sequence[float]) -> list[float]:
-    """Returns the mean of each character's values; those without any are left out."""
-    groups = defaultdict(list)
-    for owner, value in zip(owners, values, strict=True):
-        if not np.isnan(value):
-            groups[owner].append(value)
-    return [_mean(group) for group in groups.values()]
-
-
-def _shares(pairs) -> dict[str, dict[str, Any]]:
-    """Returns, for every attribute, the share of images with the right answer."""
-    right = defaultdict(list)
-    for answers, wanted in pairs:
-        for kind in KINDS:
-            for name, text in wanted[kind].items():
-                right[name, kind].append(answers[name] == text)
-    return {name: {"kind": kind, "share": _mean(values)} for (name, kind), values in right.items()}
+def _interval(values: Sequence[float], resamples: int) -> dict[str, float] | None:
+    if not len(values):
+        return None
+    bounds = bootstrap.interval(np.array(values), seed=0, resamples=resamples)
+    return dict(zip(("mean", "low", "high"), bounds, strict=True))

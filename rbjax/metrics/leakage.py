@@ -1,9 +1,9 @@
 """Leakage: how often what the prompt decides comes from the references instead.
 
 The paper's concern is that a model copies its references' expression and background. Evaluation
-prompts ask for values that no reference shows, so each of them tells obedience from copying.
-A wrong answer can equal a reference's by chance too: the rows without references and with another
-character's references show how often.
+prompts ask for values that no reference shows, so each of them tells following the prompt from
+copying. A wrong answer can equal a reference's by chance too: the systems without references and
+with another character's references show how often.
 """
 
 import math
@@ -23,17 +23,17 @@ def leakage(
         reference_answers: attribute to what the references show, one value or more.
 
     Returns:
-        Among the attributes of the prompt whose wanted value no reference shows, the share that
+        Among the attributes of the prompt whose expected value no reference shows, the share that
         shows a reference's value; NaN if there is no such attribute.
     """
-    telling = [
+    counted = [
         name
-        for name, wanted in prompt_answers.items()
+        for name, expected in prompt_answers.items()
         if name in generated_answers
         and reference_answers.get(name)
-        and wanted not in reference_answers[name]
+        and expected not in reference_answers[name]
     ]
-    if not telling:
+    if not counted:
         return math.nan
-    taken = sum(generated_answers[name] in reference_answers[name] for name in telling)
-    return taken / len(telling)
+    taken = sum(generated_answers[name] in reference_answers[name] for name in counted)
+    return taken / len(counted)

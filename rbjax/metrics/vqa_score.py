@@ -1,11 +1,10 @@
 """The VQA score: what a VQA model answers about generated images.
 
 The paper's formula is not public; this is ours. Each image is asked the questions that its prompt
-implies (`rbjax.evaluation.judge`), e(x) is the embedding of an answer (`VQA.embed`), cos the
-cosine:
+implies, e(x) is an embedding of an answer, cos the cosine:
 
-- flexibility = mean over images and questions of cos(e(answer), e(wanted answer)): does the image
-  show what the prompt asks for? 1 is always, about 0 is never.
+- flexibility = mean over images and questions of cos(e(answer), e(expected answer)): does the
+  image show what the prompt asks for? 1 is always, about 0 is never.
 - diversity = mean over questions and over pairs of images made from the same references of
   1 - cos(e(answer), e(answer')): do images of one subject differ where prompts leave them free? 0
   to about 1.
@@ -24,9 +23,9 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.clip(np.sum(a * b, axis=-1) / np.where(norms == 0, 1, norms), -1, 1)
 
 
-def flexibility(answers: np.ndarray, wanted: np.ndarray) -> float:
-    """Returns the mean cosine of answers and wanted answers [..., D]; nan if there is none."""
-    return float(np.mean(cosine(answers, wanted))) if answers.size else float("nan")
+def flexibility(answers: np.ndarray, expected: np.ndarray) -> float:
+    """Returns the mean cosine of answers and expected answers [..., D]; NaN if there is none."""
+    return float(np.mean(cosine(answers, expected))) if answers.size else float("nan")
 
 
 def diversity(answers: np.ndarray) -> float:
@@ -43,3 +42,8 @@ def diversity(answers: np.ndarray) -> float:
         raise ValueError(f"Diversity compares pairs of images; got {len(answers)} image.")
     first, second = np.triu_indices(len(answers), k=1)
     return float(np.mean(1 - cosine(answers[first], answers[second])))
+
+
+def probability_yes(phrases: np.ndarray) -> float:
+    """Returns the product of an image's P(yes) over its phrases [Q]; NaN if there is none."""
+    return float(np.prod(phrases)) if phrases.size else float("nan")

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from rbjax.data import loader
 from rbjax.data.dataset import Split
-from rbjax.evaluation.evaluator import Evaluation
+from rbjax.evaluation.evaluator import Evaluator
 from rbjax.experiment import setup as setup_lib
 from rbjax.experiment import workdir as workdir_lib
 from rbjax.experiment.setup import Experiment
@@ -58,7 +58,7 @@ def _run(exp: Experiment, workdir: pathlib.Path) -> None:
     start = int(current.step)
     if start:
         print(f"Resuming at step {start}.", flush=True)
-    evaluation = Evaluation.start(exp, workdir)
+    evaluator = Evaluator.create(exp, workdir)
     writer = metric_writers.create_default_writer(workdir, asynchronous=False)
     progress = periodic_actions.ReportProgress(
         num_train_steps=config.total_steps, writer=writer, every_steps=config.log_every
@@ -80,15 +80,15 @@ def _run(exp: Experiment, workdir: pathlib.Path) -> None:
                 running = _zero_metrics(exp)
             if number % config.sample_every == 0:
                 with progress.timed("sample"):
-                    evaluation.sample(number, averaged(current), writer)
+                    evaluator.sample(number, averaged(current), writer)
             if number % config.eval_every == 0 and number < config.total_steps:
                 with progress.timed("evaluate"):
-                    evaluation.periodic(number, averaged(current), writer)
+                    evaluator.periodic(number, averaged(current), writer)
             if number % config.checkpoint_every == 0 or number == config.total_steps:
                 with progress.timed("checkpoint"):
                     checkpoints.save(manager, number, current, data, force=True)
     manager.close()
-    evaluation.final(int(current.step), averaged(current), history)
+    evaluator.final(int(current.step), averaged(current), history)
 
 
 def _batches(exp: Experiment, split: Split, current: TrainState) -> grain.DatasetIterator:

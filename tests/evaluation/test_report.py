@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from rbjax.evaluation import baselines, report
+from rbjax.evaluation import baselines, report, scoring
 from rbjax.evaluation import results as results_lib
 from rbjax.evaluation import suite as suites
 from tests.helpers.evaluation_world import vocabulary
@@ -32,19 +32,27 @@ class Balance(HTMLParser):
 def page(world, vqa, tmp_path):
     suite = suites.build(world.clusters, world.tags, vocabulary(), characters=5)
     made = baselines.collect(world.generate, suite, world.images)
-    results = results_lib.score(made, suite, world.images, vqa, resamples=50)
+    results = scoring.score(made, suite, vqa, read_images=world.images, resamples=50)
     losses = [(step, 1 / step) for step in range(1, 200)]
     config = {"name": "<b>&", "model": {"channels": [32, 64]}}
     folder = tmp_path / "report"
-    path = report.write(folder, results, made, suite, world.images, losses, config, characters=3)
+    path = report.write(
+        folder,
+        results,
+        made,
+        read_images=world.images,
+        losses=losses,
+        config=config,
+        characters=3,
+    )
     return path.read_text(encoding="utf-8")
 
 
-def test_every_row_and_column_is_shown_and_explained(page):
-    for name in (*baselines.ROWS, *results_lib.COLUMNS):
+def test_every_system_and_column_is_shown_and_explained(page):
+    for name in (*baselines.SYSTEMS, *results_lib.COLUMNS):
         assert page.count(results_lib.label(name)) >= 2
     assert set(report.COLUMN_NOTES) == set(results_lib.COLUMNS)
-    assert set(report.ROW_NOTES) == set(baselines.ROWS)
+    assert set(report.SYSTEM_NOTES) == set(baselines.SYSTEMS)
 
 
 def test_the_page_is_well_formed_and_escapes_what_it_is_given(page):
@@ -59,7 +67,7 @@ def test_nothing_is_loaded_from_elsewhere(page):
     assert sources and all(source.startswith("data:image/png;base64,") for source in sources)
 
 
-def test_references_generated_and_targets_are_pictured(page):
+def test_references_generated_and_targets_are_shown(page):
     assert page.count('<div class="case">') == 3
     assert page.count("<figure>") == 3 * (4 + 4 + 2)
 
@@ -67,7 +75,16 @@ def test_references_generated_and_targets_are_pictured(page):
 def test_a_report_without_training_or_model_is_possible(world, vqa, tmp_path):
     suite = suites.build(world.clusters, world.tags, vocabulary(), characters=2, clothes=0)
     made = baselines.collect(world.generate, suite, world.images, ("copy_reference",))
-    results = results_lib.score(made, suite, world.images, vqa, resamples=50)
-    page = report.write(tmp_path, results, made, suite, world.images).read_text()
+    results = scoring.score(made, suite, vqa, read_images=world.images, resamples=50)
+    page = report.write(tmp_path, results, made, read_images=world.images).read_text()
     assert "Training" not in page and "Config" not in page and "Examples" not in page
     assert "–" in page
+
+
+def test_without_scores_the_page_says_why(world, tmp_path):
+    suite = suites.build(world.clusters, world.tags, vocabulary(), characters=2)
+    made = baselines.collect(world.generate, suite, world.images, ("trained",))
+    results = scoring.score(made, suite, None, read_images=world.images)
+    page = report.write(tmp_path, results, made, read_images=world.images).read_text()
+    assert "nothing was asked" in page and "By attribute" not in page
+    assert page.count('<div class="case">') == 2

@@ -1,11 +1,11 @@
-"""Rows and columns, with a judge that is never wrong: values are known."""
+"""Systems and columns, with a VQA model that is never wrong: values are known."""
 
 import json
 
 import numpy as np
 import pytest
 
-from rbjax.evaluation import baselines
+from rbjax.evaluation import baselines, scoring
 from rbjax.evaluation import results as results_lib
 from rbjax.evaluation import suite as suites
 from tests.helpers.evaluation_world import NAMES, ReadingVQA, vocabulary
@@ -18,7 +18,7 @@ def suite(world):
 
 @pytest.fixture
 def results(world, suite, vqa):
-    return results_lib.evaluate(world.generate, suite, world.images, vqa, resamples=200)
+    return world.evaluate(suite, vqa, resamples=200)
 
 
 def mean(results, row, column):
@@ -54,7 +54,7 @@ def test_another_characters_references_agree_only_by_chance(world, suite, result
                 for name in ("clothing", "clothing_color")
             ]
         )
-        for case, other in zip(cases, baselines.others(cases), strict=True)
+        for case, other in zip(cases, baselines.other_characters(cases), strict=True)
     ]
     np.testing.assert_allclose(
         mean(results, "other_references", "outfit_agreement"), np.mean(chance)
@@ -62,7 +62,7 @@ def test_another_characters_references_agree_only_by_chance(world, suite, result
     assert mean(results, "other_references", "vqa_flexibility") == 1
 
 
-def test_real_images_are_judged_by_their_own_tags(results):
+def test_real_images_are_scored_by_their_own_tags(results):
     for column in ("vqa_flexibility", "outfit_agreement", "identity_agreement"):
         assert mean(results, "real_images", column) == 1
     assert results["images"]["real_images"] == 24
@@ -75,54 +75,52 @@ def test_p_yes_is_the_product_over_phrases(suite, results):
 
 
 def test_diversity_is_the_share_of_pairs_that_differ(world, suite, vqa):
-    def stubborn(cases, blank, swap):  # two of four images of a character obey
-        images = world.generate(cases, blank, swap)
+    def stubborn(cases):  # two of four images of a character obey
+        images = world.generate(cases)
         images[2::4], images[3::4] = images[1::4], images[1::4]
         return images
 
-    judged = results_lib.evaluate(
-        stubborn, suite, world.images, vqa, rows=("trained",), resamples=10
-    )
+    scored = world.evaluate(suite, vqa, ("trained",), generate=stubborn, resamples=10)
     first = suite.cases[:4]
     assert len({case.prompt[1] for case in first[:2]}) == 2
-    np.testing.assert_allclose(mean(judged, "trained", "vqa_diversity"), 0.5)  # 3 pairs of 6
+    np.testing.assert_allclose(mean(scored, "trained", "vqa_diversity"), 0.5)  # 3 pairs of 6
 
 
-def test_only_what_the_judge_can_see_is_asked(world, suite):
+def test_only_what_the_model_is_reliable_for_is_asked(world, suite):
     few = ReadingVQA(("clothing", "mouth"))
-    judged = results_lib.evaluate(world.generate, suite, world.images, few, rows=("trained",))
-    assert judged["asked"] == ["clothing", "mouth"]
-    assert set(judged["attributes"]["trained"]) == {"clothing", "mouth"}
-    assert judged["rows"]["trained"]["identity_agreement"] is None
-    np.testing.assert_allclose(mean(judged, "trained", "p_yes"), 0.9)
+    scored = world.evaluate(suite, few, ("trained",))
+    assert scored["asked"] == ["clothing", "mouth"]
+    assert set(scored["attributes"]["trained"]) == {"clothing", "mouth"}
+    assert scored["rows"]["trained"]["identity_agreement"] is None
+    np.testing.assert_allclose(mean(scored, "trained", "p_yes"), 0.9)
 
 
-def test_p_yes_leaves_out_phrases_that_the_judge_cannot_tell(world, suite):
-    judged = results_lib.evaluate(
-        world.generate, suite, world.images, ReadingVQA(phrases=()), ("trained",), resamples=50
-    )
-    assert judged["rows"]["trained"]["p_yes"] is None
-    assert judged["rows"]["trained"]["vqa_flexibility"]["mean"] == 1
+def test_p_yes_leaves_out_phrases_that_are_not_reliable(world, suite):
+    scored = world.evaluate(suite, ReadingVQA(phrases=()), ("trained",))
+    assert scored["rows"]["trained"]["p_yes"] is None
+    assert scored["rows"]["trained"]["vqa_flexibility"]["mean"] == 1
 
 
-def test_the_share_of_every_attribute_is_told(results):
+def test_the_share_of_every_attribute_is_reported(results):
     attributes = results["attributes"]["references_blanked"]
     assert set(attributes) == set(NAMES)
     assert attributes["mouth"] == {"kind": "free", "share": 1.0}
     assert attributes["hair"] == {"kind": "identity", "share": 0.0}
 
 
-def test_a_whole_picture_tells_the_identity_but_no_outfit(world, vqa):
-    whole = suites.build(world.clusters, world.tags, vocabulary(), characters=12, whole=True)
-    judged = results_lib.evaluate(world.generate, whole, world.images, vqa, rows=("real_images",))
-    assert mean(judged, "real_images", "identity_agreement") == 1
-    assert judged["rows"]["real_images"]["outfit_agreement"] is None
+def test_an_entire_image_decides_the_identity_but_no_outfit(world, vqa):
+    entire = suites.build(
+        world.clusters, world.tags, vocabulary(), characters=12, composition=False
+    )
+    scored = world.evaluate(entire, vqa, ("real_images",))
+    assert mean(scored, "real_images", "identity_agreement") == 1
+    assert scored["rows"]["real_images"]["outfit_agreement"] is None
 
 
 def test_results_are_json_with_stable_keys(results):
     read = json.loads(json.dumps(results))
     assert read == results
-    assert tuple(read["rows"]) == baselines.ROWS
+    assert tuple(read["rows"]) == baselines.SYSTEMS
     assert all(tuple(columns) == results_lib.COLUMNS for columns in read["rows"].values())
     assert (read["schema"], read["size"], read["characters"], read["cases"]) == (1, 10, 12, 48)
 
@@ -135,11 +133,19 @@ def test_the_table_has_a_line_for_every_row(results):
     assert results_lib.table(nothing).count("–") == 6
 
 
-def test_impossible_rows_are_refused(world, vqa):
+def test_impossible_systems_are_refused(world, vqa):
     one = suites.build(world.clusters, world.tags, vocabulary(), characters=1)
     with pytest.raises(ValueError, match="unknown rows"):
         baselines.collect(world.generate, one, world.images, ("perfect",))
     with pytest.raises(ValueError, match="two characters"):
         baselines.collect(world.generate, one, world.images, ("other_references",))
     with pytest.raises(ValueError, match="no row"):
-        results_lib.score({}, one, world.images, vqa)
+        scoring.score({}, one, vqa, read_images=world.images)
+
+
+def test_without_a_model_nothing_is_scored(world, suite):
+    results = world.evaluate(suite, None)
+    assert results["asked"] == results["phrases"] == []
+    assert all(value is None for columns in results["rows"].values() for value in columns.values())
+    assert results["attributes"] == {name: {} for name in baselines.SYSTEMS}
+    assert results["images"]["trained"] == 48

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rbjax.evaluation import suite as suites
+from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
 from tests.helpers.evaluation_world import World, vocabulary
 
 WORDS = vocabulary()
@@ -17,7 +18,7 @@ def build(world, **settings):
 
 def test_faces_come_from_other_outfits_and_clothes_from_one(world):
     for case in build(world).cases:
-        assert case.concepts == ("face", "face", "clothes", "clothes")
+        assert case.concepts == (FACE, FACE, CLOTHES, CLOTHES)
         outfits = world.clusters.outfit[list(case.references)]
         assert outfits[2] == outfits[3] and outfits[2] not in outfits[:2]
         assert set(world.clusters.character[list(case.references)]) == {case.character}
@@ -89,20 +90,20 @@ def test_the_tags_of_all_named_records_are_kept(world):
 def test_small_characters_give_what_they_have(sizes, references, real):
     for seed in range(8):
         (case,) = build(World((sizes,)), per_character=1, seed=seed).cases
-        assert case.concepts.count("face") >= 1 and case.concepts.count("clothes") >= 1
+        assert case.concepts.count(FACE) >= 1 and case.concepts.count(CLOTHES) >= 1
         assert len(case.references) in {references, 3}
         assert (case.real is not None) == bool(real)
         assert case.real not in case.references
 
 
 def test_faces_or_clothes_alone_are_possible(world):
-    assert build(world, clothes=0).cases[0].concepts == ("face", "face")
-    assert build(world, faces=0).cases[0].concepts == ("clothes", "clothes")
+    assert build(world, clothes=0).cases[0].concepts == (FACE, FACE)
+    assert build(world, faces=0).cases[0].concepts == (CLOTHES, CLOTHES)
 
 
 def test_a_single_image_gives_a_face_where_no_clothes_are_wanted():
     (case,) = build(World(((1,),)), per_character=1, clothes=0).cases
-    assert case.concepts == ("face",) and case.real is None
+    assert case.concepts == (FACE,) and case.real is None
 
 
 def test_a_suite_of_nothing_is_refused(world):
@@ -118,7 +119,7 @@ BARE = {"tags": WORDS["tags"], "questions": {}}
 
 
 def test_without_questions_a_prompt_is_that_of_a_real_image(world):
-    suite = suites.build(world.clusters, world.tags, BARE, 12)
+    suite = suites.build(world.clusters, world.tags, BARE, characters=12)
     for case in suite.cases:
         own = world.tags[case.real] if case.real is not None else None
         assert case.prompt[0] == "solo"
@@ -129,14 +130,14 @@ def test_without_questions_a_prompt_is_that_of_a_real_image(world):
 
 
 def test_a_prompt_keeps_what_the_references_do_not_carry(world):
-    suite = suites.build(world.clusters, world.tags, BARE, 12, faces=2, clothes=0)
+    suite = suites.build(world.clusters, world.tags, BARE, characters=12, faces=2, clothes=0)
     kinds = {WORDS["tags"][tag]["kind"] for case in suite.cases for tag in case.prompt[1:]}
     assert kinds == {"free", "outfit"}
 
 
-def test_whole_references_are_other_images_of_the_character(world):
-    for case in build(world, whole=True).cases:
-        assert case.concepts == ("character",) * 4 and len(set(case.references)) == 4
+def test_entire_references_are_other_images_of_the_character(world):
+    for case in build(world, composition=False).cases:
+        assert case.concepts == (CHARACTER,) * 4 and len(set(case.references)) == 4
         assert set(world.clusters.character[list(case.references)]) == {case.character}
         assert case.real is not None and case.real not in case.references
 
@@ -145,7 +146,7 @@ def test_characters_without_a_boxed_image_are_left_out(world):
     missing = world.clusters.same_character(0)
     keep = np.ones(len(world.clusters), bool)
     keep[missing] = False
-    cases = suites.build(world.clusters.restricted(keep), world.tags, WORDS, 100).cases
+    cases = suites.build(world.clusters.restricted(keep), world.tags, WORDS, characters=100).cases
     characters = {case.character for case in cases}
     assert characters == set(range(len(world.clusters.names))) - {int(world.clusters.character[0])}
     assert not {r for case in cases for r in case.references} & set(missing.tolist())

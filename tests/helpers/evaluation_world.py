@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 
+from rbjax.evaluation import baselines, scoring
+from rbjax.text.concepts import CLOTHES, FACE
 from tfds_retribooru import clusters
 
 COLOURS = "red green blue brown white black pink cyan gray orange yellow purple".split()
@@ -31,7 +33,7 @@ def vocabulary() -> dict:
     return {"tags": tags, "questions": {name: f"what about the {name}?" for name in NAMES}}
 
 
-def paint(answers: dict[str, str]) -> np.ndarray:
+def draw_image(answers: dict[str, str]) -> np.ndarray:
     image = np.zeros((SIZE, SIZE, 3), np.float32)
     for name, answer in answers.items():
         image[NAMES.index(name)] = (1 + VALUES[name][1].index(answer)) / 16
@@ -113,21 +115,25 @@ class World:
         return ["solo", *(VALUES[name][2].format(answer) for name, answer in answers.items())]
 
     def images(self, positions):
-        return np.stack([paint(self.answers[position]) for position in positions])
+        return np.stack([draw_image(self.answers[position]) for position in positions])
 
-    def generate(self, cases, blank, swap):
+    def generate(self, cases, *, blank=False, references_of=None):
         """Obeys prompt and references."""
-        return np.stack(
-            [self.compose(c, blank, s) for c, s in zip(cases, swap or cases, strict=True)]
-        )
+        pairs = zip(cases, references_of or cases, strict=True)
+        return np.stack([self.compose(case, blank, source) for case, source in pairs])
+
+    def evaluate(self, suite, vqa, systems=baselines.SYSTEMS, *, generate=None, resamples=50):
+        """Makes and scores the images of systems."""
+        images = baselines.collect(generate or self.generate, suite, self.images, systems)
+        return scoring.score(images, suite, vqa, read_images=self.images, resamples=resamples)
 
     def compose(self, case, blank, source):
         entries = vocabulary()["tags"]
         answers = {entries[t]["attribute"]: entries[t]["answer"] for t in case.prompt[1:]}
-        kinds = {"face": "identity", "clothes": "outfit"}
+        kinds = {FACE: "identity", CLOTHES: "outfit"}
         pairs = [] if blank else zip(source.references, source.concepts, strict=True)
         for position, concept in pairs:
             for name, answer in self.answers[position].items():
                 if VALUES[name][0] == kinds[concept]:
                     answers[name] = answer
-        return paint(answers)
+        return draw_image(answers)

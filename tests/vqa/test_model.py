@@ -1,0 +1,122 @@
+"""The VQA class on a tiny random model, and the packaged one."""
+
+import functools
+import json
+
+import numpy as np
+import pytest
+import tokenizers
+from flax import nnx
+
+from rbjax.interop import huggingface
+from rbjax.metrics import vqa_score
+from rbjax.models.blip import BlipConfig, BlipForQuestionAnswering
+from rbjax.vqa import model as model_lib
+
+WORDS = "[PAD] [UNK] [CLS] [SEP] [DEC] yes no is there what color red blue hat ?".split()
+ACCURACY = {"asked": {"color": [32, 64], "hat": [64]}, "phrases": {"color": [64], "hat": []}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A saved model of one layer that reads seven tokens."""
+    folder = tmp_path_factory.mktemp("vqa")
+    sizes = {
+        "hidden_size": 12,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    config = BlipConfig.from_dict({
+        "vision_config": sizes | {"image_size": 16, "patch_size": 8},
+        "text_config": sizes | {
+            "vocab_size": len(WORDS), "max_position_embeddings": 7, "bos_token_id": 4,
+            "pad_token_id": 0, "sep_token_id": 3,
+        },
+    })  # fmt: skip
+    model = nnx.jit(lambda: BlipForQuestionAnswering(config, nnx.Rngs(0)))()
+    huggingface.save(model, folder)
+    _tokenizer().save(str(folder / "tokenizer.json"))
+    (folder / "accuracy.json").write_text(json.dumps(ACCURACY))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vqa(folder):
+    return model_lib.VQA.load(folder)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).uniform(-1, 1, (3, 24, 24, 3)).astype(np.float32)
+
+
+def test_an_answer_depends_on_its_image_and_question_alone(vqa, images):
+    questions = [["what color?"], [], ["is there hat?", "what color?"]]
+    answers = vqa.answers(images, questions)
+    assert [len(row) for row in answers] == [1, 0, 2]
+    many = vqa.answers(np.repeat(images, 12, axis=0), [row for row in questions for _ in range(12)])
+    assert many[0] == answers[0] and many[12] == [] and many[35] == answers[2]
+
+
+def test_probabilities_are_those_of_yes_against_no(vqa, images):
+    first, second, _ = vqa.probability_yes(images, [["red hat", "blue hat"], ["red hat"], []])
+    assert first.shape == (2,) and second.shape == (1,)
+    assert ((0 < first) & (first < 1)).all()
+
+
+def test_embeddings_of_equal_answers_agree(vqa):
+    same, again, other, empty = vqa.embed(["red", "red", "blue hat", ""])
+    assert vqa_score.cosine(same, again) == pytest.approx(1)
+    assert vqa_score.cosine(same, other) < 0.9
+    assert np.linalg.norm(empty) > 0
+    assert vqa.embed([]).shape == (0, same.shape[0])
+
+
+def test_what_may_be_asked_depends_on_the_size(vqa):
+    assert vqa.asked_at(48) == {"color"}
+    assert vqa.asked_at(512) == {"color", "hat"}
+    assert vqa.phrases_at(64) == {"color"}
+
+
+def test_wrong_inputs_are_named(vqa, images):
+    with pytest.raises(ValueError, match="N lists of questions"):
+        vqa.answers(images, [["what color?"]])
+    with pytest.raises(ValueError, match="10 tokens; the model reads 7"):
+        vqa.tokenize(["is there red blue red blue hat?"])
+
+
+def test_a_missing_file_is_named(folder, tmp_path):
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    with pytest.raises(FileNotFoundError, match="accuracy.json"):
+        model_lib.VQA.load(tmp_path)
+
+
+def test_the_packaged_model_loads_and_is_small():
+    vqa = model_lib.VQA.load()
+    assert {"background", "clothing_color", "hair_color"} <= vqa.asked_at(48)
+    assert sum(file.stat().st_size for file in model_lib.PACKAGED.iterdir()) < 8 * 2**20
+    colors = vqa.embed(["red", "green", "blue", "black", "white"])
+    cosines = vqa_score.cosine(colors[:, None], colors[None])
+    np.testing.assert_allclose(cosines, np.eye(5), atol=0.1)
+
+
+def test_the_packaged_model_sees_a_flat_background():
+    colors = {"red": (214, 38, 38), "green": (52, 160, 68), "blue": (44, 92, 208)}
+    images = np.stack(
+        [np.full((48, 48, 3), rgb, np.float32) / 127.5 - 1 for rgb in colors.values()]
+    )
+    answers = model_lib.VQA.load().answers(images, [["what color is the background?"]] * 3)
+    assert [row[0] for row in answers] == list(colors)
+
+
+@functools.cache
+def _tokenizer() -> tokenizers.Tokenizer:
+    ids = {word: i for i, word in enumerate(WORDS)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return tokenizer
