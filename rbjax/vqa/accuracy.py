@@ -1,28 +1,34 @@
 """How often the VQA model is right, by attribute and size."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from rbjax.vqa.training_data import SIZES, Images, Texts, look, view_table
+from rbjax.models.blip import BlipForQuestionAnswering
+from rbjax.vqa.training_data import SIZES, Images, Texts, warp, warp_table
 
 REQUIRED = 0.95  # accuracy below which an attribute is not asked at a size
 KINDS = ("what", "is there")
 
 
-def measure_all(model, test: dict[str, Images], texts: Texts) -> dict:
+def measure_all(
+    model: BlipForQuestionAnswering, test: dict[str, Images], texts: Texts
+) -> dict[str, Any]:
     """Returns the content of `accuracy.json`, from the images of each config."""
     return report({config: measure(model, images, texts) for config, images in test.items()})
 
 
-def report(accuracy: dict) -> dict:
+def report(accuracy: dict[str, Any]) -> dict[str, Any]:
     """Returns accuracies by config, and where in `centered` each kind of question is reliable."""
     what, phrase = (accuracy["centered"][kind] for kind in KINDS)
     return {"asked": reliable(what), "phrases": reliable(phrase), "accuracy": accuracy}
 
 
-def reliable(accuracy: dict) -> dict[str, list[int]]:
+def reliable(accuracy: dict[str, dict[int, float]]) -> dict[str, list[int]]:
     """Returns the sizes at which each attribute reaches the required accuracy."""
     return {
         name: [size for size, share in row.items() if share >= REQUIRED]
@@ -30,23 +36,30 @@ def reliable(accuracy: dict) -> dict[str, list[int]]:
     }
 
 
-def measure(model, images: Images, texts: Texts, sizes=SIZES, batch_size: int = 50) -> dict:
+def measure(
+    model: BlipForQuestionAnswering,
+    images: Images,
+    texts: Texts,
+    *,
+    sizes: Sequence[int] = SIZES,
+    batch_size: int = 50,
+) -> dict[str, dict[str, dict[int, float]]]:
     """Returns {kind of question: {attribute: {size: accuracy}}} over the visible attributes.
 
     A "what" answer is right if all its tokens are; "is there" is asked once of the true and once
     of a wrong tag of the same attribute.
     """
+    result: dict[str, dict[str, dict[int, float]]]
     result = {kind: {name: {} for name in texts.attributes} for kind in KINDS}
-    table = jnp.asarray(view_table(np.random.default_rng(0), 1))
+    table = jnp.asarray(warp_table(np.random.default_rng(0), 1))
     for size in sizes:
         hits = np.zeros((len(KINDS), len(texts.attributes)))
         for start in range(0, len(images.pixels), batch_size):
             part = slice(start, start + batch_size)
             zeros = np.zeros(len(images.pixels[part]), np.int32)
-            looked = look(table, images.pixels[part], zeros + SIZES.index(size), zeros, zeros)
-            hits += right_answers(
-                model, looked, images.labels[part], texts, shift=start // batch_size
-            )
+            warped = warp(table, images.pixels[part], zeros + SIZES.index(size), zeros, zeros)
+            shift = start // batch_size
+            hits += correct_answers(model, warped, images.labels[part], texts, shift=shift)
         shares = hits / np.maximum((images.labels >= 0).sum(axis=0), 1)
         for kind, row in zip(KINDS, shares, strict=True):
             for name, share in zip(texts.attributes, row, strict=True):
@@ -54,30 +67,49 @@ def measure(model, images: Images, texts: Texts, sizes=SIZES, batch_size: int = 
     return result
 
 
-def right_answers(
-    model, looked: jax.Array, labels: np.ndarray, texts: Texts, shift: int
+def correct_answers(
+    model: BlipForQuestionAnswering,
+    images: jax.Array,
+    labels: np.ndarray,
+    texts: Texts,
+    *,
+    shift: int,
 ) -> np.ndarray:
-    """Counts right answers about a batch: [2 kinds, A]; a phrase counts half, for there are two."""
-    columns, seen, value = np.arange(labels.shape[1]), labels >= 0, np.maximum(labels, 0)
+    """Counts correct answers: [2 kinds, A]; a phrase counts half, because there are two.
+
+    Args:
+        model: is asked.
+        images: [B, 64, 64, 3].
+        labels: [B, A], negative where nothing is asked.
+        texts: tables of questions and answers.
+        shift: which other value of an attribute the wrong phrase names.
+    """
+    columns, visible, value = np.arange(labels.shape[1]), labels >= 0, np.maximum(labels, 0)
     counts = np.array([len(values) for values in texts.values])
     wrong_value = (value + 1 + shift % (counts - 1)) % counts
     questions = np.broadcast_to(texts.questions, (len(labels), *texts.questions.shape))
     true, wrong = texts.phrases[columns, value], texts.phrases[columns, wrong_value]
-    wanted = texts.answers[columns, value]
+    expected = texts.answers[columns, value]
     asked = np.concatenate([questions, true, wrong], axis=1)
-    logits = np.asarray(logits_of(model, looked, asked, np.concatenate([wanted] * 3, axis=1)))
+    answers = np.concatenate([expected] * 3, axis=1)
+    logits = np.asarray(logits_of(model, images, jnp.asarray(asked), jnp.asarray(answers)))
     what, true, wrong = np.split(logits, 3, axis=1)
     no, yes = texts.yes_no[:, 0]
-    said = (true[:, :, 0, yes] > true[:, :, 0, no]) * 0.5 + (
+    phrases = (true[:, :, 0, yes] > true[:, :, 0, no]) * 0.5 + (
         wrong[:, :, 0, yes] < wrong[:, :, 0, no]
     ) * 0.5
-    right = ((what.argmax(-1) == wanted) | (wanted < 0)).all(-1)
-    return np.stack([(right & seen).sum(axis=0), (said * seen).sum(axis=0)])
+    correct = ((what.argmax(-1) == expected) | (expected < 0)).all(-1)
+    return np.stack([(correct & visible).sum(axis=0), (phrases * visible).sum(axis=0)])
 
 
 @nnx.jit
-def logits_of(model, images, questions, answers) -> jax.Array:
-    """Logits [B, Q, L, V] of images [B, 64, 64, 3] that are asked questions [B, Q, T]."""
+def logits_of(
+    model: BlipForQuestionAnswering, images: jax.Array, questions: jax.Array, answers: jax.Array
+) -> jax.Array:
+    """Returns logits [B, Q, L, V] of answers [B, Q, L] to questions [B, Q, T] about images [B].
+
+    Each token of an answer is predicted from those before it.
+    """
     start = jnp.full((*answers.shape[:2], 1), model.config.text.bos_token_id, jnp.int32)
     inputs = jnp.concatenate([start, jnp.maximum(answers[..., :-1], 0)], axis=-1)
     flat = questions.reshape(-1, questions.shape[-1])
@@ -85,7 +117,7 @@ def logits_of(model, images, questions, answers) -> jax.Array:
     return logits.reshape(*answers.shape, -1)
 
 
-def print_table(accuracy: dict) -> None:
+def print_table(accuracy: dict[str, Any]) -> None:
     """Prints the accuracies in percent, a row an attribute, a column a size."""
     for config, kinds in accuracy.items():
         for kind, table in kinds.items():

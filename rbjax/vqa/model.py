@@ -1,48 +1,54 @@
-"""The VQA model that judges images: a BLIP-VQA with its tokenizer and its measured accuracy.
+"""The VQA model that is asked about images: a BLIP-VQA, its tokenizer, its measured accuracy.
 
 Axes: N images, Q questions, D width of an embedding.
 """
 
 import json
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tokenizers
 from flax import nnx
+from jax.typing import ArrayLike
 
 from rbjax.interop import huggingface
-from rbjax.models.blip import BlipConfig, BlipForQuestionAnswering
-from rbjax.models.params import shapes
+from rbjax.models.blip import BlipForQuestionAnswering
 from rbjax.vqa import questions as questions_lib
 
 PACKAGED = Path(__file__).parent.parent / "weights" / "vqa"
-
-
 _BATCH = 32  # images in a compiled call; the last batch is padded
-
-
 _QUESTIONS = 8  # the number of questions is padded to a multiple of this
-
-
 _MAX_NEW_TOKENS = 4
 
 
-def resize(images: jax.Array, size: int) -> jax.Array:
+def resize(images: ArrayLike, size: int) -> jax.Array:
     """Resizes [N, H, W, 3] to [N, size, size, 3], linearly and with anti-aliasing."""
+    images = jnp.asarray(images)
     shape = (images.shape[0], size, size, 3)
     return jax.image.resize(images, shape, "linear", antialias=True)
 
 
 class VQA:
-    """A BLIP-VQA model with its tokenizer and what is known of its accuracy."""
+    """A BLIP-VQA model with its tokenizer and what is known of its accuracy.
+
+    Attributes:
+        accuracy: content of `accuracy.json`.
+        asked: attribute to the sizes at which its answers to "what ...?" are reliable.
+        phrases: attribute to the sizes at which its answers to "is there ...?" are reliable.
+    """
 
     def __init__(
-        self, model: BlipForQuestionAnswering, tokenizer: tokenizers.Tokenizer, accuracy: dict
+        self,
+        model: BlipForQuestionAnswering,
+        tokenizer: tokenizers.Tokenizer,
+        accuracy: dict[str, Any],
     ):
-        """See `load`; `accuracy` is the content of `accuracy.json`."""
+        """Prepares, without compiling; see `load`."""
         self.accuracy = accuracy
         self.asked = {name: tuple(sizes) for name, sizes in accuracy["asked"].items()}
         self.phrases = {name: tuple(sizes) for name, sizes in accuracy["phrases"].items()}
@@ -51,10 +57,11 @@ class VQA:
         self._length = model.config.text.max_position_embeddings
         self._text = model.config.text
         self._words = _whiten(model.text_decoder.bert.embeddings.word_embeddings.embedding[...])
-        yes_no = tokenizer.token_to_id("yes"), tokenizer.token_to_id("no")
+        ids = tokenizer.get_vocab()
+        self._unknown = ids["[UNK]"]
         graph, self._state = nnx.split(model)
         self._generate = jax.jit(partial(_generate, graph))
-        self._yes = jax.jit(partial(_yes, graph, yes_no))
+        self._yes = jax.jit(partial(_yes, graph, (ids["yes"], ids["no"])))
 
     @classmethod
     def load(cls, folder: str | Path = PACKAGED) -> "VQA":
@@ -62,15 +69,15 @@ class VQA:
 
         Raises:
             FileNotFoundError: one of them is missing.
-            ValueError: the weights do not fit the config.
+            ValueError: the weights do not fit the config, or are not of a BLIP-VQA.
         """
         folder = Path(folder).expanduser()
-        config = BlipConfig.from_dict(huggingface.load_config(folder))
         for name in ("tokenizer.json", "accuracy.json"):
             if not (folder / name).is_file():
-                raise FileNotFoundError(f"No {name} in {folder}; rbjax/vqa/train.py writes it.")
-        model = shapes(lambda rngs: BlipForQuestionAnswering(config, rngs))
-        huggingface.fill(model, folder)
+                raise FileNotFoundError(f"No {name} in {folder}; scripts/train_vqa.py writes it.")
+        model = huggingface.load(folder, dtype=np.dtype(np.float32))
+        if not isinstance(model, BlipForQuestionAnswering):
+            raise ValueError(f"{folder} holds a {type(model).__name__}, not a BLIP-VQA.")
         tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         return cls(model, tokenizer, json.loads((folder / "accuracy.json").read_text()))
 
@@ -82,7 +89,7 @@ class VQA:
         """Returns the attributes about whose tags "is there TAG?" may be asked at `size` pixels."""
         return questions_lib.asked_at(size, self.phrases)
 
-    def answers(self, images: np.ndarray, questions: list[list[str]]) -> list[list[str]]:
+    def answers(self, images: np.ndarray, questions: Sequence[Sequence[str]]) -> list[list[str]]:
         """Answers each image's questions greedily.
 
         Args:
@@ -94,7 +101,9 @@ class VQA:
             for tokens in self._each(self._generate, images, questions)
         ]
 
-    def probability_yes(self, images: np.ndarray, phrases: list[list[str]]) -> list[np.ndarray]:
+    def probability_yes(
+        self, images: np.ndarray, phrases: Sequence[Sequence[str]]
+    ) -> list[np.ndarray]:
         """Returns for each image P(yes) / (P(yes) + P(no)) of each of its phrases.
 
         Args:
@@ -104,7 +113,7 @@ class VQA:
         asked = [[questions_lib.yes_or_no(phrase) for phrase in row] for row in phrases]
         return self._each(self._yes, images, asked)
 
-    def embed(self, answers: list[str]) -> np.ndarray:
+    def embed(self, answers: Sequence[str]) -> np.ndarray:
         """Returns float32 [len(answers), D]: equal answers have cosine 1, unrelated ones about 0.
 
         An answer is the mean of its words' embeddings in the decoder, centred and whitened over the
@@ -112,11 +121,10 @@ class VQA:
         as [UNK].
         """
         ids = [self._tokenizer.encode(a, add_special_tokens=False).ids for a in answers]
-        unknown = [self._tokenizer.token_to_id("[UNK]")]
-        rows = [self._words[row or unknown].mean(axis=0) for row in ids]
+        rows = [self._words[row or [self._unknown]].mean(axis=0) for row in ids]
         return np.array(rows, np.float32).reshape(len(answers), self._words.shape[1])
 
-    def tokenize(self, questions: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    def tokenize(self, questions: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Returns token ids and mask, both int32 [len(questions), T].
 
         Raises:
@@ -132,8 +140,19 @@ class VQA:
             row[: len(tokens)] = tokens
         return ids, (ids != self._text.pad_token_id).astype(np.int32)
 
-    def _each(self, function, images, questions: list[list[str]]) -> list[np.ndarray]:
-        """Applies a jitted function in batches of one shape; returns its rows for each image."""
+    def _each(
+        self,
+        function: Callable[..., jax.Array],
+        images: np.ndarray,
+        questions: Sequence[Sequence[str]],
+    ) -> list[np.ndarray]:
+        """Returns for each image the rows of `function`, which runs in batches of one shape.
+
+        Args:
+            function: jitted (state, images [_BATCH, S, S, 3], ids, mask) -> [_BATCH * Q, ...].
+            images: [N, H, W, 3].
+            questions: for each image its questions.
+        """
         images = np.asarray(images, np.float32)
         if images.ndim != 4 or len(images) != len(questions):
             raise ValueError(
@@ -145,7 +164,7 @@ class VQA:
         results = []
         for start in range(0, len(images), _BATCH):
             part = questions[start : start + _BATCH]
-            padded = [row + [""] * (width - len(row)) for row in part]
+            padded = [[*row, *[""] * (width - len(row))] for row in part]
             padded += [[""] * width] * (_BATCH - len(part))
             ids, mask = self.tokenize([question for row in padded for question in row])
             batch = resize(_pad(images[start : start + _BATCH]), self._size)
@@ -154,9 +173,9 @@ class VQA:
         return [row.squeeze(-1) if row.shape[-1] == 1 else row for row in results]
 
 
-def _whiten(rows: np.ndarray) -> np.ndarray:
+def _whiten(embedding: jax.Array) -> np.ndarray:
     """Centres [V, D] and gives it equal variance in all directions that it spans."""
-    rows = np.asarray(rows, np.float64)
+    rows = np.asarray(embedding, np.float64)
     rows = rows - rows.mean(axis=0)
     variances, axes = np.linalg.eigh(rows.T @ rows)
     spanned = variances > 1e-6 * variances[-1]
@@ -167,11 +186,22 @@ def _pad(images: np.ndarray) -> np.ndarray:
     return np.pad(images, ((0, _BATCH - len(images)), (0, 0), (0, 0), (0, 0)))
 
 
-def _generate(graph, state, images, ids, mask) -> jax.Array:
+def _generate(
+    graph: nnx.GraphDef, state: nnx.State, images: jax.Array, ids: jax.Array, mask: jax.Array
+) -> jax.Array:
+    """Returns the tokens of answers, int32 [B * Q, 1 + _MAX_NEW_TOKENS]."""
     return nnx.merge(graph, state).generate(images, ids, mask, _MAX_NEW_TOKENS)
 
 
-def _yes(graph, yes_no, state, images, ids, mask) -> jax.Array:
+def _yes(
+    graph: nnx.GraphDef,
+    yes_no: tuple[int, int],
+    state: nnx.State,
+    images: jax.Array,
+    ids: jax.Array,
+    mask: jax.Array,
+) -> jax.Array:
+    """Returns P(yes) / (P(yes) + P(no)) of questions, float32 [B * Q]."""
     model = nnx.merge(graph, state)
     start = jnp.full((len(ids), 1), model.config.text.bos_token_id, jnp.int32)
     logits = model(images, ids, mask, start)[:, 0]

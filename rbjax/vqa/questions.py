@@ -8,19 +8,23 @@ def yes_or_no(phrase: str) -> str:
     return f"is there {phrase}?"
 
 
-def asked_at(size: int, ask: Mapping[str, Collection[int]]) -> set[str]:
+def asked_at(size: int, reliable: Mapping[str, Collection[int]]) -> set[str]:
     """Returns the attributes that may be asked of images of `size` pixels.
 
     A size between two measured ones counts as the smaller of the two. Nothing is asked of a model
-    that is good at nothing.
+    that is reliable for nothing.
+
+    Args:
+        size: pixels of an image's side.
+        reliable: attribute to the measured sizes at which the model is reliable for it.
 
     Raises:
         ValueError: `size` is below every measured size.
     """
-    sizes = sorted({measured for at in ask.values() for measured in at})
+    sizes = sorted({measured for at in reliable.values() for measured in at})
     smaller = [measured for measured in sizes if measured <= size]
     if not smaller and sizes:
         raise ValueError(
             f"No question can be asked of images of {size} px: the smallest size is {sizes[0]}."
         )
-    return {attribute for attribute, at in ask.items() if smaller and smaller[-1] in at}
+    return {attribute for attribute, at in reliable.items() if smaller and smaller[-1] in at}

@@ -1,11 +1,13 @@
-"""What `train_vqa.py` shows and asks: drawings at many sizes, questions and answers as ids.
+"""Training data of the VQA model: drawings at many sizes, questions and answers as ids.
 
 Axes: N or B images, A attributes, V values of an attribute (the most), T tokens of a question,
 L of an answer.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +33,15 @@ NONE = -2  # label: the image is known to have no value of this attribute
 class Texts:
     """All questions and answers as tables of token ids.
 
-    Questions [A, T]; phrases [A, V, T]; answers [A, V, L] end with [SEP], padded with -1;
-    `values[a]` are the tags' answers.
+    Attributes:
+        tokenizer: of questions and answers.
+        attributes: names [A].
+        values: answers of each attribute's tags.
+        tags: tag to (attribute, value).
+        questions: int32 [A, T], "what ...?".
+        phrases: int32 [A, V, T], "is there ...?".
+        answers: int32 [A, V, L], each closed by [SEP], padded with -1.
+        yes_no: int32 [2, L]: "no", "yes".
     """
 
     tokenizer: tokenizers.Tokenizer
@@ -42,10 +51,11 @@ class Texts:
     questions: np.ndarray
     phrases: np.ndarray
     answers: np.ndarray
-    yes_no: np.ndarray  # [2, L]: "no", "yes"
+    yes_no: np.ndarray
 
     @classmethod
-    def build(cls, vocabulary: dict) -> "Texts":
+    def build(cls, vocabulary: dict[str, Any]) -> "Texts":
+        """Builds the tables, and a tokenizer of their words, from a data set's vocabulary."""
         attributes = list(vocabulary["questions"])
         entries = vocabulary["tags"]
         by_attribute = [
@@ -64,14 +74,14 @@ class Texts:
         encode = partial(token_table, tokenizer, length=length)
         answer = partial(answer_table, tokenizer)
         return cls(
-            tokenizer,
-            attributes,
-            values,
-            {tag: (a, v) for a, tags in enumerate(by_attribute) for v, tag in enumerate(tags)},
-            encode(asked),
-            np.stack([encode(row + [""] * (most - len(row))) for row in phrases]),
-            np.stack([answer(row + [""] * (most - len(row))) for row in values]),
-            answer(["no", "yes"]),
+            tokenizer=tokenizer,
+            attributes=attributes,
+            values=values,
+            tags={tag: (a, v) for a, tags in enumerate(by_attribute) for v, tag in enumerate(tags)},
+            questions=encode(asked),
+            phrases=np.stack([encode(row + [""] * (most - len(row))) for row in phrases]),
+            answers=np.stack([answer(row + [""] * (most - len(row))) for row in values]),
+            yes_no=answer(["no", "yes"]),
         )
 
 
@@ -90,13 +100,16 @@ def make_tokenizer(texts: list[str]) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def token_table(tokenizer, texts: list[str], length: int) -> np.ndarray:
+def token_table(tokenizer: tokenizers.Tokenizer, texts: Sequence[str], length: int) -> np.ndarray:
+    """Returns ids of questions, int32 [len(texts), length], padded with 0."""
     rows = [tokenizer.encode(text).ids for text in texts]
     return np.array([row + [0] * (length - len(row)) for row in rows], np.int32)
 
 
-def answer_table(tokenizer, texts: list[str], length: int = 3) -> np.ndarray:
-    """Ids of answers of at most two words, each closed by [SEP]; -1 where nothing is to be said."""
+def answer_table(
+    tokenizer: tokenizers.Tokenizer, texts: Sequence[str], length: int = 3
+) -> np.ndarray:
+    """Returns ids of answers of at most two words, closed by [SEP] and padded with -1."""
     end = tokenizer.token_to_id("[SEP]")
     rows = [[*tokenizer.encode(text, add_special_tokens=False).ids, end] for text in texts]
     return np.array([row + [-1] * (length - len(row)) for row in rows], np.int32)
@@ -104,18 +117,23 @@ def answer_table(tokenizer, texts: list[str], length: int = 3) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """A split in memory: pixels uint8 [N, 128, 128, 3]; labels int [N, A], or UNSEEN, or NONE."""
+    """A split in memory.
+
+    Attributes:
+        pixels: uint8 [N, 128, 128, 3].
+        labels: int32 [N, A], index of the value, or UNSEEN, or NONE.
+    """
 
     pixels: np.ndarray
     labels: np.ndarray
 
     @classmethod
-    def load(cls, config: str, split: str, texts: Texts, data_dir: str | None) -> "Images":
-        skip = {"mask": tfds.decode.SkipDecoding()}
-        source = tfds.data_source(
-            f"avatars/{config}", split=split, data_dir=data_dir, decoders=skip
-        )
-        names = source.dataset_info.features["attributes"]
+    def load(cls, config: str, split: str, texts: Texts, *, data_dir: str | None) -> "Images":
+        """Reads a split of `avatars/CONFIG`."""
+        skip: Any = {"mask": tfds.decode.SkipDecoding()}
+        builder = tfds.builder(f"avatars/{config}", data_dir=data_dir)
+        source: Any = builder.as_data_source(split=split, decoders=skip)  # TFDS's type is a union
+        names: Any = builder.info.features["attributes"]
         labels = np.full((len(source), len(texts.attributes)), UNSEEN, np.int32)
         pixels = np.empty((len(source), 128, 128, 3), np.uint8)
         for i in range(len(source)):
@@ -131,7 +149,7 @@ class Images:
         return cls(pixels, labels)
 
 
-def view_table(rng: np.random.Generator, count: int) -> np.ndarray:
+def warp_table(rng: np.random.Generator, count: int) -> np.ndarray:
     """Returns matrices [sizes, count, INPUT, 128] that take a row of 128 pixels to the model's.
 
     Each shifts by up to 2 % of the image, zooms by up to 4 %, blurs a little, area-reduces to its
@@ -150,7 +168,7 @@ def view_table(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def area_matrix(size: int, zoom: float, shift: float) -> np.ndarray:
-    """Averages 128 pixels to `size` boxes, after a zoom about the centre and a shift in pixels."""
+    """Returns [size, 128]: averages over boxes, after a zoom about the centre and a shift."""
     edges = (np.linspace(0, 128, size + 1) - 64) / zoom + 64 + shift
     low, high = edges[:-1, None], edges[1:, None]
     left, right = np.arange(128.0), np.arange(1.0, 129.0)
@@ -160,6 +178,7 @@ def area_matrix(size: int, zoom: float, shift: float) -> np.ndarray:
 
 
 def blur_matrix(size: int, sigma: float) -> np.ndarray:
+    """Returns a Gaussian blur of a row of `size` pixels, [size, size]."""
     if sigma < 0.2:
         return np.eye(size)
     distance = np.arange(size)[:, None] - np.arange(size)
@@ -168,14 +187,24 @@ def blur_matrix(size: int, sigma: float) -> np.ndarray:
 
 
 @jax.jit
-def look(table: jax.Array, pixels: jax.Array, size: jax.Array, rows: jax.Array, columns: jax.Array):
-    """Applies a view to each image: uint8 [B, 128, 128, 3] -> [B, 64, 64, 3] in [-1, 1]."""
+def warp(
+    table: jax.Array, pixels: jax.Array, size: jax.Array, rows: jax.Array, columns: jax.Array
+) -> jax.Array:
+    """Warps images uint8 [B, 128, 128, 3] to [B, 64, 64, 3] in [-1, 1].
+
+    Args:
+        table: of `warp_table`.
+        pixels: the images.
+        size: index of each image's size in the table [B].
+        rows: index of the matrix along its height [B].
+        columns: index of the matrix along its width [B].
+    """
     images = pixels.astype(jnp.float32) / 127.5 - 1
     images = jnp.einsum("boh,bhwc->bowc", table[size, rows], images)
     return jnp.einsum("bow,bhwc->bhoc", table[size, columns], images)
 
 
-def disturb(images: jax.Array, key: jax.Array) -> jax.Array:
+def add_noise(images: jax.Array, key: jax.Array) -> jax.Array:
     """Adds fine noise, coarse noise and a slight cast of colour."""
     batch = images.shape[0]
     keys = jax.random.split(key, 6)
@@ -189,30 +218,30 @@ def disturb(images: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def choose_questions(
-    labels: np.ndarray, texts: Texts, what: int, phrases: int, rng
+    labels: np.ndarray, texts: Texts, rng: np.random.Generator, *, what: int, phrases: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns question ids [B, Q, T] and answer ids [B, Q, L], -1 where no loss is due.
 
     Args:
         labels: of the images [B, A].
         texts: tables of questions and answers.
+        rng: draws.
         what: number of "what" questions about an image, of attributes that it shows.
         phrases: number of "is there" questions, of true and wrong tags in equal parts.
-        rng: source of chance.
     """
     rows = np.arange(len(labels))[:, None]
     order = np.argsort(rng.random(labels.shape) + 2.0 * (labels < 0), axis=1)[:, :what]
     value = labels[rows, order]
     question = texts.questions[order]
-    wanted = np.where(value[..., None] >= 0, texts.answers[order, value], -1)
+    answer = np.where(value[..., None] >= 0, texts.answers[order, value], -1)
     order = np.argsort(rng.random(labels.shape) + 2.0 * (labels == UNSEEN), axis=1)[:, :phrases]
     truth = labels[rows, order]
     sizes = np.array([len(v) for v in texts.values])[order]
     other = (np.maximum(truth, 0) + 1 + rng.integers(0, sizes - 1)) % sizes
     yes = (truth >= 0) & (rng.random(truth.shape) < 0.5)
     asked = np.where(yes, truth, other)
-    said = np.where((truth != UNSEEN)[..., None], texts.yes_no[yes.astype(int)], -1)
+    yes_no = np.where((truth != UNSEEN)[..., None], texts.yes_no[yes.astype(int)], -1)
     return (
         np.concatenate([question, texts.phrases[order, asked]], axis=1),
-        np.concatenate([wanted, said], axis=1),
+        np.concatenate([answer, yes_no], axis=1),
     )
