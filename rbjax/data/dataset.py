@@ -1,6 +1,6 @@
 """Opens a TFDS data set: its records, clusters and vocabulary, by position.
 
-What is read is what TFDS stores: ArrayRecord files, and beside them `clusters-SPLIT.npz` and
+It reads what TFDS stores, ArrayRecord files, and beside them `clusters-SPLIT.npz` and
 `vocabulary.json` (see tfds_retribooru). Records are read in any order and by any process.
 """
 
@@ -157,7 +157,7 @@ def _read_texts(directory: pathlib.Path, split: str) -> tuple[list[str], list[bo
         if found["build"] == build:
             return found["prompts"], found["boxed"]
     except (OSError, ValueError, TypeError, KeyError):
-        pass  # not there, cut off, or not ours: made anew
+        pass  # not there, cut off, or not ours: written again
     part = array_record.Part(tfds.builder_from_directory(directory), split, ("prompts", "has_bbox"))
     prompts, boxed = [], []
     for record in part:

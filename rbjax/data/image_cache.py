@@ -7,7 +7,9 @@ copies. For full-size training (`cache=False`) the same crops are made from the 
 import math
 import pathlib
 import shutil
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import tqdm
@@ -30,45 +32,61 @@ class ConceptCrops:
     """
 
     def __init__(self, split: Split, *, size: int, view: str, cache: bool) -> None:
-        """Opens the cache, if one is asked for; makes it if it is not there.
+        """Opens the cache, and makes it if it is not there; without `cache` only keeps settings.
 
         Raises:
             OSError: the cache cannot be written.
         """
         self.split, self.size, self.view = split, size, view
-        self.array = _open(split, size, view) if cache else None
+        self.array = self._open() if cache else None
 
     def __getitem__(self, key: tuple[int, int]) -> np.ndarray:
         index, concept = key
         if self.array is not None:
             return self.array[index, concept]
-        record = self.split.crop_records[concept][index]
+        return self._crop(self.split.crop_records[concept][index], concept)
+
+    def _crop(self, record: Mapping[str, Any], concept: int) -> np.ndarray:
         return crops.crop_concept(record, concept, size=self.size, view=self.view)
 
+    def _open(self) -> np.ndarray:
+        name = f"views-{self.split.name}-{self.size}-{self.view}.npy"
+        path = self.split.directory / name
+        if not path.exists():
+            self._write(path)
+        return np.load(path, mmap_mode="r")
 
-def _open(split: Split, size: int, view: str) -> np.ndarray:
-    path = split.directory / f"views-{split.name}-{size}-{view}.npy"
-    if not path.exists():
-        _write(path, split, size, view)
-    return np.load(path, mmap_mode="r")
+    def _write(self, path: pathlib.Path) -> None:
+        """Writes the file; two runs may do so at once.
 
+        Raises:
+            OSError: the directory cannot be written, or there is no room on the disk (a memory map
+                would end the process without a word).
+        """
+        shape = (len(self.split), len(CONCEPTS), self.size, self.size, 3)
+        needed, free = math.prod(shape), shutil.disk_usage(path.parent).free
+        if free < needed:
+            raise OSError(
+                f"{path} needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free: make room, "
+                "or decode images when they are needed, --config.data.cache=False"
+            )
+        with incomplete_file(epath.Path(path)) as partial:
+            self._fill(_new_array(partial, shape))
 
-def _write(path: pathlib.Path, split: Split, size: int, view: str) -> None:
-    """Writes the file; two runs may do so at once.
+    def _fill(self, array: np.memmap) -> None:
+        """Makes the crops of all records, on all cores."""
 
-    Raises:
-        OSError: the directory cannot be written, or there is no room on the disk (a memory map
-            would end the process without a word).
-    """
-    shape = (len(split), len(CONCEPTS), size, size, 3)
-    needed, free = math.prod(shape), shutil.disk_usage(path.parent).free
-    if free < needed:
-        raise OSError(
-            f"{path} needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free: make room, or "
-            "decode images when they are needed, --config.data.cache=False"
-        )
-    with incomplete_file(epath.Path(path)) as partial:
-        _fill(_new_array(partial, shape), split, size, view)
+        def fill(index: int) -> None:
+            record = self.split.crop_records[CLOTHES][index]
+            for concept in range(len(CONCEPTS)):
+                array[index, concept] = self._crop(record, concept)
+
+        with ThreadPoolExecutor() as pool:
+            done = pool.map(fill, range(len(self.split)), chunksize=64)
+            description = f"crops of {self.split.name} at {self.size} px"
+            for _ in tqdm.tqdm(done, total=len(self.split), desc=description):
+                pass
+        array.flush()
 
 
 def _new_array(path: epath.Path, shape: tuple[int, ...]) -> np.memmap:
@@ -79,18 +97,3 @@ def _new_array(path: epath.Path, shape: tuple[int, ...]) -> np.memmap:
             f"crops cannot be kept in {path.parent} ({error.strerror}): decode images when they "
             "are needed, --config.data.cache=False"
         ) from error
-
-
-def _fill(array: np.memmap, split: Split, size: int, view: str) -> None:
-    """Makes the crops of all records, on all cores."""
-
-    def fill(index: int) -> None:
-        record = split.crop_records[CLOTHES][index]
-        for concept in range(len(CONCEPTS)):
-            array[index, concept] = crops.crop_concept(record, concept, size=size, view=view)
-
-    with ThreadPoolExecutor() as pool:
-        done = pool.map(fill, range(len(split)), chunksize=64)
-        for _ in tqdm.tqdm(done, total=len(split), desc=f"crops of {split.name} at {size} px"):
-            pass
-    array.flush()

@@ -62,7 +62,7 @@ class CachedTexts:
 
 @dataclasses.dataclass(frozen=True)
 class CachedLatents:
-    """What is read instead of being computed; None: it is computed.
+    """Outputs of encoders that are read instead of being computed; None: computed.
 
     Attributes:
         moments: as in the module's docstring.

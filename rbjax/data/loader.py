@@ -108,12 +108,12 @@ class Examples(grain.transforms.RandomMap):
         choices = list(zip(chosen.images, chosen.concepts, chosen.mask, strict=True))
         if self.cached.moments is None:
             blank = np.full((self.crops.size,) * 2 + (3,), images_lib.WHITE, np.uint8)
-            shown = [self.crops[i, c] if visible else blank for i, c, visible in choices]
-            return np.asarray(self.crops[target, CHARACTER]), np.stack(shown)
+            crops = [self.crops[i, c] if visible else blank for i, c, visible in choices]
+            return np.asarray(self.crops[target, CHARACTER]), np.stack(crops)
         means = np.split(self.cached.moments, 2, axis=-1)[0]
         blank = np.zeros(means.shape[2:], means.dtype)  # masked: its value is not read
-        shown = [means[i, c] if visible else blank for i, c, visible in choices]
-        return np.asarray(self.cached.moments[target, CHARACTER]), np.stack(shown)
+        latents = [means[i, c] if visible else blank for i, c, visible in choices]
+        return np.asarray(self.cached.moments[target, CHARACTER]), np.stack(latents)
 
     def _texts(self, tags: list[str], chosen: ReferenceChoice) -> tuple[np.ndarray, np.ndarray]:
         """Returns the fields prompt and concepts of a batch."""

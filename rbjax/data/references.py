@@ -10,7 +10,7 @@ Tasks (paper, Tasks): which images may be references of a target, and which conc
 
 Except in `reconstruction`, the target is never its own reference. A concept for which the clusters
 hold no other image gets no reference: a character with a single image trains without references,
-a single-image outfit is composed from faces alone.
+a single-image outfit is composed from faces only.
 """
 
 import dataclasses
@@ -64,7 +64,7 @@ def choose(
     """
     excluded = None if task == "reconstruction" else int(clusters.rank[target])
     images, concepts = [], []
-    for concept, count, ranges in _pools(clusters, target, task, faces, clothes):
+    for concept, count, ranges in _pools(clusters, target, task=task, faces=faces, clothes=clothes):
         drawn = _draw(clusters.order, ranges, count=count, excluded=excluded, rng=rng)
         images += drawn
         concepts += [concept] * len(drawn)
@@ -88,7 +88,7 @@ def pad(images: Sequence[int], concepts: Sequence[int], size: int) -> ReferenceC
 
 
 def _pools(
-    clusters: Clusters, target: int, task: str, faces: int, clothes: int
+    clusters: Clusters, target: int, *, task: str, faces: int, clothes: int
 ) -> list[tuple[int, int, list[Range]]]:
     """Returns (concept, number of references, ranges to draw them from) for a task."""
     character = _range(clusters.character_start, clusters.character[target])

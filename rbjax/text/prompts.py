@@ -77,7 +77,7 @@ def _padding(tokenizer: tokenizers.Tokenizer) -> int:
 
 
 def _warn_of_cut(text: str, encoded: tokenizers.Encoding) -> None:
-    """Warns once for each text (Python shows an equal warning only once)."""
+    """Warns once for each text (Python reports an equal warning only once)."""
     rest = encoded.overflowing[0]
     first = rest.special_tokens_mask.index(0)
     cut = text[rest.offsets[first][0] :]

@@ -35,22 +35,22 @@ def test_boxes_of_the_concepts(record):
 )
 @pytest.mark.parametrize("concept", [FACE, CLOTHES])
 @pytest.mark.parametrize("view", crops.VIEWS)
-def test_any_box_shows_something(record, bbox, concept, view):
+def test_any_box_gives_a_crop(record, bbox, concept, view):
     top, bottom, left, right = box(record, concept, bbox=bbox)
     assert 0 <= top < bottom <= 40 and 0 <= left < right <= 20
-    seen = crops.crop_concept({**record, "bbox": np.array(bbox)}, concept, size=8, view=view)
-    assert seen.shape == (8, 8, 3)
+    crop = crops.crop_concept({**record, "bbox": np.array(bbox)}, concept, size=8, view=view)
+    assert crop.shape == (8, 8, 3)
 
 
-def test_clothes_without_figure_are_the_whole_picture(record):
+def test_clothes_without_figure_are_the_entire_image(record):
     assert box(record, CLOTHES, mask=np.zeros((40, 20, 1), np.uint8)) == (0, 40, 0, 20)
 
 
-def test_without_a_mask_the_figure_is_the_whole_picture(record):
-    whole = np.full((40, 20, 1), 255, np.uint8)
+def test_without_a_mask_the_figure_is_the_entire_image(record):
+    everywhere = np.full((40, 20, 1), 255, np.uint8)
     for y in (0.1, 0.375, 0.9):
         bbox = (0.5, y, 0.4, 0.25)
-        expected = box(record, CLOTHES, bbox=bbox, mask=whole)
+        expected = box(record, CLOTHES, bbox=bbox, mask=everywhere)
         assert box(record, CLOTHES, bbox=bbox, mask=None) == expected
 
 
@@ -70,22 +70,22 @@ def test_resize_to_the_same_size_changes_nothing(record):
 @pytest.mark.parametrize("concept", [FACE, CLOTHES])
 def test_in_place_keeps_the_concept_where_it_is(record, concept):
     top, bottom, left, right = box(record, concept)
-    seen = crops.crop_concept(record, concept, size=40, view="in_place")[:, 10:30]
+    crop = crops.crop_concept(record, concept, size=40, view="in_place")[:, 10:30]
     inside = np.zeros((40, 20), bool)
     inside[top:bottom, left:right] = True
-    np.testing.assert_array_equal(seen[inside], record["image"][inside])
-    assert (seen[~inside] == images.WHITE).all()
+    np.testing.assert_array_equal(crop[inside], record["image"][inside])
+    assert (crop[~inside] == images.WHITE).all()
 
 
 def test_crop_enlarges_the_concept(record):
-    seen = crops.crop_concept(record, FACE, size=10, view="crop")
-    np.testing.assert_array_equal(seen[:, 1:9], record["image"][10:20, 6:14])
+    crop = crops.crop_concept(record, FACE, size=10, view="crop")
+    np.testing.assert_array_equal(crop[:, 1:9], record["image"][10:20, 6:14])
 
 
 @pytest.mark.parametrize("view", crops.VIEWS)
-def test_a_character_is_the_whole_picture_in_every_view(record, view):
-    seen = crops.crop_concept(record, CHARACTER, size=40, view=view)
-    np.testing.assert_array_equal(seen[:, 10:30], record["image"])
+def test_a_character_is_the_entire_image_in_every_view(record, view):
+    crop = crops.crop_concept(record, CHARACTER, size=40, view=view)
+    np.testing.assert_array_equal(crop[:, 10:30], record["image"])
 
 
 def test_unknown_view_names_the_known(record):
@@ -98,6 +98,6 @@ def test_unknown_view_names_the_known(record):
 )
 def test_without_a_mask_the_clothes_are_all_below_the_face(record, concept, rows, columns):
     unmasked = record | {"mask": np.zeros((1, 1, 1), np.uint8), "has_mask": False}
-    shown = crops.crop_concept(unmasked, concept, size=20, view="crop")
+    crop = crops.crop_concept(unmasked, concept, size=20, view="crop")
     part = record["image"][slice(*rows), slice(*columns)]
-    np.testing.assert_array_equal(shown, images.resize(part, 20))
+    np.testing.assert_array_equal(crop, images.resize(part, 20))

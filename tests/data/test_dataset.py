@@ -39,7 +39,7 @@ def test_a_home_directory_is_found(avatars_dir, avatars, monkeypatch):
     assert builder.data_path == avatars.data_path
 
 
-def test_prepare_restores_lost_files_beside_the_records(avatars, tmp_path):
+def test_prepare_restores_missing_files_beside_the_records(avatars, tmp_path):
     folder = tmp_path / "avatars" / "tiny" / avatars.data_path.name
     shutil.copytree(avatars.data_path, folder)
     vocabulary = json.loads((folder / "vocabulary.json").read_text())
@@ -65,10 +65,10 @@ def test_unknown_split_names_the_known(avatars):
         dataset.open_split(avatars, "dev")
 
 
-@pytest.mark.parametrize("lost", ["vocabulary.json", "clusters-validation.npz"])
-def test_a_lost_file_says_what_to_do(split, lost):
-    (split.directory / lost).unlink()
-    with pytest.raises(FileNotFoundError, match=f"{lost} is missing: build the data set again"):
+@pytest.mark.parametrize("missing", ["vocabulary.json", "clusters-validation.npz"])
+def test_a_missing_file_says_what_to_do(split, missing):
+    (split.directory / missing).unlink()
+    with pytest.raises(FileNotFoundError, match=f"{missing} is missing: build the data set again"):
         dataset.open_split(tfds.builder_from_directory(split.directory), "validation")
 
 
@@ -154,7 +154,7 @@ def crops_of(split, size, view="crop", cache=True):
 
 
 @pytest.mark.parametrize("view", crops.VIEWS)
-def test_cached_views_equal_those_from_records(split, view):
+def test_cached_crops_equal_those_from_records(split, view):
     cached, direct = (crops_of(split, 20, view, cache=cache) for cache in (True, False))
     for i in range(len(split)):
         for concept in (FACE, CLOTHES, CHARACTER):
@@ -163,7 +163,7 @@ def test_cached_views_equal_those_from_records(split, view):
     assert direct.array is None
 
 
-def test_views_are_made_once(split, monkeypatch):
+def test_crops_are_made_once(split, monkeypatch):
     first = crops_of(split, 8)[3, FACE].copy()
     monkeypatch.setattr(crops, "crop_concept", None)
     np.testing.assert_array_equal(crops_of(split, 8)[3, FACE], first)
@@ -189,14 +189,14 @@ def test_an_interrupted_run_leaves_no_file(split, monkeypatch):
     assert crops_of(split, 8)[0, FACE].any()
 
 
-def test_a_full_disk_is_told_before_views_are_written(split, monkeypatch):
+def test_a_full_disk_is_an_error_before_crops_are_written(split, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1))
     with pytest.raises(OSError, match="GB are free(.|\n)*--config.data.cache=False"):
         crops_of(split, 8)
     assert not list(split.directory.glob("views-validation-*"))
 
 
-def test_views_that_cannot_be_kept_say_what_to_do(split, monkeypatch):
+def test_crops_that_cannot_be_kept_say_what_to_do(split, monkeypatch):
     def read_only(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system")
 

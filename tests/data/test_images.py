@@ -1,4 +1,4 @@
-"""Pictures: values, places, and what a browser would read."""
+"""Images: values, places, and files inside a page."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""Training examples: what they hold, what chance does, and that a run can be resumed."""
+"""Training examples: their arrays, what is drawn, and that a run can be resumed."""
 
 from collections import Counter
 
@@ -45,11 +45,11 @@ def make(avatars):
 
 
 def draw(examples, count=24) -> list[Batch]:
-    """Examples of every tenth target, each with its own chance."""
+    """Examples of every tenth target, each from its own generator."""
     return [examples.random_map(10 * i, np.random.default_rng(i)) for i in range(count)]
 
 
-def shown(examples, example) -> list[int]:
+def concepts_of(examples, example) -> list[int]:
     """The concepts of the visible references."""
     rows = example.concepts[example.reference_mask]
     return [CONCEPTS.index(examples.tokenizer.id_to_token(row[1])) for row in rows]
@@ -81,15 +81,15 @@ def test_shapes_types_and_contents(make, task):
         assert (unused == images_lib.WHITE).all()
 
 
-def test_references_are_views_of_the_named_concept(make):
+def test_references_are_crops_of_the_named_concept(make):
     examples = make()
     clusters = examples.split.clusters
     for example in draw(examples):
         target = int(example.index)
-        pictures = example.references[example.reference_mask]
-        for picture, concept in zip(pictures, shown(examples, example), strict=True):
+        crops = example.references[example.reference_mask]
+        for crop, concept in zip(crops, concepts_of(examples, example), strict=True):
             images = clusters.same_character(target)
-            matches = [i for i in images if (examples.crops[i, concept] == picture).all()]
+            matches = [i for i in images if (examples.crops[i, concept] == crop).all()]
             assert matches and target not in matches
 
 
@@ -98,7 +98,7 @@ def test_free_prompts_say_nothing_that_the_references_carry(make, task):
     examples = make(tasks={task: 1.0}, vary_references=True)
     known = examples.split.vocabulary["tags"]
     for example in draw(examples):
-        carried = set().union(*(KINDS[c] for c in shown(examples, example)))
+        carried = set().union(*(KINDS[c] for c in concepts_of(examples, example)))
         tags = examples.split.tags[int(example.index)]
         free = [t for t in tags if t == "solo" or known[t]["kind"] not in carried]
         assert prompt(examples, example) == framed(free)
@@ -144,7 +144,7 @@ def test_drop_rates_add_up(make):
     assert rates == pytest.approx(expected, abs=0.08)
 
 
-def test_dropped_references_leave_the_whole_prompt(make):
+def test_dropped_references_leave_the_full_prompt(make):
     examples = make(drop_references=1.0)
     for example in draw(examples):
         assert prompt(examples, example) == framed(examples.split.tags[int(example.index)])
@@ -155,7 +155,7 @@ def test_number_of_references_is_fixed_or_varies(make):
     def counts(vary):
         examples = make(vary_references=vary)
         rng = np.random.default_rng(0)
-        pairs = [Counter(shown(examples, examples.random_map(0, rng))) for _ in range(60)]
+        pairs = [Counter(concepts_of(examples, examples.random_map(0, rng))) for _ in range(60)]
         return {(pair[FACE], pair[CLOTHES]) for pair in pairs}
 
     assert counts(False) == {(2, 2)}
@@ -171,11 +171,11 @@ def test_padding_comes_last(make):
 def test_tasks_mix_by_weight(make):
     examples = make(tasks={"composition": 3.0, "same_identity": 1.0, "same_outfit": 0.0})
     rng = np.random.default_rng(0)
-    drawn = [shown(examples, examples.random_map(0, rng)) for _ in range(400)]
-    whole = sum(CHARACTER in concepts for concepts in drawn)
-    assert whole / 400 == pytest.approx(0.25, abs=0.07)
+    drawn = [concepts_of(examples, examples.random_map(0, rng)) for _ in range(400)]
+    entire = sum(CHARACTER in concepts for concepts in drawn)
+    assert entire / 400 == pytest.approx(0.25, abs=0.07)
     only = make(tasks={"composition": 0.0, "same_identity": 0.5, "same_outfit": 0.0})
-    assert all(set(shown(only, example)) == {CHARACTER} for example in draw(only))
+    assert all(set(concepts_of(only, example)) == {CHARACTER} for example in draw(only))
 
 
 # --- batches
@@ -200,7 +200,7 @@ def test_another_seed_another_order(make):
     assert first.index.tolist() != second.index.tolist()
 
 
-def test_an_epoch_shows_every_image_once(make):
+def test_an_epoch_has_every_image_once(make):
     examples = make()
     size = len(examples.split)
     indices = np.concatenate([b.index for b in batches(examples, 0, count=size // 8 * 2)])
@@ -208,15 +208,15 @@ def test_an_epoch_shows_every_image_once(make):
     assert set(indices.tolist()) == set(range(size))
 
 
-def test_chance_differs_between_epochs(make):
+def test_draws_differ_between_epochs(make):
     examples = make()
     size = len(examples.split)
     drawn = batches(examples, 0, count=size // 4)
     seen = {}
     for batch in drawn:
-        for index, pictures in zip(batch.index, batch.references, strict=True):
-            seen.setdefault(int(index), []).append(pictures.tobytes())
-    twice = [pictures for pictures in seen.values() if len(pictures) == 2]
+        for index, crops in zip(batch.index, batch.references, strict=True):
+            seen.setdefault(int(index), []).append(crops.tobytes())
+    twice = [crops for crops in seen.values() if len(crops) == 2]
     assert sum(a != b for a, b in twice) > 0.9 * len(twice)
 
 
@@ -233,14 +233,14 @@ def test_a_resumed_iterator_goes_on_exactly(make):
 
 
 def test_processes_share_the_images_and_no_more(make, monkeypatch):
-    whole = np.concatenate([b.index for b in batches(make(), 0, count=2)])
+    together = np.concatenate([b.index for b in batches(make(), 0, count=2)])
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     parts = []
     for process in range(2):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)
         parts.append(np.concatenate([b.index for b in batches(make(), 0, count=2)]))
     assert [len(part) for part in parts] == [8, 8]
-    np.testing.assert_array_equal(np.stack(parts, axis=1).ravel(), whole)
+    np.testing.assert_array_equal(np.stack(parts, axis=1).ravel(), together)
 
 
 def test_stack_and_place(make):

@@ -70,14 +70,14 @@ def test_every_allowed_image_is_chosen_and_no_other(clusters, task, target):
 
 @pytest.mark.parametrize("task", references.TASKS)
 @pytest.mark.parametrize("target", range(10))
-def test_as_many_as_wanted_and_there_are_without_repetition(clusters, task, target):
-    wanted = {FACE: 2, CLOTHES: 1, CHARACTER: 3}
+def test_as_many_as_requested_and_there_are_without_repetition(clusters, task, target):
+    requested = {FACE: 2, CLOTHES: 1, CHARACTER: 3}
     for seed in range(5):
         chosen = choose(clusters, target, task, faces=2, clothes=1, seed=seed)
         assert len(set(chosen)) == len(chosen)
         counts = Counter(concept for _, concept in chosen)
         for concept, images in allowed(target, task).items():
-            assert counts[concept] == min(wanted[concept], len(images))
+            assert counts[concept] == min(requested[concept], len(images))
 
 
 @pytest.mark.parametrize("task", ["same_identity", "same_outfit", "composition"])
@@ -106,7 +106,7 @@ def test_a_data_set_of_one_character():
 
 
 @pytest.mark.parametrize("task", references.TASKS)
-def test_chance_comes_from_the_generator_alone(clusters, task):
+def test_draws_depend_on_the_generator_alone(clusters, task):
     assert choose(clusters, 2, task, seed=5) == choose(clusters, 2, task, seed=5)
     if task not in ("reconstruction", "same_outfit"):
         draws = {tuple(sorted(choose(clusters, 2, task, seed=s))) for s in range(20)}

@@ -76,9 +76,9 @@ def test_variants_drop_prompt_and_references():
 
 def test_an_image_does_not_depend_on_its_batch():
     batch, seeds = tiny_pipeline.batch(3), jnp.array([4, 5, 6], jnp.uint32)
-    alone = jax.tree.map(lambda x: x[1:2], batch)
+    single = jax.tree.map(lambda x: x[1:2], batch)
     found = compiled(ON)(batch, seeds)[1:2]
-    np.testing.assert_allclose(found, compiled(ON)(alone, seeds[1:2]), atol=1e-5)
+    np.testing.assert_allclose(found, compiled(ON)(single, seeds[1:2]), atol=1e-5)
 
 
 def test_same_seed_same_bytes_and_another_seed_another_image():

@@ -1,5 +1,7 @@
 """From pixels and tokens to latents and back."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -32,3 +34,14 @@ def test_references_are_encoded_one_by_one():
 
 def test_parameter_names_start_with_the_module():
     assert set(tiny_pipeline.params_of(tiny_pipeline.pipeline())) == {"retrinet", "text_encoder"}
+
+
+def test_fields_that_are_stored_are_read_and_the_others_encoded():
+    pipeline, batch = tiny_pipeline.pipeline(), tiny_pipeline.batch(2)
+    live = pipeline.encode(batch)
+    states = np.asarray(live.concepts, np.float16)
+    read = pipeline.encode(dataclasses.replace(batch, concepts=states))
+    np.testing.assert_array_equal(read.concepts, states.astype(np.float32))
+    np.testing.assert_array_equal(read.prompt, live.prompt)
+    np.testing.assert_array_equal(live.latents, pipeline.encode_images(batch.target))
+    np.testing.assert_array_equal(live.references, pipeline.encode_images(batch.references))
