@@ -47,7 +47,7 @@ def test_a_run_and_its_export_generate_the_same_images(written, checkpoint):
 
 
 def test_a_run_resumes(written, avatars_dir, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(loop, "Evaluation", tiny_run.NoEvaluation)
+    monkeypatch.setattr(loop, "Evaluator", tiny_run.NoEvaluation)
     workdir = shutil.copytree(written / "run", tmp_path / "run")
     config = ConfigDict(json.loads((workdir / "config.json").read_text()))
     config.data_dir, config.total_steps = str(avatars_dir), 8

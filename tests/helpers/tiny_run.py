@@ -41,10 +41,10 @@ class VQA:
 
 
 class NoEvaluation:
-    """Stands for loop.Evaluation."""
+    """Stands for loop.Evaluator."""
 
     @classmethod
-    def start(cls, exp, workdir):
+    def create(cls, exp, workdir):
         return cls()
 
     def sample(self, *arguments):

@@ -15,7 +15,7 @@ class Interrupted(Exception):
 @pytest.fixture
 def run(avatars_dir, monkeypatch):
     """run(workdir, stop_after) trains; returns {step: (state, state of the data)} as saved."""
-    monkeypatch.setattr(loop, "Evaluation", tiny_run.NoEvaluation)
+    monkeypatch.setattr(loop, "Evaluator", tiny_run.NoEvaluation)
     original = checkpoints.save
 
     def train(workdir, stop_after=None):
