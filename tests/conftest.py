@@ -25,6 +25,8 @@ import tensorflow_datasets as tfds  # noqa: E402
 
 import tfds_retribooru  # noqa: E402, F401  registers the builder
 
+LIBC = ctypes.CDLL(ctypes.util.find_library("c"))
+COMPILED = "/jax/core/compile/backend_compile_duration"
 TESTS = pathlib.Path(__file__).parent
 QUICK = (  # tests that compile no network; below TESTS
     *(
@@ -57,19 +59,20 @@ def pytest_ignore_collect(collection_path, config):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _programs_of_one_module():
+def _clear_caches():
     """Forgets compiled programs after each module, which nearly always has its own."""
     yield
     jax.clear_caches()
+    _trim()
 
 
-def pytest_runtest_teardown():
-    """Returns freed memory to the system: of compilations glibc would keep gigabytes."""
-    if trim := getattr(LIBC, "malloc_trim", None):
-        trim(0)
+def _trim(event: str = COMPILED, duration: float = 0.0, **_) -> None:
+    """Returns freed memory to the system; glibc would keep gigabytes of XLA's compilations."""
+    if event == COMPILED and hasattr(LIBC, "malloc_trim"):
+        LIBC.malloc_trim(0)
 
 
-LIBC = ctypes.CDLL(ctypes.util.find_library("c"))
+jax.monitoring.register_event_duration_secs_listener(_trim)
 
 
 @pytest.fixture(scope="session")
