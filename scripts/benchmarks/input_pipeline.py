@@ -21,6 +21,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
@@ -34,6 +35,9 @@ from rbjax.data.image_cache import ConceptCrops
 from rbjax.text import concepts as concepts_lib
 from rbjax.text import tokenizer as tokenizer_lib
 from tfds_retribooru import images as images_lib
+
+if TYPE_CHECKING:
+    import torch
 
 SIDE = 384
 AHEAD = 64  # examples that a loader prepares before they are asked for
@@ -51,7 +55,7 @@ def draw(seed: int) -> Image.Image:
 
 
 def write(root: pathlib.Path, count: int) -> None:
-    """Annotations and flat images; one in four is a PNG, as at Danbooru."""
+    """Writes annotations and flat images; one in four is a PNG, as at Danbooru."""
     (root / "annotations").mkdir(parents=True)
     (root / "images").mkdir()
     lines = []
@@ -79,19 +83,19 @@ def build(manual: pathlib.Path, keep: pathlib.Path | None = None) -> None:
         builder.download_and_prepare(download_config=config)
 
 
-def pillow_loop(images: pathlib.Path, save: bool) -> None:
-    """What anyone would write: open, convert, resize, save."""
+def pillow_loop(images: pathlib.Path, *, save: bool) -> None:
+    """Opens, converts, resizes and saves, as a short script would."""
     for path in sorted(images.iterdir()):
         image = Image.open(path).convert("RGB")
         scale = SIDE / min(image.size)
-        shape = tuple(round(n * scale) for n in image.size)
-        small = image.resize(shape, Image.Resampling.BOX)
+        width, height = (round(n * scale) for n in image.size)
+        small = image.resize((width, height), Image.Resampling.BOX)
         if save:
             small.save(io.BytesIO(), "JPEG", quality=images_lib.JPEG_QUALITY, subsampling=0)
 
 
 def examples_of(data_dir: pathlib.Path, size: int) -> loader.Examples:
-    """Ours: composition from 2 faces and 2 clothes, without a cache."""
+    """Returns our examples: composition from 2 faces and 2 clothes, without a cache."""
     split = dataset.open_split(tfds.builder(f"retribooru/{SIDE}", data_dir=data_dir), "train")
     config = ConfigDict(
         {
@@ -105,40 +109,45 @@ def examples_of(data_dir: pathlib.Path, size: int) -> loader.Examples:
     return loader.Examples(split, concept_crops, tokenizer, config)
 
 
-def torch_loader(examples: loader.Examples, batch: int, workers: int):
-    """A map-style Dataset over the encoded images in memory, in a DataLoader without end."""
+def torch_loader(
+    examples: loader.Examples, batch: int, workers: int
+) -> "torch.utils.data.DataLoader":
+    """Returns an endless DataLoader of a map-style Dataset over the encoded images in memory."""
     import torch
     from torch.utils import data
 
     split, size = examples.split, examples.crops.size
     decoders = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
     builder = tfds.builder_from_directory(split.directory)
-    records = list(builder.as_data_source(split=split.name, decoders=decoders))
+    records: Any = list(builder.as_data_source(split=split.name, decoders=decoders))
 
-    def view(index: int, concept: int) -> np.ndarray:
+    def crop(index: int, concept: int) -> np.ndarray:
         record = records[index]
         image = np.asarray(Image.open(io.BytesIO(record["image"])))
-        shown = {"image": image, "bbox": record["bbox"], "mask": None, "has_mask": False}
-        return crops.crop_concept(shown, concept, size=size, view="crop")
+        decoded = {"image": image, "bbox": record["bbox"], "mask": None, "has_mask": False}
+        return crops.crop_concept(decoded, concept, size=size, view="crop")
 
     class Compositions(data.Dataset):
-        def __len__(self):
+        def __len__(self) -> int:
             return 2**31
 
-        def __getitem__(self, index):
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
             rng = np.random.default_rng(index)
             target = index % len(records)
             chosen = references.choose(
                 split.clusters, target, task="composition", faces=2, clothes=2, rng=rng
             )
-            shown = [view(i, c) for i, c in zip(chosen.images, chosen.concepts, strict=True)]
-            return torch.tensor(view(target, concepts_lib.CHARACTER)), torch.tensor(np.stack(shown))
+            pairs = zip(chosen.images, chosen.concepts, strict=True)
+            chosen_crops = np.stack([crop(i, c) for i, c in pairs])
+            return torch.tensor(crop(target, concepts_lib.CHARACTER)), torch.tensor(chosen_crops)
 
     return data.DataLoader(Compositions(), batch, num_workers=workers, drop_last=True)
 
 
-def rates(clock: Callable, rounds: int, amount: int, *jobs: Callable) -> list[list[float]]:
-    """For each job its rates, a second of `clock`; the jobs take turns."""
+def rates(
+    *jobs: Callable[[], None], clock: Callable[[], float], rounds: int, amount: int
+) -> list[list[float]]:
+    """Returns the rates of each job, a second of `clock`; the jobs take turns."""
     found: list[list[float]] = [[] for _ in jobs]
     for _ in range(rounds):
         for job, seconds in zip(jobs, found, strict=True):
@@ -149,7 +158,7 @@ def rates(clock: Callable, rounds: int, amount: int, *jobs: Callable) -> list[li
 
 
 def table(names: list[str], found: list[list[float]], unit: str) -> str:
-    """A line for each; ratios are to the last."""
+    """Returns a line for each; ratios are to the last."""
     base = statistics.median(found[-1])
     lines = [f"| {unit} | median | range | ratio |", "| --- | ---: | ---: | ---: |"]
     for name, values in zip(names, found, strict=True):
@@ -162,11 +171,11 @@ def table(names: list[str], found: list[list[float]], unit: str) -> str:
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=int, default=240, help="pictures to build from")
+    parser.add_argument("--images", type=int, default=240, help="images to build from")
     parser.add_argument("--examples", type=int, default=256, help="training examples a round")
     parser.add_argument("--size", type=int, default=SIDE, help="pixels of targets and references")
     parser.add_argument("--batch", type=int, default=16)
@@ -182,27 +191,27 @@ def main() -> None:
 
 
 def take(batches: Iterator, count: int) -> None:
-    """Reads so many."""
+    """Reads `count` batches."""
     for _ in range(count):
         next(batches)
 
 
-def bench_build(root: pathlib.Path, images: pathlib.Path, options) -> None:
+def bench_build(root: pathlib.Path, images: pathlib.Path, options: argparse.Namespace) -> None:
     """Prints the rates of the build and of the loops."""
     build(root / "manual", root)  # once, to warm up and for what follows
     found = rates(
-        time.process_time,
-        options.rounds,
-        options.images,
         lambda: build(root / "manual"),
         lambda: pillow_loop(images, save=True),
         lambda: pillow_loop(images, save=False),
+        clock=time.process_time,
+        rounds=options.rounds,
+        amount=options.images,
     )
     names = ["build", "Pillow loop that saves", "Pillow loop that does not"]
     print(table(names, found, "images a second and core"))
 
 
-def bench_input(root: pathlib.Path, options) -> None:
+def bench_input(root: pathlib.Path, options: argparse.Namespace) -> None:
     """Prints the rates of both input pipelines."""
     examples = examples_of(root, options.size)
     batch, workers = options.batch, options.workers
@@ -210,7 +219,7 @@ def bench_input(root: pathlib.Path, options) -> None:
         loader.iterator(examples, batch_size=batch, seed=0, threads=workers),
         iter(torch_loader(examples, batch, workers)),
     )
-    found: tuple[list[float], ...] = ([], [])
+    found: list[list[float]] = [[], []]
     for _ in range(options.rounds + 1):
         for batches, seconds in zip(loaders, found, strict=True):
             take(batches, AHEAD // batch + 1)  # what it prepared while the other one was measured

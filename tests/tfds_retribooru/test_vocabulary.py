@@ -39,3 +39,16 @@ def test_what_an_annotation_calls_clothes_is_an_outfit():
 def test_tags_are_spelled_as_the_prompts_spell_them():
     words = vocabulary.build(["b_c, a", " a ,", ""], [], [])
     assert list(words["tags"]) == ["a", "b_c"] and words["questions"] == {}
+
+
+def test_what_is_written_is_read_and_made_once(tmp_path):
+    made = {"tags": {"a": {"attribute": "a", "answer": "a", "kind": "free"}}, "questions": {}}
+    vocabulary.write(tmp_path, lambda: made)
+    vocabulary.write(tmp_path, lambda: pytest.fail("there is one already"))
+    assert vocabulary.read(tmp_path) == made
+    assert [path.name for path in tmp_path.iterdir()] == ["vocabulary.json"]
+
+
+def test_a_missing_vocabulary_says_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match="vocabulary.json is missing: build the data"):
+        vocabulary.read(tmp_path)
