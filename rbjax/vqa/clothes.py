@@ -1,32 +1,36 @@
-"""Answers about clothes from a VQA model: any callable pictures -> answers, or rbjax's BLIP."""
+"""BLIP-VQA as the model that `tfds_retribooru.collect --vqa` asks about clothes.
+
+pyproject.toml declares `load` as an entry point of the group that collect looks up.
+"""
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
+from rbjax.vqa.model import VQA
+from tfds_retribooru.collect.image_models import VqaModel
 from tfds_retribooru.collect.outfits import QUESTIONS
 
-Ask = Callable[[Sequence[Image.Image]], list[dict[str, str]]]  # of each picture, question -> answer
-
-SIDE = 128  # pixels of the square that rbjax's model is shown; it resizes further by itself
+SIDE = 128  # pixels of the square that the model is given; it resizes further by itself
 
 
-def load(folder: str | pathlib.Path, questions: Sequence[str] = QUESTIONS) -> Ask:
-    """Loads a BLIP-VQA folder as `rbjax.metrics.vqa_score.VQA.load` reads it.
+def load(folder: str | pathlib.Path, questions: Sequence[str] = QUESTIONS) -> VqaModel:
+    """Loads a BLIP-VQA folder as `VQA.load` reads it.
+
+    Returns:
+        A function from images to one dict for each, question -> answer.
 
     Raises:
         FileNotFoundError, ValueError: the folder is incomplete or does not fit.
     """
-    from rbjax.vqa.model import VQA
-
     model = VQA.load(folder)
 
-    def ask(pictures: Sequence[Image.Image]) -> list[dict[str, str]]:
-        squares = [p.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX) for p in pictures]
-        images = np.stack([np.asarray(square) for square in squares]) / np.float32(127.5) - 1
-        replies = model.answers(images, [list(questions)] * len(squares))
-        return [dict(zip(questions, reply, strict=True)) for reply in replies]
+    def answer(images: Sequence[Image.Image]) -> list[dict[str, str]]:
+        squares = [i.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX) for i in images]
+        pixels = np.stack([np.asarray(square) for square in squares]) / np.float32(127.5) - 1
+        answers = model.answers(pixels, [list(questions)] * len(squares))
+        return [dict(zip(questions, row, strict=True)) for row in answers]
 
-    return ask
+    return answer

@@ -19,13 +19,13 @@ import tempfile
 import time
 
 import numpy as np
+from joblib.externals.loky import get_reusable_executor
 
 from rbjax.data import references
 from scripts.benchmarks import synthetic_danbooru
 from tfds_retribooru import clusters as clusters_lib
 from tfds_retribooru.building import annotations, splits
-from tfds_retribooru.collect import index as index_lib
-from tfds_retribooru.collect import run_local, writing
+from tfds_retribooru.collect import candidates, output, run_local
 from tfds_retribooru.collect.settings import Settings
 
 TASK, FACES, CLOTHES, DRAWS = "composition", 2, 2, 50_000
@@ -34,7 +34,7 @@ TASK, FACES, CLOTHES, DRAWS = "composition", 2, 2, 50_000
 class Steps:
     """Seconds of each step: clock, processors (children that have ended too), records."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.rows: list[tuple[str, float, float, int]] = []
         self._last = time.perf_counter(), sum(os.times()[:4])
 
@@ -47,23 +47,23 @@ class Steps:
 
 
 def measure(folder: pathlib.Path, workers: int) -> dict:
-    """Runs the steps of `local.collect` and what follows them, one by one."""
+    """Runs the steps of `run_local.collect` and of what follows it, one by one."""
     metadata = tuple(sorted(map(str, (folder / "meta").glob("*.json"))))
     settings = Settings(metadata, folder / "out", workers=workers)
     (folder / "spool").mkdir()
-    settings.out.mkdir()
+    (settings.out / output.DROPPED_FILE).parent.mkdir(parents=True)
     steps = Steps()
-    screened = list(run_local.screen(settings, folder / "spool"))
-    posts = sum(len(part.id) + len(part.dropped_id) for part in screened)
+    parts = list(run_local.screen(settings, folder / "spool"))
+    get_reusable_executor().shutdown()  # workers are measured when they have ended
+    posts = sum(len(part.id) + len(part.dropped_id) for part in parts)
     steps.done("metadata -> candidates", posts)
-    index = index_lib.join(screened, sorted(settings.wanted.vocabulary))
-    late = np.zeros(index.size, np.uint8)
-    run_local.drop_copies(index, late)
+    index = candidates.join(parts, sorted(settings.criteria.vocabulary))
+    run_local.drop_duplicates(index)
     steps.done("copies", index.size)
-    partners = run_local.find_partners(settings, index, late, None)
+    partners = run_local.find_partners(index, settings.rule, answers=None)
     steps.done("characters and outfits", index.size)
-    writing.write_annotations(settings.out, screened, late, partners, {})
-    counts = writing.write_dropped(settings.out, screened, late)
+    output.write_annotations(settings.out, parts, index=index, partners=partners, boxes={})
+    counts = output.write_dropped(settings.out, parts, index.drop_code)
     steps.done("writing", posts)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     total = ("all of the collection", *(sum(row[k] for row in steps.rows) for k in (1, 2)), posts)
@@ -133,7 +133,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=args.folder) as name:
             folder = pathlib.Path(name)
             files = max(4, posts // 50_000)
-            synthetic_danbooru.write(folder / "meta", posts, files, args.largest, seed=0)
+            synthetic_danbooru.write(folder / "meta", posts, files=files, largest=args.largest)
             command = [
                 sys.executable,
                 "-m",

@@ -6,8 +6,8 @@
 `avatars, alike` are its outfits put together anew, three to a character, so that a character's
 outfits share the garment and differ in colour only. `synthetic` is the metadata of
 synthetic_danbooru.py, up to ten tags an outfit, of which a third vary another one of the character;
-it has no pictures. Every clothing tag is missing with a probability; answers are those of the
-packaged BLIP about the whole pictures.
+it has no images. Every clothing tag is missing with a probability; answers are those of the
+packaged BLIP about the images.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from rbjax.vqa.model import PACKAGED
 from scripts.benchmarks import synthetic_danbooru
 from tfds_retribooru import json_stream
 from tfds_retribooru.collect import candidates, filters, outfits
-from tfds_retribooru.collect.outfits import ALONE, Rule
+from tfds_retribooru.collect.outfits import NO_OUTFIT, Rule
 
 Image_ = tuple[list[str], dict[str, str], object]  # clothing tags, answers, true outfit
 RULES = {
@@ -37,22 +37,22 @@ RULES = {
 
 
 def avatars(data_dir: str | None) -> list[list[Image_]]:
-    """The characters of the test split."""
+    """Returns the characters of the test split."""
     source = tfds.builder("avatars/centered", data_dir=data_dir).as_data_source("test")
-    ask = clothes.load(PACKAGED)
+    vqa = clothes.load(PACKAGED)
     people: dict[bytes, list[Image_]] = defaultdict(list)
     for start in range(0, len(source), 64):
         records = [source[i] for i in range(start, min(start + 64, len(source)))]
-        answers = ask([Image.fromarray(record["image"]) for record in records])
-        for record, said in zip(records, answers, strict=True):
+        answers = vqa([Image.fromarray(record["image"]) for record in records])
+        for record, answer in zip(records, answers, strict=True):
             truth = min(record["id"], *record["similar"])
             tags = [tag.decode() for tag in record["cloths"]]
-            people[record["character"]].append((tags, said, truth))
+            people[record["character"]].append((tags, answer, truth))
     return list(people.values())
 
 
 def alike(people: list[list[Image_]]) -> list[list[Image_]]:
-    """Characters of three outfits of the same garment, of different colours."""
+    """Returns characters of three outfits of the same garment, of different colours."""
     outfit: dict[object, list[Image_]] = defaultdict(list)
     for image in (image for person in people for image in person):
         outfit[image[2]].append(image)
@@ -67,42 +67,50 @@ def alike(people: list[list[Image_]]) -> list[list[Image_]]:
 
 
 def synthetic(posts: int) -> list[list[Image_]]:
-    """The candidates of synthetic metadata; their tags are missing already."""
-    wanted = filters.Filter(filters.read_vocabulary())
+    """Returns the candidates of synthetic metadata; their tags are missing already."""
+    criteria = filters.Criteria(filters.read_vocabulary())
     people: dict[str, list[Image_]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name) / "meta"
-        synthetic_danbooru.write(folder, posts, 2, synthetic_danbooru.LARGEST, seed=0)
+        synthetic_danbooru.write(folder, posts, files=2)
         with np.load(folder / "truth.npz") as arrays:
             truth = dict(zip(arrays["id"].tolist(), arrays["outfit"].tolist(), strict=True))
         for path in sorted(folder.glob("*.json")):
             for part in json_stream.parts(path):
-                for _, key, post in candidates.outcomes(json_stream.read_part(part), wanted):
-                    if isinstance(post, filters.Candidate):
-                        people[post.character].append((post.cloths, {}, truth[key]))
+                for item in candidates.screen(json_stream.read_part(part), criteria):
+                    if isinstance(item.result, filters.Candidate):
+                        post = item.result
+                        people[post.character].append((post.cloths, {}, truth[post.id]))
     return list(people.values())
 
 
 def measure(
-    people: Sequence[Sequence[Image_]], rule: Rule, missing: float, answers: bool
+    people: Sequence[Sequence[Image_]], rule: Rule, *, missing: float, answers: bool
 ) -> tuple[float, float]:
-    """Precision and recall over the pairs of images of a character."""
+    """Returns precision and recall over the pairs of images of a character.
+
+    Args:
+        people: the images of each character.
+        rule: thresholds.
+        missing: probability that a tag is missing.
+        answers: whether the rule gets the answers.
+    """
     rng = np.random.default_rng(0)
-    right = said = there = 0
+    right = found = there = 0
     for images in people:
         cloths = [[tag for tag in tags if rng.random() >= missing] for tags, _, _ in images]
-        told = [known for _, known, _ in images] if answers else None
-        homes = outfits.assign(cloths, told, rule)
+        known = [answer for _, answer, _ in images] if answers else None
+        assigned = outfits.assign(cloths, known, rule)
         truth = [outfit for _, _, outfit in images]
-        found = [pair for pair in zip(homes, truth, strict=True) if pair[0] != ALONE]
-        right += _pairs(found)
-        said += _pairs(home for home, _ in found)
+        pairs = [pair for pair in zip(assigned, truth, strict=True) if pair[0] != NO_OUTFIT]
+        right += _pairs(pairs)
+        found += _pairs(outfit for outfit, _ in pairs)
         there += _pairs(truth)
-    return right / max(said, 1), right / there
+    return right / max(found, 1), right / there
 
 
-def _pairs(labels: Iterable) -> int:
-    """The number of pairs with equal labels."""
+def _pairs(labels: Iterable[object]) -> int:
+    """Returns the number of pairs with equal labels."""
     return sum(count * (count - 1) // 2 for count in Counter(labels).values())
 
 
@@ -122,13 +130,14 @@ def main() -> None:
                 cells = [
                     f"{precision:.3f} / {recall:.3f}"
                     for precision, recall in (
-                        measure(groups, rule, missing, answers) for answers in (False, True)
+                        measure(groups, rule, missing=missing, answers=answers)
+                        for answers in (False, True)
                     )
                 ]
                 print(f"| {name} | {missing:.0%} | {label} | {' | '.join(cells)} |", flush=True)
     groups = synthetic(args.posts)
     for label, rule in RULES.items():
-        precision, recall = measure(groups, rule, 0.0, False)
+        precision, recall = measure(groups, rule, missing=0.0, answers=False)
         missing = f"{synthetic_danbooru.MISSING:.0%}"
         print(f"| synthetic | {missing} | {label} | {precision:.3f} / {recall:.3f} | |", flush=True)
 

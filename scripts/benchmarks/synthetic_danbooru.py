@@ -12,6 +12,7 @@ source is not the paper are guesses. Every number is a function of the seed.
 import argparse
 import json
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -38,27 +39,27 @@ RATES = {
 
 
 def tag_names() -> tuple[list[str], list[str]]:
-    """Clothing tags, most frequent first (the order is ours), and other tags."""
+    """Returns clothing tags, most frequent first (the order is ours), and other tags."""
     known = {tag.replace(" ", "_") for tag in filters.read_vocabulary()}
     clothing = FIRST + sorted(known - set(FIRST), key=lambda tag: (len(tag), tag))
     return clothing, [f"general_tag_{k}" for k in range(5000)]
 
 
-def zipf(rng: np.random.Generator, count: int, shape) -> np.ndarray:
-    """Ranks below `count`, rank k with a frequency like 1 / (k + 1): int16."""
+def zipf(rng: np.random.Generator, count: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Draws ranks below `count`, rank k with a frequency like 1 / (k + 1): int16."""
     edges = np.cumsum(1 / np.arange(1, count + 1))
     return np.searchsorted(edges / edges[-1], rng.random(shape)).astype(np.int16)
 
 
 def characters(rng: np.random.Generator, posts: int, largest: int) -> np.ndarray:
-    """The character of each post, int32 [posts]; the first has `largest`, others follow."""
+    """Draws the character of each post, int32 [posts]; the first has `largest`, others follow."""
     sizes = np.minimum(LARGEST, rng.random(posts) ** (-1 / 0.9)).astype(np.int64)
     sizes[0] = min(largest, posts)
     return np.searchsorted(np.cumsum(sizes), np.arange(posts), side="right").astype(np.int32)
 
 
 def outfits(rng: np.random.Generator, character: np.ndarray) -> np.ndarray:
-    """The outfit of each post, int32 [posts], numbered from 0 in order; one character each."""
+    """Draws the outfit of each post, int32 [posts], numbered from 0; one character each."""
     sizes = np.array([1, *(length + 1 for length in LIST_SHARES)])
     shares = np.array([*LIST_SHARES.values()], float)
     shares = np.concatenate([[SINGLE], (1 - SINGLE) * shares / shares.sum()]) / sizes
@@ -68,8 +69,16 @@ def outfits(rng: np.random.Generator, character: np.ndarray) -> np.ndarray:
     return (np.cumsum(begins) - 1).astype(np.int32)
 
 
-def clothes(rng: np.random.Generator, character, outfit, count: int) -> np.ndarray:
-    """The clothing tags of each outfit, int16 [outfits, 10], -1 for none."""
+def clothes(
+    rng: np.random.Generator, character: np.ndarray, outfit: np.ndarray, *, count: int
+) -> np.ndarray:
+    """Draws the clothing tags of each outfit, int16 [outfits, 10], -1 for none.
+
+    Args:
+        rng: source of the draws.
+        character, outfit: int32 [posts], of each post.
+        count: number of clothing tags there are.
+    """
     first = np.flatnonzero(np.diff(outfit, prepend=-1))
     tags = zipf(rng, count, (len(first), CLOTHES[1]))
     owner = character[first]
@@ -83,58 +92,68 @@ def clothes(rng: np.random.Generator, character, outfit, count: int) -> np.ndarr
     return tags
 
 
-def write(out: pathlib.Path, posts: int, files: int, largest: int, seed: int) -> None:
+def write(
+    out: pathlib.Path, posts: int, *, files: int, largest: int = LARGEST, seed: int = 0
+) -> None:
     """Writes `files` files of metadata, and truth.npz."""
     rng = np.random.default_rng(seed)
     names = tag_names()
     character = characters(rng, posts, largest)
     outfit = outfits(rng, character)
-    worn = clothes(rng, character, outfit, len(names[0]))
+    worn = clothes(rng, character, outfit, count=len(names[0]))
     order = rng.permutation(posts)
     out.mkdir(parents=True)
     np.savez(out / "truth.npz", id=order + 1, character=character, outfit=outfit)
     places = np.empty(posts, np.int64)
     places[order] = np.arange(posts)
     for number, part in enumerate(np.array_split(places, files)):
+        dialect = _after if number % 2 else _until_2021
         with open(out / f"posts-{number:04d}.json", "w") as file:
             for start in range(0, len(part), 10_000):
                 block = part[start : start + 10_000]
+                posts_tags = _tags(rng, character[block], worn[outfit[block]], names=names)
                 first_id = int(order[block[0]]) + 1
-                tables = character[block], worn[outfit[block]]
-                file.write(_block(rng, first_id, *tables, names, old=number % 2 == 0))
+                for k, (on, tags) in enumerate(posts_tags, first_id):
+                    tags["artist"] = [] if "no_artist" in on else [f"artist_{k % 9973}"]
+                    file.write(json.dumps(dialect(_common(k, on), on, tags)) + "\n")
 
 
-def _block(rng, first_id: int, character, worn, names, old: bool) -> str:
-    """Lines of consecutive ids."""
+def _tags(
+    rng: np.random.Generator,
+    character: np.ndarray,
+    worn: np.ndarray,
+    *,
+    names: tuple[list[str], list[str]],
+) -> Iterator[tuple[set[str], dict[str, list[str]]]]:
+    """Yields of consecutive posts (which of RATES apply, category -> tags).
+
+    Args:
+        rng: source of the draws.
+        character: [B] of each post.
+        worn: int16 [B, 10], clothing of each post before tags are missing.
+        names: clothing tags and other tags.
+    """
     clothing, others = names
     size = len(character)
     worn = np.where(rng.random(worn.shape) < MISSING, -1, worn)
     free = zipf(rng, len(others), (size, OTHERS))
     flags = {name: rng.random(size) < rate for name, rate in RATES.items()}
-    lines = []
     for i in range(size):
         on = {name for name, values in flags.items() if values[i]}
         general = ["1girl", "multiple_girls" if "crowd" in on else "solo"]
         general += dict.fromkeys(clothing[k] for k in worn[i] if k >= 0)
         general += dict.fromkeys(others[k] for k in free[i])
-        who = [f"character_{character[i]}"] + ["passer-by"] * ("second_character" in on)
-        artist = [] if "no_artist" in on else [f"artist_{(first_id + i) % 9973}"]
-        post = _common(first_id + i, on)
-        lines.append((_until_2021 if old else _after)(post, on, general, who, artist))
-    return "\n".join(map(json.dumps, lines)) + "\n"
+        characters = [f"character_{character[i]}"] + ["passer-by"] * ("second_character" in on)
+        yield on, {"general": general, "artist": [], "character": characters}
 
 
-def _common(name: int, on: set[str]) -> dict:
+def _common(name: int, on: set[str]) -> dict[str, object]:
     md5 = f"{name - ('copy' in on):032x}"
     return {"id": name, "created_at": "2019-01-01 00:00:00 UTC", "md5": md5, "file_ext": "jpg"}
 
 
-def _until_2021(post: dict, on: set[str], general, who, artist) -> dict:
-    tags = [
-        {"id": "1", "name": name, "category": kind}
-        for kind, group in (("0", general), ("1", artist), ("4", who))
-        for name in group
-    ]
+def _until_2021(post: dict, on: set[str], tags: dict[str, list[str]]) -> dict[str, object]:
+    categories = {"general": "0", "artist": "1", "character": "4"}
     return {
         **(post | {"id": str(post["id"])}),
         "rating": "q" if "rating" in on else "s",
@@ -142,11 +161,15 @@ def _until_2021(post: dict, on: set[str], general, who, artist) -> dict:
         "image_height": "1000",
         "is_deleted": "gone" in on,
         "is_banned": False,
-        "tags": tags,
+        "tags": [
+            {"id": "1", "name": name, "category": categories[kind]}
+            for kind, group in tags.items()
+            for name in group
+        ],
     }
 
 
-def _after(post: dict, on: set[str], general, who, artist) -> dict:
+def _after(post: dict, on: set[str], tags: dict[str, list[str]]) -> dict[str, object]:
     return {
         **post,
         "rating": "s" if "rating" in on else "g",
@@ -154,9 +177,7 @@ def _after(post: dict, on: set[str], general, who, artist) -> dict:
         "image_height": 1000,
         "is_deleted": "gone" in on,
         "is_banned": False,
-        "tag_string_general": " ".join(general),
-        "tag_string_artist": " ".join(artist),
-        "tag_string_character": " ".join(who),
+        **{f"tag_string_{kind}": " ".join(group) for kind, group in tags.items()},
     }
 
 
@@ -169,7 +190,7 @@ def main() -> None:
     parser.add_argument("--largest", type=int, default=LARGEST, help="posts of one character")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    write(args.out, args.posts, args.files, args.largest, args.seed)
+    write(args.out, args.posts, files=args.files, largest=args.largest, seed=args.seed)
 
 
 if __name__ == "__main__":

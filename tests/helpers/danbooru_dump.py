@@ -1,4 +1,4 @@
-"""A small dump with one post of every kind, in both dialects, with pictures of avatars."""
+"""A small dump with one post of every kind, in both dialects, with images of avatars."""
 
 import json
 import pathlib
@@ -10,7 +10,7 @@ OTHER = ["1girl", "solo", "bikini", "sarong"]
 
 
 def post(name: int, **change) -> dict:
-    """A post of the dialect after 2021."""
+    """Returns a post of the dialect after 2021."""
     return {
         "id": name,
         "md5": f"{name:032x}",
@@ -27,7 +27,7 @@ def post(name: int, **change) -> dict:
 
 
 def until_2021(new: dict) -> dict:
-    """The same post in the older dialect."""
+    """Returns the same post in the older dialect."""
     kinds = {"general": "0", "artist": "1", "character": "4"}
     strings = {kind: new[f"tag_string_{kind}"] for kind in kinds}
     tags = [
@@ -41,7 +41,7 @@ def until_2021(new: dict) -> dict:
 
 
 def files() -> dict[str, list[dict | str]]:
-    """File name -> posts and raw lines, with what becomes of them in EXPECTED."""
+    """Returns file name -> posts and raw lines; EXPECTED_* say what becomes of them."""
     other = " ".join(OTHER)
     return {
         "a.json": [
@@ -98,9 +98,9 @@ def write_metadata(folder: pathlib.Path) -> list[str]:
     return sorted(map(str, folder.iterdir()))
 
 
-def write_pictures(folder: pathlib.Path, source) -> None:
-    """Pictures in every layout; 11 is a near copy of 1001, 12 is missing, 6 is broken."""
-    pictures = [Image.fromarray(source[i]["image"]) for i in range(0, 24, 4)]
+def write_images(folder: pathlib.Path, source) -> None:
+    """Writes images in every layout; 11 is a near copy of 1001, 12 is missing, 6 is broken."""
+    images = [Image.fromarray(source[i]["image"]) for i in range(0, 24, 4)]
     places = {
         "original/0001/1001.png": 0,
         "original/0001/2001.png": 1,
@@ -109,13 +109,13 @@ def write_pictures(folder: pathlib.Path, source) -> None:
     }
     for place, k in places.items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        pictures[k].save(folder / place)
-    pictures[0].resize((200, 200)).save(folder / "11.webp", quality=90)
+        images[k].save(folder / place)
+    images[0].resize((200, 200)).save(folder / "11.webp", quality=90)
     (folder / "6.png").write_bytes((folder / "9.png").read_bytes()[:500])
 
 
 def read(out: pathlib.Path) -> tuple[dict[str, dict], list[tuple]]:
-    """(id -> annotation, sorted rows of dropped.jsonl with the file's name alone)."""
+    """Returns (id -> annotation, sorted rows of dropped.jsonl with the name of the file)."""
     found: dict[str, dict] = {}
     for path in sorted(out.glob("annotations-*")):
         for line in path.read_text().splitlines():

@@ -2,8 +2,8 @@
 
     python -m tfds_retribooru.collect --metadata 'meta/*.json' --images DIR --out annotations/
 
-Metadata alone is enough for annotations; --images adds the removal of near copies, and lets --vqa,
---faces and --figures look at the pictures. The guide is tfds_retribooru/collect/README.md.
+Metadata is enough for annotations; --images adds the removal of near copies, and lets --vqa,
+--faces and --figures read the images. The guide is tfds_retribooru/collect/README.md.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import sys
 import time
 
 from tfds_retribooru.collect import filters, near_duplicates, output
+from tfds_retribooru.collect.filters import Criteria
 from tfds_retribooru.collect.outfits import Rule
 from tfds_retribooru.collect.settings import Settings
 
@@ -35,13 +36,42 @@ PACKAGES = {  # option -> what it imports, extra that installs it
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's options."""
-    path = pathlib.Path
+    """Returns the parser of the command's options."""
     p = argparse.ArgumentParser(
         prog="python -m tfds_retribooru.collect",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_metadata(p)
+    _add_images(p)
+    for field in dataclasses.fields(Rule):
+        text = f"{RULE_HELP[field.name]} (default: %(default)s)"
+        kind = type(field.default)
+        p.add_argument(f"--{field.name}", type=kind, default=field.default, help=text)
+    p.add_argument(  # as it was spelled at first
+        "--min-facts",
+        dest="min_facts",
+        type=int,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+    )
+    p.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count(),
+        help="processes (default: all cores)",
+    )
+    p.add_argument(
+        "--runner",
+        help="an Apache Beam runner, such as DirectRunner, DataflowRunner, FlinkRunner or "
+        "SparkRunner; further options are passed on to it",
+    )
+    return p
+
+
+def _add_metadata(p: argparse.ArgumentParser) -> None:
+    """Adds the options about metadata and the output."""
+    path = pathlib.Path
     p.add_argument(
         "--metadata",
         nargs="+",
@@ -50,7 +80,6 @@ def parser() -> argparse.ArgumentParser:
         help="files of Danbooru posts: JSON lines or a list, .gz or not, of either dialect",
     )
     p.add_argument("--out", type=path, required=True, help="folder to write; must not exist")
-    p.add_argument("--images", type=path, metavar="DIR", help="folder of the pictures")
     p.add_argument(
         "--ratings",
         nargs="+",
@@ -70,50 +99,41 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--implications", type=path, metavar="FILE", help="Danbooru's tag_implications, as JSON"
     )
-    p.add_argument("--vqa", type=path, metavar="DIR", help="BLIP-VQA weights for rbjax")
+
+
+def _add_images(p: argparse.ArgumentParser) -> None:
+    """Adds the options about images and models."""
+    path = pathlib.Path
+    p.add_argument("--images", type=path, metavar="DIR", help="folder of the images")
+    p.add_argument(
+        "--distance",
+        type=int,
+        default=near_duplicates.DISTANCE,
+        help="bits of 256 within which images are near copies (default: %(default)s)",
+    )
+    p.add_argument("--vqa", type=path, metavar="DIR", help="model that answers about clothes")
+    p.add_argument(
+        "--vqa_loader",
+        default="",
+        metavar="MODULE:FUNCTION",
+        help="function (DIR, questions) that opens --vqa (default: that of the package installed "
+        "with this one)",
+    )
     p.add_argument("--faces", type=path, metavar="ONNX", help="YOLO-style face detector")
     p.add_argument("--figures", type=path, metavar="ONNX", help="figure segmentation (IS-Net)")
     p.add_argument(
         "--masks", type=path, metavar="DIR", help="folder for masks (default: masks beside --out)"
     )
-    for field in dataclasses.fields(Rule):
-        p.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=field.type,
-            default=field.default,
-            help=f"{RULE_HELP[field.name]} (default: %(default)s)",
-        )
-    p.add_argument(
-        "--distance",
-        type=int,
-        default=near_duplicates.DISTANCE,
-        help="bits of 256 within which pictures are near copies (default: %(default)s)",
-    )
-    p.add_argument(
-        "--workers",
-        type=int,
-        default=os.cpu_count(),
-        help="processes (default: all cores)",
-    )
-    p.add_argument(
-        "--runner",
-        help="an Apache Beam runner, such as DirectRunner, DataflowRunner, FlinkRunner or "
-        "SparkRunner; further options are passed on to it",
-    )
-    return p
 
 
-def settings_of(args: argparse.Namespace) -> Settings:
-    """Reads tables and checks paths.
+def check(args: argparse.Namespace) -> None:
+    """Checks options against each other, installed packages and folders.
 
     Raises:
-        ValueError: something is missing, contradicts or cannot be read.
+        ValueError: something is missing or contradicts.
     """
-    metadata = sorted({path for pattern in args.metadata for path in glob.glob(pattern)})
-    if not metadata:
-        raise ValueError(f"--metadata {' '.join(args.metadata)}: no such file")
     if args.images is None and any(getattr(args, name) for name in NEEDS_IMAGES):
-        raise ValueError("--vqa, --faces and --figures look at pictures: give --images DIR")
+        raise ValueError("--vqa, --faces and --figures read images: give --images DIR")
     for name, (package, extra) in PACKAGES.items():
         if getattr(args, name) is not None and importlib.util.find_spec(package) is None:
             raise ValueError(f"--{name} needs {package}: pip install -e '.[{extra}]'")
@@ -121,10 +141,22 @@ def settings_of(args: argparse.Namespace) -> Settings:
         folder = getattr(args, name)
         if folder is not None and not folder.is_dir():
             raise ValueError(f"--{name} {folder}: no such folder")
+
+
+def read_settings(args: argparse.Namespace) -> Settings:
+    """Reads the tables that the options name and makes the settings.
+
+    Raises:
+        ValueError: something is missing, contradicts or cannot be read.
+    """
+    metadata = sorted({path for pattern in args.metadata for path in glob.glob(pattern)})
+    if not metadata:
+        raise ValueError(f"--metadata {' '.join(args.metadata)}: no such file")
+    check(args)
     return Settings(
         metadata=tuple(metadata),
         out=args.out.absolute(),
-        wanted=filters.Filter(
+        criteria=Criteria(
             vocabulary=filters.read_vocabulary(args.vocabulary),
             ratings=frozenset(args.ratings),
             aliases=filters.read_aliases(args.aliases) if args.aliases else {},
@@ -134,9 +166,10 @@ def settings_of(args: argparse.Namespace) -> Settings:
         images=args.images and args.images.absolute(),
         distance=args.distance,
         vqa=args.vqa,
+        vqa_loader=args.vqa_loader,
         faces=args.faces,
         figures=args.figures,
-        masks=args.masks or args.out.absolute().parent / "masks",
+        masks=args.masks,
         workers=max(1, args.workers),
     )
 
@@ -148,7 +181,7 @@ def main(argv: list[str] | None = None) -> None:
         parser().error(f"unknown options {' '.join(rest)} (only --runner takes further options)")
     started = time.monotonic()
     try:
-        settings = settings_of(args)
+        settings = read_settings(args)
         if args.runner:
             from tfds_retribooru.collect import run_beam  # extra [beam]
 

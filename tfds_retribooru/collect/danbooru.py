@@ -6,13 +6,14 @@ safe. After, they are integers, tags stand in `tag_string_KIND`, and "s" means s
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tfds_retribooru.json_stream import Document
 
 RATINGS_2021 = {"s": "safe", "q": "questionable", "e": "explicit"}
 RATINGS = {"g": "general", "s": "sensitive", "q": "questionable", "e": "explicit"}
 GENERAL, ARTIST, CHARACTER = 0, 1, 4  # categories of the older dialect
+Tags = tuple[list[str], list[str], list[str]]  # general, artists, characters
 KNOWN_KEYS = frozenset(
     "id created_at updated_at uploader_id approver_id score up_score down_score source md5 rating "
     "image_width image_height file_ext file_size parent_id has_children has_active_children "
@@ -27,7 +28,7 @@ KNOWN_KEYS = frozenset(
 
 
 class Post(NamedTuple):
-    """What the collection needs of a post.
+    """The part of a post that the collection needs.
 
     Attributes:
         id: positive; also decides the image's folder.
@@ -86,11 +87,11 @@ def posts(documents: Iterable[Document]) -> Iterator[tuple[int, Post] | Fault]:
         except ValueError as error:
             yield Fault(name, str(error), line)
             continue
-        yield from (Fault(name, reason, line) for reason in _lost_parts(value, post))
+        yield from (Fault(name, reason, line) for reason in _unreadable_fields(value, post))
         yield line, post
 
 
-def parse(value: dict) -> Post:
+def parse(value: dict[str, Any]) -> Post:
     """Reads a post of either dialect.
 
     Raises:
@@ -104,13 +105,12 @@ def parse(value: dict) -> Post:
     if rating is None:
         raise ValueError("bad_rating")
     width, height = _number(value.get("image_width")), _number(value.get("image_height"))
-    md5, ext = value.get("md5"), value.get("file_ext")
     return Post(
         id=_id(value.get("id")),
         rating=rating,
-        gone=_true(value.get("is_deleted")) or _true(value.get("is_banned")),
-        md5=md5.lower() if _matches(r"[0-9a-fA-F]{32}", md5) else "",
-        file_ext=ext.lower() if _matches(r"[0-9a-zA-Z]{1,5}", ext) else "",
+        gone=_is_true(value.get("is_deleted")) or _is_true(value.get("is_banned")),
+        md5=_text(r"[0-9a-fA-F]{32}", value.get("md5")).lower(),
+        file_ext=_text(r"[0-9a-zA-Z]{1,5}", value.get("file_ext")).lower(),
         width=width if width and height else 0,
         height=height if width and height else 0,
         general=general,
@@ -119,8 +119,8 @@ def parse(value: dict) -> Post:
     )
 
 
-def _lost_parts(value: dict, post: Post) -> Iterator[str]:
-    """Reasons for parts that are there but could not be read."""
+def _unreadable_fields(value: dict[str, Any], post: Post) -> Iterator[str]:
+    """Yields the reasons of the fields that are there but could not be read."""
     if not post.md5 and value.get("md5"):
         yield "bad_md5"
     if not post.file_ext and value.get("file_ext"):
@@ -129,44 +129,50 @@ def _lost_parts(value: dict, post: Post) -> Iterator[str]:
         yield "bad_size"
 
 
-def _id(value) -> int:
-    """A decimal number below 2**63, so that an id is never a path."""
+def _id(value: object) -> int:
+    """Reads a decimal number below 2**63, so that an id is never a path."""
     number = _number(value)
     if not 0 < number < 1 << 63:
         raise ValueError("bad_id")
     return number
 
 
-def _number(value) -> int:
-    """An integer that is at least 0, or a string of decimal digits; otherwise 0."""
+def _number(value: object) -> int:
+    """Reads an integer that is at least 0, or a string of decimal digits; otherwise 0."""
     if type(value) is int:
         return max(value, 0)
-    return int(value) if _matches(r"[0-9]{1,18}", value) else 0
+    return int(_text(r"[0-9]{1,18}", value) or 0)
 
 
-def _matches(pattern: str, value) -> bool:
-    return isinstance(value, str) and re.fullmatch(pattern, value) is not None
+def _text(pattern: str, value: object) -> str:
+    """Returns a text that matches the pattern; "" for anything else."""
+    return value if isinstance(value, str) and re.fullmatch(pattern, value) else ""
 
 
-def _true(value) -> bool:
+def _is_true(value: object) -> bool:
     return value is True or value in ("true", "t", "1", 1)
 
 
-def _tag_list(tags: list) -> tuple[list[str], list[str], list[str]]:
+def _tag_list(tags: list[Any]) -> Tags:
+    """Reads the tags of the older dialect."""
     kinds: dict[int, list[str]] = {GENERAL: [], ARTIST: [], CHARACTER: []}
     try:
         for tag in tags:
             name, category = tag["name"], int(tag["category"])
             if category in kinds and "\ufffd" not in name:
                 kinds[category].append(name)
-        return tuple(kinds.values())
+        return kinds[GENERAL], kinds[ARTIST], kinds[CHARACTER]
     except (TypeError, KeyError, ValueError, OverflowError):
         raise ValueError("bad_tags") from None
 
 
-def _tag_strings(value: dict) -> tuple[list[str], list[str], list[str]]:
+def _tag_strings(value: dict[str, Any]) -> Tags:
+    """Reads the tags of the newer dialect."""
+
+    def tags(kind: str) -> list[str]:
+        return [tag for tag in value[f"tag_string_{kind}"].split() if "\ufffd" not in tag]
+
     try:
-        texts = [value[f"tag_string_{kind}"].split() for kind in ("general", "artist", "character")]
+        return tags("general"), tags("artist"), tags("character")
     except (AttributeError, KeyError):
         raise ValueError("bad_tags") from None
-    return tuple([tag for tag in text if "\ufffd" not in tag] for text in texts)

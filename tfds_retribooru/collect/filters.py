@@ -1,6 +1,6 @@
-"""Which posts are collected: one character, one artist, clothes that are named, a picture of one.
+"""Which posts become candidates: one character, one artist, tagged clothes, an image of one person.
 
-`screen` looks at one post alone; duplicates and partners are decided later.
+`screen` decides from one post; duplicates and partners are found among all candidates.
 """
 
 import dataclasses
@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from tfds_retribooru import json_stream
 from tfds_retribooru.collect.danbooru import Post
+from tfds_retribooru.retribooru.layout import EXTENSIONS
 
 VOCABULARY = pathlib.Path(__file__).parent / "clothing.txt"
 RATINGS = ("general", "safe")
-PICTURES = frozenset({"", "jpg", "jpeg", "png", "webp", "gif", "bmp", "avif", "tif", "tiff"})
 SEVERAL_VIEWS = frozenset({"multiple_views", "comic", "4koma"})  # may show several outfits
 
-# Reasons in the order in which they are looked for: a post has the first that applies.
+# Why a post is no candidate, in the order of the checks: a post has the first that applies.
 REASONS = (
     "gone",
     "rating",
@@ -27,6 +27,24 @@ REASONS = (
     "no_artist",
     "several_artists",
     "no_clothing",
+)
+
+# Why a candidate is dropped, found by comparing candidates or from their images.
+KEPT = ""
+DUPLICATE_ID = "duplicate_id"
+DUPLICATE_FILE = "duplicate_file"
+NO_IMAGE = "no_image"
+UNREADABLE_IMAGE = "unreadable_image"
+NEAR_COPY = "near_copy"
+NO_PARTNER = "no_partner"
+CANDIDATE_REASONS = (
+    KEPT,
+    DUPLICATE_ID,
+    DUPLICATE_FILE,
+    NO_IMAGE,
+    UNREADABLE_IMAGE,
+    NEAR_COPY,
+    NO_PARTNER,
 )
 
 
@@ -52,8 +70,8 @@ class Candidate(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Filter:
-    """What is let through.
+class Criteria:
+    """Which posts become candidates.
 
     Attributes:
         vocabulary: clothing tags, with spaces.
@@ -69,29 +87,38 @@ class Filter:
     implications: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
-def screen(post: Post, wanted: Filter) -> Candidate | str:
+def screen(post: Post, criteria: Criteria) -> Candidate | str:
     """Returns the candidate, or the reason (one of REASONS) why the post is dropped."""
     if post.gone:
         return "gone"
-    if post.rating not in wanted.ratings:
+    if post.rating not in criteria.ratings:
         return "rating"
-    if post.file_ext not in PICTURES:
+    if post.file_ext not in ("", *EXTENSIONS):
         return "not_a_picture"
-    tags = _replaced(post.general, wanted.aliases)
+    tags = _replaced(post.general, criteria.aliases)
     if "solo" not in tags or not SEVERAL_VIEWS.isdisjoint(tags):
         return "not_solo"
-    characters = _characters(_replaced(post.characters, wanted.aliases), wanted.implications)
+    characters = _characters(_replaced(post.characters, criteria.aliases), criteria.implications)
     if len(characters) != 1:
         return "several_characters" if characters else "no_character"
-    artists = _replaced(post.artists, wanted.aliases)
+    artists = _replaced(post.artists, criteria.aliases)
     if len(artists) != 1:
         return "several_artists" if artists else "no_artist"
     spaced = [tag.replace("_", " ") for tag in tags]
-    cloths = [tag for tag in spaced if tag in wanted.vocabulary]
+    cloths = [tag for tag in spaced if tag in criteria.vocabulary]
     if not cloths:
         return "no_clothing"
-    size = post.width, post.height
-    return Candidate(post.id, post.md5, post.file_ext, *size, *characters, *artists, cloths, tags)
+    return Candidate(
+        id=post.id,
+        md5=post.md5,
+        file_ext=post.file_ext,
+        width=post.width,
+        height=post.height,
+        character=characters[0],
+        artist=artists[0],
+        cloths=cloths,
+        prompts=tags,
+    )
 
 
 def read_vocabulary(path: str | pathlib.Path = VOCABULARY) -> frozenset[str]:
@@ -108,13 +135,13 @@ def read_vocabulary(path: str | pathlib.Path = VOCABULARY) -> frozenset[str]:
 
 
 def read_aliases(path: str | pathlib.Path) -> dict[str, str]:
-    """Reads Danbooru's `tag_aliases` table; see `read_table`. Chains are followed to their end."""
+    """Reads Danbooru's `tag_aliases` table as `read_table` does; follows chains to their end."""
     table = {old: new for old, new in read_table(path) if old != new}
     return {old: _end(old, table) for old in table}
 
 
 def read_implications(path: str | pathlib.Path) -> dict[str, tuple[str, ...]]:
-    """Reads Danbooru's `tag_implications` table; see `read_table`."""
+    """Reads Danbooru's `tag_implications` table as `read_table` does."""
     table: dict[str, tuple[str, ...]] = {}
     for tag, implied in read_table(path):
         table[tag] = (*table.get(tag, ()), implied)
@@ -129,20 +156,19 @@ def read_table(path: str | pathlib.Path) -> Iterator[tuple[str, str]]:
     """
     with json_stream.open_binary(path) as stream:
         for line, row, fault in json_stream.read(stream):
-            names = isinstance(row, dict) and (
-                row.get("antecedent_name"),
-                row.get("consequent_name"),
-            )
-            if fault or not names or not all(isinstance(name, str) for name in names):
+            row = row if isinstance(row, dict) else {}
+            old, new = row.get("antecedent_name"), row.get("consequent_name")
+            if fault or not isinstance(old, str) or not isinstance(new, str):
                 raise ValueError(
                     f"{path}, line {line}: {fault or 'no antecedent_name and consequent_name'}; "
                     "give a table as Danbooru exports it"
                 )
             if row.get("status", "active") == "active":
-                yield names
+                yield old, new
 
 
 def _end(tag: str, table: Mapping[str, str]) -> str:
+    """Follows a chain of replacements to its end; a circle ends before it closes."""
     seen = {tag}
     while tag in table and table[tag] not in seen:
         tag = table[tag]
@@ -151,12 +177,12 @@ def _end(tag: str, table: Mapping[str, str]) -> str:
 
 
 def _replaced(tags: list[str], aliases: Mapping[str, str]) -> list[str]:
-    """Tags after aliases, each once, in order."""
+    """Returns the tags after aliases, each once, in order."""
     return list(dict.fromkeys(aliases.get(tag, tag) for tag in tags))
 
 
 def _characters(tags: Collection[str], implications: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Who is shown: every tag replaced by what it implies, as far as that goes."""
+    """Returns who the tags name: each is replaced by what it implies, as far as that goes."""
     found: dict[str, None] = {}
     todo, seen = list(tags), set(tags)
     while todo:

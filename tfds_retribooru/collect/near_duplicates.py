@@ -1,8 +1,8 @@
-"""Copies of pictures: equal files by md5, near copies (rescaled, recompressed) by perceptual hash.
+"""Copies of images: equal files by md5, near copies (rescaled, recompressed) by perceptual hash.
 
-The hash is imagehash's `phash` with 256 bits. Two pictures are near copies if at most DISTANCE bits
-differ. Cutting the bits into DISTANCE + 1 bands, such a pair agrees in at least one band whole, so
-only pictures with an equal band are compared: a band has 36 bits, whose many values keep the
+The hash is imagehash's `phash` with 256 bits. Two images are near copies if at most DISTANCE bits
+differ. Cutting the bits into DISTANCE + 1 bands, the two agree in at least one entire band, so
+only images with an equal band are compared: a band has 36 bits, whose many values keep the
 groups small, and equal hashes are taken together first.
 """
 
@@ -13,14 +13,14 @@ from PIL import Image
 
 SIDE = 16  # of the hash, in bits
 DISTANCE = 6  # of 256 bits
-_PAIRS = 1 << 22  # compared at a time
+_PAIRS_AT_A_TIME = 1 << 22
 
 
-def perceptual_hash(picture: Image.Image) -> bytes:
-    """Returns 32 bytes that change little when a picture is rescaled or recompressed."""
+def perceptual_hash(image: Image.Image) -> bytes:
+    """Returns 32 bytes that change little when an image is rescaled or recompressed."""
     import imagehash  # extra [collect]
 
-    return np.packbits(imagehash.phash(picture, hash_size=SIDE).hash.ravel()).tobytes()
+    return np.packbits(imagehash.phash(image, hash_size=SIDE).hash.ravel()).tobytes()
 
 
 def first_of_equal(keys: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -39,7 +39,7 @@ def first_of_equal(keys: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def near_copies(hashes: Sequence[bytes], ids: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
-    """Marks the pictures that are a near copy of one with a smaller id: bool [N].
+    """Marks the images that are a near copy of one with a smaller id: bool [N].
 
     Args:
         hashes: [N], of `perceptual_hash`.
@@ -52,9 +52,9 @@ def near_copies(hashes: Sequence[bytes], ids: np.ndarray, distance: int = DISTAN
     copies = np.ones(len(order), bool)
     copies[first] = False
     unique, first = unique[np.argsort(first)], np.sort(first)
-    for left, right in _agreeing(unique, distance + 1):
-        differing = np.bitwise_count(unique[left] ^ unique[right]).sum(axis=1)
-        copies[first[right[differing <= distance]]] = True
+    for earlier, later in _pairs(unique, distance + 1):
+        differing = np.bitwise_count(unique[earlier] ^ unique[later]).sum(axis=1)
+        copies[first[later[differing <= distance]]] = True
     result = np.empty_like(copies)
     result[order] = copies
     return result
@@ -67,23 +67,23 @@ def bands(bits: np.ndarray, count: int) -> np.ndarray:
 
 
 def _number(bits: np.ndarray) -> np.ndarray:
-    """Bits [N, at most 64] as uint64 [N]."""
+    """Converts bits [N, at most 64] to uint64 [N]."""
     weights = np.uint64(1) << np.arange(bits.shape[1], dtype=np.uint64)
     return (bits.astype(np.uint64) * weights).sum(axis=1, dtype=np.uint64)
 
 
-def _agreeing(bits: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields pairs (left < right) that agree in a band, as two arrays, a bounded number at a time.
+def _pairs(bits: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields pairs (first < second) that agree in a band, as two arrays of bounded length.
 
     After sorting by a band, entry i is paired with i + 1, i + 2, ... while the band stays equal.
     """
     for band in bands(bits, count).T:
         order = np.argsort(band, kind="stable")
         values = band[order]
-        alive, step = np.arange(len(order)), 1
-        while alive.size:
-            alive = alive[alive + step < len(order)]
-            alive = alive[values[alive] == values[alive + step]]
-            for part in np.array_split(alive, alive.size // _PAIRS + 1):
+        begin, step = np.arange(len(order)), 1
+        while begin.size:
+            begin = begin[begin + step < len(order)]
+            begin = begin[values[begin] == values[begin + step]]
+            for part in np.array_split(begin, len(begin) // _PAIRS_AT_A_TIME + 1):
                 yield order[part], order[part + step]
             step += 1

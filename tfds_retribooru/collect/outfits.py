@@ -11,14 +11,14 @@ outfit that it agrees with; if it agrees with several, the one with which it sha
 but if a second is as near, within `margin`, the facts cannot tell and it joins none. If it agrees
 with no outfit and has at least `min_facts` facts, it starts one.
 
-The paper says only "InstructBLIP and simple yet strict heuristics". An image that is left alone has
+The paper says only "InstructBLIP and simple yet strict heuristics". An image without an outfit has
 no partner and is not collected: doubt costs images, not wrong pairs.
 """
 
 import dataclasses
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 QUESTIONS = ("what is the person wearing?", "what color are the clothes?")
 COLORS = frozenset(
@@ -26,15 +26,19 @@ COLORS = frozenset(
     "tan white yellow".split()
 )
 NO_ANSWER = frozenset({"", "none", "no", "nothing", "unknown", "not sure"})
-ALONE = -1
-NEIGHBOURS = 15  # longest `similar` list; the paper's histogram ends with "15 or more"
+NO_OUTFIT = -1
+MOST_PARTNERS = 15  # longest `similar` list; the paper's histogram ends with "15 or more"
+
+
+Fact = tuple[str, str]  # ("", tag) or (question, answer)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
     """The thresholds of the rule above.
 
-    Raises ValueError where one is out of its range.
+    Raises:
+        ValueError: one is out of its range.
 
     Attributes:
         extra: share of an image's facts that its outfit may lack, in [0, 1).
@@ -48,7 +52,7 @@ class Rule:
     margin: float = 0.1
     min_facts: int = 2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         shares = self.extra, self.lacking, self.margin
         if not all(0 <= share < 1 for share in shares) or self.min_facts < 1:
             raise ValueError(f"{self}: shares must be in [0, 1), min_facts at least 1")
@@ -67,39 +71,38 @@ def assign(
         rule: thresholds.
 
     Returns:
-        For each image the number of its outfit, or ALONE. The result does not depend on the order
-        of the images. An image is compared with the outfits that share some of its rarest facts,
-            not
-        with all images.
+        For each image the number of its outfit, or NO_OUTFIT. The result does not depend on the
+        order of the images.
     """
     answers = answers if answers is not None else [{}] * len(cloths)
-    known = [_facts(*pair) for pair in zip(cloths, answers, strict=True)]
-    homes = _homes(Counter(known), rule)
-    return [homes[facts] for facts in known]
+    facts = [_facts(*pair) for pair in zip(cloths, answers, strict=True)]
+    outfit_of = _assign_distinct(Counter(facts), rule)
+    return [outfit_of[image] for image in facts]
 
 
 def partners(
     ids: Sequence[int],
     cloths: Sequence[Collection[str]],
+    *,
     answers: Sequence[Mapping[str, str]] | None = None,
     rule: Rule = Rule(),
 ) -> list[list[int]]:
     """Returns the `similar` list of each image of one character; empty if it has no partner.
 
-    Arguments are those of `assign` and, in the same order, the ids; they need not be sorted.
+    The arguments are those of `assign` and the ids, in any order.
     """
     members: dict[int, list[int]] = defaultdict(list)
     for i, outfit in enumerate(assign(cloths, answers, rule)):
-        if outfit != ALONE:
+        if outfit != NO_OUTFIT:
             members[outfit].append(i)
     similar: list[list[int]] = [[] for _ in ids]
     for group in members.values():
-        for i, names in zip(group, neighbours([ids[i] for i in group]), strict=True):
-            similar[i] = names
+        for i, row in zip(group, ring_neighbours([ids[i] for i in group]), strict=True):
+            similar[i] = row
     return similar
 
 
-def neighbours(ids: Sequence[int], most: int = NEIGHBOURS) -> list[list[int]]:
+def ring_neighbours(ids: Sequence[int], most: int = MOST_PARTNERS) -> list[list[int]]:
     """Returns the `similar` list of each image of one outfit, in the order of `ids`.
 
     Up to `most` + 1 images name all others. More stand in a ring sorted by id and each names the
@@ -108,83 +111,103 @@ def neighbours(ids: Sequence[int], most: int = NEIGHBOURS) -> list[list[int]]:
     ring = sorted(ids)
     size, span = len(ring), min(most, len(ring) - 1)
     after = {
-        name: [ring[(i + k) % size] for k in range(1, span + 1)] for i, name in enumerate(ring)
+        image: [ring[(i + k) % size] for k in range(1, span + 1)] for i, image in enumerate(ring)
     }
-    return [after[name] for name in ids]
+    return [after[image] for image in ids]
 
 
-def _facts(cloths: Collection[str], answers: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    """("", tag) for tags, (question, answer) for answers."""
+def _facts(cloths: Collection[str], answers: Mapping[str, str]) -> frozenset[Fact]:
     tails = {tag[i + 1 :] for tag in cloths for i, letter in enumerate(tag) if letter == " "}
     tags = {("", tag) for tag in cloths if tag not in tails}
-    said = {(question, text.strip().lower()) for question, text in answers.items()}
-    return frozenset(tags | {fact for fact in said if fact[1] not in NO_ANSWER})
+    replies = {(question, text.strip().lower()) for question, text in answers.items()}
+    return frozenset(tags | {fact for fact in replies if fact[1] not in NO_ANSWER})
 
 
-def _homes(counts: Mapping[frozenset, int], rule: Rule) -> dict[frozenset, int]:
-    """The outfit of every distinct set of facts.
+def _assign_distinct(
+    counts: Mapping[frozenset[Fact], int], rule: Rule
+) -> dict[frozenset[Fact], int]:
+    """Returns the outfit of every distinct set of facts, given how many images have it."""
+    frequency: Counter[Fact] = Counter()
+    for facts in counts:
+        frequency.update(facts)
+    ranked = {facts: sorted(facts, key=lambda f: (frequency[f], f)) for facts in counts}
+    outfits = _Outfits(rule)
+    best_described = sorted(counts, key=lambda f: (-len(f), -counts[f], ranked[f]))
+    return {facts: outfits.assign(facts, ranked[facts]) for facts in best_described}
+
+
+class _Outfits:
+    """The outfits found so far, each by the facts of the image that started it: its leader.
 
     Two sets that agree share all but a few facts of each. So the two rarest facts that they share
     are among the rarest few + 2 of either (prefix filtering, known from set similarity joins): only
     pairs of these are indexed and looked up, or single facts where one shared fact is enough.
     """
-    rarity: Counter = Counter()
-    for facts in counts:
-        rarity.update(facts)
-    ranked = {facts: sorted(facts, key=lambda f: (rarity[f], f)) for facts in counts}
-    homes: dict[frozenset, int] = {}
-    leaders: list[frozenset] = []
-    index: dict[tuple, list[int]] = defaultdict(list)  # one or two facts -> leaders
-    for facts in sorted(counts, key=lambda f: (-len(f), -counts[f], ranked[f])):
-        extra = int(rule.extra * len(facts))
-        keys = [*_keys(ranked[facts], extra, 1), *_keys(ranked[facts], extra, 2)]
-        homes[facts] = home = _nearest(facts, keys, leaders, index, rule)
-        if home == len(leaders):
-            leaders.append(facts)
-            lacking = _may_lack(facts, rule)
-            for key in _keys(ranked[facts], lacking, min(2, len(facts) - lacking)):
-                index[key].append(home)
-    return homes
+
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
+        self._leaders: list[frozenset[Fact]] = []
+        self._by_facts: dict[tuple[Fact, ...], list[int]] = defaultdict(list)  # one fact or two
+
+    def assign(self, facts: frozenset[Fact], ranked: Sequence[Fact]) -> int:
+        """Returns the outfit that agrees with `facts`, a new one, or NO_OUTFIT in doubt.
+
+        Args:
+            facts: of an image.
+            ranked: the same, from the rarest on.
+        """
+        scores = sorted(self._scores(facts, self._candidates(ranked)), reverse=True)
+        if not scores:
+            return self._start(facts, ranked) if len(facts) >= self._rule.min_facts else NO_OUTFIT
+        if len(scores) > 1 and scores[0][0] - scores[1][0] < self._rule.margin:
+            return NO_OUTFIT
+        return scores[0][1]
+
+    def _start(self, facts: frozenset[Fact], ranked: Sequence[Fact]) -> int:
+        outfit = len(self._leaders)
+        self._leaders.append(facts)
+        most_lacking = self._most_lacking(facts)
+        for key in _keys(ranked, most_lacking, min(2, len(facts) - most_lacking)):
+            self._by_facts[key].append(outfit)
+        return outfit
+
+    def _candidates(self, ranked: Sequence[Fact]) -> set[int]:
+        most_extra = int(self._rule.extra * len(ranked))
+        keys = itertools.chain(_keys(ranked, most_extra, 1), _keys(ranked, most_extra, 2))
+        return {outfit for key in keys for outfit in self._by_facts.get(key, ())}
+
+    def _scores(
+        self, facts: frozenset[Fact], outfits: Iterable[int]
+    ) -> Iterator[tuple[float, int]]:
+        """Yields (Jaccard similarity, outfit) of the outfits that agree with `facts`."""
+        most_extra = int(self._rule.extra * len(facts))
+        for outfit in outfits:
+            leader = self._leaders[outfit]
+            shared = len(facts & leader)
+            extra, lacking = len(facts) - shared, len(leader) - shared
+            agrees = extra <= most_extra and lacking <= self._most_lacking(leader)
+            if agrees and not _contradict(facts, leader):
+                yield shared / (shared + extra + lacking), outfit
+
+    def _most_lacking(self, leader: frozenset[Fact]) -> int:
+        """Returns how many facts of a leader an image may lack; it shares at least one."""
+        return min(1 + int(self._rule.lacking * len(leader)), len(leader) - 1)
 
 
-def _keys(ranked: Sequence, unshared: int, size: int) -> Iterator[tuple]:
-    """Tuples of facts: a set that lacks at most `unshared` of them holds one tuple whole."""
+def _keys(ranked: Sequence[Fact], unshared: int, size: int) -> Iterator[tuple[Fact, ...]]:
+    """Yields tuples of facts: a set that lacks at most `unshared` facts contains one of them."""
     return itertools.combinations(ranked[: unshared + size], size)
 
 
-def _may_lack(leader: frozenset, rule: Rule) -> int:
-    """How many of an outfit's facts an image may lack; one, at least, must be shared."""
-    return min(1 + int(rule.lacking * len(leader)), len(leader) - 1)
+def _contradict(a: frozenset[Fact], b: frozenset[Fact]) -> bool:
+    """Returns whether a question has two answers, or a garment has other colours in b than in a."""
+    in_a, in_b = _exclusive(a), _exclusive(b)
+    return any(in_a[key].isdisjoint(in_b[key]) for key in in_a.keys() & in_b.keys())
 
 
-def _nearest(facts, keys, leaders, index, rule: Rule) -> int:
-    """The outfit that facts agree with; len(leaders) for a new one; ALONE if it cannot be told."""
-    scores = []
-    for k in {k for key in keys for k in index.get(key, ())}:
-        leader = leaders[k]
-        shared = len(facts & leader)
-        extra, lacking = len(facts) - shared, len(leader) - shared
-        if extra > int(rule.extra * len(facts)) or lacking > _may_lack(leader, rule):
-            continue
-        if not _contradict(facts, leader):
-            scores.append((shared / (shared + extra + lacking), k))
-    if not scores:
-        return len(leaders) if len(facts) >= rule.min_facts else ALONE
-    scores.sort(reverse=True)
-    if len(scores) > 1 and scores[0][0] - scores[1][0] < rule.margin:
-        return ALONE
-    return scores[0][1]
-
-
-def _contradict(a: frozenset, b: frozenset) -> bool:
-    """Whether a question has two answers, or a garment is of other colours in a than in b."""
-    mine, theirs = _exclusive(a), _exclusive(b)
-    return any(mine[key].isdisjoint(theirs[key]) for key in mine.keys() & theirs.keys())
-
-
-def _exclusive(facts: frozenset) -> dict[tuple, set[str]]:
-    """{what can have but one value: its values}."""
-    values: dict[tuple, set[str]] = defaultdict(set)
+def _exclusive(facts: frozenset[Fact]) -> dict[tuple[str, str], set[str]]:
+    """Returns the values of what can have but one: answers by question, colours by garment."""
+    values: dict[tuple[str, str], set[str]] = defaultdict(set)
     for question, text in facts:
         color, _, garment = text.partition(" ")
         if question:

@@ -1,42 +1,48 @@
-"""The two kinds of lines that a collection writes: annotations and what was dropped.
+"""What a collection writes: annotations, and the list of what was dropped.
 
 An annotation has the keys of RetriBooru's figure (`bbox` is null without a face), and `md5`,
 `width`, `height`, `file_ext` of the metadata, those that are known. A dropped line says which post,
 why, and in which file and line it stands.
 """
 
-from collections.abc import Sequence
+import contextlib
+import pathlib
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import orjson
 
+from tfds_retribooru.collect import filters
+from tfds_retribooru.collect.candidates import Index, Partners, ScreenedPart, read_spool
+from tfds_retribooru.collect.detectors import Box
 from tfds_retribooru.collect.filters import Candidate
-
-Box = tuple[float, float, float, float]
 
 # The list of what was dropped; in a folder of its own, as a builder reads all of the one above.
 DROPPED_FILE = "manifest/dropped.jsonl"
 
-# Reasons that come after `filters.REASONS`, from a look at more than one post or at pictures.
-DUPLICATE_ID = "duplicate_id"
-DUPLICATE_FILE = "duplicate_file"
-NO_IMAGE = "no_image"
-UNREADABLE_IMAGE = "unreadable_image"
-NEAR_COPY = "near_copy"
-NO_PARTNER = "no_partner"
-KEPT = ""
-LATE_REASONS = (
-    KEPT,
-    DUPLICATE_ID,
-    DUPLICATE_FILE,
-    NO_IMAGE,
-    UNREADABLE_IMAGE,
-    NEAR_COPY,
-    NO_PARTNER,
-)
+
+@contextlib.contextmanager
+def new_folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a folder beside `out` to write in, which takes the name `out` if the block succeeds.
+
+    What an interrupted collection left there is removed first.
+
+    Raises:
+        FileExistsError: `out` exists.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out} exists: remove it, or name another folder")
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / DROPPED_FILE).parent.mkdir(parents=True)
+    yield partial
+    partial.rename(out)
 
 
 def annotation(post: Candidate, similar: Sequence[int], bbox: Box | None) -> bytes:
-    """One annotation as JSON, without the line's end."""
+    """Returns an annotation as JSON, without the end of the line."""
     record = {
         "id": str(post.id),
         "character": post.character,
@@ -50,6 +56,73 @@ def annotation(post: Candidate, similar: Sequence[int], bbox: Box | None) -> byt
     return orjson.dumps(record | {key: value for key, value in known.items() if value})
 
 
-def dropped(name: int | str, reason: str, file: str, line: int) -> bytes:
-    """One line of `dropped.jsonl`, without the line's end."""
-    return orjson.dumps({"id": str(name), "reason": reason, "file": file, "line": int(line)})
+def dropped(post: int | str, reason: str, file: str, line: int) -> bytes:
+    """Returns a line of DROPPED_FILE about the post with this id, without the end of the line."""
+    return orjson.dumps({"id": str(post), "reason": reason, "file": file, "line": int(line)})
+
+
+def write_annotations(
+    folder: pathlib.Path,
+    parts: Sequence[ScreenedPart],
+    *,
+    index: Index,
+    partners: Partners,
+    boxes: Mapping[int, Box | None],
+) -> None:
+    """Writes the kept candidates in the order of the metadata, one file a part.
+
+    Args:
+        folder: that exists.
+        parts: of the metadata.
+        index: of the parts.
+        partners: of the N candidates.
+        boxes: position -> face; others have none.
+    """
+    position = 0
+    for number, part in enumerate(parts):
+        name = f"annotations-{number:05d}-of-{len(parts):05d}.json"
+        with open(folder / name, "wb") as file:
+            for post in read_spool(part.spool):
+                if index.drop_code[position] == 0:
+                    line = annotation(post, partners.of(position), boxes.get(position))
+                    file.write(line + b"\n")
+                position += 1
+
+
+def write_dropped(
+    folder: pathlib.Path, parts: Sequence[ScreenedPart], drop_code: np.ndarray
+) -> Counter[str]:
+    """Writes DROPPED_FILE part by part; returns counts by reason, and "kept".
+
+    Args:
+        folder: that has the folder of DROPPED_FILE.
+        parts: of the metadata.
+        drop_code: uint8 [N], as in Index.
+    """
+    counts = Counter(kept=int((drop_code == 0).sum()))
+    unknown_keys: set[str] = set()
+    codes = np.split(drop_code, np.cumsum([len(part.id) for part in parts])[:-1])
+    with open(folder / DROPPED_FILE, "wb") as file:
+        for part, part_codes in zip(parts, codes, strict=True):
+            for post, reason, line in _dropped_rows(part, part_codes):
+                if reason.startswith("unknown_key"):  # each part names its own; once is enough
+                    if reason in unknown_keys:
+                        continue
+                    unknown_keys.add(reason)
+                counts[reason] += 1
+                file.write(dropped(post, reason, part.part.path, line) + b"\n")
+    return counts
+
+
+def _dropped_rows(
+    part: ScreenedPart, drop_code: np.ndarray
+) -> Iterator[tuple[int | str, str, int]]:
+    """Yields (id, reason, line): faults, then posts that the filter dropped, then candidates."""
+    for fault in part.faults:
+        yield fault.id, fault.reason, fault.line
+    for post, line, code in zip(
+        part.dropped_id, part.dropped_line, part.dropped_reason, strict=True
+    ):
+        yield post, filters.REASONS[code], line
+    for i in np.flatnonzero(drop_code):
+        yield part.id[i], filters.CANDIDATE_REASONS[drop_code[i]], part.line[i]

@@ -1,38 +1,48 @@
-"""What a collection is asked to do; plain data that can be sent to other processes and machines."""
+"""The settings of a collection; plain data that can be sent to other processes and machines."""
 
 import dataclasses
 import pathlib
 
 from tfds_retribooru.collect import filters, near_duplicates
-from tfds_retribooru.collect.filters import Filter
+from tfds_retribooru.collect.filters import Criteria
 from tfds_retribooru.collect.outfits import Rule
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Of a collection.
+    """Inputs, output and thresholds of a collection.
 
     Attributes:
         metadata: paths of the metadata files, sorted; "the first" of duplicates is by this order.
-        out: folder that the annotations will be in; replaced as a whole.
-        wanted: which posts are let through.
+        out: folder for the annotations, which must not exist.
+        criteria: which posts become candidates.
         rule: which images show the same outfit.
-        images: folder of the pictures; None works from metadata alone.
-        distance: bits of 256 within which two pictures are near copies.
-        vqa: folder of a BLIP-VQA model, or None.
-        faces, figures: ONNX files, or None.
-        masks: folder for figure masks.
-        workers: processes that read metadata and pictures.
+        images: folder of the images; None works from metadata only.
+        distance: bits of 256 within which two images are near copies.
+        vqa: folder of a visual-question-answering model, or None.
+        vqa_loader: MODULE:FUNCTION that opens it; "" is the one of the entry point group
+            `image_models.VQA_GROUP`.
+        faces, figures: ONNX files of detectors, or None.
+        masks: folder for figure masks; None is `masks` beside `out`.
+        workers: processes that read metadata and images.
     """
 
     metadata: tuple[str, ...]
     out: pathlib.Path
-    wanted: Filter = dataclasses.field(default_factory=lambda: Filter(filters.read_vocabulary()))
+    criteria: Criteria = dataclasses.field(
+        default_factory=lambda: Criteria(filters.read_vocabulary())
+    )
     rule: Rule = Rule()
     images: pathlib.Path | None = None
     distance: int = near_duplicates.DISTANCE
     vqa: pathlib.Path | None = None
+    vqa_loader: str = ""
     faces: pathlib.Path | None = None
     figures: pathlib.Path | None = None
     masks: pathlib.Path | None = None
     workers: int = 1
+
+    @property
+    def mask_folder(self) -> pathlib.Path:
+        """The folder for figure masks."""
+        return self.masks or self.out.parent / "masks"

@@ -1,5 +1,6 @@
 """The whole collection on one machine, from the files of a small dump to annotations."""
 
+import importlib.metadata
 import importlib.util
 import json
 
@@ -23,7 +24,7 @@ def metadata(tmp_path):
 @pytest.fixture
 def images(tmp_path, avatars):
     folder = tmp_path / "images"
-    danbooru_dump.write_pictures(folder, avatars.as_data_source("test"))
+    danbooru_dump.write_images(folder, avatars.as_data_source("test"))
     return folder
 
 
@@ -76,7 +77,7 @@ def test_several_processes_write_the_same_bytes(metadata, tmp_path):
     assert one == two and len(one) == 3
 
 
-def test_with_pictures_missing_broken_and_near_copies_are_dropped(metadata, images, tmp_path):
+def test_with_images_missing_broken_and_near_copies_are_dropped(metadata, images, tmp_path):
     run_local.collect(Settings(metadata, tmp_path / "annotations", images=images))
     found, dropped = danbooru_dump.read(tmp_path / "annotations")
     reasons = {name: reason for _, _, name, reason in dropped}
@@ -87,26 +88,35 @@ def test_with_pictures_missing_broken_and_near_copies_are_dropped(metadata, imag
     assert similar(found) == {"11": ["2001"], "2001": ["11"]}
 
 
-def test_answers_part_what_tags_do_not(metadata, images, tmp_path):
+def test_answers_separate_what_tags_do_not(metadata, images, tmp_path):
     seen = []
 
-    def ask(images_lib):
-        seen.extend(images_lib)
-        return [{QUESTIONS[1]: "blue" if p.size == (200, 200) else "red"} for p in images_lib]
+    def vqa(batch):
+        seen.extend(batch)
+        return [{QUESTIONS[1]: "blue" if i.size == (200, 200) else "red"} for i in batch]
 
     settings = Settings(metadata, tmp_path / "annotations", images=images)
-    run_local.collect(settings, image_models.Models(ask=ask))
+    run_local.collect(settings, image_models.Models(vqa=vqa))
     found, dropped = danbooru_dump.read(tmp_path / "annotations")
     assert found == {}
-    assert len(seen) == 3 and {p.mode for p in seen} == {"RGB"}  # sendai's; naka has one alone
+    assert len(seen) == 3 and {i.mode for i in seen} == {"RGB"}  # sendai's; naka has only one
     assert ("a.json", 2, "2001", "no_partner") in dropped
 
 
-def test_detectors_look_at_what_is_kept(metadata, images, tmp_path):
+def test_a_vqa_model_is_asked_nothing_where_no_character_has_two_images(tmp_path):
+    (tmp_path / "posts.json").write_text(json.dumps(danbooru_dump.post(1001)))
+    Image.new("RGB", (20, 20)).save(tmp_path / "1001.png")
+    metadata = (str(tmp_path / "posts.json"),)
+    settings = Settings(metadata, tmp_path / "annotations", images=tmp_path)
+    counts = run_local.collect(settings, image_models.Models(vqa=lambda images: 1 / 0))
+    assert counts == {"kept": 0, "no_partner": 1}
+
+
+def test_detectors_run_on_what_is_kept(metadata, images, tmp_path):
     box = (0.5, 0.25, 0.125, 0.0625)
     models = image_models.Models(
-        face=lambda picture: box if picture.size == (200, 200) else None,
-        figure=lambda picture: Image.new("L", picture.size, 7),
+        detect_face=lambda image: box if image.size == (200, 200) else None,
+        segment_figure=lambda image: Image.new("L", image.size, 7),
     )
     settings = Settings(metadata, tmp_path / "annotations", images=images, masks=tmp_path / "masks")
     run_local.collect(settings, models)
@@ -125,7 +135,7 @@ def test_detectors_look_at_what_is_kept(metadata, images, tmp_path):
 def test_a_collection_that_was_interrupted_starts_clean(metadata, tmp_path, monkeypatch):
     settings = Settings(metadata, tmp_path / "annotations")
     with monkeypatch.context() as broken:
-        broken.setattr(run_local.writing, "write_dropped", lambda *a: 1 / 0)
+        broken.setattr(run_local.output, "write_dropped", lambda *a: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run_local.collect(settings)
     assert not settings.out.exists()
@@ -134,10 +144,10 @@ def test_a_collection_that_was_interrupted_starts_clean(metadata, tmp_path, monk
     assert {path.name for path in tmp_path.iterdir()} == {"meta", "annotations"}
 
 
-# --- pictures
+# --- images
 
 
-def test_pictures_are_found_in_every_layout_and_nowhere_else(images):
+def test_images_are_found_in_every_layout_and_nowhere_else(images):
     found = {n: layout.find_image(images, str(n), "png") for n in (1001, 2001, 5, 9, 11, 12)}
     names = {n: path and str(path.relative_to(images)) for n, path in found.items()}
     assert names == {
@@ -150,34 +160,32 @@ def test_pictures_are_found_in_every_layout_and_nowhere_else(images):
     }
 
 
-def test_models_see_a_picture_as_the_builder_stores_it(tmp_path):
+def test_models_get_an_image_as_the_builder_stores_it(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
     Image.new("RGBA", (40, 20), (255, 0, 0, 0)).save(tmp_path / "7.png", exif=exif)
-    seen = []
-    image_models.answers(seen.extend, tmp_path, [(7, "png")])
-    (shown,) = seen
-    assert (shown.size, shown.mode) == ((20, 40), "RGB")
-    assert shown.getpixel((0, 0)) == (255, 255, 255)
+    (image,) = image_models.answer_questions(lambda images: images, tmp_path, [(7, "png")])
+    assert (image.size, image.mode) == ((20, 40), "RGB")
+    assert image.getpixel((0, 0)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
+@pytest.mark.parametrize("data", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
 def test_what_does_not_decode_is_unreadable(tmp_path, data):
     (tmp_path / "7.png").write_bytes(data)
-    assert image_models.hash_of(tmp_path, (7, "png")) == "unreadable_image"
+    assert image_models.hash_image(tmp_path, (7, "png")) == "unreadable_image"
 
 
 def test_what_the_builder_would_refuse_is_unreadable(tmp_path, monkeypatch):
     Image.new("L", (20, 20)).save(tmp_path / "7.png")
-    assert len(image_models.hash_of(tmp_path, (7, "png"))) == 32
+    assert len(image_models.hash_image(tmp_path, (7, "png"))) == 32
     monkeypatch.setattr(images_lib, "MAX_PIXELS", 399)
-    assert image_models.hash_of(tmp_path, (7, "png")) == "unreadable_image"
+    assert image_models.hash_image(tmp_path, (7, "png")) == "unreadable_image"
 
 
 # --- the command
 
 
-def run(*options: str) -> None:
+def run(*options: object) -> None:
     command.main([*map(str, options), "--workers", "1"])
 
 
@@ -192,11 +200,82 @@ def test_the_command_collects_and_counts(metadata, tmp_path, capsys):
     assert "           7  kept\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("option", ["--min_facts", "--min-facts"])
+def test_an_option_of_two_words_may_be_spelled_with_a_hyphen(metadata, tmp_path, option):
+    run("--metadata", tmp_path / "meta/*.json", "--out", tmp_path / "annotations", option, 4)
+    assert danbooru_dump.read(tmp_path / "annotations")[0] == {}
+
+
+def test_the_help_has_one_spelling():
+    text = command.parser().format_help()
+    assert "--min_facts" in text and "--min-facts" not in text
+
+
+# --- the VQA model of --vqa
+
+
+def fake_vqa(folder, questions):
+    """Answers the number of the folder's files to every question."""
+    answer = str(len(list(folder.iterdir())))
+    return lambda images: [dict.fromkeys(questions, answer)] * len(images)
+
+
+def run_with_vqa(images, tmp_path, *options) -> list[dict[str, str]]:
+    """The answers that outfits are found with."""
+    found = []
+    partners = run_local.outfits.partners
+
+    def record(ids, cloths, *, answers, rule):
+        found.extend(answers)
+        return partners(ids, cloths, answers=answers, rule=rule)
+
+    basis = ["--metadata", tmp_path / "meta/*.json", "--out", tmp_path / "annotations"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run_local.outfits, "partners", record)
+        run(*basis, "--images", images, "--vqa", tmp_path / "meta", *options)
+    return found
+
+
+def test_a_vqa_model_is_opened_by_the_function_that_is_named(metadata, images, tmp_path):
+    found = run_with_vqa(images, tmp_path, "--vqa_loader", f"{__name__}:fake_vqa")
+    assert dict.fromkeys(QUESTIONS, "2") in found
+
+
+def test_a_vqa_model_is_opened_by_an_installed_package(metadata, images, tmp_path, monkeypatch):
+    entry = importlib.metadata.EntryPoint("x", f"{__name__}:fake_vqa", image_models.VQA_GROUP)
+    monkeypatch.setattr(
+        importlib.metadata, "entry_points", lambda group: {image_models.VQA_GROUP: [entry]}[group]
+    )
+    assert dict.fromkeys(QUESTIONS, "2") in run_with_vqa(images, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "",
+            "--vqa needs one installed package with an entry point tfds_retribooru.vqa, and there",
+        ),
+        ("no_such_module:load", "--vqa_loader no_such_module:load cannot be imported: No module"),
+        ("json:no_such", "--vqa_loader json:no_such cannot be imported: module 'json' has no"),
+        ("not a name", "--vqa_loader not a name cannot be imported: invalid format"),
+        ("json", "--vqa_loader json is no function: give MODULE:FUNCTION"),
+    ],
+)
+def test_a_loader_that_cannot_be_found_is_named(monkeypatch, name, message):
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [])
+    with pytest.raises(ValueError, match=f"^{message}"):
+        image_models.find_vqa_loader(name)
+
+
+# --- errors of the command
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--metadata", "none/*.json"], "--metadata none/[*].json: no such file"),
-        (["--vqa", "x"], "--vqa, --faces and --figures look at pictures: give --images DIR"),
+        (["--vqa", "x"], "--vqa, --faces and --figures read images: give --images DIR"),
         (["--images", "none"], "--images none: no such folder"),
         (["--lacking", "2"], "shares must be in"),
     ],
@@ -207,7 +286,7 @@ def test_wrong_options_end_with_one_line(metadata, tmp_path, options, message):
         run(*basis, *options)
 
 
-def test_a_package_that_is_missing_is_told_before_anything_is_read(metadata, tmp_path, monkeypatch):
+def test_a_missing_package_is_named_before_anything_is_read(metadata, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     options = ["--metadata", tmp_path / "meta/*.json", "--images", tmp_path, "--out", "x"]
     with pytest.raises(SystemExit, match=r"--images needs imagehash: pip install .*\[collect\]"):

@@ -11,12 +11,12 @@ helper = onnx.helper
 
 
 def save(path, nodes, shape_in, shape_out, constants=()):
-    """Writes a model picture -> out and opens it."""
+    """Writes a model image -> out and opens it."""
     float32 = onnx.TensorProto.FLOAT
     graph = helper.make_graph(
         nodes,
         "test",
-        [helper.make_tensor_value_info("picture", float32, shape_in)],
+        [helper.make_tensor_value_info("image", float32, shape_in)],
         [helper.make_tensor_value_info("out", float32, shape_out)],
         [onnx.numpy_helper.from_array(value, name) for name, value in constants],
     )
@@ -32,7 +32,7 @@ def yolo(path, rows, transposed=False):
         table = table.transpose(0, 2, 1)
     nothing = ("nothing", np.zeros(1, np.float32))
     nodes = [
-        helper.make_node("ReduceMax", ["picture"], ["most"], keepdims=0),
+        helper.make_node("ReduceMax", ["image"], ["most"], keepdims=0),
         helper.make_node("Mul", ["most", "nothing"], ["zero"]),
         helper.make_node("Add", ["table", "zero"], ["out"]),
     ]
@@ -40,9 +40,9 @@ def yolo(path, rows, transposed=False):
 
 
 def isnet(path, height, width):
-    """A segmentation whose mask is the picture's green channel."""
+    """A segmentation whose mask is the image's green channel."""
     bounds = [(name, np.array([v], np.int64)) for name, v in (("a", 1), ("b", 2))]
-    nodes = [helper.make_node("Slice", ["picture", "a", "b", "a"], ["out"])]
+    nodes = [helper.make_node("Slice", ["image", "a", "b", "a"], ["out"])]
     return save(path, nodes, [1, 3, height, width], [1, 1, height, width], bounds)
 
 
@@ -50,27 +50,27 @@ FILLER = [[0, 0, 1, 1, 0.01]] * 9
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-def test_a_face_is_told_in_shares_of_the_picture(tmp_path, transposed):
-    # A 200 x 100 picture in a 96 x 64 input: scale 0.48, 8 grey rows above and below.
+def test_a_face_is_in_shares_of_the_image(tmp_path, transposed):
+    # A 200 x 100 image in a 96 x 64 input: scale 0.48, 8 grey rows above and below.
     session = yolo(tmp_path / "f.onnx", [[48, 20, 24, 12, 0.9], *FILLER], transposed)
     box = detectors.face_box(session, Image.new("RGB", (200, 100)))
     assert box == pytest.approx((0.5, 0.25, 0.25, 0.25), abs=2e-6)
 
 
-def test_the_most_certain_face_is_taken_and_an_uncertain_one_is_none(tmp_path):
+def test_the_face_of_the_highest_score_is_taken_and_none_below_the_least(tmp_path):
     rows = [[10, 20, 4, 4, 0.6], [30, 30, 4, 4, 0.8], *FILLER]
     session = yolo(tmp_path / "f.onnx", rows)
-    picture = Image.new("RGB", (96, 64))
-    assert detectors.face_box(session, picture)[0] == pytest.approx(30 / 96, abs=1e-6)
-    assert detectors.face_box(session, picture, certain=0.85) is None
+    image = Image.new("RGB", (96, 64))
+    assert detectors.face_box(session, image)[0] == pytest.approx(30 / 96, abs=1e-6)
+    assert detectors.face_box(session, image, min_score=0.85) is None
 
 
 def test_a_face_is_cut_at_the_edges(tmp_path):
-    picture = Image.new("RGB", (96, 64))
+    image = Image.new("RGB", (96, 64))
     session = yolo(tmp_path / "f.onnx", [[0, 0, 48, 32, 0.9], *FILLER])
-    assert detectors.face_box(session, picture) == (0.125, 0.125, 0.25, 0.25)
+    assert detectors.face_box(session, image) == (0.125, 0.125, 0.25, 0.25)
     outside = yolo(tmp_path / "g.onnx", [[-60, 0, 48, 32, 0.9], *FILLER])
-    assert detectors.face_box(outside, picture) is None
+    assert detectors.face_box(outside, image) is None
 
 
 @pytest.mark.parametrize("size", [(64, 64), (61, 33), (40, 150)])
@@ -87,12 +87,12 @@ def test_a_mask_lies_where_the_figure_is(tmp_path, size):
 
 
 def test_a_model_that_is_of_another_kind_is_an_error(tmp_path):
-    picture = Image.new("RGB", (50, 50))
+    image = Image.new("RGB", (50, 50))
     mask, face = isnet(tmp_path / "m.onnx", 64, 96), yolo(tmp_path / "f.onnx", FILLER)
     with pytest.raises(ValueError, match=r"a face detector gives .* this one \(1, 1, 64, 96\)"):
-        detectors.face_box(mask, picture)
+        detectors.face_box(mask, image)
     with pytest.raises(ValueError, match=r"a figure detector gives .* this one \(1, 5, 9\)"):
-        detectors.figure_mask(face, picture)
+        detectors.figure_mask(face, image)
 
 
 def test_a_file_that_is_no_model_is_an_error(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from tfds_retribooru.collect import filters
 from tfds_retribooru.collect.danbooru import Post
-from tfds_retribooru.collect.filters import Candidate, Filter
+from tfds_retribooru.collect.filters import Candidate, Criteria
 
 GOOD = Post(
     7,
@@ -21,11 +21,11 @@ GOOD = Post(
     ["artist"],
     ["sendai"],
 )
-WANTED = Filter(frozenset({"pleated skirt", "hat", "boots"}))
+CRITERIA = Criteria(frozenset({"pleated skirt", "hat", "boots"}))
 
 
 def test_a_good_post_becomes_a_candidate():
-    assert filters.screen(GOOD, WANTED) == Candidate(
+    assert filters.screen(GOOD, CRITERIA) == Candidate(
         *(7, "0" * 32, "png", 640, 480, "sendai", "artist"),
         *(["pleated skirt", "hat"], GOOD.general),
     )
@@ -47,9 +47,9 @@ def test_a_good_post_becomes_a_candidate():
         ({"general": ["solo", "smile"]}, "no_clothing"),
     ],
 )
-def test_what_is_dropped_and_why(change, reason):
+def test_a_post_is_dropped_for_each_reason(change, reason):
     assert reason in filters.REASONS
-    assert filters.screen(GOOD._replace(**change), WANTED) == reason
+    assert filters.screen(GOOD._replace(**change), CRITERIA) == reason
 
 
 def test_a_post_has_the_first_reason_that_applies():
@@ -64,9 +64,9 @@ def test_a_post_has_the_first_reason_that_applies():
         {"artists": ["artist"]},
     ]
     for reason, repair in zip(changes, repairs, strict=True):
-        assert filters.screen(nothing, WANTED) == reason
+        assert filters.screen(nothing, CRITERIA) == reason
         nothing = nothing._replace(**repair)
-    assert filters.screen(nothing, WANTED) == "no_clothing"
+    assert filters.screen(nothing, CRITERIA) == "no_clothing"
 
 
 def test_aliases_apply_to_every_kind_of_tag():
@@ -76,18 +76,18 @@ def test_aliases_apply_to_every_kind_of_tag():
         characters=["sendai_kai", "sendai"],
         artists=["pen_name", "artist"],
     )
-    found = filters.screen(post, Filter(WANTED.vocabulary, aliases=aliases))
+    found = filters.screen(post, Criteria(CRITERIA.vocabulary, aliases=aliases))
     assert (found.character, found.artist) == ("sendai", "artist")
     assert (found.cloths, found.prompts) == (["hat"], ["solo", "hat"])
 
 
 def test_a_costume_counts_as_the_character_that_it_implies():
     implications = {"sendai_(swimsuit)": ("sendai_kai",), "sendai_kai": ("sendai",)}
-    wanted = Filter(WANTED.vocabulary, implications=implications)
+    criteria = Criteria(CRITERIA.vocabulary, implications=implications)
     for tags in (["sendai_(swimsuit)"], ["sendai", "sendai_(swimsuit)"], ["sendai_kai"]):
-        assert filters.screen(GOOD._replace(characters=tags), wanted).character == "sendai"
+        assert filters.screen(GOOD._replace(characters=tags), criteria).character == "sendai"
     both = GOOD._replace(characters=["sendai_kai", "naka"])
-    assert filters.screen(both, wanted) == "several_characters"
+    assert filters.screen(both, criteria) == "several_characters"
 
 
 def rows(*pairs, **more):

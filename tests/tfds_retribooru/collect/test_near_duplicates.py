@@ -1,4 +1,4 @@
-"""Copies: the search against all pairs, and the hash on pictures that were really changed."""
+"""Copies: the search against all pairs, and the hash on images that were really changed."""
 
 import io
 
@@ -39,16 +39,16 @@ def test_many_equal_hashes_are_compared_once():
     assert (~copies).sum() == 3 and not copies[-3:].any()
 
 
-def test_no_pictures_have_no_copies():
+def test_no_images_have_no_copies():
     assert near_duplicates.near_copies([], np.array([], int)).shape == (0,)
 
 
 def test_the_search_compares_few_pairs_of_a_large_collection():
     found = np.random.default_rng(0).integers(256, size=(50_000, 32), dtype=np.uint8)
     compared = sum(
-        len(left) for left, _ in near_duplicates._agreeing(found, near_duplicates.DISTANCE + 1)
+        len(first) for first, _ in near_duplicates._pairs(found, near_duplicates.DISTANCE + 1)
     )
-    assert compared < 5 * len(found)  # all pairs would be 25,000 for each picture
+    assert compared < 5 * len(found)  # all pairs would be 25,000 for each image
 
 
 def test_first_of_equal_keeps_the_least():
@@ -61,20 +61,20 @@ def test_first_of_equal_keeps_the_least():
 
 
 @pytest.fixture(scope="module")
-def pictures(avatars) -> list[Image.Image]:
+def images(avatars) -> list[Image.Image]:
     return [Image.fromarray(r["image"]) for r in avatars.as_data_source("test")]
 
 
-def changed(picture: Image.Image, side: int, quality: int) -> Image.Image:
+def changed(image: Image.Image, side: int, quality: int) -> Image.Image:
     file = io.BytesIO()
-    picture.resize((side, side)).save(file, "JPEG", quality=quality)
+    image.resize((side, side)).save(file, "JPEG", quality=quality)
     return Image.open(file)
 
 
 @pytest.mark.parametrize(("side", "quality"), [(128, 60), (96, 85), (256, 75)])
-def test_rescaled_and_recompressed_pictures_are_copies(pictures, side, quality):
-    originals = [near_duplicates.perceptual_hash(p) for p in pictures]
-    copies = [near_duplicates.perceptual_hash(changed(p, side, quality)) for p in pictures]
+def test_rescaled_and_recompressed_images_are_copies(images, side, quality):
+    originals = [near_duplicates.perceptual_hash(p) for p in images]
+    copies = [near_duplicates.perceptual_hash(changed(p, side, quality)) for p in images]
     assert {len(h) for h in originals} == {32}
     found = [
         near_duplicates.near_copies(pair, np.arange(2)).tolist()
@@ -83,6 +83,6 @@ def test_rescaled_and_recompressed_pictures_are_copies(pictures, side, quality):
     assert np.mean([pair == [False, True] for pair in found]) >= 0.75
 
 
-def test_pictures_of_one_character_are_no_copies(pictures):
-    originals = [near_duplicates.perceptual_hash(p) for p in pictures]
+def test_images_of_one_character_are_no_copies(images):
+    originals = [near_duplicates.perceptual_hash(p) for p in images]
     assert near_duplicates.near_copies(originals, np.arange(len(originals))).sum() <= 1

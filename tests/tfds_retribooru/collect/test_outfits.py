@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tfds_retribooru.clusters import from_records
 from tfds_retribooru.collect import outfits
-from tfds_retribooru.collect.outfits import ALONE, QUESTIONS, Rule
+from tfds_retribooru.collect.outfits import NO_OUTFIT, QUESTIONS, Rule
 
 UNIFORM = ["serafuku", "pleated skirt", "kneehighs", "loafers", "neckerchief"]
 RULE = Rule()
@@ -18,13 +18,13 @@ SWIMSUIT = ["bikini", "sarong", "sun hat", "sandals"]
 
 
 def groups(cloths, answers=None, rule=RULE) -> set[frozenset[int]]:
-    """The outfits as sets of positions; an image that is alone is a set of itself."""
+    """The outfits as sets of positions; an image without one is a set of itself."""
     assigned = outfits.assign(cloths, answers, rule)
     return {
         frozenset(
-            [i] if home == ALONE else [j for j, other in enumerate(assigned) if other == home]
+            [i] if own == NO_OUTFIT else [j for j, other in enumerate(assigned) if other == own]
         )
-        for i, home in enumerate(assigned)
+        for i, own in enumerate(assigned)
     }
 
 
@@ -43,7 +43,7 @@ def test_an_image_with_other_tags_does_not_join():
     assert groups([UNIFORM, more]) == {frozenset({0}), frozenset({1})}
 
 
-def test_an_image_between_two_outfits_is_alone():
+def test_an_image_between_two_outfits_has_none():
     blue, red = ["coat", "blue skirt", "boots"], ["coat", "red skirt", "boots"]
     assert groups([blue, red, ["coat", "boots"], ["coat", "boots"]]) == {
         frozenset({i}) for i in range(4)
@@ -126,20 +126,20 @@ def by_definition(cloths, rule: Rule) -> set[frozenset[int]]:
             outfits_found[near[0][1]].append(facts)
         elif not near and len(facts) >= rule.min_facts:
             outfits_found[facts] = [facts]
-    whole = [
+    found = [
         frozenset(i for i, f in enumerate(known) if f in member)
         for member in outfits_found.values()
     ]
-    return {group for group in whole if len(group) > 1}
+    return {group for group in found if len(group) > 1}
 
 
 # --- similar lists
 
 
 @pytest.mark.parametrize("size", [1, 2, 15, 16, 17, 40])
-def test_similar_lists_are_short_and_keep_the_outfit_whole(size):
+def test_similar_lists_are_short_and_keep_the_outfit_connected(size):
     ids = np.random.default_rng(size).permutation(1000)[:size].tolist()
-    similar = outfits.neighbours(ids)
+    similar = outfits.ring_neighbours(ids)
     for name, row in zip(ids, similar, strict=True):
         assert len(set(row)) == len(row) == min(size - 1, 15) and name not in row
     names = [str(name) for name in ids]
@@ -170,7 +170,7 @@ def people(avatars) -> list[list[dict]]:
 def measure(people, missing: float, wrong: float | None, seed: int = 0) -> tuple[float, float]:
     """Pairwise precision and recall; `wrong` is the share of wrong answers, None for no answers."""
     rng = np.random.default_rng(seed)
-    right = said = there = 0
+    right = found = there = 0
     for images in people:
         worn = [[tag.decode() for tag in r["cloths"]] for r in images]
         cloths = [[tag for tag in tags if rng.random() >= missing] for tags in worn]
@@ -188,10 +188,10 @@ def measure(people, missing: float, wrong: float | None, seed: int = 0) -> tuple
             ]
         assigned = outfits.assign(cloths, answers)
         for (a, i), (b, j) in itertools.combinations(zip(worn, assigned, strict=True), 2):
-            right += a == b and i == j != ALONE
-            said += i == j != ALONE
+            right += a == b and i == j != NO_OUTFIT
+            found += i == j != NO_OUTFIT
             there += a == b
-    return right / said, right / there
+    return right / found, right / there
 
 
 def test_with_all_tags_the_outfits_of_avatars_are_found_exactly(people):
@@ -219,13 +219,13 @@ def test_a_character_of_many_posts_is_not_compared_pair_by_pair(monkeypatch):
     keep = rng.random((count, 8)) > 0.2
     cloths = [[f"tag{k}" for k in worn[i // 20][keep[i]]] for i in range(count)]
     compared = []
-    nearest = outfits._nearest
+    candidates = outfits._Outfits._candidates
 
-    def counting(facts, keys, leaders, index, rule):
-        compared.append(len({k for key in keys for k in index.get(key, ())}))
-        return nearest(facts, keys, leaders, index, rule)
+    def counting(*args):
+        found = candidates(*args)
+        compared.append(len(found))
+        return found
 
-    monkeypatch.setattr(outfits, "_nearest", counting)
-    homes = outfits.assign(cloths)
-    assert len(set(homes)) > 500
+    monkeypatch.setattr(outfits._Outfits, "_candidates", counting)
+    assert len(set(outfits.assign(cloths))) > 500
     assert sum(compared) < 10 * count  # all pairs would be 10,000 for each post

@@ -25,11 +25,11 @@ RUNNERS = {
 
 
 def models(settings: Settings) -> image_models.Models:
-    """Answers and boxes that depend on the picture."""
+    """Answers and boxes that depend on the image."""
     return image_models.Models(
-        ask=lambda pictures: [{QUESTIONS[1]: f"{p.width % 3}"} for p in pictures],
-        face=lambda picture: (0.5, 0.5, 1 / picture.width, 0.25),
-        figure=lambda picture: Image.new("L", picture.size, 7),
+        vqa=lambda images: [{QUESTIONS[1]: f"{i.width % 3}"} for i in images],
+        detect_face=lambda image: (0.5, 0.5, 1 / image.width, 0.25),
+        segment_figure=lambda image: Image.new("L", image.size, 7),
     )
 
 
@@ -41,7 +41,7 @@ def test_equal_to_the_single_machine_record_for_record(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # workers import this module
     metadata = tuple(danbooru_dump.write_metadata(tmp_path / "meta"))
     folder = tmp_path / "images"
-    danbooru_dump.write_pictures(folder, avatars.as_data_source("test"))
+    danbooru_dump.write_images(folder, avatars.as_data_source("test"))
     images = folder if with_images else None
     results, counts = [], []
     for name in ("local", "beam"):
