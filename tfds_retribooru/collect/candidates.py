@@ -16,8 +16,8 @@ import numpy as np
 import orjson
 
 from tfds_retribooru import json_stream
+from tfds_retribooru.building.records import Fault
 from tfds_retribooru.collect import danbooru, filters
-from tfds_retribooru.collect.danbooru import Fault
 from tfds_retribooru.collect.filters import Candidate, Criteria
 from tfds_retribooru.json_stream import Document, Part
 

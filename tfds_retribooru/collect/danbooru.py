@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from tfds_retribooru.building.records import Fault
 from tfds_retribooru.json_stream import Document
 
 RATINGS_2021 = {"s": "safe", "q": "questionable", "e": "explicit"}
@@ -52,42 +53,33 @@ class Post(NamedTuple):
     characters: list[str]
 
 
-class Fault(NamedTuple):
-    """Something that was lost, and where: of a post, or of a part of it, as `reason` says."""
-
-    id: str
-    reason: str
-    line: int
-
-
 def posts(documents: Iterable[Document]) -> Iterator[tuple[int, Post] | Fault]:
     """Yields (line, post), and a fault for each document or part of one that cannot be used.
 
-    Faults that cost the post: bad_json, truncated_list (all that follows), not_an_object, bad_id,
-    bad_rating, bad_tags. Faults that cost a part: bad_utf8 (the tags that hold it), bad_md5,
-    bad_file_ext, bad_size. An unknown key costs nothing and is named once (unknown_key KEY).
+    Faults that drop the post: bad_json, truncated_list (all that follows), not_an_object, bad_id,
+    bad_rating, bad_tags. Faults that drop a field: bad_utf8 (the tags that hold it), bad_md5,
+    bad_file_ext, bad_size. An unknown key drops nothing and is named once (unknown_key KEY).
     """
     seen = set(KNOWN_KEYS)
     for line, value, fault in documents:
         name = str(value["id"])[:40] if isinstance(value, dict) and "id" in value else ""
         if fault:
-            yield Fault(name, fault, line)
+            yield Fault(name, fault, line=line)
             if fault != "bad_utf8":
                 continue
         if not isinstance(value, dict):
-            yield Fault(name, "not_an_object", line)
+            yield Fault(name, "not_an_object", line=line)
             continue
         if not value.keys() <= seen:
-            yield from (
-                Fault("", f"unknown_key {key}", line) for key in sorted(value.keys() - seen)
-            )
+            for key in sorted(value.keys() - seen):
+                yield Fault("", f"unknown_key {key}", line=line)
             seen |= value.keys()
         try:
             post = parse(value)
         except ValueError as error:
-            yield Fault(name, str(error), line)
+            yield Fault(name, str(error), line=line)
             continue
-        yield from (Fault(name, reason, line) for reason in _unreadable_fields(value, post))
+        yield from (Fault(name, reason, line=line) for reason in _unreadable_fields(value, post))
         yield line, post
 
 

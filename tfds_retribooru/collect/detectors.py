@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
-Box = tuple[float, float, float, float]
+from tfds_retribooru.boxes import Box
 
 FACE_SIDE, FIGURE_SIDE = 640, 1024  # of the input in pixels, where the model leaves it open
 FACE_SCORE = 0.5  # least score of a face

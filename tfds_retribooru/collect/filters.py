@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tfds_retribooru import json_stream
 from tfds_retribooru.collect.danbooru import Post
-from tfds_retribooru.retribooru.layout import EXTENSIONS
+from tfds_retribooru.images import EXTENSIONS
 
 VOCABULARY = pathlib.Path(__file__).parent / "clothing.txt"
 RATINGS = ("general", "safe")

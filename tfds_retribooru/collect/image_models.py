@@ -11,8 +11,8 @@ from typing import NamedTuple
 from PIL import Image
 
 from tfds_retribooru import images as images_lib
+from tfds_retribooru.boxes import Box
 from tfds_retribooru.collect import detectors, filters, near_duplicates
-from tfds_retribooru.collect.detectors import Box
 from tfds_retribooru.collect.outfits import QUESTIONS
 from tfds_retribooru.collect.settings import Settings
 from tfds_retribooru.retribooru import layout

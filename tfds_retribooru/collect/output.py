@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import orjson
 
+from tfds_retribooru.boxes import Box
 from tfds_retribooru.collect import filters
 from tfds_retribooru.collect.candidates import Index, Partners, ScreenedPart, read_spool
-from tfds_retribooru.collect.detectors import Box
 from tfds_retribooru.collect.filters import Candidate
 
 # The list of what was dropped; in a folder of its own, as a builder reads all of the one above.

@@ -17,6 +17,7 @@ import orjson
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
 from tfds_retribooru import json_stream
+from tfds_retribooru.building.records import Fault
 from tfds_retribooru.collect import (
     candidates,
     filters,
@@ -25,7 +26,6 @@ from tfds_retribooru.collect import (
     outfits,
     output,
 )
-from tfds_retribooru.collect.danbooru import Fault
 from tfds_retribooru.collect.filters import Candidate, Criteria
 from tfds_retribooru.collect.image_models import ImageName, Models
 from tfds_retribooru.collect.settings import Settings

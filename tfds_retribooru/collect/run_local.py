@@ -2,7 +2,7 @@
 
 Posts are held as the flat arrays of `candidates.Index`; their tags wait in spool files. All is
 written into a folder beside the one asked for, which takes its name at the end: a collection that
-was interrupted leaves nothing that looks finished, and starts again.
+was interrupted leaves no folder of that name, and starts again.
 """
 
 import pathlib
@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tfds_retribooru import json_stream
+from tfds_retribooru.boxes import Box
 from tfds_retribooru.collect import (
     candidates,
     filters,
@@ -26,7 +27,6 @@ from tfds_retribooru.collect import (
     output,
 )
 from tfds_retribooru.collect.candidates import Index, Partners, ScreenedPart
-from tfds_retribooru.collect.detectors import Box
 from tfds_retribooru.collect.image_models import Models, VqaModel
 from tfds_retribooru.collect.outfits import Rule
 from tfds_retribooru.collect.settings import Settings

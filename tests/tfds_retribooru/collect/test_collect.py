@@ -1,4 +1,4 @@
-"""The whole collection on one machine, from the files of a small dump to annotations."""
+"""The collection on one machine, from the files of a small dump to annotations."""
 
 import importlib.metadata
 import importlib.util

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tfds_retribooru.building.records import Fault
 from tfds_retribooru.collect import danbooru
-from tfds_retribooru.collect.danbooru import Fault, Post
+from tfds_retribooru.collect.danbooru import Post
 from tfds_retribooru.json_stream import Document
 
 UNTIL_2021 = {
@@ -78,7 +79,7 @@ def test_a_rating_means_what_its_dialect_says(letter, until_2021, after):
     for post, expected in ((UNTIL_2021, until_2021), (AFTER, after)):
         (found,) = read({**post, "rating": letter})
         if expected is None:
-            assert found == Fault("2895557", "bad_rating", 1)
+            assert found == Fault("2895557", "bad_rating", line=1)
         else:
             assert found[1].rating == expected
 
@@ -111,12 +112,12 @@ def test_deleted_and_banned_are_gone(dialect, key):
 )
 def test_a_fault_costs_the_post_and_is_named(change, reason):
     name = str({**AFTER, **change}["id"])[:40]
-    assert read({**AFTER, **change}, UNTIL_2021)[0] == Fault(name, reason, 1)
+    assert read({**AFTER, **change}, UNTIL_2021)[0] == Fault(name, reason, line=1)
     assert len(read({**AFTER, **change}, UNTIL_2021)) == 2
 
 
 @pytest.mark.parametrize(
-    ("change", "reason", "left"),
+    ("change", "reason", "expected"),
     [
         ({"md5": "12"}, "bad_md5", {"md5": ""}),
         ({"file_ext": "../png"}, "bad_file_ext", {"file_ext": ""}),
@@ -124,10 +125,10 @@ def test_a_fault_costs_the_post_and_is_named(change, reason):
         ({"image_height": float("nan")}, "bad_size", {"width": 0, "height": 0}),
     ],
 )
-def test_a_bad_part_costs_that_part(change, reason, left):
+def test_a_bad_part_costs_that_part(change, reason, expected):
     fault, (line, post) = read({**AFTER, **change})
-    assert fault == Fault("2895557", reason, 1)
-    assert (line, post) == (1, SENDAI._replace(**left))
+    assert fault == Fault("2895557", reason, line=1)
+    assert (line, post) == (1, SENDAI._replace(**expected))
 
 
 def test_missing_parts_are_no_faults():
@@ -139,9 +140,9 @@ def test_missing_parts_are_no_faults():
 def test_an_unknown_key_is_reported_once():
     found = read({**AFTER, "mood": 1}, {**AFTER, "mood": 2, "a": 1})
     assert found == [
-        Fault("", "unknown_key mood", 1),
+        Fault("", "unknown_key mood", line=1),
         (1, SENDAI),
-        Fault("", "unknown_key a", 2),
+        Fault("", "unknown_key a", line=2),
         (2, SENDAI),
     ]
 
@@ -149,12 +150,12 @@ def test_an_unknown_key_is_reported_once():
 def test_a_tag_that_is_not_utf8_is_lost_alone():
     broken = {**AFTER, "tag_string_general": "1girl caf\ufffd skirt"}
     found = list(danbooru.posts([Document(4, broken, "bad_utf8")]))
-    assert found == [Fault("2895557", "bad_utf8", 4), (4, SENDAI)]
+    assert found == [Fault("2895557", "bad_utf8", line=4), (4, SENDAI)]
 
 
 @pytest.mark.parametrize("value", [None, 3, "text", [AFTER]])
 def test_what_is_no_object_is_a_fault(value):
-    assert read(value) == [Fault("", "not_an_object", 1)]
+    assert read(value) == [Fault("", "not_an_object", line=1)]
 
 
 ANYTHING = st.recursive(
