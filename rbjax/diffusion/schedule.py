@@ -31,6 +31,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax.models.config_files import known_fields
+
 BETAS = ("scaled_linear", "linear", "squaredcos_cap_v2", "rectified_flow")
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 SPACINGS = ("leading", "trailing", "linspace")
@@ -68,7 +70,7 @@ class Schedule:
     steps_offset: int = 1
     set_alpha_to_one: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _one_of("betas", self.betas, BETAS)
         _one_of("prediction_type", self.prediction_type, PREDICTIONS)
         _one_of("timestep_spacing", self.timestep_spacing, SPACINGS)
@@ -100,16 +102,13 @@ class Schedule:
         if config.get("trained_betas") is not None or kind.startswith("FlowMatch"):
             raise ValueError(f"{kind}: trained_betas and other models' flows are not supported")
         spacing = "leading" if kind in _LEADING else "linspace"
-        fields = {field.name for field in dataclasses.fields(cls)} - {"betas"}
-        known = {name: value for name, value in config.items() if name in fields}
-        return cls(
-            betas=config.get("beta_schedule", "linear"),
-            **{**_DIFFUSERS_DEFAULTS, "timestep_spacing": spacing, **known},
-        )
+        defaults: dict[str, Any] = {**_DIFFUSERS_DEFAULTS, "timestep_spacing": spacing}
+        known: dict[str, Any] = {**defaults, **known_fields(cls, config)}
+        return cls(**{**known, "betas": config.get("beta_schedule", "linear")})
 
 
 _LEADING = ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LCMScheduler")  # if not said
-_DIFFUSERS_DEFAULTS = dict(
+_DIFFUSERS_DEFAULTS: dict[str, Any] = dict(
     beta_start=0.0001,
     beta_end=0.02,
     steps_offset=0,

@@ -3,6 +3,7 @@
 Axes: B batch, T queries, S keys, N heads, D head width.
 """
 
+import functools
 import math
 
 import jax
@@ -11,8 +12,15 @@ import jax.numpy as jnp
 LARGE = 2**17  # T * S from which holding the logits of all heads at once costs more than it gives
 
 
-def attention(query, key, value, mask: jax.Array | None = None) -> jax.Array:
-    """softmax(query key / sqrt(D)) value.
+def attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array | None = None,
+    *,
+    causal: bool = False,
+) -> jax.Array:
+    """Returns softmax(query key / sqrt(D)) value.
 
     Small maps take XLA's products of all heads at once. Large ones take cuDNN's flash attention on
     GPUs (16-bit types) and go from head to head on CPUs.
@@ -22,20 +30,25 @@ def attention(query, key, value, mask: jax.Array | None = None) -> jax.Array:
         key: [B, S, N, D].
         value: [B, S, N, D].
         mask: bool [B, S], True = visible, at least one of a row; None = all are visible.
+        causal: whether key s is hidden from query t where s > t.
 
     Returns:
         [B, T, N, D].
     """
     if query.shape[1] * key.shape[1] < LARGE:
-        return at_once(query, key, value, mask)
+        return at_once(query, key, value, mask, causal=causal)
     if flash_fits(query, key):
-        return flash(query, key, value, mask)
+        return flash(query, key, value, mask, causal=causal)
     arguments = (query, key, value) if mask is None else (query, key, value, mask)
-    return jax.lax.platform_dependent(*arguments, cpu=by_head, default=at_once)
+    return jax.lax.platform_dependent(
+        *arguments,
+        cpu=functools.partial(by_head, causal=causal),
+        default=functools.partial(at_once, causal=causal),
+    )
 
 
 def flash_fits(query: jax.Array, key: jax.Array) -> bool:
-    """Whether this is a GPU with flash attention, and it takes these shapes and types."""
+    """Returns whether this is a GPU with flash attention that takes these shapes and types."""
     if jax.default_backend() != "gpu":
         return False
     capability = getattr(jax.local_devices()[0], "compute_capability", "0.0")
@@ -48,31 +61,56 @@ def flash_fits(query: jax.Array, key: jax.Array) -> bool:
     )
 
 
-def at_once(query, key, value, mask=None) -> jax.Array:
-    """All heads together, by XLA's products."""
+def at_once(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array | None = None,
+    *,
+    causal: bool = False,
+) -> jax.Array:
+    """Returns the attention of all heads, by XLA's products; arguments as of `attention`."""
     mask = None if mask is None else mask[:, None, None, :]
-    return jax.nn.dot_product_attention(query, key, value, mask=mask)
+    return jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=causal)
 
 
-def flash(query, key, value, mask=None) -> jax.Array:
-    """By cuDNN, which wants the mask for every query."""
+def flash(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array | None = None,
+    *,
+    causal: bool = False,
+) -> jax.Array:
+    """Returns the attention by cuDNN, which takes a mask only if it is given for every query."""
     if mask is not None:
         shape = (mask.shape[0], 1, query.shape[1], mask.shape[1])
         mask = jnp.broadcast_to(mask[:, None, None, :], shape)
-    return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation="cudnn")
+    return jax.nn.dot_product_attention(
+        query, key, value, mask=mask, is_causal=causal, implementation="cudnn"
+    )
 
 
-def by_head(query, key, value, mask=None) -> jax.Array:
-    """One head of one example after the other, each as two products of plain matrices."""
+def by_head(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array | None = None,
+    *,
+    causal: bool = False,
+) -> jax.Array:
+    """Returns the attention of one head after the other, each two products of plain matrices."""
     batch, length, heads, width = query.shape
     mask = jnp.ones(key.shape[:2], bool) if mask is None else mask
 
-    def one(arrays) -> jax.Array:
+    def attend(arrays: tuple[jax.Array, jax.Array, jax.Array, jax.Array]) -> jax.Array:
         query, key, value, visible = arrays  # [T, D], [S, D], [S, D], [S]
+        if causal:
+            visible = visible & jnp.tril(jnp.ones((len(query), len(key)), bool))  # [T, S]
         logits = (query @ key.T).astype(jnp.float32) / math.sqrt(width)
         logits = jnp.where(visible, logits, jnp.finfo(jnp.float32).min)
         return jax.nn.softmax(logits).astype(value.dtype) @ value
 
-    apart = [x.swapaxes(1, 2).reshape(batch * heads, -1, width) for x in (query, key, value)]
-    out = jax.lax.map(one, (*apart, jnp.repeat(mask, heads, axis=0)))
+    flat = [x.swapaxes(1, 2).reshape(batch * heads, -1, width) for x in (query, key, value)]
+    out = jax.lax.map(attend, (*flat, jnp.repeat(mask, heads, axis=0)))
     return out.reshape(batch, heads, length, width).swapaxes(1, 2)

@@ -4,14 +4,17 @@ Axes: B batch, H W image, h w latents (H / 8 with SD's four levels, rounded down
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from rbjax.models import layers
 from rbjax.models.attention import attention
+from rbjax.models.config_files import file_fields, known_fields
 
 LOG_VARIANCE_RANGE = (-30.0, 20.0)  # as in diffusers
 
@@ -27,7 +30,7 @@ class AutoencoderKLConfig:
     layers_per_block: int = 2
     norm_num_groups: int = 32
     scaling_factor: float = 0.18215
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     norm_eps = 1e-6  # of every norm; not a field of the file
 
@@ -37,7 +40,7 @@ class AutoencoderKLConfig:
         return 2 ** (len(self.block_out_channels) - 1)
 
     @classmethod
-    def from_dict(cls, config: dict) -> "AutoencoderKLConfig":
+    def from_dict(cls, config: Mapping[str, Any]) -> "AutoencoderKLConfig":
         """Reads a diffusers config; absent fields take its defaults.
 
         Raises:
@@ -62,19 +65,15 @@ class AutoencoderKLConfig:
                     f"autoencoder config: {key}_block_types={list(kinds)} is not supported; "
                     f"only {kind} is"
                 )
-        names = {field.name for field in dataclasses.fields(cls)} - {"dtype"}
-        config = {"block_out_channels": (64,), "layers_per_block": 1, **config}
-        return cls(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in names}
-        )
+        defaults = {"block_out_channels": (64,), "layers_per_block": 1}
+        return cls(**known_fields(cls, {**defaults, **config}))
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Returns a `config.json` that diffusers reads."""
         levels = len(self.block_out_channels)
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {
             "_class_name": "AutoencoderKL",
-            **{name: value for name, value in fields.items() if name != "dtype"},
+            **file_fields(self),
             "down_block_types": ["DownEncoderBlock2D"] * levels,
             "up_block_types": ["UpDecoderBlock2D"] * levels,
         }

@@ -5,34 +5,20 @@ rule of `rbjax.interop.huggingface` converts weights. Layer norms come after the
 ("post-norm").
 
 Axes: B rows of text, T tokens, D text width, S states per row that cross-attention reads, E their
-    width,
-H heads, V vocabulary. A batch of states may have fewer rows than the batch of text: text rows are
-then grouped, B = rows of states × questions of each, so that the keys and values of an image are
-computed once however many questions it is asked.
+width, H heads, V vocabulary. A batch of states may have fewer rows than the batch of text: text
+rows are then grouped, B = rows of states × questions of each, so that the keys and values of an
+image are computed once however many questions it is asked.
 """
 
 import dataclasses
-from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-_MASKED = jnp.finfo(jnp.float32).min
-_ACTIVATIONS = {
-    "gelu": partial(nnx.gelu, approximate=False),
-    "gelu_new": partial(nnx.gelu, approximate=True),
-    "quick_gelu": lambda x: x * nnx.sigmoid(1.702 * x),
-    "relu": nnx.relu,
-}
-
-
-def activation(name: str) -> Callable[[jax.Array], jax.Array]:
-    """Returns the function that transformers calls `name`; raises ValueError for others."""
-    if name not in _ACTIVATIONS:
-        raise ValueError(f"Unknown hidden_act {name!r}: use one of {', '.join(_ACTIVATIONS)}.")
-    return _ACTIVATIONS[name]
+from rbjax.models import layers
+from rbjax.models.activations import activation
+from rbjax.models.attention import attention
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,29 +39,10 @@ class BertConfig:
     sep_token_id: int = 102
 
 
-def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Softmax attention.
-
-    Args:
-        query: [B, T, H, D/H].
-        key: [B, S, H, D/H].
-        value: as `key`.
-        mask: true where a query may look, broadcastable to [B, H, T, S]; None allows all.
-
-    Returns:
-        [B, T, D].
-    """
-    scores = jnp.einsum("bthd,bshd->bhts", query, key) * query.shape[-1] ** -0.5
-    if mask is not None:
-        scores = jnp.where(mask, scores, _MASKED)
-    out = jnp.einsum("bhts,bshd->bthd", nnx.softmax(scores, axis=-1), value)
-    return out.reshape(*out.shape[:2], -1)
-
-
 class SelfAttention(nnx.Module):
     """Queries from the text; keys and values from `states` of width `state_size`."""
 
-    def __init__(self, config: BertConfig, state_size: int, rngs: nnx.Rngs):
+    def __init__(self, config: BertConfig, state_size: int, rngs: nnx.Rngs) -> None:
         size, self.heads = config.hidden_size, config.num_attention_heads
         if size % self.heads:
             raise ValueError(
@@ -85,20 +52,27 @@ class SelfAttention(nnx.Module):
         self.key = nnx.Linear(state_size, size, rngs=rngs)
         self.value = nnx.Linear(state_size, size, rngs=rngs)
 
-    def __call__(self, hidden: jax.Array, states: jax.Array, mask: jax.Array | None) -> jax.Array:
+    def __call__(
+        self,
+        hidden: jax.Array,
+        states: jax.Array,
+        mask: jax.Array | None,
+        *,
+        causal: bool = False,
+    ) -> jax.Array:
+        """Returns [B, T, D]; mask: bool [B / n, S], `causal` as of `attention`."""
         rows = states.shape[0]
         query = self.query(hidden).reshape(rows, -1, self.heads, hidden.shape[-1] // self.heads)
         split = (rows, states.shape[1], *query.shape[2:])
-        out = attend(
-            query, self.key(states).reshape(split), self.value(states).reshape(split), mask
-        )
+        key, value = self.key(states).reshape(split), self.value(states).reshape(split)
+        out = attention(query, key, value, mask, causal=causal)
         return out.reshape(hidden.shape)
 
 
 class ResidualOutput(nnx.Module):
     """Projects, adds the residual, normalises."""
 
-    def __init__(self, config: BertConfig, in_features: int, rngs: nnx.Rngs):
+    def __init__(self, config: BertConfig, in_features: int, rngs: nnx.Rngs) -> None:
         self.dense = nnx.Linear(in_features, config.hidden_size, rngs=rngs)
         self.LayerNorm = _layer_norm(config, rngs)
 
@@ -109,18 +83,25 @@ class ResidualOutput(nnx.Module):
 class Attention(nnx.Module):
     """Self- or cross-attention with its output projection."""
 
-    def __init__(self, config: BertConfig, state_size: int, rngs: nnx.Rngs):
+    def __init__(self, config: BertConfig, state_size: int, rngs: nnx.Rngs) -> None:
         self.self = SelfAttention(config, state_size, rngs)
         self.output = ResidualOutput(config, config.hidden_size, rngs)
 
-    def __call__(self, hidden: jax.Array, states: jax.Array, mask: jax.Array | None) -> jax.Array:
-        return self.output(self.self(hidden, states, mask), hidden)
+    def __call__(
+        self,
+        hidden: jax.Array,
+        states: jax.Array,
+        mask: jax.Array | None,
+        *,
+        causal: bool = False,
+    ) -> jax.Array:
+        return self.output(self.self(hidden, states, mask, causal=causal), hidden)
 
 
 class Dense(nnx.Module):
     """A linear layer and its activation (the wide half of the feed-forward block)."""
 
-    def __init__(self, config: BertConfig, out_features: int, rngs: nnx.Rngs):
+    def __init__(self, config: BertConfig, out_features: int, rngs: nnx.Rngs) -> None:
         self.dense = nnx.Linear(config.hidden_size, out_features, rngs=rngs)
         self.act = activation(config.hidden_act)
 
@@ -129,16 +110,24 @@ class Dense(nnx.Module):
 
 
 class Layer(nnx.Module):
-    """Self-attention, cross-attention, feed-forward."""
+    """Self-attention, cross-attention, feed-forward; `causal` concerns self-attention."""
 
-    def __init__(self, config: BertConfig, rngs: nnx.Rngs):
+    def __init__(self, config: BertConfig, rngs: nnx.Rngs, *, causal: bool) -> None:
+        self.causal = causal
         self.attention = Attention(config, config.hidden_size, rngs)
         self.crossattention = Attention(config, config.encoder_hidden_size, rngs)
         self.intermediate = Dense(config, config.intermediate_size, rngs)
         self.output = ResidualOutput(config, config.intermediate_size, rngs)
 
-    def __call__(self, hidden, mask, states, state_mask) -> jax.Array:
-        hidden = self.attention(hidden, hidden, mask)
+    def __call__(
+        self,
+        hidden: jax.Array,
+        mask: jax.Array | None,
+        *,
+        states: jax.Array,
+        state_mask: jax.Array | None,
+    ) -> jax.Array:
+        hidden = self.attention(hidden, hidden, mask, causal=self.causal)
         hidden = self.crossattention(hidden, states, state_mask)
         return self.output(self.intermediate(hidden), hidden)
 
@@ -146,19 +135,28 @@ class Layer(nnx.Module):
 class Encoder(nnx.Module):
     """The stack of layers."""
 
-    def __init__(self, config: BertConfig, rngs: nnx.Rngs):
-        self.layer = nnx.List([Layer(config, rngs) for _ in range(config.num_hidden_layers)])
+    def __init__(self, config: BertConfig, rngs: nnx.Rngs, *, causal: bool) -> None:
+        self.layer = nnx.List(
+            [Layer(config, rngs, causal=causal) for _ in range(config.num_hidden_layers)]
+        )
 
-    def __call__(self, hidden, mask, states, state_mask) -> jax.Array:
+    def __call__(
+        self,
+        hidden: jax.Array,
+        mask: jax.Array | None,
+        *,
+        states: jax.Array,
+        state_mask: jax.Array | None,
+    ) -> jax.Array:
         for layer in self.layer:
-            hidden = layer(hidden, mask, states, state_mask)
+            hidden = layer(hidden, mask, states=states, state_mask=state_mask)
         return hidden
 
 
 class Embeddings(nnx.Module):
     """Word plus absolute position, normalised."""
 
-    def __init__(self, config: BertConfig, rngs: nnx.Rngs):
+    def __init__(self, config: BertConfig, rngs: nnx.Rngs) -> None:
         init = nnx.initializers.normal(0.02)
         size = config.hidden_size
         self.word_embeddings = nnx.Embed(config.vocab_size, size, embedding_init=init, rngs=rngs)
@@ -180,15 +178,15 @@ class Embeddings(nnx.Module):
 class BertModel(nnx.Module):
     """Embeddings and layers; `causal` makes it a decoder."""
 
-    def __init__(self, config: BertConfig, rngs: nnx.Rngs, causal: bool = False):
-        self.causal = causal
+    def __init__(self, config: BertConfig, rngs: nnx.Rngs, *, causal: bool = False) -> None:
         self.embeddings = Embeddings(config, rngs)
-        self.encoder = Encoder(config, rngs)
+        self.encoder = Encoder(config, rngs, causal=causal)
 
     def __call__(
         self,
         input_ids: jax.Array,
         attention_mask: jax.Array | None,
+        *,
         states: jax.Array,
         state_mask: jax.Array | None = None,
     ) -> jax.Array:
@@ -201,30 +199,27 @@ class BertModel(nnx.Module):
                 states.
             state_mask: [B / n, S], nonzero at real states; None means all are real.
         """
-        mask = None if attention_mask is None else attention_mask[:, None, None, :] != 0
-        if self.causal:
-            length = input_ids.shape[1]
-            causal = jnp.tril(jnp.ones((length, length), bool))[None, None]
-            mask = causal if mask is None else causal & mask
-        state_mask = None if state_mask is None else state_mask[:, None, None, :] != 0
-        return self.encoder(self.embeddings(input_ids), mask, states, state_mask)
+        mask = None if attention_mask is None else attention_mask != 0
+        state_mask = None if state_mask is None else state_mask != 0
+        hidden = self.embeddings(input_ids)
+        return self.encoder(hidden, mask, states=states, state_mask=state_mask)
 
 
 class PredictionHead(nnx.Module):
     """Logits over the vocabulary; the output matrix is the word embedding (tied)."""
 
-    def __init__(self, config: BertConfig, rngs: nnx.Rngs):
+    def __init__(self, config: BertConfig, rngs: nnx.Rngs) -> None:
         self.transform = PredictionTransform(config, rngs)
         self.bias = nnx.Param(jnp.zeros(config.vocab_size))
 
     def __call__(self, hidden: jax.Array, words: nnx.Embed) -> jax.Array:
-        return words.attend(self.transform(hidden)) + self.bias
+        return words.attend(self.transform(hidden)) + self.bias[...]
 
 
 class PredictionTransform(Dense):
     """Dense, activation, norm."""
 
-    def __init__(self, config: BertConfig, rngs: nnx.Rngs):
+    def __init__(self, config: BertConfig, rngs: nnx.Rngs) -> None:
         super().__init__(config, config.hidden_size, rngs)
         self.LayerNorm = _layer_norm(config, rngs)
 
@@ -235,23 +230,29 @@ class PredictionTransform(Dense):
 class MLMHead(nnx.Module):
     """Holds the prediction head under transformers' name."""
 
-    def __init__(self, config: BertConfig, rngs: nnx.Rngs):
+    def __init__(self, config: BertConfig, rngs: nnx.Rngs) -> None:
         self.predictions = PredictionHead(config, rngs)
 
 
 class BertLMHeadModel(nnx.Module):
     """Causal decoder: next-token logits given the states of the question."""
 
-    def __init__(self, config: BertConfig, rngs: nnx.Rngs):
+    def __init__(self, config: BertConfig, rngs: nnx.Rngs) -> None:
         self.bert = BertModel(config, rngs, causal=True)
         self.cls = MLMHead(config, rngs)
 
-    def __call__(self, input_ids, attention_mask, states, state_mask=None) -> jax.Array:
+    def __call__(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array | None,
+        *,
+        states: jax.Array,
+        state_mask: jax.Array | None = None,
+    ) -> jax.Array:
         """Returns logits [B, T, V]; arguments as of `BertModel`."""
-        hidden = self.bert(input_ids, attention_mask, states, state_mask)
+        hidden = self.bert(input_ids, attention_mask, states=states, state_mask=state_mask)
         return self.cls.predictions(hidden, self.bert.embeddings.word_embeddings)
 
 
 def _layer_norm(config: BertConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    size, eps = config.hidden_size, config.layer_norm_eps
-    return nnx.LayerNorm(size, epsilon=eps, use_fast_variance=False, rngs=rngs)
+    return layers.layer_norm(config.hidden_size, epsilon=config.layer_norm_eps, rngs=rngs)

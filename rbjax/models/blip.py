@@ -8,17 +8,22 @@ so that an answer does not depend on the batch; transformers 5 shows it (its cro
 the mask), which `hide_padding=False` reproduces.
 
 Axes: N images, P patches + 1, D width, Q questions of an image, B = N × Q rows of text, T tokens
-    of a
-question, A tokens of an answer, V vocabulary.
+of a question, A tokens of an answer, V vocabulary.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rbjax.models.bert import BertConfig, BertLMHeadModel, BertModel, activation, attend
+from rbjax.models import layers
+from rbjax.models.activations import activation
+from rbjax.models.attention import attention
+from rbjax.models.bert import BertConfig, BertLMHeadModel, BertModel
+from rbjax.models.config_files import known_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +51,7 @@ class BlipConfig:
     vision: VisionConfig = VisionConfig()
     text: BertConfig = BertConfig()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         widths = {self.vision.hidden_size, self.text.hidden_size, self.text.encoder_hidden_size}
         if len(widths) > 1:
             raise ValueError(
@@ -54,13 +59,13 @@ class BlipConfig:
             )
 
     @classmethod
-    def from_dict(cls, config: dict) -> "BlipConfig":
+    def from_dict(cls, config: Mapping[str, Any]) -> "BlipConfig":
         """Reads transformers' `config.json` of a BLIP model; absent fields take its defaults."""
-        vision = VisionConfig(**_known(VisionConfig, config.get("vision_config") or {}))
-        text = BertConfig(**_known(BertConfig, config.get("text_config") or {}))
+        vision = VisionConfig(**known_fields(VisionConfig, config.get("vision_config") or {}))
+        text = BertConfig(**known_fields(BertConfig, config.get("text_config") or {}))
         return cls(vision, dataclasses.replace(text, encoder_hidden_size=vision.hidden_size))
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Returns a `config.json` that transformers reads."""
         return {
             "architectures": ["BlipForQuestionAnswering"],
@@ -73,7 +78,7 @@ class BlipConfig:
 class VisionAttention(nnx.Module):
     """Self-attention whose joint projection is laid out as (3, heads, dim)."""
 
-    def __init__(self, config: VisionConfig, rngs: nnx.Rngs):
+    def __init__(self, config: VisionConfig, rngs: nnx.Rngs) -> None:
         size, self.heads = config.hidden_size, config.num_attention_heads
         if size % self.heads:
             raise ValueError(
@@ -85,13 +90,14 @@ class VisionAttention(nnx.Module):
     def __call__(self, hidden: jax.Array) -> jax.Array:
         batch, length, size = hidden.shape
         qkv = self.qkv(hidden).reshape(batch, length, 3, self.heads, size // self.heads)
-        return self.projection(attend(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], None))
+        out = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
+        return self.projection(out.reshape(hidden.shape))
 
 
 class VisionMLP(nnx.Module):
     """The feed-forward block."""
 
-    def __init__(self, config: VisionConfig, rngs: nnx.Rngs):
+    def __init__(self, config: VisionConfig, rngs: nnx.Rngs) -> None:
         self.fc1 = nnx.Linear(config.hidden_size, config.intermediate_size, rngs=rngs)
         self.fc2 = nnx.Linear(config.intermediate_size, config.hidden_size, rngs=rngs)
         self.act = activation(config.hidden_act)
@@ -103,7 +109,7 @@ class VisionMLP(nnx.Module):
 class VisionLayer(nnx.Module):
     """A pre-norm transformer layer."""
 
-    def __init__(self, config: VisionConfig, rngs: nnx.Rngs):
+    def __init__(self, config: VisionConfig, rngs: nnx.Rngs) -> None:
         self.self_attn = VisionAttention(config, rngs)
         self.layer_norm1 = _layer_norm(config, rngs)
         self.mlp = VisionMLP(config, rngs)
@@ -117,7 +123,7 @@ class VisionLayer(nnx.Module):
 class VisionEmbeddings(nnx.Module):
     """Class token and patches, plus learned positions."""
 
-    def __init__(self, config: VisionConfig, rngs: nnx.Rngs):
+    def __init__(self, config: VisionConfig, rngs: nnx.Rngs) -> None:
         self.image_size, patch, size = config.image_size, config.patch_size, config.hidden_size
         length = (config.image_size // patch) ** 2 + 1
         self.class_embedding = nnx.Param(0.02 * rngs.normal((1, 1, size)))
@@ -137,19 +143,20 @@ class VisionEmbeddings(nnx.Module):
         return jnp.concatenate([first, patches], axis=1) + self.position_embedding[...]
 
     def _patches(self, images: jax.Array) -> jax.Array:
-        """The patch convolution as one matrix product, which CPUs do several times faster."""
-        kernel, bias = self.patch_embedding.kernel[...], self.patch_embedding.bias[...]
+        """Returns the patch convolution, by one matrix product: on CPUs several times faster."""
+        kernel, bias = self.patch_embedding.kernel[...], self.patch_embedding.bias
+        assert bias is not None  # built with one
         patch, count = kernel.shape[0], images.shape[1] // kernel.shape[0]
         images = images[:, : count * patch, : count * patch]
         patches = images.reshape(-1, count, patch, count, patch, 3).swapaxes(2, 3)
         flat = patches.reshape(images.shape[0], count * count, -1)
-        return flat @ kernel.reshape(-1, kernel.shape[-1]) + bias
+        return flat @ kernel.reshape(-1, kernel.shape[-1]) + bias[...]
 
 
 class VisionEncoder(nnx.Module):
     """The stack of layers."""
 
-    def __init__(self, config: VisionConfig, rngs: nnx.Rngs):
+    def __init__(self, config: VisionConfig, rngs: nnx.Rngs) -> None:
         self.layers = nnx.List([VisionLayer(config, rngs) for _ in range(config.num_hidden_layers)])
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
@@ -161,7 +168,7 @@ class VisionEncoder(nnx.Module):
 class VisionModel(nnx.Module):
     """ViT: [N, H, W, 3] -> states [N, P, D]."""
 
-    def __init__(self, config: VisionConfig, rngs: nnx.Rngs):
+    def __init__(self, config: VisionConfig, rngs: nnx.Rngs) -> None:
         self.embeddings = VisionEmbeddings(config, rngs)
         self.encoder = VisionEncoder(config, rngs)
         self.post_layernorm = _layer_norm(config, rngs)
@@ -182,7 +189,7 @@ class BlipForQuestionAnswering(nnx.Module):
     }
     ignored_keys = ("embeddings.position_ids",)
 
-    def __init__(self, config: BlipConfig, rngs: nnx.Rngs):
+    def __init__(self, config: BlipConfig, rngs: nnx.Rngs) -> None:
         self.config = config
         self.vision_model = VisionModel(config.vision, rngs)
         self.text_encoder = BertModel(config.text, rngs)
@@ -194,6 +201,7 @@ class BlipForQuestionAnswering(nnx.Module):
         input_ids: jax.Array,
         attention_mask: jax.Array | None,
         decoder_input_ids: jax.Array,
+        *,
         hide_padding: bool = True,
     ) -> jax.Array:
         """Returns the decoder's logits [B, A, V].
@@ -206,23 +214,25 @@ class BlipForQuestionAnswering(nnx.Module):
             hide_padding: whether the decoder is kept from the states of padding.
         """
         states = self.question_states(images, input_ids, attention_mask)
-        return self.text_decoder(
-            decoder_input_ids, None, states, attention_mask if hide_padding else None
-        )
+        state_mask = attention_mask if hide_padding else None
+        return self.text_decoder(decoder_input_ids, None, states=states, state_mask=state_mask)
 
-    def question_states(self, images, input_ids, attention_mask=None) -> jax.Array:
-        """Returns the states [B, T, D] of questions that have seen their image; see above."""
+    def question_states(
+        self, images: jax.Array, input_ids: jax.Array, attention_mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Returns the states [B, T, D] of questions about images; arguments as of `__call__`."""
         if input_ids.shape[0] % images.shape[0]:
             raise ValueError(
                 f"{input_ids.shape[0]} questions cannot be shared by {images.shape[0]} images."
             )
-        return self.text_encoder(input_ids, attention_mask, self.vision_model(images))
+        return self.text_encoder(input_ids, attention_mask, states=self.vision_model(images))
 
     def generate(
         self,
-        images,
-        input_ids,
-        attention_mask=None,
+        images: jax.Array,
+        input_ids: jax.Array,
+        attention_mask: jax.Array | None = None,
+        *,
         max_new_tokens: int = 4,
         hide_padding: bool = True,
     ) -> jax.Array:
@@ -238,7 +248,7 @@ class BlipForQuestionAnswering(nnx.Module):
         tokens = jnp.full((input_ids.shape[0], 1), text.bos_token_id, jnp.int32)
         done = jnp.zeros(input_ids.shape[0], bool)
         for _ in range(max_new_tokens):
-            logits = self.text_decoder(tokens, None, states, state_mask)[:, -1]
+            logits = self.text_decoder(tokens, None, states=states, state_mask=state_mask)[:, -1]
             best = jnp.where(done, text.pad_token_id, jnp.argmax(logits, axis=-1))
             done = done | (best == text.sep_token_id)
             tokens = jnp.concatenate([tokens, best[:, None].astype(jnp.int32)], axis=1)
@@ -246,10 +256,4 @@ class BlipForQuestionAnswering(nnx.Module):
 
 
 def _layer_norm(config: VisionConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    size, eps = config.hidden_size, config.layer_norm_eps
-    return nnx.LayerNorm(size, epsilon=eps, use_fast_variance=False, rngs=rngs)
-
-
-def _known(kind: type, values: dict) -> dict:
-    names = {field.name for field in dataclasses.fields(kind)}
-    return {name: value for name, value in values.items() if name in names}
+    return layers.layer_norm(config.hidden_size, epsilon=config.layer_norm_eps, rngs=rngs)

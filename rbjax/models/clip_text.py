@@ -2,23 +2,26 @@
 
 A causal transformer over the tokens of a prompt; the last layer's normalised states are what a
 UNet attends to. Stable Diffusion 2.x uses OpenCLIP's in the same form: exact gelu, and the last
-layer already left out of its file. The image encoder in clip_image.py shares the layers.
+layer already left out of its file. The image encoder in clip_vision.py shares the layers.
 
 Axes: B prompts, T tokens, D channels, H heads.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
-}
+from rbjax.models import layers
+from rbjax.models.activations import activation
+from rbjax.models.attention import attention
+from rbjax.models.config_files import file_fields, known_fields
+
+ACTIVATIONS = ("quick_gelu", "gelu")  # those of CLIP models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +40,9 @@ class TransformerConfig:
     num_attention_heads: int = 8
     hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.hidden_act not in ACTIVATIONS:
             raise ValueError(
                 f"hidden_act is {self.hidden_act!r}; it must be one of {', '.join(ACTIVATIONS)}."
@@ -51,15 +54,9 @@ class TransformerConfig:
             )
 
     @classmethod
-    def from_dict(cls, config: Mapping[str, Any]):
+    def from_dict(cls, config: Mapping[str, Any]) -> Self:
         """Reads a transformers config; what this encoder does not need is left out."""
-        names = {field.name for field in dataclasses.fields(cls)} - {"dtype"}
-        return cls(**{name: value for name, value in config.items() if name in names})
-
-    def fields(self) -> dict:
-        """The fields that a `config.json` holds."""
-        names = [field.name for field in dataclasses.fields(self) if field.name != "dtype"]
-        return {name: getattr(self, name) for name in names}
+        return cls(**known_fields(cls, config))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +66,10 @@ class CLIPTextConfig(TransformerConfig):
     vocab_size: int = 49408
     max_position_embeddings: int = 77
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Returns a `config.json` that transformers reads."""
         kind = {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"}
-        return kind | self.fields()
+        return kind | file_fields(self)
 
 
 class CLIPTextModel(nnx.Module):
@@ -81,10 +78,10 @@ class CLIPTextModel(nnx.Module):
     old_keys = ((r"^text_model\.", ""),)  # of files written before transformers 5
     ignored_keys = ("embeddings.position_ids",)
 
-    def __init__(self, config: CLIPTextConfig, rngs: nnx.Rngs):
+    def __init__(self, config: CLIPTextConfig, rngs: nnx.Rngs) -> None:
         self.config = config
         self.embeddings = Embeddings(config, rngs)
-        self.encoder = Encoder(config, True, rngs)
+        self.encoder = Encoder(config, rngs, causal=True)
         self.final_layer_norm = layer_norm(config, rngs)
 
     def __call__(self, input_ids: jax.Array) -> jax.Array:
@@ -99,7 +96,7 @@ class CLIPTextModel(nnx.Module):
 class Embeddings(nnx.Module):
     """Sum of the embeddings of a token and of its place."""
 
-    def __init__(self, config: CLIPTextConfig, rngs: nnx.Rngs):
+    def __init__(self, config: CLIPTextConfig, rngs: nnx.Rngs) -> None:
         self.token_embedding = embed(config.vocab_size, config, rngs)
         self.position_embedding = embed(config.max_position_embeddings, config, rngs)
 
@@ -115,9 +112,9 @@ class Embeddings(nnx.Module):
 class Encoder(nnx.Module):
     """The stack of layers."""
 
-    def __init__(self, config: TransformerConfig, causal: bool, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, *, causal: bool) -> None:
         self.layers = nnx.List(
-            [EncoderLayer(config, causal, rngs) for _ in range(config.num_hidden_layers)]
+            [EncoderLayer(config, rngs, causal=causal) for _ in range(config.num_hidden_layers)]
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -129,9 +126,9 @@ class Encoder(nnx.Module):
 class EncoderLayer(nnx.Module):
     """Pre-norm attention and MLP."""
 
-    def __init__(self, config: TransformerConfig, causal: bool, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, *, causal: bool) -> None:
         self.layer_norm1 = layer_norm(config, rngs)
-        self.self_attn = Attention(config, causal, rngs)
+        self.self_attn = Attention(config, rngs, causal=causal)
         self.layer_norm2 = layer_norm(config, rngs)
         self.mlp = MLP(config, rngs)
 
@@ -143,7 +140,7 @@ class EncoderLayer(nnx.Module):
 class Attention(nnx.Module):
     """Multi-head self-attention; `causal` hides later tokens."""
 
-    def __init__(self, config: TransformerConfig, causal: bool, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, *, causal: bool) -> None:
         width = config.hidden_size
         self.num_heads, self.causal = config.num_attention_heads, causal
         self.q_proj = linear(width, width, config, rngs)
@@ -154,39 +151,37 @@ class Attention(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         heads = (*x.shape[:-1], self.num_heads, x.shape[-1] // self.num_heads)  # [B, T, H, D / H]
         q, k, v = (project(x).reshape(heads) for project in (self.q_proj, self.k_proj, self.v_proj))
-        out = jax.nn.dot_product_attention(q, k, v, is_causal=self.causal)
+        out = attention(q, k, v, causal=self.causal)
         return self.out_proj(out.reshape(x.shape))
 
 
 class MLP(nnx.Module):
     """Two linear layers with the configured activation."""
 
-    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
-        self.activation = config.hidden_act
+    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs) -> None:
+        self.activation = activation(config.hidden_act)
         self.fc1 = linear(config.hidden_size, config.intermediate_size, config, rngs)
         self.fc2 = linear(config.intermediate_size, config.hidden_size, config, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.fc2(ACTIVATIONS[self.activation](self.fc1(x)))
+        return self.fc2(self.activation(self.fc1(x)))
 
 
-def linear(cin: int, cout: int, config, rngs: nnx.Rngs, bias: bool = True) -> nnx.Linear:
-    """A linear layer that computes in the config's dtype."""
+def linear(
+    cin: int, cout: int, config: TransformerConfig, rngs: nnx.Rngs, *, bias: bool = True
+) -> nnx.Linear:
+    """Builds a linear layer that computes in the config's dtype."""
     return nnx.Linear(cin, cout, use_bias=bias, dtype=config.dtype, rngs=rngs)
 
 
 def embed(count: int, config: TransformerConfig, rngs: nnx.Rngs) -> nnx.Embed:
-    """An embedding of `count` rows, started at a deviation of 0.02."""
+    """Builds an embedding of `count` rows, started at a deviation of 0.02."""
     start = nnx.initializers.normal(0.02)
     return nnx.Embed(count, config.hidden_size, embedding_init=start, dtype=config.dtype, rngs=rngs)
 
 
 def layer_norm(config: TransformerConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """A LayerNorm with the two-pass variance of torch."""
-    return nnx.LayerNorm(
-        config.hidden_size,
-        epsilon=config.layer_norm_eps,
-        use_fast_variance=False,
-        dtype=config.dtype,
-        rngs=rngs,
+    """Builds a LayerNorm with the settings of the config."""
+    return layers.layer_norm(
+        config.hidden_size, epsilon=config.layer_norm_eps, dtype=config.dtype, rngs=rngs
     )

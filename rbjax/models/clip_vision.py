@@ -6,6 +6,8 @@ Axes: N images, P patches + 1, B prompts, T tokens, D channels, E shared space.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,7 @@ from rbjax.models.clip_text import (
     layer_norm,
     linear,
 )
+from rbjax.models.config_files import file_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +36,10 @@ class CLIPVisionConfig(TransformerConfig):
     patch_size: int = 32
     projection_dim: int = 512
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Returns a `config.json` that transformers reads."""
         kind = {"architectures": ["CLIPVisionModelWithProjection"]}
-        return kind | {"model_type": "clip_vision_model"} | self.fields()
+        return kind | {"model_type": "clip_vision_model"} | file_fields(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +52,7 @@ class CLIPConfig:
     eos_token_id: int = 49407
 
     @classmethod
-    def from_dict(cls, config: dict) -> "CLIPConfig":
+    def from_dict(cls, config: Mapping[str, Any]) -> "CLIPConfig":
         """Reads transformers' `config.json` of a CLIP model; absent fields take its defaults."""
         text, vision = config.get("text_config") or {}, config.get("vision_config") or {}
         dim = config.get("projection_dim", cls.projection_dim)
@@ -60,22 +63,22 @@ class CLIPConfig:
             text.get("eos_token_id", cls.eos_token_id),
         )
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Returns a `config.json` that transformers reads."""
         end = {"eos_token_id": self.eos_token_id, "projection_dim": self.projection_dim}
         return {
             "architectures": ["CLIPModel"],
             "model_type": "clip",
             "projection_dim": self.projection_dim,
-            "text_config": self.text.fields() | end | {"model_type": "clip_text_model"},
-            "vision_config": self.vision.fields() | {"model_type": "clip_vision_model"},
+            "text_config": file_fields(self.text) | end | {"model_type": "clip_text_model"},
+            "vision_config": file_fields(self.vision) | {"model_type": "clip_vision_model"},
         }
 
 
 class VisionEmbeddings(nnx.Module):
     """Class token and patches, plus learned positions."""
 
-    def __init__(self, config: CLIPVisionConfig, rngs: nnx.Rngs):
+    def __init__(self, config: CLIPVisionConfig, rngs: nnx.Rngs) -> None:
         width, patch = config.hidden_size, config.patch_size
         self.image_size = config.image_size
         self.class_embedding = nnx.Param(0.02 * rngs.normal((width,)))
@@ -108,10 +111,10 @@ class VisionEmbeddings(nnx.Module):
 class VisionTransformer(nnx.Module):
     """[N, H, W, 3] -> the normalised state of the class token, [N, D]."""
 
-    def __init__(self, config: CLIPVisionConfig, rngs: nnx.Rngs):
+    def __init__(self, config: CLIPVisionConfig, rngs: nnx.Rngs) -> None:
         self.embeddings = VisionEmbeddings(config, rngs)
         self.pre_layrnorm = layer_norm(config, rngs)  # sic: the key in the files
-        self.encoder = Encoder(config, False, rngs)
+        self.encoder = Encoder(config, rngs, causal=False)
         self.post_layernorm = layer_norm(config, rngs)
 
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -124,7 +127,7 @@ class CLIPVisionModelWithProjection(nnx.Module):
 
     ignored_keys = ("embeddings.position_ids",)
 
-    def __init__(self, config: CLIPVisionConfig, rngs: nnx.Rngs):
+    def __init__(self, config: CLIPVisionConfig, rngs: nnx.Rngs) -> None:
         self.config = config
         self.vision_model = VisionTransformer(config, rngs)
         self.visual_projection = linear(
@@ -140,7 +143,7 @@ class CLIPModel(nnx.Module):
 
     ignored_keys = ("embeddings.position_ids",)
 
-    def __init__(self, config: CLIPConfig, rngs: nnx.Rngs):
+    def __init__(self, config: CLIPConfig, rngs: nnx.Rngs) -> None:
         self.config = config
         self.text_model = CLIPTextModel(config.text, rngs)
         self.vision_model = VisionTransformer(config.vision, rngs)
@@ -153,11 +156,11 @@ class CLIPModel(nnx.Module):
         self.logit_scale = nnx.Param(jnp.asarray(2.6592))  # log of the scale of cosines
 
     def get_image_features(self, images: jax.Array) -> jax.Array:
-        """Images [N, H, W, 3], normalised as CLIP's preprocessing does -> [N, E]."""
+        """Returns embeddings [N, E] of images [N, H, W, 3], normalised as CLIP's files expect."""
         return self.visual_projection(self.vision_model(images))
 
     def get_text_features(self, input_ids: jax.Array) -> jax.Array:
-        """Ids [B, T] that end with `eos_token_id` -> [B, E].
+        """Returns embeddings [B, E] of ids [B, T] that end with `eos_token_id`.
 
         In files older than transformers 4.30 `eos_token_id` is 2 by mistake; the end is then the
         largest id, as transformers does it.

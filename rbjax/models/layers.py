@@ -9,6 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from rbjax.models.attention import attention
 
@@ -27,9 +28,11 @@ def group_norm(channels: int, groups: int, epsilon: float, dtype, rngs: nnx.Rngs
     )
 
 
-def layer_norm(channels: int, dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """A LayerNorm with torch's epsilon and two-pass variance."""
-    return nnx.LayerNorm(channels, epsilon=1e-5, use_fast_variance=False, dtype=dtype, rngs=rngs)
+def layer_norm(
+    channels: int, *, epsilon: float = 1e-5, dtype: DTypeLike | None = None, rngs: nnx.Rngs
+) -> nnx.LayerNorm:
+    """Builds a LayerNorm with torch's two-pass variance; `dtype` None is that of its input."""
+    return nnx.LayerNorm(channels, epsilon=epsilon, use_fast_variance=False, dtype=dtype, rngs=rngs)
 
 
 def conv(cin: int, cout: int, size: int, dtype, rngs: nnx.Rngs, stride: int = 1) -> nnx.Conv:
@@ -129,11 +132,11 @@ class TransformerBlock(nnx.Module):
     """Self-attention, cross-attention to the text, feed-forward (`BasicTransformerBlock`)."""
 
     def __init__(self, channels: int, context: int, heads: int, dtype, rngs: nnx.Rngs):
-        self.norm1 = layer_norm(channels, dtype, rngs)
+        self.norm1 = layer_norm(channels, dtype=dtype, rngs=rngs)
         self.attn1 = Attention(channels, channels, heads, dtype, rngs)
-        self.norm2 = layer_norm(channels, dtype, rngs)
+        self.norm2 = layer_norm(channels, dtype=dtype, rngs=rngs)
         self.attn2 = Attention(channels, context, heads, dtype, rngs)
-        self.norm3 = layer_norm(channels, dtype, rngs)
+        self.norm3 = layer_norm(channels, dtype=dtype, rngs=rngs)
         self.ff = FeedForward(channels, dtype, rngs)
 
     def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:

@@ -5,13 +5,16 @@ the encoder's levels and adds to the skip connections between them and the decod
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from rbjax.models import layers
+from rbjax.models.config_files import file_fields, known_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +44,10 @@ class UNetConfig:
     freq_shift: float = 0.0
     upcast_attention: bool = False
     sample_size: int | tuple[int, ...] | None = None
-    dtype: Any = jnp.float32  # of the computation
+    dtype: DTypeLike = jnp.float32  # of the computation
     remat: bool = False  # recompute each layer's activations in the backward pass
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         heads, widths = self.heads, self.block_out_channels
         levels = list(zip(heads, widths, (*self.attends[:-1], True), strict=False))  # the middle
         numbers = len(heads) == len(widths) and all(isinstance(h, int) for h in heads)
@@ -66,7 +69,7 @@ class UNetConfig:
         return tuple(kind.startswith("CrossAttn") for kind in self.down_block_types)
 
     @classmethod
-    def from_dict(cls, config: dict) -> "UNetConfig":
+    def from_dict(cls, config: Mapping[str, Any]) -> "UNetConfig":
         """Reads a diffusers config; absent fields take its defaults.
 
         Raises:
@@ -112,18 +115,15 @@ class UNetConfig:
                 f"UNet config: up_block_types={config['up_block_types']!r} do not mirror "
                 f"down_block_types={config['down_block_types']!r}, which is not supported"
             )
-        names = {field.name for field in dataclasses.fields(cls)} - {"dtype", "remat"}
-        config = {"cross_attention_dim": 1280, **config}  # the one default that is not ours
-        known = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in names}
-        return cls(**known)
+        default = {"cross_attention_dim": 1280}  # the one that is not ours
+        return cls(**known_fields(cls, {**default, **config}))
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Returns a `config.json` that diffusers reads."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         mirrored = [kind.replace("Down", "Up") for kind in reversed(self.down_block_types)]
         return {
             "_class_name": "UNet2DConditionModel",
-            **{k: value for k, value in fields.items() if k not in ("dtype", "remat")},
+            **file_fields(self),
             "up_block_types": mirrored,
         }
 

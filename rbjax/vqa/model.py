@@ -190,7 +190,7 @@ def _generate(
     graph: nnx.GraphDef, state: nnx.State, images: jax.Array, ids: jax.Array, mask: jax.Array
 ) -> jax.Array:
     """Returns the tokens of answers, int32 [B * Q, 1 + _MAX_NEW_TOKENS]."""
-    return nnx.merge(graph, state).generate(images, ids, mask, _MAX_NEW_TOKENS)
+    return nnx.merge(graph, state).generate(images, ids, mask, max_new_tokens=_MAX_NEW_TOKENS)
 
 
 def _yes(

@@ -28,6 +28,7 @@ from torch.utils.checkpoint import checkpoint
 from rbjax.diffusion.loss import SNR_LIMIT
 from rbjax.interop import stable_diffusion
 from rbjax.interop.torch_pipeline.modeling_retrinet import RetriNetModel
+from rbjax.models.config_files import file_fields
 from scripts.benchmarks import train_step
 
 CUDA = torch.cuda.is_available()
@@ -81,7 +82,7 @@ class Networks(nn.Module):
             down_block_types=("DownEncoderBlock2D",) * blocks,
             up_block_types=("UpDecoderBlock2D",) * blocks,
         ).to(dtype)
-        text = transformers.CLIPTextConfig(**parts.text_encoder.fields())
+        text = transformers.CLIPTextConfig(**file_fields(parts.text_encoder))
         self.text = transformers.CLIPTextModel(text)
         self.requires_grad_(False)
 

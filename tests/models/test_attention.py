@@ -16,10 +16,12 @@ def arrays() -> list[np.ndarray]:
     return [random.normal(size=shape).astype(np.float32) for shape in SHAPES.values()]
 
 
-def of_torch(inputs, mask):
+def of_torch(inputs, mask, causal):
     """Output, and gradients of the sum of its squares."""
     query, key, value = (torch.tensor(x).transpose(1, 2).requires_grad_() for x in inputs)
-    visible = None if mask is None else torch.tensor(mask)[:, None, None]
+    visible = torch.ones(2, 1, 7, 9, dtype=torch.bool)
+    visible = visible if mask is None else visible & torch.tensor(mask)[:, None, None]
+    visible = visible.tril() if causal else visible
     out = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
     grads = torch.autograd.grad((out**2).sum(), (query, key, value))
     return [x.detach().transpose(1, 2).numpy() for x in (out, *grads)]
@@ -27,17 +29,18 @@ def of_torch(inputs, mask):
 
 @pytest.mark.parametrize("large", [1, 10**9], ids=["by head", "at once"])
 @pytest.mark.parametrize("masked", [True, False])
-def test_outputs_and_gradients_equal_torch(monkeypatch, large, masked):
+@pytest.mark.parametrize("causal", [True, False])
+def test_outputs_and_gradients_equal_torch(monkeypatch, large, masked, causal):
     monkeypatch.setattr(attention, "LARGE", large)
     inputs = arrays()
     mask = np.arange(9) % 4 < np.array([[2], [3]]) if masked else None
 
     def loss(*inputs):
-        out = attention.attention(*inputs, mask)
+        out = attention.attention(*inputs, mask, causal=causal)
         return (out**2).sum(), out
 
     (_, out), grads = jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))(*inputs)
-    for found, expected in zip((out, *grads), of_torch(inputs, mask), strict=True):
+    for found, expected in zip((out, *grads), of_torch(inputs, mask, causal), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
