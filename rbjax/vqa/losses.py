@@ -69,6 +69,6 @@ def answer_loss(
     start = jnp.full((len(answers), 1), model.config.text.bos_token_id, jnp.int32)
     inputs = jnp.concatenate([start, jnp.maximum(answers[:, :-1], 0)], axis=1)
     states = model.vision_model(images)
-    asked = model.text_encoder(questions, questions != 0, states)
-    logits = model.text_decoder(inputs, None, asked, questions != 0)
+    asked = model.text_encoder(questions, questions != 0, states=states)
+    logits = model.text_decoder(inputs, None, states=asked, state_mask=questions != 0)
     return mean_cross_entropy(logits, answers) + modules.tagger.loss(states, labels)
