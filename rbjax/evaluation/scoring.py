@@ -193,7 +193,7 @@ def score(
         ValueError: there is no system.
     """
     if not systems:
-        raise ValueError("there is no row of images to judge.")
+        raise ValueError("there is no row of images to score.")
     size = int(next(iter(systems.values())).images.shape[1])
     asked: frozenset[str] = frozenset()
     phrases: frozenset[str] = frozenset()

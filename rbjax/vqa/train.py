@@ -63,7 +63,7 @@ class TrainOptions:
     out: str = _option("rbjax/weights/vqa", "folder to write")
     init: str | None = _option(None, "folder of weights to start from (default: random)")
     pretrain_steps: int = _option(950, "updates of the vision model alone")
-    steps: int = _option(1300, "updates of the whole model")
+    steps: int = _option(1300, "updates of the entire model")
     batch_size: int = _option(32, "images in a batch (twice that in the first phase)")
     questions: int = _option(6, "'what' questions about an image")
     phrases: int = _option(2, "'is there' questions about an image")

@@ -25,7 +25,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]")
 MORE_WORDS = (
     "yes no is there solo face clothes the of , ? ."  # also used as prompts of the text encoder
 )
-UNSEEN = -1  # label: cannot be told from the image
+UNSEEN = -1  # label: the image does not show it
 NONE = -2  # label: the image is known to have no value of this attribute
 
 

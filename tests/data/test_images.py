@@ -1,14 +1,9 @@
-"""Images: values, places, and files inside a page."""
-
-import base64
-import io
+"""Images: values, sizes and places."""
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from rbjax.data import images
-from rbjax.evaluation import report
 
 
 def test_the_range_maps_to_bytes_and_is_clipped():
@@ -33,14 +28,6 @@ def test_enlarging_repeats_pixels():
     image = np.random.default_rng(0).uniform(-1, 1, size=(4, 4, 3))
     large = np.array(images.grid([[image]], scale=3))
     np.testing.assert_array_equal(large[1::3, 1::3], images.to_uint8(image))
-
-
-def test_pictures_in_html_are_png():
-    image = np.random.default_rng(0).uniform(-1, 1, size=(4, 6, 3))
-    head, _, data = report.data_uri(image).partition(",")
-    read = np.array(Image.open(io.BytesIO(base64.b64decode(data))))
-    assert head == "data:image/png;base64"
-    np.testing.assert_array_equal(read, images.to_uint8(image))
 
 
 def test_an_empty_grid_is_refused():

@@ -1,10 +1,15 @@
 """The report: complete, self-contained, well-formed."""
 
+import base64
+import io
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from rbjax.data import images
 from rbjax.evaluation import baselines, report, scoring
 from rbjax.evaluation import results as results_lib
 from rbjax.evaluation import suite as suites
@@ -88,3 +93,11 @@ def test_without_scores_the_page_says_why(world, tmp_path):
     page = report.write(tmp_path, results, made, read_images=world.images).read_text()
     assert "nothing was asked" in page and "By attribute" not in page
     assert page.count('<div class="case">') == 2
+
+
+def test_images_in_html_are_png():
+    image = np.random.default_rng(0).uniform(-1, 1, size=(4, 6, 3))
+    head, _, data = report.data_uri(image).partition(",")
+    read = np.array(Image.open(io.BytesIO(base64.b64decode(data))))
+    assert head == "data:image/png;base64"
+    np.testing.assert_array_equal(read, images.to_uint8(image))

@@ -93,6 +93,13 @@ def test_a_missing_file_is_named(folder, tmp_path):
         model_lib.VQA.load(tmp_path)
 
 
+def test_another_model_is_refused(folder, monkeypatch):
+    linear = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+    monkeypatch.setattr(model_lib.huggingface, "load", lambda *_, **__: linear)
+    with pytest.raises(ValueError, match="holds a Linear, not a BLIP-VQA"):
+        model_lib.VQA.load(folder)
+
+
 def test_the_packaged_model_loads_and_is_small():
     vqa = model_lib.VQA.load()
     assert {"background", "clothing_color", "hair_color"} <= vqa.asked_at(48)
