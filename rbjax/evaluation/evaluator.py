@@ -99,7 +99,7 @@ class Evaluator:
             losses=losses,
             config=json.loads(config.to_json()),
         )
-        workdir_lib.write_whole(self.workdir / "results.json", json.dumps(results, indent=1))
+        workdir_lib.write_text(self.workdir / "results.json", json.dumps(results, indent=1))
         if self.vqa is not None:
             print(results_lib.table(results))
         print(f"Results: {self.workdir / 'results.json'}; report: {page}")

@@ -1,18 +1,21 @@
-"""The working directory of a run: its lock, configuration, and whether it is finished."""
+"""The working directory of a run: its lock, its configuration, what it has logged and finished."""
 
 import contextlib
 import fcntl
 import json
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 from tensorflow_datasets.core.utils import incomplete_file
 
-# Fields that may differ between two runs in one working directory.
-CHANGEABLE = (
+from rbjax.interop import json_files
+
+LOSSES = "loss.json"
+CHANGEABLE = (  # fields that may differ between two runs in one working directory
     *("total_steps", "data_dir", "mesh", "eval", "sampling", "sample_images"),
     *(f"{name}_every" for name in ("log", "checkpoint", "sample", "eval")),
     *("data.cached_latents", "data.threads", "model.unet.remat", "train.accumulate"),
@@ -38,7 +41,7 @@ def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
         ) from error
     saved = any(p.name.isdigit() for p in (workdir / "checkpoints").glob("*"))
     if path.exists() and saved:  # a run that ended before (out of memory, say) leaves nothing
-        _compare(json.loads(path.read_text()), json.loads(config.to_json()), workdir)
+        _compare(json_files.read(path), json.loads(config.to_json()), workdir)
 
 
 @contextlib.contextmanager
@@ -58,18 +61,46 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def keep_config(config: ConfigDict, workdir: pathlib.Path) -> None:
+def write_config(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Writes the configuration where `check_workdir` looks for it, once it is known to work."""
-    write_whole(workdir / "config.json", config.to_json(indent=1))
+    write_text(workdir / "config.json", config.to_json(indent=1))
 
 
-def write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a text file: a run that is killed leaves the old one or the new one, never a part."""
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a text file atomically: a run that is killed leaves the old one or the new one."""
     with incomplete_file(epath.Path(path)) as partial:
         partial.write_text(text)
 
 
-def _compare(old: dict, new: dict, workdir: pathlib.Path) -> None:
+def is_finished(config: ConfigDict, workdir: pathlib.Path) -> bool:
+    """Returns whether this run is complete; prints so, and how to go on."""
+    path = workdir / "results.json"
+    if not path.exists():
+        return False
+    done = json_files.read(path)["step"]
+    if done < config.total_steps:
+        return False
+    print(
+        f"This run is finished: {done} steps, see {path} and {workdir / 'report/index.html'}.\n"
+        f"To train longer: --config.total_steps={2 * done}. To evaluate again, with other "
+        f"--config.eval or --config.sampling: remove {path}. To start anew: another --workdir."
+    )
+    return True
+
+
+def write_loss_history(workdir: pathlib.Path, history: list[tuple[int, float]]) -> None:
+    """Writes the pairs (step, loss)."""
+    write_text(workdir / LOSSES, json.dumps(history))
+
+
+def read_loss_history(workdir: pathlib.Path, start: int) -> list[tuple[int, float]]:
+    """Reads the pairs (step, loss) up to the step from which the run resumes."""
+    path = workdir / LOSSES
+    pairs = json.loads(path.read_text()) if path.exists() else []
+    return [(step, loss) for step, loss in pairs if step <= start]
+
+
+def _compare(old: dict[str, Any], new: dict[str, Any], workdir: pathlib.Path) -> None:
     before, after = _flatten(old), _flatten(new)
     different = [
         f"  {key}: {before.get(key)!r} there, {after.get(key)!r} now"
@@ -85,32 +116,9 @@ def _compare(old: dict, new: dict, workdir: pathlib.Path) -> None:
         )
 
 
-def _flatten(tree: dict, prefix: str = "") -> dict:
-    items: dict = {}
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    items: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
         items |= _flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
     return items
-
-
-def is_finished(config: ConfigDict, workdir: pathlib.Path) -> bool:
-    """Whether this run is complete; says so, and how to go on."""
-    path = workdir / "results.json"
-    if not path.exists():
-        return False
-    done = json.loads(path.read_text())["step"]
-    if done < config.total_steps:
-        return False
-    print(
-        f"This run is finished: {done} steps, see {path} and {workdir / 'report/index.html'}.\n"
-        f"To train longer: --config.total_steps={2 * done}. To evaluate again, with other "
-        f"--config.eval or --config.sampling: remove {path}. To start anew: another --workdir."
-    )
-    return True
-
-
-def loss_history(workdir: pathlib.Path, start: int) -> list:
-    """(step, loss) pairs up to the step that is resumed."""
-    path = workdir / "loss.json"
-    pairs = json.loads(path.read_text()) if path.exists() else []
-    return [tuple(pair) for pair in pairs if pair[0] <= start]

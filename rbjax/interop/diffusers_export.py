@@ -8,7 +8,7 @@ not needed to write it.
 import shutil
 from pathlib import Path
 
-import numpy as np
+from jax.typing import DTypeLike
 
 from rbjax.interop import huggingface, safetensors_files, saved_model
 from rbjax.interop.saved_model import Model
@@ -30,7 +30,7 @@ WEIGHTS = {
 }
 
 
-def export(model: Model, folder: str | Path, dtype: np.dtype | None = None) -> None:
+def export(model: Model, folder: str | Path, dtype: DTypeLike | None = None) -> None:
     """Writes the folder of a diffusers pipeline; see torch_pipeline/README.md for its use.
 
     Args:

@@ -21,16 +21,17 @@ buffer names that older files hold).
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
-from safetensors.numpy import save_file
+from jax.typing import DTypeLike
 
 from rbjax.interop import json_files, safetensors_files
+from rbjax.interop.safetensors_files import StoredTensor
 from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.models.blip import BlipConfig, BlipForQuestionAnswering
 from rbjax.models.clip_text import CLIPTextConfig, CLIPTextModel
@@ -44,16 +45,16 @@ from rbjax.models.params import shapes
 from rbjax.models.unet import UNet2DConditionModel, UNetConfig
 from rbjax.parallel import rules
 
-CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"  # of transformers
 DIFFUSERS_WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
-MODELS = {  # class name in a config.json -> our module and its settings
-    "UNet2DConditionModel": (UNet2DConditionModel, UNetConfig),
-    "AutoencoderKL": (AutoencoderKL, AutoencoderKLConfig),
-    "CLIPTextModel": (CLIPTextModel, CLIPTextConfig),
-    "CLIPVisionModelWithProjection": (CLIPVisionModelWithProjection, CLIPVisionConfig),
-    "CLIPModel": (CLIPModel, CLIPConfig),
-    "BlipForQuestionAnswering": (BlipForQuestionAnswering, BlipConfig),
+Module, Settings = Callable[[Any, nnx.Rngs], nnx.Module], Callable[[dict[str, Any]], Any]
+MODELS: dict[str, tuple[Module, Settings]] = {  # class name in a config.json -> its two readers
+    "UNet2DConditionModel": (UNet2DConditionModel, UNetConfig.from_dict),
+    "AutoencoderKL": (AutoencoderKL, AutoencoderKLConfig.from_dict),
+    "CLIPTextModel": (CLIPTextModel, CLIPTextConfig.from_dict),
+    "CLIPVisionModelWithProjection": (CLIPVisionModelWithProjection, CLIPVisionConfig.from_dict),
+    "CLIPModel": (CLIPModel, CLIPConfig.from_dict),
+    "BlipForQuestionAnswering": (BlipForQuestionAnswering, BlipConfig.from_dict),
 }
 MODEL_TYPES = {  # `model_type` where a config.json names no class
     "clip_text_model": "CLIPTextModel",
@@ -61,17 +62,16 @@ MODEL_TYPES = {  # `model_type` where a config.json names no class
     "clip": "CLIPModel",
     "blip": "BlipForQuestionAnswering",
 }
-_NORMS = (nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm, nnx.BatchNorm)
-_LEAF_NAMES = (
-    (nnx.Linear, "kernel"),
-    (nnx.Conv, "kernel"),
-    (nnx.Embed, "embedding"),
-    (_NORMS, "scale"),
-)
+Tensor = np.ndarray | StoredTensor  # in memory, or in a file
+_RENAMED = {  # leaf -> the modules of which it is called `weight`
+    "kernel": (nnx.Linear, nnx.Conv),
+    "embedding": (nnx.Embed,),
+    "scale": (nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm, nnx.BatchNorm),
+}
 
 
 def load(
-    path: str | Path, dtype: np.dtype | None = None, mesh: jax.sharding.Mesh | None = None
+    path: str | Path, dtype: DTypeLike | None = None, mesh: jax.sharding.Mesh | None = None
 ) -> nnx.Module:
     """Builds the module that a folder holds and reads its weights, one tensor at a time.
 
@@ -90,62 +90,55 @@ def load(
         ValueError: a class or feature that is not supported, or keys that do not fit (all named).
     """
     path = Path(path)
-    one_file = path.suffix in (".safetensors", *safetensors_files.PICKLES)
-    folder, tensors = (path.parent, safetensors_files.open_file(path)) if one_file else (path, {})
-    model = build(load_config(folder), folder)
-    tensors = tensors if one_file else safetensors_files.open_folder(folder)
-    _fill(model, tensors, lambda param, value: np.asarray(value, dtype), mesh)
+    if path.suffix in (".safetensors", *safetensors_files.PICKLES):
+        tensors = safetensors_files.open_file(path)
+        model = build(json_files.read_config(path.parent), path.parent)
+    else:
+        model = build(json_files.read_config(path), path)
+        tensors = safetensors_files.open_folder(path)
+    _fill(model, tensors, lambda param, value: np.asarray(value, dtype), mesh=mesh)
     return model
 
 
-def build(config: dict, where: str | Path = CONFIG_NAME) -> nnx.Module:
-    """The module of a `config.json` without weights (abstract parameters).
+def build(config: dict[str, Any], where: str | Path = json_files.CONFIG_NAME) -> nnx.Module:
+    """Builds the module of a `config.json` without weights (abstract parameters).
 
     Raises:
         ValueError: the class or a feature is not supported; `where` is named.
     """
-    name = class_name(config) or MODEL_TYPES.get(config.get("model_type"), config.get("model_type"))
+    kind = config.get("model_type", "")
+    name = json_files.class_name(config) or MODEL_TYPES.get(kind, kind)
     if name not in MODELS:
         raise ValueError(f"{where} holds a {name!r}; supported are {', '.join(MODELS)}.")
-    module, settings = MODELS[name]
+    module, read_settings = MODELS[name]
     try:
-        read = settings.from_dict(config)
-        return shapes(lambda rngs: module(read, rngs))
+        settings = read_settings(config)
+        return shapes(lambda rngs: module(settings, rngs))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 
 
-def class_name(config: dict[str, Any]) -> str | None:
-    """Returns the class that a `config.json` names, as diffusers and transformers write it."""
-    return config.get("_class_name") or next(iter(config.get("architectures") or []), None)
-
-
-def fill(
-    model: nnx.Module,
-    folder: str | Path,
-    name: str | None = None,
-    mesh: jax.sharding.Mesh | None = None,
-) -> None:
+def fill(model: nnx.Module, folder: str | Path, mesh: jax.sharding.Mesh | None = None) -> None:
     """Reads a folder's weights into `model` (abstract or not), cast to its parameters' dtypes.
 
     Args:
         model: to fill; every key must match.
         folder: with the weights.
-        name: of the safetensors file or index; None tries the usual names.
         mesh: see `load`.
 
     Raises:
         FileNotFoundError, ValueError: see `load`.
     """
-    _fill(model, safetensors_files.open_folder(Path(folder), name), _as_parameter, mesh)
+    _fill(model, safetensors_files.open_folder(Path(folder)), _as_parameter, mesh=mesh)
 
 
 def save(
     model: nnx.Module,
     folder: str | Path,
-    config: dict | None = None,
+    config: dict[str, Any] | None = None,
+    *,
     name: str | None = None,
-    dtype: np.dtype | None = None,
+    dtype: DTypeLike | None = None,
 ) -> None:
     """Writes `folder/config.json` and the weights, as diffusers and transformers read them.
 
@@ -158,29 +151,12 @@ def save(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    config = model.config.to_dict() if config is None else config
+    if config is None:
+        config = model.config.to_dict()  # pyrefly: ignore[missing-attribute]  as all of MODELS have
     default = DIFFUSERS_WEIGHTS_NAME if "_class_name" in config else WEIGHTS_NAME
-    tensors = {k: np.asarray(v, dtype, order="C") for k, v in state_dict(model).items()}
-    save_file(tensors, folder / (name or default), metadata={"format": "pt"})
-    (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-
-
-def load_config(folder: str | Path) -> dict:
-    """Returns the content of `folder/config.json`.
-
-    Raises:
-        FileNotFoundError: there is none; for a pipeline's folder it names the parts.
-        ValueError: it holds no JSON object.
-    """
-    folder = Path(folder)
-    if (folder / CONFIG_NAME).is_file():
-        return json_files.read(folder / CONFIG_NAME)
-    message = f"No {CONFIG_NAME} in {folder}: not a folder of a saved model."
-    if any(folder.glob("*.safetensors")):
-        message += f" A safetensors file needs the {CONFIG_NAME} of its model beside it."
-    if parts := sorted(p.parent.name for p in folder.glob(f"*/{CONFIG_NAME}")):
-        message += f" It holds several: load one of {', '.join(parts)} instead."
-    raise FileNotFoundError(message)
+    safetensors_files.save(state_dict(model), folder / (name or default), dtype)
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    (folder / json_files.CONFIG_NAME).write_text(text)
 
 
 def state_dict(model: nnx.Module) -> dict[str, np.ndarray]:
@@ -192,7 +168,7 @@ def state_dict(model: nnx.Module) -> dict[str, np.ndarray]:
 
 
 def load_state_dict(
-    model: nnx.Module, tensors: Mapping[str, np.ndarray], strict: bool = True
+    model: nnx.Module, tensors: Mapping[str, np.ndarray], *, strict: bool = True
 ) -> tuple[list[str], list[str]]:
     """Writes torch-style tensors into the parameters of `model`, cast to their dtypes.
 
@@ -207,15 +183,22 @@ def load_state_dict(
     Raises:
         ValueError: names every missing, unexpected and misshapen key.
     """
-    return _fill(model, tensors, _as_parameter, None, strict)
+    return _fill(model, tensors, _as_parameter, strict=strict)
 
 
-def _as_parameter(param: nnx.Param, value) -> np.ndarray:
+def _as_parameter(param: nnx.Param, value: Tensor) -> np.ndarray:
     return np.asarray(value).astype(param.dtype, copy=False)
 
 
-def _fill(model: nnx.Module, tensors: Mapping, read, mesh, strict: bool = True):
-    """Checks all keys and shapes, then reads tensor by tensor: `read(param, tensor) -> array`."""
+def _fill(
+    model: nnx.Module,
+    tensors: Mapping[str, Tensor],
+    read: Callable[[nnx.Param, Tensor], np.ndarray],
+    *,
+    mesh: jax.sharding.Mesh | None = None,
+    strict: bool = True,
+) -> tuple[list[str], list[str]]:
+    """Checks all keys and shapes, then reads tensor by tensor."""
     tensors = _without_aliases(model, _renamed(model, tensors))
     parameters = _parameters(model)
     missing = sorted(parameters.keys() - tensors.keys())
@@ -236,7 +219,7 @@ def _fill(model: nnx.Module, tensors: Mapping, read, mesh, strict: bool = True):
 
 
 def _place(path: str, value: np.ndarray, mesh: jax.sharding.Mesh | None) -> jax.Array:
-    """To the default device, or to the shards that the rules give this path."""
+    """Puts it on the default device, or into the shards that the rules give this path."""
     if mesh is None:
         return jax.device_put(np.array(value, order="C"))
     sharding = jax.sharding.NamedSharding(mesh, rules.spec(path, value.shape, mesh))
@@ -244,13 +227,13 @@ def _place(path: str, value: np.ndarray, mesh: jax.sharding.Mesh | None) -> jax.
 
 
 def _parameters(model: nnx.Module) -> dict[str, tuple[str, nnx.Param, bool]]:
-    """(path with "/", parameter, whether its axes are those of a kernel) by key."""
+    """Returns (path with "/", parameter, whether its axes are those of a kernel) by key."""
     found = {}
     for path, module in nnx.iter_modules(model):
         for name, value in vars(module).items():
             if not isinstance(value, nnx.Param) or value.get_value() is None:
                 continue
-            renamed = any(isinstance(module, kind) and name == leaf for kind, leaf in _LEAF_NAMES)
+            renamed = isinstance(module, _RENAMED.get(name, ()))
             key = ".".join(map(str, (*path, "weight" if renamed else name)))
             found[key] = "/".join(map(str, (*path, name))), value, renamed and name == "kernel"
     return found
@@ -269,8 +252,8 @@ def _torch_shape(shape: tuple[int, ...], kernel: bool) -> tuple[int, ...]:
     return (shape[-1], shape[-2], *shape[:-2]) if kernel else tuple(shape)
 
 
-def _renamed(model: nnx.Module, tensors: Mapping) -> dict:
-    """The tensors under today's keys; raises ValueError for two that would have one."""
+def _renamed(model: nnx.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the tensors under today's keys; raises ValueError for two that would have one."""
 
     def current(key: str) -> str:
         for pattern, replacement in getattr(model, "old_keys", ()):
@@ -282,7 +265,7 @@ def _renamed(model: nnx.Module, tensors: Mapping) -> dict:
     return {current(key): value for key, value in tensors.items()}
 
 
-def _without_aliases(model: nnx.Module, tensors: Mapping) -> dict:
+def _without_aliases(model: nnx.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Drops buffers and tied copies; a copy that differs from its owner is an error."""
     ignored = tuple(getattr(model, "ignored_keys", ()))
     tensors = {key: value for key, value in tensors.items() if not key.endswith(ignored or "\0")}

@@ -1,10 +1,13 @@
-"""JSON files that a user may have edited or damaged: errors name the file."""
+"""JSON files of a model's folder, which a user may have edited or damaged: errors name the file."""
 
 import json
 from pathlib import Path
+from typing import Any
+
+CONFIG_NAME = "config.json"  # of diffusers and transformers
 
 
-def read(path: str | Path) -> dict:
+def read(path: str | Path) -> dict[str, Any]:
     """Returns the object in a JSON file.
 
     Raises:
@@ -19,3 +22,26 @@ def read(path: str | Path) -> dict:
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds {str(content)[:40]!r} instead of a JSON object")
     return content
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """Returns the content of `folder/config.json`.
+
+    Raises:
+        FileNotFoundError: there is none; for a pipeline's folder it names the parts.
+        ValueError: it holds no JSON object.
+    """
+    folder = Path(folder)
+    if (folder / CONFIG_NAME).is_file():
+        return read(folder / CONFIG_NAME)
+    message = f"No {CONFIG_NAME} in {folder}: not a folder of a saved model."
+    if any(folder.glob("*.safetensors")):
+        message += f" A safetensors file needs the {CONFIG_NAME} of its model beside it."
+    if parts := sorted(p.parent.name for p in folder.glob(f"*/{CONFIG_NAME}")):
+        message += f" It holds several: load one of {', '.join(parts)} instead."
+    raise FileNotFoundError(message)
+
+
+def class_name(config: dict[str, Any]) -> str | None:
+    """Returns the class that a `config.json` names, as diffusers or as transformers write it."""
+    return config.get("_class_name") or next(iter(config.get("architectures") or []), None)

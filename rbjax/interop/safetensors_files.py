@@ -1,4 +1,4 @@
-"""Safetensors files of one model: one file, or shards with an index; read one tensor at a time."""
+"""Safetensors files of one model: one file, or shards with an index, read one tensor at a time."""
 
 import dataclasses
 import json
@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from jax.typing import DTypeLike
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from rbjax.interop import json_files
 
@@ -35,7 +37,7 @@ class StoredTensor:
     key: str
     shape: tuple[int, ...]
 
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         with safe_open(self.path, "numpy") as file:
             stored = file.get_slice(self.key).get_dtype()
             if stored not in FLOATS:
@@ -46,31 +48,31 @@ class StoredTensor:
             return np.asarray(file.get_tensor(self.key), dtype)
 
 
-def open_folder(folder: Path, name: str | None = None) -> dict[str, StoredTensor]:
-    """The tensors of a model's folder, unread.
+def open_folder(folder: Path) -> dict[str, StoredTensor]:
+    """Opens the tensors of a model's folder, without reading their values.
 
     Args:
-        folder: with one safetensors file, or shards and their `.safetensors.index.json`.
-        name: of the file; None tries diffusers' and transformers' names, then their fp16 variants.
+        folder: with one safetensors file, or shards and their `.safetensors.index.json`, under
+            diffusers' or transformers' name; else those of their fp16 variants.
 
     Raises:
         FileNotFoundError: no such file; it lists what is there. Pickles are never read.
         ValueError: a file is damaged or in the original layout of Stable Diffusion, or an index and
             its shards disagree.
     """
-    path = _find(folder, name)
+    path = _find(folder)
     return _open_index(path) if path.suffix == ".json" else open_file(path)
 
 
 def files(folder: Path) -> list[Path]:
-    """The files that `open_folder` reads; raises as it does."""
-    path = _find(folder, None)
+    """Returns the files that `open_folder` reads; raises as it does."""
+    path = _find(folder)
     shards = {tensor.path for tensor in open_folder(folder).values()}
     return sorted({path, *shards})
 
 
 def open_file(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of one safetensors file, unread; raises as `open_folder`."""
+    """Opens the tensors of one safetensors file, without their values; raises as `open_folder`."""
     if path.suffix in PICKLES:
         raise ValueError(f"{path} is a pickle. {_conversion(path.parent)}")
     if not path.is_file():
@@ -97,7 +99,7 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
 
 
 def single_file_conversion(path: Path) -> str:
-    """How to make diffusers' folder of a file that holds all parts."""
+    """Returns how to make diffusers' folder of a file that holds all parts."""
     return (
         "Convert it once, in an environment with torch and diffusers: "
         f"StableDiffusionPipeline.from_single_file({str(path)!r}).save_pretrained(DIR) writes a "
@@ -105,12 +107,19 @@ def single_file_conversion(path: Path) -> str:
     )
 
 
+def save(tensors: Mapping[str, np.ndarray], path: Path, dtype: DTypeLike | None = None) -> None:
+    """Writes one file, as torch reads it; values as `dtype`, None keeps theirs."""
+    values = {key: np.asarray(value, dtype, order="C") for key, value in tensors.items()}
+    save_file(values, path, metadata={"format": "pt"})
+
+
 def join(files: Mapping[str, Path], path: Path) -> None:
     """Writes one file of several; a key starts with the name of its part and a dot.
 
     The values are copied from file to file, so that nothing has to fit into memory once more.
     """
-    header, length, starts = {"__metadata__": {"format": "pt"}}, 0, []
+    header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
+    length, starts = 0, []
     for part, source in files.items():
         start, tensors = _header(source)
         starts.append(start)
@@ -128,8 +137,8 @@ def join(files: Mapping[str, Path], path: Path) -> None:
                 shutil.copyfileobj(file, out, 2**24)
 
 
-def _header(path: Path) -> tuple[int, dict]:
-    """Where the values of a safetensors file start, and type, shape and offsets by key."""
+def _header(path: Path) -> tuple[int, dict[str, dict]]:
+    """Reads where the values of a file start, and type, shape and offsets by key."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         tensors = json.loads(file.read(size))
@@ -137,18 +146,15 @@ def _header(path: Path) -> tuple[int, dict]:
     return 8 + size, tensors
 
 
-def _find(folder: Path, name: str | None) -> Path:
-    names = [name] if name else [stem + ending for ending in ENDINGS for stem in STEMS]
-    for candidate in names:
-        if (folder / candidate).is_file():
-            return folder / candidate
+def _find(folder: Path) -> Path:
+    for path in (folder / (stem + ending) for ending in ENDINGS for stem in STEMS):
+        if path.is_file():
+            return path
     found = sorted(p.name for p in folder.glob("*")) if folder.is_dir() else "no folder"
     hint = ""
     if folder.is_dir() and any(p.suffix in PICKLES for p in folder.glob("*")):
         hint = f" {_conversion(folder)}"
-    raise FileNotFoundError(
-        f"No weights at {folder / name if name else folder} (found: {found}).{hint}"
-    )
+    raise FileNotFoundError(f"No weights at {folder} (found: {found}).{hint}")
 
 
 def _conversion(folder: Path) -> str:

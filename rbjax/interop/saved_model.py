@@ -13,20 +13,21 @@ make the same folder a diffusers pipeline.
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
-import jax
-import numpy as np
 import tokenizers
 from flax import nnx
+from jax.typing import DTypeLike
 from ml_collections import ConfigDict
-from safetensors.numpy import save_file
 
 from rbjax.diffusion.schedule import Schedule
-from rbjax.interop import huggingface, json_files
-from rbjax.models.autoencoder_kl import AutoencoderKLConfig
+from rbjax.interop import huggingface, json_files, safetensors_files
+from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.models.block_dct import BlockDCT
 from rbjax.models.clip_text import CLIPTextConfig
+from rbjax.models.params import Tree, nnx_state
 from rbjax.models.pipeline import abstract_pipeline
+from rbjax.models.retrinet import RetriNetConfig
 from rbjax.models.unet import UNetConfig
 from rbjax.text import prompts
 from rbjax.text import tokenizer as tokenizer_lib
@@ -40,20 +41,24 @@ IMAGE = ("size", "view", "max_tokens")  # fields of the experiment's `data` sect
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A model with its settings.
+    """A trained pipeline with all that generating needs.
 
     Attributes:
-        config: sections `model`, `noise_schedule` and `sampling` of the experiment, and of `data`
-            the fields in IMAGE.
+        config: sections of the experiment's configuration (see configs/composition.py). `model`:
+            the sizes of the modules, which make `graphdef`. `data`: at least `size` (of an image's
+            side, in pixels), `view` (how a reference shows its concept) and `max_tokens` (length of
+            a prompt). `noise_schedule`: the fields of `Schedule`. `sampling`: the fields of
+            `Sampling`, the defaults of generation.
         tokenizer: of prompts and concept words.
-        graphdef: of the pipeline.
-        params: of the pipeline, nested dict.
+        graphdef: of the `Pipeline`.
+        params: of the `Pipeline`, float32; those of a training are the averages (EMA) of what
+            trained, and what is frozen.
     """
 
     config: ConfigDict
     tokenizer: tokenizers.Tokenizer
     graphdef: nnx.GraphDef
-    params: dict
+    params: Tree
 
     @property
     def schedule(self) -> Schedule:
@@ -61,10 +66,10 @@ class Model:
         return Schedule(**dict(self.config.noise_schedule))
 
 
-def save(model: Model, folder: str | Path, dtype: np.dtype | None = None) -> None:
+def save(model: Model, folder: str | Path, dtype: DTypeLike | None = None) -> None:
     """Writes the folder; weights as `dtype` if given (np.float16 halves the files)."""
     folder = Path(folder)
-    pipeline = nnx.merge(model.graphdef, nnx.State(jax.tree.map(nnx.Param, model.params)))
+    pipeline = nnx.merge(model.graphdef, nnx_state(model.params))
     retrinet, text = pipeline.retrinet, pipeline.text_encoder
     huggingface.save(retrinet, folder / "retrinet", retrinet_config(retrinet.config), dtype=dtype)
     ids = _special_ids(model.tokenizer)
@@ -107,8 +112,11 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
         }
     )
     pipeline = abstract_pipeline(config, tokenizer)
-    parts = {"retrinet": pipeline.retrinet, "text_encoder": pipeline.text_encoder}
-    if config.model.get("vae"):
+    parts: dict[str, nnx.Module] = {
+        "retrinet": pipeline.retrinet,
+        "text_encoder": pipeline.text_encoder,
+    }
+    if isinstance(pipeline.autoencoder, AutoencoderKL):
         parts["vae"] = pipeline.autoencoder
     for name, part in parts.items():
         try:
@@ -119,19 +127,19 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
     return Model(config, tokenizer, graphdef, nnx.to_pure_dict(params))
 
 
-def retrinet_config(config) -> dict:
-    """The `config.json` of a RetriNet: a diffusers UNet's fields and what RetriNet adds."""
+def retrinet_config(config: RetriNetConfig) -> dict[str, Any]:
+    """Returns the `config.json` of a RetriNet: a diffusers UNet's fields and what RetriNet adds."""
     unet = config.unet.to_dict()
     del unet["_class_name"]
     retrieval = {name: getattr(config, name) for name in RETRIEVAL}
     return {"_class_name": "RetriNetModel", "unet_config": unet, **retrieval}
 
 
-def _model_section(folder: Path, dtype: str) -> dict:
-    """The experiment's `model` section, from the parts' own configurations."""
-    retrinet = huggingface.load_config(folder / "retrinet")
-    text = huggingface.load_config(folder / "text_encoder")
-    vae = huggingface.load_config(folder / "vae")
+def _model_section(folder: Path, dtype: str) -> dict[str, Any]:
+    """Returns the experiment's `model` section, from the parts' own configurations."""
+    retrinet = json_files.read_config(folder / "retrinet")
+    text = json_files.read_config(folder / "text_encoder")
+    vae = json_files.read_config(folder / "vae")
     if vae["_class_name"] == BlockDCT.__name__:
         own = {"patch": vae["factor"], "luma": vae["luma"], "chroma": vae["chroma"]}
     else:
@@ -143,12 +151,14 @@ def _model_section(folder: Path, dtype: str) -> dict:
     }
 
 
-def _fields(config, dtype: str) -> dict:
+def _fields(config: UNetConfig | AutoencoderKLConfig | CLIPTextConfig, dtype: str) -> dict:
     return dataclasses.asdict(config) | {"dtype": dtype}
 
 
-def _save_autoencoder(autoencoder, folder: Path, dtype: np.dtype | None) -> None:
-    """A KL autoencoder, or a BlockDCT as the kernels of its two convolutions in torch."""
+def _save_autoencoder(
+    autoencoder: AutoencoderKL | BlockDCT, folder: Path, dtype: DTypeLike | None
+) -> None:
+    """Writes a KL autoencoder, or a BlockDCT as the kernels of its two convolutions in torch."""
     if not isinstance(autoencoder, BlockDCT):
         huggingface.save(autoencoder, folder, dtype=dtype)
         return
@@ -158,16 +168,12 @@ def _save_autoencoder(autoencoder, folder: Path, dtype: np.dtype | None) -> None
     decoder = decoder.reshape(-1, side, side, 3).transpose(0, 3, 1, 2)
     config = {"_class_name": "BlockDCT", **dataclasses.asdict(autoencoder), "scaling_factor": 1.0}
     tensors = {"encoder.weight": encoder, "decoder.weight": decoder}
-    _write_json(folder / huggingface.CONFIG_NAME, config)
-    save_file(
-        {key: np.ascontiguousarray(value) for key, value in tensors.items()},
-        folder / huggingface.DIFFUSERS_WEIGHTS_NAME,
-        metadata={"format": "pt"},
-    )
+    _write_json(folder / json_files.CONFIG_NAME, config)
+    safetensors_files.save(tensors, folder / huggingface.DIFFUSERS_WEIGHTS_NAME)
 
 
-def _special_ids(tokenizer: tokenizers.Tokenizer) -> dict:
-    """Fields that transformers wants of a text encoder."""
+def _special_ids(tokenizer: tokenizers.Tokenizer) -> dict[str, int]:
+    """Returns fields that transformers requires of a text encoder."""
     start, *_, end = prompts.encode(tokenizer, [""], 2)[0].tolist()
     return {"bos_token_id": start, "eos_token_id": end, "pad_token_id": _padding(tokenizer)}
 
@@ -186,7 +192,7 @@ def _save_tokenizer(model: Model, folder: Path) -> None:
 
 
 def _padding(tokenizer: tokenizers.Tokenizer) -> int:
-    """The id that fills a prompt up."""
+    """Returns the id that fills a prompt up."""
     return int(prompts.encode(tokenizer, [""], 3)[0, -1])
 
 
@@ -202,7 +208,7 @@ def _load_tokenizer(folder: Path, length: int) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def _scheduler_config(model: Model) -> dict:
+def _scheduler_config(model: Model) -> dict[str, Any]:
     schedule = dataclasses.asdict(model.schedule)
     return {
         "_class_name": "RetriNetScheduler",
@@ -213,8 +219,8 @@ def _scheduler_config(model: Model) -> dict:
     }
 
 
-def _index(model: Model) -> dict:
-    """The pipeline's own settings, and where diffusers finds each part's class."""
+def _index(model: Model) -> dict[str, Any]:
+    """Returns the pipeline's own settings, and where diffusers finds each part's class."""
     config = model.config
     return {
         "_class_name": ["pipeline", "RetriNetPipeline"],
@@ -233,7 +239,7 @@ def _write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _read_json(path: Path) -> dict:
+def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: not a folder of a saved model")
     return json_files.read(path)

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from rbjax.diffusion.schedule import Schedule
 from rbjax.interop import huggingface, json_files, safetensors_files
 from rbjax.models import params as params_lib
-from rbjax.models.autoencoder_kl import AutoencoderKLConfig
+from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.models.clip_text import CLIPTextConfig
 from rbjax.models.pipeline import abstract_pipeline, retrinet_config
 from rbjax.models.retrinet import make_conjunctions
@@ -70,6 +70,7 @@ class StableDiffusion:
                 interop/huggingface.py.
         """
         pipeline = abstract_pipeline(self.config, self.tokenizer)
+        assert isinstance(pipeline.autoencoder, AutoencoderKL)
         huggingface.fill(pipeline.autoencoder, self.folder / "vae", mesh=mesh)
         huggingface.fill(pipeline.text_encoder, self.folder / "text_encoder", mesh=mesh)
         huggingface.fill(pipeline.retrinet.unet, self.folder / "unet", mesh=mesh)
@@ -163,7 +164,7 @@ def _read_parts(folder: pathlib.Path) -> Parts:
             f"config.pretrained={str(folder)!r} is no folder here: nothing is downloaded, give the "
             "path of Stable Diffusion in diffusers' format"
         )
-    missing = [n for n in MODELS if not (folder / n / huggingface.CONFIG_NAME).is_file()]
+    missing = [n for n in MODELS if not (folder / n / json_files.CONFIG_NAME).is_file()]
     if not (folder / "tokenizer").is_dir():
         missing.append("tokenizer")
     if (folder / "retrinet").is_dir():
@@ -186,8 +187,8 @@ def _read_parts(folder: pathlib.Path) -> Parts:
 def _read_part(
     folder: pathlib.Path, kind: str, from_dict: Callable[[dict[str, Any]], _Settings]
 ) -> _Settings:
-    config = huggingface.load_config(folder)
-    found = huggingface.class_name(config) or kind
+    config = json_files.read_config(folder)
+    found = json_files.class_name(config) or kind
     if found != kind:
         raise ValueError(
             f"config.pretrained: {folder} holds a {found}, not a {kind}: this is no "

@@ -1,6 +1,5 @@
 """The training loop: order of events. Each event is a function of its own below."""
 
-import json
 import pathlib
 from collections.abc import Callable
 
@@ -41,7 +40,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
         return
     with workdir_lib.lock(workdir):
         exp = setup_lib.setup(resolved)
-        workdir_lib.keep_config(exp.config, workdir)
+        workdir_lib.write_config(exp.config, workdir)
         exp.tokenizer.save(str(workdir / checkpoints.TOKENIZER))
         with jax.set_mesh(exp.mesh):
             _run(exp, workdir)
@@ -66,7 +65,7 @@ def _run(exp: Experiment, workdir: pathlib.Path) -> None:
     update = _compile(exp, shardings)
     running = _zero_metrics(exp)
     sharding = meshes.batch_sharding(exp.mesh)
-    history = workdir_lib.loss_history(workdir, start)
+    history = workdir_lib.read_loss_history(workdir, start)
     if start < config.total_steps:
         print("Training starts; the first step takes longer: it is compiled.", flush=True)
     with metric_writers.ensure_flushes(writer):
@@ -139,7 +138,7 @@ def _log(writer, number: int, running: Collection, history: list, workdir) -> No
         logging.warning("step %d: a gradient was not finite; such updates are not applied", number)
     writer.write_scalars(number, values)
     history.append((number, values["loss"]))
-    workdir_lib.write_whole(workdir / "loss.json", json.dumps(history))
+    workdir_lib.write_loss_history(workdir, history)
 
 
 def averaged(current: TrainState) -> params_lib.Tree:

@@ -15,7 +15,7 @@ from rbjax.data import latent_cache, loader
 from rbjax.data.dataset import Split
 from rbjax.data.latent_cache import CachedLatents
 from rbjax.experiment.setup import Experiment
-from rbjax.interop import huggingface, safetensors_files
+from rbjax.interop import huggingface, json_files, safetensors_files
 from rbjax.models import params as params_lib
 from rbjax.models import pipeline as pipeline_lib
 from rbjax.parallel import mesh as meshes
@@ -99,7 +99,7 @@ def fingerprint(exp: Experiment, split: Split, part: str) -> dict:
         "split": split.name,
         "records": len(split),
         "dtype": str(exp.config.model[section].dtype),
-        "weights": latent_cache.digest(folder / huggingface.CONFIG_NAME, *weights),
+        "weights": latent_cache.digest(folder / json_files.CONFIG_NAME, *weights),
     }
     if part == "moments":
         return common | {"size": data.size, "view": data.view}

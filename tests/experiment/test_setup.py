@@ -64,7 +64,7 @@ def test_settings_are_refused_before_data_is_built(config, changes, message):
 
 def test_another_configuration_is_refused_with_its_fields(config, tmp_path):
     workdir.check_workdir(config, tmp_path)
-    workdir.keep_config(config, tmp_path)
+    workdir.write_config(config, tmp_path)
     (tmp_path / "checkpoints/3").mkdir(parents=True)
     config.update_from_flattened_dict({"seed": 5, "data.size": 24})
     with pytest.raises(ValueError) as error:
@@ -77,14 +77,14 @@ def test_another_configuration_is_refused_with_its_fields(config, tmp_path):
 
 def test_a_run_without_a_checkpoint_leaves_its_directory_to_others(config, tmp_path):
     """As one does that was too large for the memory, also while it saved."""
-    workdir.keep_config(config, tmp_path)
+    workdir.write_config(config, tmp_path)
     (tmp_path / "checkpoints/3.orbax-checkpoint-tmp-0").mkdir(parents=True)
     config.batch_size = 2
     workdir.check_workdir(config, tmp_path)
 
 
 def test_settings_that_do_not_change_training_may_change(config, tmp_path):
-    workdir.keep_config(config, tmp_path)
+    workdir.write_config(config, tmp_path)
     (tmp_path / "checkpoints/3").mkdir(parents=True)
     changes = {"total_steps": 9, "eval.prompts": 3, "mesh.fsdp": 2, "log_every": 1, "data_dir": "x"}
     changes |= {"data.cached_latents": True, "data.threads": 7, "train.accumulate": 2}
@@ -93,7 +93,7 @@ def test_settings_that_do_not_change_training_may_change(config, tmp_path):
 
 
 def test_the_same_configuration_is_accepted(config, tmp_path):
-    workdir.keep_config(config, tmp_path)
+    workdir.write_config(config, tmp_path)
     (tmp_path / "checkpoints/3").mkdir(parents=True)
     workdir.check_workdir(config, tmp_path)
 
@@ -134,7 +134,7 @@ def test_directory_that_cannot_be_written_is_refused(config, tmp_path):
 
 
 def test_a_write_that_fails_leaves_the_old_configuration(config, tmp_path, monkeypatch):
-    workdir.keep_config(config, tmp_path)
+    workdir.write_config(config, tmp_path)
     text = (tmp_path / "config.json").read_text()
 
     def full(path, text):
@@ -143,7 +143,7 @@ def test_a_write_that_fails_leaves_the_old_configuration(config, tmp_path, monke
 
     monkeypatch.setattr(epath.Path, "write_text", full)
     with pytest.raises(OSError, match="No space"):
-        workdir.keep_config(config, tmp_path)
+        workdir.write_config(config, tmp_path)
     assert (tmp_path / "config.json").read_text() == text
 
 

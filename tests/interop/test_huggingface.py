@@ -5,7 +5,7 @@ import pytest
 import torch
 from flax import nnx
 
-from rbjax.interop import huggingface
+from rbjax.interop import huggingface, json_files
 
 
 class Block(nnx.Module):
@@ -65,7 +65,7 @@ def test_round_trip_through_a_folder_is_exact(tmp_path):
     expected, loaded = huggingface.state_dict(first), huggingface.state_dict(second)
     assert expected.keys() == loaded.keys()
     assert all((expected[key] == loaded[key]).all() for key in expected)
-    assert huggingface.load_config(tmp_path) == {"size": 3}
+    assert json_files.read_config(tmp_path) == {"size": 3}
 
 
 def test_half_precision_files_load_as_float32(tmp_path):
@@ -111,4 +111,4 @@ def test_missing_file_says_where(tmp_path):
     with pytest.raises(FileNotFoundError, match="No weights at"):
         huggingface.fill(Model(0), tmp_path)
     with pytest.raises(FileNotFoundError, match="config.json"):
-        huggingface.load_config(tmp_path)
+        json_files.read_config(tmp_path)

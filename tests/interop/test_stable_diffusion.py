@@ -105,7 +105,7 @@ def _differ(a: np.ndarray, b: np.ndarray) -> bool:
 
 def test_a_resolved_configuration_survives_its_file(run, tmp_path):
     exp, _, _ = run
-    workdir.keep_config(exp.config, tmp_path)
+    workdir.write_config(exp.config, tmp_path)
     (tmp_path / "checkpoints/1").mkdir(parents=True)
     workdir.check_workdir(exp.config, tmp_path)
 

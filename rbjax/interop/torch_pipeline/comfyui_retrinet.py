@@ -32,12 +32,12 @@ class RetriNetLoad:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        """Inputs of the node."""
+        """Returns the inputs of the node."""
         return {"required": {"folder": ("STRING", {"default": ""}), "precision": (PRECISIONS,)}}
 
     @classmethod
     def IS_CHANGED(cls, folder: str, precision: str = "float32") -> str:
-        """What ComfyUI compares to see whether to load again: an export may be written anew."""
+        """Returns what ComfyUI compares to decide whether to load again: exports may change."""
         return str(_identity(folder, precision))
 
     def load(self, folder: str, precision: str = "float32") -> tuple:
@@ -64,13 +64,19 @@ class RetriNetReference:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        """Inputs of the node."""
+        """Returns the inputs of the node."""
         return {
             "required": {"image": ("IMAGE",), "concept": (["face", "clothes", "character"],)},
             "optional": {"mask": ("MASK",), "previous": ("RETRINET_REFERENCES",)},
         }
 
-    def add(self, image, concept: str, mask=None, previous: tuple = ()) -> tuple:
+    def add(
+        self,
+        image: torch.Tensor,
+        concept: str,
+        mask: torch.Tensor | None = None,
+        previous: tuple = (),
+    ) -> tuple:
         """Returns the references; image [B, H, W, 3] in [0, 1], mask [1 or B, H, W] or None.
 
         Raises:
@@ -94,7 +100,7 @@ class RetriNetGenerate:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        """Inputs of the node."""
+        """Returns the inputs of the node."""
         guidance = ("FLOAT", {"default": 1.5, "min": 0.0, "max": 20.0, "step": 0.1})
         return {
             "required": {
@@ -111,7 +117,7 @@ class RetriNetGenerate:
 
     def generate(
         self,
-        model,
+        model: DiffusionPipeline,
         prompt: str,
         seed: int,
         num_images: int,
@@ -138,19 +144,19 @@ class RetriNetGenerate:
 
 
 def _device() -> torch.device:
-    """ComfyUI's; elsewhere a GPU if there is one."""
+    """Returns ComfyUI's device; elsewhere a GPU if there is one."""
     if model_management:
         return model_management.get_torch_device()
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _progress(steps: int) -> Callable | None:
-    """A callback that moves ComfyUI's bar and ends where the user cancels."""
+    """Returns a callback that moves ComfyUI's bar and ends where the user cancels."""
     if not model_management:
         return None
     bar = ProgressBar(steps)
 
-    def on_step(pipe, step, timestep, tensors: dict) -> dict:
+    def on_step(pipe: DiffusionPipeline, step: int, timestep: torch.Tensor, tensors: dict) -> dict:
         model_management.throw_exception_if_processing_interrupted()
         bar.update(1)
         return tensors
@@ -159,7 +165,7 @@ def _progress(steps: int) -> Callable | None:
 
 
 def _identity(folder: str, precision: str) -> tuple:
-    """The export's index, when it was written, and the precision."""
+    """Returns the export's index, when it was written, and the precision."""
     path = Path(folder.strip().strip('"')).expanduser().absolute() / "model_index.json"
     if not path.is_file():
         raise ValueError(
@@ -170,7 +176,7 @@ def _identity(folder: str, precision: str) -> tuple:
 
 
 def _boxes(mask: torch.Tensor, image: torch.Tensor) -> list[tuple[int, int, int, int]]:
-    """The box of every image's mask."""
+    """Returns the box of every image's mask."""
     mask = mask.reshape(-1, *mask.shape[-2:])
     if not mask.any():
         raise ValueError(
@@ -185,7 +191,7 @@ def _boxes(mask: torch.Tensor, image: torch.Tensor) -> list[tuple[int, int, int,
 
 
 def _box(mask: torch.Tensor) -> tuple[int, int, int, int]:
-    """The box (left, top, width, height) around the pixels of a mask [H, W] over one half."""
+    """Returns the box (left, top, width, height) of the pixels of a mask [H, W] over one half."""
     rows, columns = torch.nonzero(mask > 0.5, as_tuple=True)
     if not len(rows):
         raise ValueError("RetriNet Reference: a mask is nowhere over one half")

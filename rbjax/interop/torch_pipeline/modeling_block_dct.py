@@ -17,7 +17,7 @@ class BlockDCT(ModelMixin, ConfigMixin):
     """Blocks of `factor` x `factor` pixels to `luma` + 2 `chroma` channels, and back."""
 
     @register_to_config
-    def __init__(self, factor: int, luma: int, chroma: int, scaling_factor: float = 1.0):
+    def __init__(self, factor: int, luma: int, chroma: int, scaling_factor: float = 1.0) -> None:
         super().__init__()
         channels = luma + 2 * chroma
         self.encoder = nn.Conv2d(3, channels, factor, stride=factor, bias=False)

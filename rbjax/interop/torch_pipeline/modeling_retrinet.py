@@ -24,7 +24,7 @@ KeysValues = list[tuple[torch.Tensor, torch.Tensor]]  # of every level, [N, R*h*
 class RetrievalEncoder(nn.Module):
     """The encoder half of a `UNet2DConditionModel`."""
 
-    def __init__(self, unet: UNet2DConditionModel):
+    def __init__(self, unet: UNet2DConditionModel) -> None:
         super().__init__()
         self.time_proj = unet.time_proj
         self.time_embedding = unet.time_embedding
@@ -35,7 +35,7 @@ class RetrievalEncoder(nn.Module):
 class Conjunction(nn.Module):
     """Attention from one level of the UNet's encoder to the references, then a convolution."""
 
-    def __init__(self, channels: int, heads: int, groups: int, positions: bool):
+    def __init__(self, channels: int, heads: int, groups: int, positions: bool) -> None:
         super().__init__()
         self.heads, self.positions = heads, positions
         self.norm_query = nn.GroupNorm(groups, channels, eps=1e-6)
@@ -44,13 +44,22 @@ class Conjunction(nn.Module):
         self.zero_conv = nn.Conv2d(channels, channels, 1)
 
     def keys_values(self, maps: torch.Tensor, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Reference maps [N*R, C, h, w] -> keys and values [N, R*h*w, C]."""
+        """Maps references' maps [N*R, C, h, w] to keys and values [N, R*h*w, C]."""
         tokens, placed = self._tokens(self.norm_reference(maps))
         key, value = self.attn.to_k(placed), self.attn.to_v(tokens)
         return key.reshape(batch, -1, key.shape[-1]), value.reshape(batch, -1, value.shape[-1])
 
-    def forward(self, x, key, value, mask: torch.Tensor) -> torch.Tensor:
-        """What to add to the skip connection x [B, C, h, w]; zero where mask [B, R] is False."""
+    def forward(
+        self, x: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Returns what to add to the skip connection x [B, C, h, w]: 0 without a reference.
+
+        Args:
+            x: [B, C, h, w].
+            key: of `keys_values`, as `value`.
+            value: [N, R*h*w, C].
+            mask: bool [B, R], False where a reference is not to be seen.
+        """
         _, placed = self._tokens(self.norm_query(x))
         some = mask.any(dim=1)  # [B]
         visible = mask | ~some[:, None]  # a softmax over nothing is not a number
@@ -60,12 +69,13 @@ class Conjunction(nn.Module):
         out = functional.scaled_dot_product_attention(
             query, key.expand(shape), value.expand(shape), attn_mask=visible
         )
-        out = self.attn.to_out[0](out.transpose(1, 2).flatten(2))  # [B, h*w, C]
+        project = self.attn.to_out[0]  # pyrefly: ignore[unsupported-operation]  never None
+        out = project(out.transpose(1, 2).flatten(2))  # [B, h*w, C]
         out = self.zero_conv(out.transpose(1, 2).reshape(x.shape))
         return torch.where(some[:, None, None, None], out, 0)
 
     def _tokens(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """A map [B, C, h, w] as tokens [B, h*w, C], without and with positions."""
+        """Returns a map [B, C, h, w] as tokens [B, h*w, C], without and with positions."""
         _, channels, height, width = x.shape
         tokens = x.flatten(2).transpose(1, 2)
         if not self.positions:
@@ -83,7 +93,9 @@ class RetriNetModel(ModelMixin, ConfigMixin):
     _supports_gradient_checkpointing = True  # by diffusers' blocks
 
     @register_to_config
-    def __init__(self, unet_config: dict, heads: int, positions: bool, reference_timestep: str):
+    def __init__(
+        self, unet_config: dict, heads: int, positions: bool, reference_timestep: str
+    ) -> None:
         """Builds the modules.
 
         Args:
@@ -102,8 +114,10 @@ class RetriNetModel(ModelMixin, ConfigMixin):
         )
 
     @apply_forward_hook  # loads the model where it is offloaded
-    def encode_references(self, references, concepts, timesteps) -> KeysValues:
-        """Keys and values of every level.
+    def encode_references(
+        self, references: torch.Tensor, concepts: torch.Tensor, timesteps: torch.Tensor
+    ) -> KeysValues:
+        """Returns the keys and values of every level.
 
         Args:
             references: latents [N, R, C, h, w].
@@ -121,7 +135,14 @@ class RetriNetModel(ModelMixin, ConfigMixin):
         levels = zip(self.conjunctions, maps[1:], strict=True)
         return [conjunction.keys_values(level[last], batch) for conjunction, level in levels]
 
-    def forward(self, latents, timesteps, prompt, keys_values: KeysValues, mask) -> torch.Tensor:
+    def forward(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        prompt: torch.Tensor,
+        keys_values: KeysValues,
+        mask: torch.Tensor,
+    ) -> torch.Tensor:
         """Predicts noise, velocity or sample, as the scheduler says.
 
         Args:
@@ -141,8 +162,13 @@ class RetriNetModel(ModelMixin, ConfigMixin):
         return decode(self.unet, x, temb, prompt, [m for level in maps for m in level])
 
 
-def encode(net: nn.Module, latents, timesteps, context) -> tuple[torch.Tensor, list[list]]:
-    """Time embedding and the maps of each level; the first list holds conv_in's map."""
+def encode(
+    net: UNet2DConditionModel | RetrievalEncoder,
+    latents: torch.Tensor,
+    timesteps: torch.Tensor,
+    context: torch.Tensor,
+) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
+    """Returns the time embedding and the maps of each level; the first list holds conv_in's map."""
     temb = net.time_embedding(net.time_proj(timesteps).to(latents.dtype))
     maps = [[net.conv_in(latents)]]
     for block in net.down_blocks:
@@ -152,8 +178,14 @@ def encode(net: nn.Module, latents, timesteps, context) -> tuple[torch.Tensor, l
     return temb, maps
 
 
-def decode(unet: UNet2DConditionModel, x, temb, context, skips: list) -> torch.Tensor:
-    """The UNet's decoder over the middle block's map `x` and the skip connections."""
+def decode(
+    unet: UNet2DConditionModel,
+    x: torch.Tensor,
+    temb: torch.Tensor,
+    context: torch.Tensor,
+    skips: list[torch.Tensor],
+) -> torch.Tensor:
+    """Applies the UNet's decoder to the middle block's map `x` and the skip connections."""
     for block in unet.up_blocks:
         count = len(block.resnets)
         taken, skips = tuple(skips[-count:]), skips[:-count]
@@ -164,12 +196,14 @@ def decode(unet: UNet2DConditionModel, x, temb, context, skips: list) -> torch.T
 
 
 def has_attention(block: nn.Module) -> bool:
-    """Whether a block of the UNet reads text."""
+    """Returns whether a block of the UNet reads text."""
     return getattr(block, "has_cross_attention", False)
 
 
-def sine_positions(height: int, width: int, channels: int, device=None) -> torch.Tensor:
-    """Fixed 2-D sine positions on the unit square: [height * width, channels] float32."""
+def sine_positions(
+    height: int, width: int, channels: int, device: torch.device | None = None
+) -> torch.Tensor:
+    """Returns fixed 2-D sine positions on the unit square: [height * width, channels] float32."""
     count = channels // 4
     octaves = torch.arange(count, device=device) / max(count - 1, 1)
     frequencies = (math.pi / 2) * 16.0**octaves

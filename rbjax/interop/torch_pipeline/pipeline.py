@@ -9,12 +9,12 @@ Axes: B images times guidance variants, R references, C latent channels, h w lat
 import inspect
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, ImagePipelineOutput
+from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
 from diffusers.utils import logging
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image, ImageOps
@@ -23,6 +23,8 @@ CONCEPTS = ("face", "clothes", "character")
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 SAMPLING = {"steps": 20, "guidance_references": 1.5, "guidance_prompt": 1.5}
 WHITE = (255, 255, 255)
+Generator = torch.Generator | list[torch.Generator] | None
+Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (latents, timestep) -> output
 logger = logging.get_logger(__name__)
 
 
@@ -33,16 +35,16 @@ class RetriNetPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        retrinet,
-        text_encoder,
-        tokenizer,
-        scheduler,
-        vae,
+        retrinet: torch.nn.Module,
+        text_encoder: torch.nn.Module,
+        tokenizer: object,
+        scheduler: SchedulerMixin,
+        vae: torch.nn.Module,
         size: int = 512,
         view: str = "crop",
         max_tokens: int = 77,
         sampling: dict | None = None,
-    ):
+    ) -> None:
         """Takes the parts.
 
         Args:
@@ -64,20 +66,19 @@ class RetriNetPipeline(DiffusionPipeline):
             scheduler=scheduler,
             vae=vae,
         )
-        self.register_to_config(
-            size=size, view=view, max_tokens=max_tokens, sampling=sampling or SAMPLING
-        )
+        sampling = sampling or SAMPLING
+        self.register_to_config(size=size, view=view, max_tokens=max_tokens, sampling=sampling)
 
     @torch.no_grad()
     def __call__(
         self,
         prompt: str | list[str] = "",
-        references: list[tuple] = (),
+        references: Sequence[tuple] = (),
         num_images_per_prompt: int = 1,
         num_inference_steps: int | None = None,
         guidance_references: float | None = None,
         guidance_prompt: float | None = None,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: Generator = None,
         latents: torch.Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
@@ -98,8 +99,7 @@ class RetriNetPipeline(DiffusionPipeline):
             output_type: "pil", "np" [images, H, W, 3] or "pt" [images, 3, H, W], both in [0, 1], or
                 "latent" [images, C, h, w].
             return_dict: False returns a tuple.
-            callback_on_step_end: (pipe, step, timestep, {"latents": latents}) -> a dict, whose
-                latents, if any, go on.
+            callback_on_step_end: (pipe, step, timestep, {"latents": latents}) -> dict of new ones.
 
         Raises:
             ValueError: an argument is not of the form above, or a box is outside of its picture.
@@ -111,36 +111,37 @@ class RetriNetPipeline(DiffusionPipeline):
             "guidance_references": guidance_references,
             "guidance_prompt": guidance_prompt,
         }
-        given = {name: value for name, value in given.items() if value is not None}
-        settings = {**self.config.sampling, **given}
+        settings = {**self.config.sampling, **{k: v for k, v in given.items() if v is not None}}
         weights = _weights(settings["guidance_references"], settings["guidance_prompt"])
         prompts = [prompt] if isinstance(prompt, str) else prompt
         if not isinstance(prompts, list):
             raise ValueError(f"prompt {prompt!r}: give a text or a list of texts")
         noise = self._noise(len(prompts), num_images_per_prompt, generator, latents)
         predict = self._guided(prompts, references, weights, len(noise))
-        latents = self._sample(predict, noise, settings["steps"], generator, callback_on_step_end)
-        images = latents if output_type == "latent" else self._images(latents, output_type)
+        self.scheduler.set_timesteps(settings["steps"], device=noise.device)
+        sampled = self._sample(predict, noise, generator, callback_on_step_end)
+        images = sampled if output_type == "latent" else self._images(sampled, output_type)
         self.maybe_free_model_hooks()
-        return ImagePipelineOutput(images=images) if return_dict else (images,)
+        output = ImagePipelineOutput(images)  # pyrefly: ignore[bad-argument-type]  also a tensor
+        return output if return_dict else (images,)
 
     def save_config(self, save_directory: str | Path, *args, **kwargs) -> None:
-        """The last part of `save_pretrained`: also the Python files, for the folder to load."""
+        """Ends `save_pretrained`: also writes the Python files that the folder needs to load."""
         super().save_config(save_directory, *args, **kwargs)
-        folder = Path(save_directory)
-        path = folder / self.config_name
+        path = Path(save_directory) / self.config_name
         index = json.loads(path.read_text())
         for name, part in {"": self, **self.components}.items():
             kind = type(getattr(part, "_orig_mod", part))  # under torch.compile
             if kind.__module__.startswith("diffusers_modules."):
                 source = Path(inspect.getfile(kind))
-                shutil.copyfile(source, folder / name / source.name)
+                shutil.copyfile(source, path.parent / name / source.name)
                 if name:
                     index[name][0] = source.stem
         path.write_text(json.dumps(index, indent=2) + "\n")
 
-    def _sample(self, predict, noise: torch.Tensor, steps: int, generator, callback):
-        self.scheduler.set_timesteps(steps, device=noise.device)
+    def _sample(
+        self, predict: Predict, noise: torch.Tensor, generator: Generator, callback: Callable | None
+    ) -> torch.Tensor:
         latents = noise * self.scheduler.init_noise_sigma
         takes = inspect.signature(self.scheduler.step).parameters
         chance = {"generator": generator} if "generator" in takes else {}
@@ -151,18 +152,18 @@ class RetriNetPipeline(DiffusionPipeline):
                 latents = callback(self, i, t, {"latents": latents}).get("latents", latents)
         return latents
 
-    def _images(self, latents: torch.Tensor, output_type: str):
+    def _images(self, latents: torch.Tensor, output_type: str) -> list | np.ndarray | torch.Tensor:
         images = (self.decode_latents(latents) / 2 + 0.5).clamp(0, 1)
         if output_type == "pt":
             return images
         images = images.permute(0, 2, 3, 1).float().cpu().numpy()
         return self.numpy_to_pil(images) if output_type == "pil" else images
 
-    def _guided(self, prompts: list[str], references: list[tuple], weights: list, images: int):
-        """predict(latents, timestep): the weighted sum over the variants, in one call."""
-        texts = [
-            prompt if with_prompt else "" for _, _, with_prompt in weights for prompt in prompts
-        ]
+    def _guided(
+        self, prompts: list[str], references: Sequence[tuple], weights: list[tuple], images: int
+    ) -> Predict:
+        """Returns predict(latents, timestep): the weighted sum over the variants, in one call."""
+        texts = [text if prompted else "" for _, _, prompted in weights for text in prompts]
         context = self.encode_text(texts, self.config.max_tokens)
         context = context.repeat_interleave(images // len(prompts), dim=0)  # [B, T, D]
         seen = [[with_references] * len(references) for _, with_references, _ in weights]
@@ -177,12 +178,13 @@ class RetriNetPipeline(DiffusionPipeline):
             keys_values = once if fixed else encode(timestep[None])
             outputs = self.retrinet(x, timestep.expand(len(x)), context, keys_values, mask)
             parts = outputs.float().chunk(len(weights))
-            return sum(weight * part for (weight, _, _), part in zip(weights, parts, strict=True))
+            weighted = (weight * part for (weight, *_), part in zip(weights, parts, strict=True))
+            return sum(weighted)  # pyrefly: ignore[bad-return]  at least one has a weight
 
         return predict
 
-    def _reference_encoder(self, references: list[tuple]):
-        """encode(timestep [1]): keys and values of every level, of the references together."""
+    def _reference_encoder(self, references: Sequence[tuple]) -> Callable[[torch.Tensor], list]:
+        """Returns encode(timestep [1]) -> the references' keys and values of every level."""
         if not references:
             return lambda timestep: []
         if not all(isinstance(r, tuple | list) and len(r) in (2, 3) for r in references):
@@ -196,7 +198,7 @@ class RetriNetPipeline(DiffusionPipeline):
         return lambda timestep: self.retrinet.encode_references(latents, concepts, timestep)
 
     def view(self, concept: str, picture: Image.Image, box: tuple | None = None) -> np.ndarray:
-        """What the model sees of a reference: uint8 [size, size, 3]."""
+        """Returns what the model reads of a reference: uint8 [size, size, 3]."""
         if concept not in CONCEPTS:
             raise ValueError(f"concept {concept!r}: use one of {', '.join(CONCEPTS)}")
         if not isinstance(picture, Image.Image):
@@ -218,7 +220,7 @@ class RetriNetPipeline(DiffusionPipeline):
         return _resize(painted, self.config.size)
 
     def encode_text(self, texts: list[str], length: int) -> torch.Tensor:
-        """Texts -> states [N, length, D]; says what does not fit and what it does not know."""
+        """Encodes texts to states [N, length, D]; warns of long texts and unknown words."""
         for text in dict.fromkeys(texts):
             encoded = self.tokenizer(text, return_offsets_mapping=True)
             pairs = zip(encoded.input_ids, encoded.offset_mapping, strict=True)
@@ -233,26 +235,26 @@ class RetriNetPipeline(DiffusionPipeline):
         return states.to(self.retrinet.dtype)  # transformers loads float16 files as float16
 
     def encode_concepts(self, concepts: list[str]) -> torch.Tensor:
-        """Concepts -> states of their words [N, T, D]."""
+        """Encodes concepts to states of their words [N, T, D]."""
         length = max(len(self.tokenizer(word).input_ids) for word in CONCEPTS)
         return self.encode_text(concepts, length)
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
-        """Images [N, 3, H, W] in [-1, 1] -> latents [N, C, h, w]."""
+        """Encodes images [N, 3, H, W] in [-1, 1] to latents [N, C, h, w]."""
         return self.vae.encode(images).latent_dist.mode() * self.vae.config.scaling_factor
 
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
-        """The inverse of `encode_images`."""
-        scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-        return self.vae.decode(scaled).sample
+        """Decodes latents: the inverse of `encode_images`."""
+        return self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample
 
-    def _noise(self, prompts: int, images_per_prompt: int, generator, latents) -> torch.Tensor:
-        """The latents given, checked, or new noise: [images, C, h, w]."""
-        config = self.vae.config
-        factor = config.get("factor") or 2 ** (len(config.get("block_out_channels")) - 1)
-        side = self.config.size // factor
+    def _noise(
+        self, prompts: int, per_prompt: int, generator: Generator, latents: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Returns the latents given, checked, or new noise: [images, C, h, w]."""
+        vae = self.vae.config
+        side = self.config.size // (vae.get("factor") or 2 ** (len(vae["block_out_channels"]) - 1))
         shape = (self.retrinet.config.unet_config["out_channels"], side, side)
-        images = prompts * images_per_prompt if latents is None else len(latents)
+        images = prompts * per_prompt if latents is None else len(latents)
         if images < 1 or images % prompts:
             raise ValueError(f"{images} images of {prompts} prompts: not one or more for each")
         if isinstance(generator, list) and len(generator) != images:
@@ -266,7 +268,7 @@ class RetriNetPipeline(DiffusionPipeline):
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
-    """Upright, and over white where it is transparent."""
+    """Returns the image upright, and over white where it is transparent."""
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I"):  # 16 bits a pixel
         grey = np.asarray(picture).astype(np.int64).clip(0, 65535)
@@ -276,10 +278,9 @@ def _rgb(picture: Image.Image) -> Image.Image:
 
 
 def _weights(references: float, prompt: float) -> list[tuple[float, bool, bool]]:
-    """[(weight, with references, with prompt)]; those of weight 0 are left out.
+    """Returns [(weight, with references, with prompt)] without those of weight 0.
 
-    With u = neither, r = references only, f = both:
-    u + references (r - u) + prompt (f - r).
+    With u = neither, r = references only, f = both: u + references (r - u) + prompt (f - r).
     """
     weighted = [
         (1 - references, False, False),
@@ -292,8 +293,8 @@ def _weights(references: float, prompt: float) -> list[tuple[float, bool, bool]]
 def _resize(picture: Image.Image, size: int) -> np.ndarray:
     """Area-resizes to fit a white square: uint8 [size, size, 3]."""
     scale = size / max(picture.size)
-    shape = tuple(max(1, round(side * scale)) for side in picture.size)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
     square = Image.new("RGB", (size, size), WHITE)
-    corner = ((size - shape[0]) // 2, (size - shape[1]) // 2)
-    square.paste(picture.resize(shape, Image.Resampling.BOX), corner)
+    resized = picture.resize((width, height), Image.Resampling.BOX)
+    square.paste(resized, ((size - width) // 2, (size - height) // 2))
     return np.asarray(square)

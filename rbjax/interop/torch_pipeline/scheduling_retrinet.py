@@ -11,6 +11,7 @@ noise: noisy = (1 - s) latents + s noise, s = (timestep + 1) / num_train_timeste
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerOutput
 
 ALMOST_ZERO_SNR = 2.0**-24  # stands for a last alpha² of 0 in sigma / alpha
+# Timesteps; (alpha, sigma, next alpha, next sigma, c) of every step; the first noise's factor.
+Plan = tuple[np.ndarray, list[np.ndarray], float]
 
 
 class RetriNetScheduler(SchedulerMixin, ConfigMixin):
@@ -40,8 +43,8 @@ class RetriNetScheduler(SchedulerMixin, ConfigMixin):
         set_alpha_to_one: bool = False,
         method: str = "ddim",
         clip_sample: bool = False,
-    ):
-        """Settings: those of diffusers, and `method`, "ddim", "euler" or "dpm++2m".
+    ) -> None:
+        """Takes the settings of diffusers, and `method`, "ddim", "euler" or "dpm++2m".
 
         `clip_sample` is for a scheduler of diffusers that is made from these settings: without it,
         some cut the latents off at 1.
@@ -49,7 +52,9 @@ class RetriNetScheduler(SchedulerMixin, ConfigMixin):
         self.init_noise_sigma = 1.0
         self.set_timesteps(min(20, num_train_timesteps))
 
-    def set_timesteps(self, num_inference_steps: int, device=None) -> None:
+    def set_timesteps(
+        self, num_inference_steps: int, device: str | torch.device | None = None
+    ) -> None:
         """Plans the steps: `timesteps` float64 [num_inference_steps], in falling order.
 
         Raises:
@@ -72,12 +77,20 @@ class RetriNetScheduler(SchedulerMixin, ConfigMixin):
         self.num_inference_steps = num_inference_steps
         self._index, self._before = 0, 0.0
 
-    def scale_model_input(self, sample: torch.Tensor, timestep=None) -> torch.Tensor:
-        """The model reads the sample as it is."""
+    def scale_model_input(
+        self, sample: torch.Tensor, timestep: int | torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Returns the sample: the model reads it as it is."""
         return sample
 
-    def step(self, model_output, timestep, sample, return_dict: bool = True):
-        """One step; call it once for each of `timesteps`, in their order."""
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: float | torch.Tensor,
+        sample: torch.Tensor,
+        return_dict: bool = True,
+    ) -> SchedulerOutput | tuple[torch.Tensor]:
+        """Does one step; call it once for each of `timesteps`, in their order."""
         alpha, sigma, next_alpha, next_sigma, extrapolation = (
             float(x) for x in self.levels[self._index]
         )
@@ -88,13 +101,17 @@ class RetriNetScheduler(SchedulerMixin, ConfigMixin):
         previous = keep * sample + (next_alpha - keep * alpha) * ahead
         return SchedulerOutput(prev_sample=previous) if return_dict else (previous,)
 
-    def add_noise(self, original_samples, noise, timesteps: torch.Tensor) -> torch.Tensor:
-        """The noisy latents [B, ...] of the timesteps [B], whole numbers."""
+    def add_noise(
+        self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+    ) -> torch.Tensor:
+        """Returns the noisy latents [B, ...] of the timesteps [B], integers."""
         alpha, sigma = self._columns(timesteps, noise)
         return alpha * original_samples + sigma * noise
 
-    def target(self, original_samples, noise, timesteps: torch.Tensor) -> torch.Tensor:
-        """What the model is trained to predict of the noisy latents: [B, ...]."""
+    def target(
+        self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+    ) -> torch.Tensor:
+        """Returns what the model is trained to predict of the noisy latents: [B, ...]."""
         if self.config.prediction_type == "epsilon":
             return noise
         if self.config.prediction_type == "sample":
@@ -109,8 +126,10 @@ class RetriNetScheduler(SchedulerMixin, ConfigMixin):
         """Whether the path from latents to noise is the straight line."""
         return self.config.beta_schedule == "rectified_flow"
 
-    def _columns(self, timesteps, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(alpha, sigma) of the timesteps, to multiply with [B, ...]."""
+    def _columns(
+        self, timesteps: torch.Tensor, like: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns (alpha, sigma) of the timesteps, to multiply with [B, ...]."""
         if self.is_flow:
             sigma = np.arange(1, self.config.num_train_timesteps + 1)
             alpha, sigma = 1 - sigma / len(sigma), sigma / len(sigma)
@@ -118,18 +137,20 @@ class RetriNetScheduler(SchedulerMixin, ConfigMixin):
             products = alphas_cumprod(self.config)
             alpha, sigma = np.sqrt(products), np.sqrt(1 - products)
         columns = torch.tensor(np.stack([alpha, sigma])).to(like)[:, timesteps]
-        return tuple(columns.view(2, -1, *[1] * (like.ndim - 1)))
+        columns = columns.view(2, -1, *[1] * (like.ndim - 1))
+        return columns[0], columns[1]
 
-    def _clean(self, output, noisy, alpha: float, sigma: float) -> torch.Tensor:
-        """The clean latents that a model output stands for."""
+    def _clean(
+        self, output: torch.Tensor, noisy: torch.Tensor, alpha: float, sigma: float
+    ) -> torch.Tensor:
+        """Returns the clean latents that a model output stands for."""
         if self.config.prediction_type == "sample":
             return output
         if self.config.prediction_type == "epsilon":
             return (noisy - sigma * output) / alpha
         return (1.0 if self.is_flow else alpha) * noisy - sigma * output
 
-    def _plan(self, count: int) -> tuple[np.ndarray, list[np.ndarray], float]:
-        """Timesteps, (alpha, sigma, next alpha, next sigma, c) and the first noise's factor."""
+    def _plan(self, count: int) -> Plan:
         if self.is_flow:
             sigma = np.linspace(1, 0, count + 1)
             timesteps = sigma[:-1] * self.config.num_train_timesteps - 1
@@ -137,7 +158,7 @@ class RetriNetScheduler(SchedulerMixin, ConfigMixin):
         method = {"ddim": self._ddim, "euler": self._euler, "dpm++2m": self._dpm}
         return method[self.config.method](count)
 
-    def _ddim(self, count: int):
+    def _ddim(self, count: int) -> Plan:
         timesteps = self._spaced(count)
         after = timesteps - self.config.num_train_timesteps // count
         table = alphas_cumprod(self.config)
@@ -146,7 +167,7 @@ class RetriNetScheduler(SchedulerMixin, ConfigMixin):
         levels = [np.sqrt(now), np.sqrt(1 - now), np.sqrt(then), np.sqrt(1 - then)]
         return timesteps, [*levels, np.zeros(count)], 1.0
 
-    def _euler(self, count: int):
+    def _euler(self, count: int) -> Plan:
         if self.config.timestep_spacing == "linspace":
             timesteps = np.linspace(0, self.config.num_train_timesteps - 1, count)[::-1]
         else:
@@ -155,7 +176,7 @@ class RetriNetScheduler(SchedulerMixin, ConfigMixin):
         leading = self.config.timestep_spacing == "leading"
         return timesteps, levels, 1.0 if leading else float(levels[1][0])
 
-    def _dpm(self, count: int):
+    def _dpm(self, count: int) -> Plan:
         if self.config.timestep_spacing == "trailing":
             timesteps = self._spaced(count)
         else:
@@ -163,7 +184,7 @@ class RetriNetScheduler(SchedulerMixin, ConfigMixin):
         return timesteps, self._connected(*self._levels(timesteps)), 1.0
 
     def _spaced(self, count: int) -> np.ndarray:
-        """`count` falling integer timesteps."""
+        """Returns `count` falling integer timesteps."""
         n, spacing = self.config.num_train_timesteps, self.config.timestep_spacing
         if spacing == "leading":
             steps = np.arange(count)[::-1] * (n // count) + self.config.steps_offset
@@ -173,7 +194,7 @@ class RetriNetScheduler(SchedulerMixin, ConfigMixin):
         return np.round(np.linspace(0, n - 1, count))[::-1].astype(int)
 
     def _levels(self, timesteps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(alpha, sigma) at the timesteps and, as one entry more, at the end: (1, 0)."""
+        """Returns (alpha, sigma) at the timesteps and, as one entry more, at the end: (1, 0)."""
         products = alphas_cumprod(self.config)
         if self.config.rescale_betas_zero_snr:
             products[-1] = ALMOST_ZERO_SNR
@@ -182,7 +203,7 @@ class RetriNetScheduler(SchedulerMixin, ConfigMixin):
         return 1 / np.sqrt(1 + ratio**2), ratio / np.sqrt(1 + ratio**2)
 
     def _connected(self, alpha: np.ndarray, sigma: np.ndarray) -> list[np.ndarray]:
-        """Levels of steps that each go to the next."""
+        """Returns the levels of steps that each go to the next."""
         extrapolation = np.zeros(len(alpha) - 1)
         if self.config.method == "dpm++2m" and len(extrapolation) > 2:
             with np.errstate(divide="ignore"):  # the first level may be pure noise
@@ -191,8 +212,8 @@ class RetriNetScheduler(SchedulerMixin, ConfigMixin):
         return [alpha[:-1], sigma[:-1], alpha[1:], sigma[1:], extrapolation]
 
 
-def alphas_cumprod(config) -> np.ndarray:
-    """alpha² of every timestep of a variance-preserving schedule, float64."""
+def alphas_cumprod(config: dict[str, Any]) -> np.ndarray:
+    """Returns alpha² of every timestep of a variance-preserving schedule, float64."""
     products = np.cumprod(1 - _betas(config))
     if not config.rescale_betas_zero_snr:
         return products
@@ -200,7 +221,7 @@ def alphas_cumprod(config) -> np.ndarray:
     return ((alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])) ** 2
 
 
-def _betas(config) -> np.ndarray:
+def _betas(config: dict[str, Any]) -> np.ndarray:
     n = config.num_train_timesteps
     if config.beta_schedule == "linear":
         return np.linspace(config.beta_start, config.beta_end, n)
