@@ -2,13 +2,13 @@
 
 Run:  python -m rbjax.main --config configs/composition.py[:VARIANT]
 
-Variants (times on 2 CPU cores):
-  avatars       embedded data, 48 px: the default
-  avatars_long  the same for half as long again
-  avatars_64    64 px, moving figures (flip, scale, position): hours
-  avatars_128   128 px, moving figures: for an accelerator
+Variants (time and memory on 2 CPU cores):
+  avatars       embedded data, 48 px, the default: 19 minutes, 3.6 GiB
+  avatars_long  the same for half as long again: 24 minutes, 3.7 GiB
+  avatars_64    64 px, figures vary (flip, scale, position): hours
+  avatars_128   128 px, figures vary: for an accelerator
   smoke         a few steps on a few characters: a minute, shows that everything runs
-  retribooru_smoke  the same on RetriBooru's pictures, shrunk to 48 px; they must be built or lie in
+  retribooru_smoke  the same on RetriBooru's images, shrunk to 48 px; they must be built or lie in
                 DATA_DIR/downloads/manual/retribooru
   sd15          RetriBooru at 384 px on Stable Diffusion (--config.pretrained=DIR): the paper's
                 set-up, for accelerators with 32 GiB and more
@@ -36,7 +36,7 @@ def get_config(variant: str = "avatars") -> ConfigDict:
 
 
 def avatars() -> ConfigDict:
-    """The default: learns composition from scratch on two CPU cores."""
+    """Returns the default: composition, learned from scratch on two CPU cores."""
     c = ConfigDict()
     c.seed = 0  # of initialisation, order, noise and evaluation
     c.total_steps = 1600  # updates; also the length of the learning rate's decay
@@ -66,8 +66,8 @@ def avatars() -> ConfigDict:
     c.data.drop_prompt = 0.05  # rate of examples without prompt
     c.data.drop_references = 0.05  # rate of examples without references
     c.data.drop_both = 0.05  # rate of examples without either
-    c.data.cache = True  # keep the views of all pictures on disk (small sizes)
-    c.data.cached_latents = False  # train from what scripts/cache_latents.py stored, if it fits
+    c.data.cache = True  # keep the crops of all images on disk (small sizes)
+    c.data.cached_latents = False  # train from the latents of scripts/cache_latents.py, if they fit
     c.data.threads = 2  # that prepare examples
 
     c.model = ConfigDict()
@@ -128,13 +128,13 @@ def avatars() -> ConfigDict:
     c.eval.prompts = 4  # images of a character
     c.eval.periodic_characters = 16  # while training
     c.eval.batch_size = 64
-    c.eval.vqa = ""  # folder of a BLIP-VQA; "" = the one that comes with the package
+    c.eval.vqa = ""  # folder of a BLIP-VQA; "" = the one that ships with the package
     c.lock()
     return c
 
 
 def avatars_long() -> ConfigDict:
-    """The default for longer."""
+    """Returns the default for longer."""
     c = avatars()
     c.total_steps = 2400
     c.eval_every = 1200
@@ -143,7 +143,7 @@ def avatars_long() -> ConfigDict:
 
 
 def avatars_64() -> ConfigDict:
-    """64 px, moving figures, up to 2 + 2 cropped references."""
+    """Returns 64 px, figures that vary, up to 2 + 2 cropped references."""
     c = avatars()
     c.total_steps = 40000
     c.eval_every = 4000
@@ -161,7 +161,7 @@ def avatars_64() -> ConfigDict:
 
 
 def avatars_128() -> ConfigDict:
-    """128 px, for an accelerator."""
+    """Returns 128 px, for an accelerator."""
     c = avatars_64()
     c.batch_size = 128
     c.data.size = 128
@@ -171,7 +171,7 @@ def avatars_128() -> ConfigDict:
 
 
 def smoke() -> ConfigDict:
-    """A few steps of everything on 24 characters."""
+    """Returns a few steps of everything on 24 characters."""
     c = avatars()
     c.total_steps = 6
     c.batch_size = 8
@@ -193,7 +193,7 @@ def smoke() -> ConfigDict:
 
 
 def sd15() -> ConfigDict:
-    """The paper's set-up: what is frozen, 2 faces + 2 clothes, 50 % prompt drop, 384 px.
+    """Returns the paper's set-up: what is frozen, 2 faces + 2 clothes, 50 % prompt drop, 384 px.
 
     The model's sizes, the tokenizer and the noise schedule come from the folder of
     `config.pretrained`: Stable Diffusion 1.x or 2.x, or a finetune of one of them.
@@ -251,7 +251,7 @@ def sd15() -> ConfigDict:
 
 
 def retribooru_smoke() -> ConfigDict:
-    """A few steps of everything on real data, with the small model, at its 48 px.
+    """Returns a few steps of everything on real data, with the small model, at its 48 px.
 
     See tfds_retribooru/retribooru/README.md for the data. Nothing is scored: it has no questions.
     """
@@ -261,5 +261,5 @@ def retribooru_smoke() -> ConfigDict:
     c.data.vary_references = True
     c.data.view = "crop"
     c.data.max_tokens = 77
-    c.data.cache = False  # pictures are decoded when they are needed
+    c.data.cache = False  # images are decoded when they are needed
     return c

@@ -232,7 +232,7 @@ def test_files_of_references_are_read_the_same(tmp_path, mode):
     turned = Image.Exif()
     turned[0x0112] = 6  # orientation
     picture.save(tmp_path / "a.png", exif=turned)
-    ours = Reference("face", read(tmp_path / "a.png"), (1, 2, 8, 9)).view(12, "crop")
+    ours = Reference("face", read(tmp_path / "a.png"), (1, 2, 8, 9)).crop(12, "crop")
     found = empty_pipeline().view("face", Image.open(tmp_path / "a.png"), (1, 2, 8, 9))
     np.testing.assert_array_equal(found, ours)
 

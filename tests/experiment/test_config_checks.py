@@ -1,0 +1,40 @@
+"""Settings that cannot work are refused with their names."""
+
+import pytest
+
+from rbjax.experiment import config_checks
+from tests.helpers import tiny_run
+
+
+@pytest.fixture
+def config():
+    return tiny_run.config("").copy_and_resolve_references()
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"data.faces": 0, "data.clothes": 0}, "config.data.faces=0 .* at least one reference"),
+        ({"data.faces": -1}, "config.data.faces=-1"),
+        ({"data.tasks.composition": 0.0}, "config.data.tasks=.* not all 0"),
+        ({"data.tasks.same_outfit": -1.0}, "config.data.tasks="),
+        ({"data.drop_both": 0.95}, "drop_both is more than 1"),
+        ({"data.prompt_tags": "some"}, "config.data.prompt_tags='some': use 'free' or 'all'"),
+        ({"data.view": "whole"}, "config.data.view='whole': use 'crop' or 'in_place'"),
+        ({"train.weighting": "snr"}, "config.train.weighting='snr': use 'uniform' or 'velocity'"),
+        ({"total_steps": 0}, "config.total_steps=0: must be at least 1$"),
+        ({"sample_every": 0}, "config.sample_every=0: .* above total_steps turns it off"),
+        ({"eval.prompts": 0}, "config.eval.prompts=0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(config, changes, message):
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(ValueError, match=message):
+        config_checks.check(config)
+
+
+def test_unknown_task_is_refused(config):
+    with config.unlocked():
+        config.data.tasks.imitate = 1.0
+    with pytest.raises(ValueError, match="config.data.tasks=.*imitate.*composition"):
+        config_checks.check(config)
