@@ -3,15 +3,16 @@
 import re
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from flax import nnx
 
+Module = TypeVar("Module", bound=nnx.Module)
 Tree = dict[str, Any]  # nested, keys are attribute names, leaves are arrays
 
 
-def shapes(make: Callable[[nnx.Rngs], nnx.Module]) -> nnx.Module:
+def shapes(make: Callable[[nnx.Rngs], Module]) -> Module:
     """What `make(rngs)` returns, without computing a parameter.
 
     Traced `nnx.Rngs` take a time that grows with the square of the number of parameters (each use
