@@ -19,7 +19,7 @@ def shapes(make: Callable[[nnx.Rngs], Module]) -> Module:
     builds an error message that it throws away); shapes need no chance, so all get one key.
     """
     key = jax.random.key(0)
-    rngs = types.SimpleNamespace(
+    rngs: Any = types.SimpleNamespace(  # of the methods that our layers call
         params=lambda: key, normal=lambda shape: jax.random.normal(key, shape)
     )
     return nnx.eval_shape(lambda: make(rngs))
