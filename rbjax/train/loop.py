@@ -1,5 +1,6 @@
-"""The training loop: order of events. Each event is a function of its own below."""
+"""The training loop: the order of events; what is due every N steps is a periodic action."""
 
+import functools
 import pathlib
 from collections.abc import Callable
 
@@ -7,8 +8,10 @@ import grain
 import jax
 import numpy as np
 from absl import logging
-from clu import metric_writers, parameter_overview, periodic_actions
+from clu import metric_writers, parameter_overview
+from clu.metric_writers import MetricWriter
 from clu.metrics import Collection
+from clu.periodic_actions import PeriodicCallback, ReportProgress
 from ml_collections import ConfigDict
 
 from rbjax.data import loader
@@ -17,11 +20,13 @@ from rbjax.evaluation.evaluator import Evaluator
 from rbjax.experiment import setup as setup_lib
 from rbjax.experiment import workdir as workdir_lib
 from rbjax.experiment.setup import Experiment
-from rbjax.models import params as params_lib
 from rbjax.parallel import mesh as meshes
-from rbjax.train import checkpoints, precompute_latents, state, step
+from rbjax.train import checkpoints, precompute_latents
+from rbjax.train import state as states
 from rbjax.train.state import TrainState
-from rbjax.train.step import TrainMetrics
+from rbjax.train.step import TrainMetrics, Update, make_update
+
+Event = Callable[[int, TrainState], None]  # of (step, state after that step's update)
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -47,80 +52,121 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def _run(exp: Experiment, workdir: pathlib.Path) -> None:
-    config = exp.config
     split = exp.open_training()
-    current, shardings = state.create_state(exp)
-    _overview(current)
-    data = _batches(exp, split, current)
-    manager = checkpoints.manager(workdir, config.checkpoint_every)
-    current = checkpoints.restore(manager, current, shardings, data)
-    start = int(current.step)
+    state, shardings = states.create_state(exp)
+    _print_overview(state)
+    data = _batches(exp, split, state)
+    manager = checkpoints.manager(workdir)
+    state = checkpoints.restore(manager, state=state, shardings=shardings, data=data)
+    start, total = int(state.step), exp.config.total_steps
     if start:
         print(f"Resuming at step {start}.", flush=True)
     evaluator = Evaluator.create(exp, workdir)
     writer = metric_writers.create_default_writer(workdir, asynchronous=False)
-    progress = periodic_actions.ReportProgress(
-        num_train_steps=config.total_steps, writer=writer, every_steps=config.log_every
-    )
-    update = _compile(exp, shardings)
-    running = _zero_metrics(exp)
-    sharding = meshes.batch_sharding(exp.mesh)
     history = workdir_lib.read_loss_history(workdir, start)
-    if start < config.total_steps:
+    progress, log = _reports(exp.config, writer, history=history, workdir=workdir)
+    actions = _actions(
+        exp.config,
+        progress,
+        sample=lambda step, state: evaluator.sample(step, state.averaged, writer),
+        evaluate=lambda step, state: evaluator.periodic(step, state.averaged, writer),
+        checkpoint=lambda step, state: checkpoints.save(manager, step, state=state, data=data),
+    )
+    update, metrics = _compile(exp, shardings), _zero_metrics(exp)
+    sharding = meshes.batch_sharding(exp.mesh)
+    if start < total:
         print("Training starts; the first step takes longer: it is compiled.", flush=True)
     with metric_writers.ensure_flushes(writer):
-        for number in range(start + 1, config.total_steps + 1):
+        for step in range(start + 1, total + 1):
             batch = loader.place(next(data), sharding)
             with jax.transfer_guard("disallow"):
-                current, running = update(current, running, batch)
-            progress(number)
-            if number % config.log_every == 0 or number == config.total_steps:
-                _log(writer, number, running, history, workdir)
-                running = _zero_metrics(exp)
-            if number % config.sample_every == 0:
-                with progress.timed("sample"):
-                    evaluator.sample(number, averaged(current), writer)
-            if number % config.eval_every == 0 and number < config.total_steps:
-                with progress.timed("evaluate"):
-                    evaluator.periodic(number, averaged(current), writer)
-            if number % config.checkpoint_every == 0 or number == config.total_steps:
-                with progress.timed("checkpoint"):
-                    checkpoints.save(manager, number, current, data, force=True)
+                state, metrics = update(state, metrics, batch)
+            progress(step)
+            if log(step, metrics=metrics):
+                metrics = _zero_metrics(exp)
+            for action in actions:
+                action(step, state=state)
     manager.close()
-    evaluator.final(int(current.step), averaged(current), history)
+    evaluator.final(int(state.step), state.averaged, history)
 
 
-def _batches(exp: Experiment, split: Split, current: TrainState) -> grain.DatasetIterator:
-    """Training's batches, from stored latents and text states where some fit."""
+def _reports(
+    config: ConfigDict,
+    writer: MetricWriter,
+    *,
+    history: list[tuple[int, float]],
+    workdir: pathlib.Path,
+) -> tuple[ReportProgress, PeriodicCallback]:
+    """Returns what writes the speed, and what writes the metrics (also at the last step)."""
+    every, total = config.log_every, config.total_steps
+    progress = ReportProgress(num_train_steps=total, writer=writer, every_steps=every)
+    log = functools.partial(_log, writer=writer, history=history, workdir=workdir)
+    return progress, PeriodicCallback(every_steps=every, on_steps=[total], callback_fn=log)
+
+
+def _actions(
+    config: ConfigDict,
+    progress: ReportProgress,
+    *,
+    sample: Event,
+    evaluate: Event,
+    checkpoint: Event,
+) -> list[PeriodicCallback]:
+    """Returns what follows an update, in this order; `progress` reports the time that each takes.
+
+    The last step is saved whatever its number; it is evaluated after the loop instead.
+    """
+
+    def timed(name: str, event: Event) -> Callable[..., None]:
+        def call(step: int, t: float, state: TrainState) -> None:
+            with progress.timed(name):
+                event(step, state)
+
+        return call
+
+    every, last = config.eval_every, config.total_steps
+    return [
+        PeriodicCallback(every_steps=config.sample_every, callback_fn=timed("sample", sample)),
+        PeriodicCallback(
+            on_steps=range(every, last, every), callback_fn=timed("evaluate", evaluate)
+        ),
+        PeriodicCallback(
+            every_steps=config.checkpoint_every,
+            on_steps=[last],
+            callback_fn=timed("checkpoint", checkpoint),
+        ),
+    ]
+
+
+def _batches(exp: Experiment, split: Split, state: TrainState) -> grain.DatasetIterator:
+    """Returns training's batches, from stored latents and text states where some fit."""
     config = exp.config
-    examples = exp.examples(split, precompute_latents.find(exp, split, current.trained))
+    examples = exp.examples(split, precompute_latents.find(exp, split, state.trained))
     return loader.iterator(
         examples, batch_size=config.batch_size, seed=config.seed, threads=config.data.threads
     )
 
 
-def _compile(exp: Experiment, shardings) -> Callable:
-    update = step.make_update(
+def _compile(exp: Experiment, shardings: TrainState) -> Update:
+    config, key = exp.config, jax.random.key(exp.config.seed)
+    update = make_update(
         exp.graphdef,
         schedule=exp.schedule,
-        config=exp.config.train,
-        total_steps=exp.config.total_steps,
-        key=jax.random.key(exp.config.seed),
+        config=config.train,
+        total_steps=config.total_steps,
+        key=key,
     )
-    return jax.jit(
-        update,
-        donate_argnums=(0, 1),
-        out_shardings=(shardings, meshes.replicated(exp.mesh)),
-    )
+    out_shardings = (shardings, meshes.replicated(exp.mesh))
+    return jax.jit(update, donate_argnums=(0, 1), out_shardings=out_shardings)
 
 
-def _overview(current: TrainState) -> None:
-    """Prints every parameter with its shape, and which part it belongs to."""
-    for name, params in (("trained", current.trained), ("frozen", current.frozen)):
+def _print_overview(state: TrainState) -> None:
+    """Prints every parameter with its shape, and the part that it belongs to."""
+    for name, params in (("trained", state.trained), ("frozen", state.frozen)):
         if params:
             print(f"Parameters that are {name}:")
             print(parameter_overview.get_parameter_overview(params, include_stats=False))
-    counts = [sum(x.size for x in jax.tree.leaves(p)) for p in (current.trained, current.frozen)]
+    counts = [sum(x.size for x in jax.tree.leaves(p)) for p in (state.trained, state.frozen)]
     print(f"{counts[0]:,} parameters train, {counts[1]:,} are frozen.", flush=True)
 
 
@@ -128,19 +174,22 @@ def _zero_metrics(exp: Experiment) -> Collection:
     return jax.device_put(TrainMetrics.empty(), meshes.replicated(exp.mesh))
 
 
-def _log(writer, number: int, running: Collection, history: list, workdir) -> None:
-    """The one place where numbers leave the device during training."""
-    values = {name: float(value) for name, value in running.compute().items()}
+def _log(
+    step: int,
+    t: float,
+    *,
+    metrics: Collection,
+    writer: MetricWriter,
+    history: list[tuple[int, float]],
+    workdir: pathlib.Path,
+) -> None:
+    """Writes the metrics: the only place where numbers leave the device during training."""
+    values = {name: float(value) for name, value in metrics.compute().items()}
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_in_use" in stats:
         values["device_memory_gib"] = stats["bytes_in_use"] / 2**30
     if not np.isfinite([values["loss"], values["grad_norm"]]).all():
-        logging.warning("step %d: a gradient was not finite; such updates are not applied", number)
-    writer.write_scalars(number, values)
-    history.append((number, values["loss"]))
+        logging.warning("step %d: a gradient was not finite; such updates are not applied", step)
+    writer.write_scalars(step, values)
+    history.append((step, values["loss"]))
     workdir_lib.write_loss_history(workdir, history)
-
-
-def averaged(current: TrainState) -> params_lib.Tree:
-    """Returns the parameters to evaluate: the averages of what trains, and what is frozen."""
-    return params_lib.merge(current.ema, current.frozen)

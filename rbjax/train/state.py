@@ -1,4 +1,6 @@
-"""The training state: what trains, what is frozen, the averages and the optimiser's moments."""
+"""The training state: trained and frozen parameters, their averages, the optimiser's moments."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -7,21 +9,20 @@ from flax import nnx, struct
 from ml_collections import ConfigDict
 
 from rbjax.experiment.setup import Experiment
-from rbjax.models.params import Tree, split_trained
+from rbjax.models.params import Tree, merge, split_trained
 from rbjax.models.pipeline import make_pipeline
 from rbjax.parallel import rules
 
 
-@struct.dataclass
-class TrainState:
-    """One pytree, saved as it is.
+class TrainState(struct.PyTreeNode):
+    """One pytree; checkpoints hold it under the attributes' names.
 
     Attributes:
-        step: int32 [], updates done.
+        step: int32 [], number of updates.
         trained: parameters that the optimiser changes.
         frozen: the other parameters.
         ema: exponential moving average of `trained`.
-        opt_state: of optax, over `trained` alone.
+        opt_state: of optax, for `trained` only.
     """
 
     step: jax.Array
@@ -30,9 +31,17 @@ class TrainState:
     ema: Tree
     opt_state: optax.OptState
 
+    @property
+    def averaged(self) -> Tree:
+        """The parameters to evaluate: the averages of what trains, and what is frozen."""
+        return merge(self.ema, self.frozen)
+
 
 def learning_rate(config: ConfigDict, total_steps: int) -> optax.Schedule:
-    """Linear warm-up, then a cosine down to `final_rate` times the peak."""
+    """Returns linear warm-up, then a cosine down to `final_rate` times the peak.
+
+    The warm-up takes at most half of the steps.
+    """
     warmup = min(config.warmup_steps, max(total_steps // 2, 1))
     return optax.warmup_cosine_decay_schedule(
         0.0,
@@ -44,7 +53,7 @@ def learning_rate(config: ConfigDict, total_steps: int) -> optax.Schedule:
 
 
 def optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
-    """Clipping by the global norm (0 = off), then AdamW; reads the `train` section."""
+    """Returns clipping by the global norm (0 = off), then AdamW; reads the `train` section."""
     rate = learning_rate(config, total_steps)
     adamw = optax.adamw(rate, b2=config.adam_b2, weight_decay=config.weight_decay)
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
@@ -52,7 +61,7 @@ def optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformat
 
 
 def init(params: Tree, config: ConfigDict, total_steps: int) -> TrainState:
-    """A state at step 0 from the pipeline's parameters; reads the `train` section."""
+    """Returns the state at step 0 of the pipeline's parameters; reads the `train` section."""
     trained, frozen = split_trained(params, list(config.trained), list(config.frozen))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -63,17 +72,23 @@ def init(params: Tree, config: ConfigDict, total_steps: int) -> TrainState:
     )
 
 
-def create(make_params, config: ConfigDict, total_steps: int, mesh: jax.sharding.Mesh):
+def create(
+    make_params: Callable[[], Tree],
+    config: ConfigDict,
+    *,
+    total_steps: int,
+    mesh: jax.sharding.Mesh,
+) -> tuple[TrainState, TrainState]:
     """Initialises a state inside jit, every array already in its shards.
 
     Args:
-        make_params: function without arguments that returns the pipeline's parameters.
+        make_params: returns the pipeline's parameters.
         config: the `train` section.
         total_steps: of the run.
         mesh: to place on.
 
     Returns:
-        (state, its shardings).
+        (state, the same tree with a NamedSharding in place of every array).
     """
 
     def make() -> TrainState:
@@ -83,7 +98,9 @@ def create(make_params, config: ConfigDict, total_steps: int, mesh: jax.sharding
     return jax.jit(make, out_shardings=shardings)(), shardings
 
 
-def start(params: Tree, config: ConfigDict, total_steps: int, mesh: jax.sharding.Mesh):
+def start(
+    params: Tree, config: ConfigDict, *, total_steps: int, mesh: jax.sharding.Mesh
+) -> tuple[TrainState, TrainState]:
     """As `create`, from parameters that exist and are placed; their memory is used again."""
 
     def make(params: Tree) -> TrainState:
@@ -93,15 +110,15 @@ def start(params: Tree, config: ConfigDict, total_steps: int, mesh: jax.sharding
     return jax.jit(make, out_shardings=shardings, donate_argnums=0)(params), shardings
 
 
-def create_state(experiment: Experiment):
-    """A state at step 0 and its shardings, initialised or read straight into its shards."""
+def create_state(experiment: Experiment) -> tuple[TrainState, TrainState]:
+    """Initialises or reads the state at step 0, straight into its shards; returns as `create`."""
     config, mesh = experiment.config, experiment.mesh
     if experiment.pretrained:
         params = experiment.pretrained.load_params(mesh)
-        return start(params, config.train, config.total_steps, mesh)
+        return start(params, config.train, total_steps=config.total_steps, mesh=mesh)
 
     def make_params() -> Tree:
         pipeline = make_pipeline(config, experiment.tokenizer, nnx.Rngs(config.seed))
         return nnx.to_pure_dict(nnx.state(pipeline, nnx.Param))
 
-    return create(make_params, config.train, config.total_steps, mesh)
+    return create(make_params, config.train, total_steps=config.total_steps, mesh=mesh)

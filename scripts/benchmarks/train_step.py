@@ -109,7 +109,9 @@ def measure_training(args: argparse.Namespace, size: int) -> dict:
     graphdef, make_params = model(config)
     update = make_update(config, graphdef)
     with jax.set_mesh(mesh):
-        state, shardings = states.create(make_params, config.train, config.total_steps, mesh)
+        state, shardings = states.create(
+            make_params, config.train, total_steps=config.total_steps, mesh=mesh
+        )
         batch = jax.device_put(
             make_batch(size, args.batch_size, args.references), meshes.batch_sharding(mesh)
         )

@@ -17,7 +17,7 @@ def losses(data: int, fsdp: int, tensor: int, steps: int = 3) -> list[float]:
     graphdef = nnx.split(tiny_pipeline.pipeline())[0]
     params = tiny_pipeline.params_of(tiny_pipeline.pipeline())
     with jax.set_mesh(mesh):
-        state, shardings = states.create(lambda: params, config, steps, mesh)
+        state, shardings = states.create(lambda: params, config, total_steps=steps, mesh=mesh)
         update = step.make_update(
             graphdef,
             schedule=Schedule(),

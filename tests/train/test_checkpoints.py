@@ -1,4 +1,4 @@
-"""A run that is interrupted and resumed is the run that was not."""
+"""A resumed run equals an uninterrupted one."""
 
 import jax
 import numpy as np
@@ -21,10 +21,10 @@ def run(avatars_dir, monkeypatch):
     def train(workdir, stop_after=None):
         saved = {}
 
-        def save(manager, number, state, data, force=False):
-            original(manager, number, state, data, force)
-            saved[number] = (jax.tree.map(np.asarray, state), data.get_state())
-            if number == stop_after:
+        def save(manager, step, state, data):
+            original(manager, step, state=state, data=data)
+            saved[step] = (jax.tree.map(np.asarray, state), data.get_state())
+            if step == stop_after:
                 manager.close()
                 raise Interrupted
 
@@ -51,5 +51,5 @@ def test_resumed_run_equals_an_uninterrupted_one(run, tmp_path, capsys):
 
 
 def test_without_a_checkpoint_the_state_is_returned(tmp_path):
-    state = object()
-    assert checkpoints.restore(checkpoints.manager(tmp_path, 3), state, None, None) is state
+    state, manager = object(), checkpoints.manager(tmp_path)
+    assert checkpoints.restore(manager, state=state, shardings=None, data=None) is state

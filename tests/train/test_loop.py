@@ -1,0 +1,44 @@
+"""The order of events in the training loop."""
+
+from clu.periodic_actions import ReportProgress
+from ml_collections import ConfigDict
+
+from rbjax.train import loop
+
+EVENTS = ("sample", "evaluate", "checkpoint")
+
+
+def events(start: int, **settings: int) -> list[tuple[str, int]]:
+    """What happens from the step after `start` to the last one."""
+    found, config = [], ConfigDict(settings)
+    progress = ReportProgress(num_train_steps=config.total_steps)
+    calls = {
+        name: lambda step, state, name=name: found.append((f"{state} {name}", step))
+        for name in EVENTS
+    }
+    actions = loop._actions(config, progress, **calls)
+    for step in range(start + 1, config.total_steps + 1):
+        for action in actions:
+            action(step, state="state")
+    return found
+
+
+def test_every_event_has_its_steps_and_they_keep_their_order():
+    sample, evaluate, checkpoint = (f"state {name}" for name in EVENTS)
+    settings = {"sample_every": 3, "eval_every": 2, "checkpoint_every": 4, "total_steps": 6}
+    expected = [
+        (evaluate, 2),
+        (sample, 3),
+        (evaluate, 4),
+        (checkpoint, 4),
+        (sample, 6),
+        (checkpoint, 6),  # the last evaluation follows the loop
+    ]
+    assert events(0, **settings) == expected
+    assert events(3, **settings) == expected[2:]
+
+
+def test_one_event_of_every_kind_may_share_a_step():
+    settings = dict.fromkeys(("sample_every", "eval_every", "checkpoint_every"), 2)
+    found = events(0, **settings, total_steps=3)
+    assert found == [(f"state {name}", 2) for name in EVENTS] + [("state checkpoint", 3)]
