@@ -146,7 +146,9 @@ def _guide(retrinet: RetriNet, encoded: EncodedBatch, weights: Sequence[float]) 
     def denoise(latents: jax.Array, timesteps: jax.Array) -> jax.Array:
         x, t = jnp.tile(latents, (count, 1, 1, 1)), jnp.tile(timesteps, count)
         references = fixed or keys_values(timesteps)
-        outputs = retrinet.denoise(x, t, encoded.prompt, references, encoded.reference_mask)
+        outputs = retrinet.denoise(
+            x, t, prompt=encoded.prompt, references=references, mask=encoded.reference_mask
+        )
         parts = zip(weights, jnp.split(outputs, count), strict=True)
         start = jnp.zeros((), outputs.dtype)
         return sum((weight * output for weight, output in parts), start)

@@ -42,8 +42,8 @@ def diffusion_loss(
     Raises:
         ValueError: for an unknown weighting.
     """
-    wanted = schedules.target(schedule, latents, noise, timesteps)
-    error = jnp.square(jnp.asarray(model_output, jnp.float32) - jnp.asarray(wanted, jnp.float32))
+    target = schedules.target(schedule, latents, noise, timesteps)
+    error = jnp.square(jnp.asarray(model_output, jnp.float32) - jnp.asarray(target, jnp.float32))
     return weights(schedule, timesteps, weighting) * error.mean(axis=tuple(range(1, error.ndim)))
 
 

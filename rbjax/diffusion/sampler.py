@@ -35,7 +35,7 @@ class Steps:
     """The noise levels that a sampler visits, each an array [num_steps].
 
     Attributes:
-        timesteps: what the model is told, float.
+        timesteps: what the model is given, float.
         alpha: signal before the step.
         sigma: noise before the step.
         next_alpha: signal after the step.
@@ -72,7 +72,9 @@ def sample(
     columns = (steps.timesteps, steps.alpha, steps.sigma, steps.next_alpha, steps.next_sigma)
     table = jnp.asarray(np.stack([*columns, steps.extrapolation], axis=1), jnp.float32)
 
-    def step(carry, row):
+    def step(
+        carry: tuple[jax.Array, jax.Array], row: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
         latents, before = carry
         t, alpha, sigma, next_alpha, next_sigma, extrapolation = row
         output = denoise(latents, jnp.full(noise.shape[:1], t))
@@ -161,7 +163,9 @@ def _levels(schedule: Schedule, timesteps: np.ndarray) -> tuple[np.ndarray, np.n
     return 1 / np.sqrt(1 + ratio**2), ratio / np.sqrt(1 + ratio**2)
 
 
-def _connected(timesteps, alpha, sigma, second_order: bool = False) -> Steps:
+def _connected(
+    timesteps: np.ndarray, alpha: np.ndarray, sigma: np.ndarray, *, second_order: bool = False
+) -> Steps:
     """Makes steps of num_steps + 1 levels, each going to the next."""
     extrapolation = np.zeros(len(timesteps))
     if second_order and len(timesteps) > 2:

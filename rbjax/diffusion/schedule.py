@@ -173,13 +173,17 @@ def ratios(schedule: Schedule) -> np.ndarray:
     return np.sqrt((1 - products) / products)
 
 
-def add_noise(schedule: Schedule, latents: jax.Array, noise: jax.Array, timesteps: jax.Array):
+def add_noise(
+    schedule: Schedule, latents: jax.Array, noise: jax.Array, timesteps: jax.Array
+) -> jax.Array:
     """Returns the noisy latents [B, ...] of the given timesteps [B]."""
     alpha, sigma = _columns(schedule, timesteps, latents.ndim)
     return alpha * latents + sigma * noise
 
 
-def velocity(schedule: Schedule, latents: jax.Array, noise: jax.Array, timesteps: jax.Array):
+def velocity(
+    schedule: Schedule, latents: jax.Array, noise: jax.Array, timesteps: jax.Array
+) -> jax.Array:
     """Returns the velocity [B, ...] that a `v_prediction` model is to predict."""
     if schedule.is_flow:
         return noise - latents
@@ -187,7 +191,9 @@ def velocity(schedule: Schedule, latents: jax.Array, noise: jax.Array, timesteps
     return alpha * noise - sigma * latents
 
 
-def target(schedule: Schedule, latents: jax.Array, noise: jax.Array, timesteps: jax.Array):
+def target(
+    schedule: Schedule, latents: jax.Array, noise: jax.Array, timesteps: jax.Array
+) -> jax.Array:
     """Returns what the model is to predict [B, ...]: the noise, the velocity or the latents."""
     if schedule.prediction_type == "epsilon":
         return noise
@@ -196,13 +202,17 @@ def target(schedule: Schedule, latents: jax.Array, noise: jax.Array, timesteps: 
     return velocity(schedule, latents, noise, timesteps)
 
 
-def to_sample(schedule: Schedule, model_output: jax.Array, noisy: jax.Array, timesteps: jax.Array):
+def to_sample(
+    schedule: Schedule, model_output: jax.Array, noisy: jax.Array, timesteps: jax.Array
+) -> jax.Array:
     """Returns the clean latents [B, ...] that a model output stands for."""
     alpha, sigma = _columns(schedule, timesteps, noisy.ndim)
     return sample_from(schedule, model_output, noisy, alpha, sigma)
 
 
-def to_epsilon(schedule: Schedule, model_output: jax.Array, noisy: jax.Array, timesteps: jax.Array):
+def to_epsilon(
+    schedule: Schedule, model_output: jax.Array, noisy: jax.Array, timesteps: jax.Array
+) -> jax.Array:
     """Returns the noise [B, ...] that a model output stands for."""
     if schedule.prediction_type == "epsilon":
         return model_output
@@ -210,7 +220,13 @@ def to_epsilon(schedule: Schedule, model_output: jax.Array, noisy: jax.Array, ti
     return (noisy - alpha * sample_from(schedule, model_output, noisy, alpha, sigma)) / sigma
 
 
-def sample_from(schedule: Schedule, model_output: jax.Array, noisy: jax.Array, alpha, sigma):
+def sample_from(
+    schedule: Schedule,
+    model_output: jax.Array,
+    noisy: jax.Array,
+    alpha: jax.Array,
+    sigma: jax.Array,
+) -> jax.Array:
     """Returns the clean latents, given alpha and sigma (scalars or broadcastable)."""
     if schedule.prediction_type == "sample":
         return model_output

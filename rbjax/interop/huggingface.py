@@ -42,7 +42,8 @@ from rbjax.models.clip_vision import (
     CLIPVisionModelWithProjection,
 )
 from rbjax.models.params import shapes
-from rbjax.models.unet import UNet2DConditionModel, UNetConfig
+from rbjax.models.unet import UNet2DConditionModel
+from rbjax.models.unet_config import UNetConfig
 from rbjax.parallel import rules
 
 WEIGHTS_NAME = "model.safetensors"  # of transformers

@@ -28,7 +28,7 @@ from rbjax.models.clip_text import CLIPTextConfig
 from rbjax.models.params import Tree, nnx_state
 from rbjax.models.pipeline import abstract_pipeline
 from rbjax.models.retrinet import RetriNetConfig
-from rbjax.models.unet import UNetConfig
+from rbjax.models.unet_config import UNetConfig
 from rbjax.text import prompts
 from rbjax.text import tokenizer as tokenizer_lib
 

@@ -23,7 +23,7 @@ from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.models.clip_text import CLIPTextConfig
 from rbjax.models.pipeline import abstract_pipeline, retrinet_config
 from rbjax.models.retrinet import make_conjunctions
-from rbjax.models.unet import UNetConfig
+from rbjax.models.unet_config import UNetConfig
 from rbjax.parallel import rules
 from rbjax.text import tokenizer as tokenizer_lib
 

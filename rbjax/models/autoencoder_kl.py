@@ -89,16 +89,16 @@ class AutoencoderKL(nnx.Module):
         (r"\.proj_attn\.", ".to_out.0."),
     )
 
-    def __init__(self, config: AutoencoderKLConfig, rngs: nnx.Rngs):
+    def __init__(self, config: AutoencoderKLConfig, rngs: nnx.Rngs) -> None:
         self.config = config
         latent, dtype = config.latent_channels, config.dtype
         self.encoder = Encoder(config, rngs)
         self.decoder = Decoder(config, rngs)
-        self.quant_conv = layers.conv(2 * latent, 2 * latent, 1, dtype, rngs)
-        self.post_quant_conv = layers.conv(latent, latent, 1, dtype, rngs)
+        self.quant_conv = layers.conv(2 * latent, 2 * latent, 1, dtype=dtype, rngs=rngs)
+        self.post_quant_conv = layers.conv(latent, latent, 1, dtype=dtype, rngs=rngs)
 
     def moments(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Images [B, H, W, 3] in [-1, 1] -> mean and log variance, float32 [B, h, w, C], unscaled.
+        """Returns mean and log variance, float32 [B, h, w, C], unscaled, of images in [-1, 1].
 
         Raises:
             ValueError: a side is shorter than one latent.
@@ -113,22 +113,22 @@ class AutoencoderKL(nnx.Module):
         return mean, jnp.clip(log_variance, *LOG_VARIANCE_RANGE)
 
     def encode(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Images [B, H, W, 3] in [-1, 1] -> latents, float32 [B, h, w, C] of about unit variance.
+        """Returns latents, float32 [B, h, w, C] of about unit variance, of images in [-1, 1].
 
         Args:
-            images: to encode.
+            images: [B, H, W, 3].
             key: samples the latents (a training target); None takes their mean (a reference).
         """
         return self.sample(*self.moments(images), key)
 
     def sample(self, mean: jax.Array, log_variance: jax.Array, key: jax.Array | None) -> jax.Array:
-        """Moments -> scaled latents: a sample with a key, else the mean."""
+        """Returns scaled latents of moments: a sample with a key, else the mean."""
         if key is not None:
             mean = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape)
         return mean * self.config.scaling_factor
 
     def decode(self, latents: jax.Array) -> jax.Array:
-        """Latents [B, h, w, C] as of `encode` -> images, float32 [B, H, W, 3], about [-1, 1]."""
+        """Returns images, float32 [B, H, W, 3], about [-1, 1], of latents as of `encode`."""
         x = (latents / self.config.scaling_factor).astype(self.config.dtype)
         return self.decoder(self.post_quant_conv(x)).astype(jnp.float32)
 
@@ -136,19 +136,21 @@ class AutoencoderKL(nnx.Module):
 class Encoder(nnx.Module):
     """Pixels to the moments before `quant_conv`."""
 
-    def __init__(self, config: AutoencoderKLConfig, rngs: nnx.Rngs):
+    def __init__(self, config: AutoencoderKLConfig, rngs: nnx.Rngs) -> None:
         widths, dtype = config.block_out_channels, config.dtype
-        self.conv_in = layers.conv(config.in_channels, widths[0], 3, dtype, rngs)
+        self.conv_in = layers.conv(config.in_channels, widths[0], 3, dtype=dtype, rngs=rngs)
         pairs = zip((widths[0], *widths[:-1]), widths, strict=True)
         self.down_blocks = nnx.List(
-            DownBlock(cin, cout, i < len(widths) - 1, config, rngs)
+            DownBlock(cin, cout, config, rngs, halve=i < len(widths) - 1)
             for i, (cin, cout) in enumerate(pairs)
         )
         self.mid_block = MidBlock(config, rngs)
         self.conv_norm_out = layers.group_norm(
-            widths[-1], config.norm_num_groups, config.norm_eps, dtype, rngs
+            widths[-1], config.norm_num_groups, config.norm_eps, dtype=dtype, rngs=rngs
         )
-        self.conv_out = layers.conv(widths[-1], 2 * config.latent_channels, 3, dtype, rngs)
+        self.conv_out = layers.conv(
+            widths[-1], 2 * config.latent_channels, 3, dtype=dtype, rngs=rngs
+        )
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = self.conv_in(x)
@@ -160,19 +162,19 @@ class Encoder(nnx.Module):
 class Decoder(nnx.Module):
     """Latents after `post_quant_conv` to pixels."""
 
-    def __init__(self, config: AutoencoderKLConfig, rngs: nnx.Rngs):
+    def __init__(self, config: AutoencoderKLConfig, rngs: nnx.Rngs) -> None:
         widths, dtype = config.block_out_channels[::-1], config.dtype
-        self.conv_in = layers.conv(config.latent_channels, widths[0], 3, dtype, rngs)
+        self.conv_in = layers.conv(config.latent_channels, widths[0], 3, dtype=dtype, rngs=rngs)
         self.mid_block = MidBlock(config, rngs)
         pairs = zip((widths[0], *widths[:-1]), widths, strict=True)
         self.up_blocks = nnx.List(
-            UpBlock(cin, cout, i < len(widths) - 1, config, rngs)
+            UpBlock(cin, cout, config, rngs, double=i < len(widths) - 1)
             for i, (cin, cout) in enumerate(pairs)
         )
         self.conv_norm_out = layers.group_norm(
-            widths[-1], config.norm_num_groups, config.norm_eps, dtype, rngs
+            widths[-1], config.norm_num_groups, config.norm_eps, dtype=dtype, rngs=rngs
         )
-        self.conv_out = layers.conv(widths[-1], config.out_channels, 3, dtype, rngs)
+        self.conv_out = layers.conv(widths[-1], config.out_channels, 3, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = self.mid_block(self.conv_in(x))
@@ -184,10 +186,12 @@ class Decoder(nnx.Module):
 class DownBlock(nnx.Module):
     """Resnets, then a halving convolution except at the last level."""
 
-    def __init__(self, cin: int, cout: int, halve: bool, config, rngs: nnx.Rngs):
+    def __init__(
+        self, cin: int, cout: int, config: AutoencoderKLConfig, rngs: nnx.Rngs, *, halve: bool
+    ) -> None:
         self.resnets = _resnets(config.layers_per_block, cin, cout, config, rngs)
         if halve:
-            self.downsamplers = nnx.List([Downsample(cout, config.dtype, rngs)])
+            self.downsamplers = nnx.List([Downsample(cout, dtype=config.dtype, rngs=rngs)])
 
     def __call__(self, x: jax.Array) -> jax.Array:
         for resnet in self.resnets:
@@ -198,10 +202,12 @@ class DownBlock(nnx.Module):
 class UpBlock(nnx.Module):
     """Resnets, then a doubling except at the last level."""
 
-    def __init__(self, cin: int, cout: int, double: bool, config, rngs: nnx.Rngs):
+    def __init__(
+        self, cin: int, cout: int, config: AutoencoderKLConfig, rngs: nnx.Rngs, *, double: bool
+    ) -> None:
         self.resnets = _resnets(config.layers_per_block + 1, cin, cout, config, rngs)
         if double:
-            self.upsamplers = nnx.List([layers.Upsample(cout, config.dtype, rngs)])
+            self.upsamplers = nnx.List([layers.Upsample(cout, dtype=config.dtype, rngs=rngs)])
 
     def __call__(self, x: jax.Array) -> jax.Array:
         for resnet in self.resnets:
@@ -214,7 +220,7 @@ class UpBlock(nnx.Module):
 class MidBlock(nnx.Module):
     """Resnet, attention over the pixels, resnet."""
 
-    def __init__(self, config: AutoencoderKLConfig, rngs: nnx.Rngs):
+    def __init__(self, config: AutoencoderKLConfig, rngs: nnx.Rngs) -> None:
         width = config.block_out_channels[-1]
         self.resnets = _resnets(2, width, width, config, rngs)
         self.attentions = nnx.List([PixelAttention(width, config, rngs)])
@@ -226,12 +232,12 @@ class MidBlock(nnx.Module):
 class PixelAttention(nnx.Module):
     """One head over all pixels, with a residual connection."""
 
-    def __init__(self, channels: int, config: AutoencoderKLConfig, rngs: nnx.Rngs):
+    def __init__(self, channels: int, config: AutoencoderKLConfig, rngs: nnx.Rngs) -> None:
         def linear() -> nnx.Linear:
             return nnx.Linear(channels, channels, dtype=config.dtype, rngs=rngs)
 
         self.group_norm = layers.group_norm(
-            channels, config.norm_num_groups, config.norm_eps, config.dtype, rngs
+            channels, config.norm_num_groups, config.norm_eps, dtype=config.dtype, rngs=rngs
         )
         self.to_q, self.to_k, self.to_v = linear(), linear(), linear()
         self.to_out = nnx.List([linear()])
@@ -246,7 +252,7 @@ class PixelAttention(nnx.Module):
 class Downsample(nnx.Module):
     """Halves height and width; pads below and to the right only, unlike the UNet's."""
 
-    def __init__(self, channels: int, dtype, rngs: nnx.Rngs):
+    def __init__(self, channels: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         self.conv = nnx.Conv(
             channels, channels, (3, 3), strides=2, padding=((0, 1),) * 2, dtype=dtype, rngs=rngs
         )
@@ -255,7 +261,9 @@ class Downsample(nnx.Module):
         return self.conv(x)
 
 
-def _resnets(count: int, cin: int, cout: int, config, rngs: nnx.Rngs) -> nnx.List:
+def _resnets(
+    count: int, cin: int, cout: int, config: AutoencoderKLConfig, rngs: nnx.Rngs
+) -> nnx.List:
     return nnx.List(
         layers.ResnetBlock(cin if j == 0 else cout, cout, None, config, rngs) for j in range(count)
     )

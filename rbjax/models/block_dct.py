@@ -9,7 +9,7 @@ import numpy as np
 from scipy import fft
 
 COLORS = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]])  # luma, red - blue, both - green
-COLOR_STD = (1.0, 0.65, 0.4)  # of these in pictures, relative to luma
+COLOR_STD = (1.0, 0.65, 0.4)  # of these in images, relative to luma
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,7 @@ class BlockDCT:
     """A fixed linear autoencoder without parameters (ours): JPEG's transform, scaled.
 
     A block of pixels becomes the discrete cosine transform of three opponent colours; the finest
-    frequencies are left out. Pictures have coarse frequencies of large and fine ones of small
+    frequencies are left out. Images have coarse frequencies of large and fine ones of small
     variance, about 1 / frequency; each channel is divided by the square root of its expected
     standard deviation, so that a squared error counts fine detail (a mouth) more than in pixels
     and noise hides it less. With luma = chroma = factor**2 nothing is lost.
@@ -32,7 +32,7 @@ class BlockDCT:
     luma: int
     chroma: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not (1 <= self.luma <= self.factor**2 and 1 <= self.chroma <= self.factor**2):
             raise ValueError(
                 f"model.luma={self.luma} and model.chroma={self.chroma} must be 1 to "
@@ -45,10 +45,10 @@ class BlockDCT:
         return self.luma + 2 * self.chroma
 
     def encode(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Images [B, H, W, 3] in [-1, 1] -> latents [B, H/factor, W/factor, channels].
+        """Returns latents [B, H/factor, W/factor, channels] of images in [-1, 1].
 
         Args:
-            images: to encode.
+            images: [B, H, W, 3].
             key: unread; there is nothing to sample (see `AutoencoderKL.encode`).
 
         Raises:
@@ -66,7 +66,7 @@ class BlockDCT:
         return jnp.matmul(flat, self.kernels()[0], precision="highest")
 
     def decode(self, latents: jax.Array) -> jax.Array:
-        """Latents -> images [B, H, W, 3]; the inverse of `encode` but for what is left out."""
+        """Returns images [B, H, W, 3], the inverse of `encode` but for what is left out."""
         b, height, width, _ = latents.shape
         f = self.factor
         flat = jnp.matmul(latents, self.kernels()[1], precision="highest")
@@ -74,7 +74,7 @@ class BlockDCT:
         return blocks.reshape(b, height * f, width * f, 3)
 
     def kernels(self) -> tuple[np.ndarray, np.ndarray]:
-        """Matrices of the two directions, float32 [factor * factor * 3, channels] and transposed.
+        """Returns the two matrices, float32 [factor * factor * 3, channels] and transposed.
 
         The long axis is (row, column, RGB) of a block.
         """
@@ -85,7 +85,7 @@ class BlockDCT:
 
 @functools.lru_cache
 def _basis(factor: int, luma: int, chroma: int) -> tuple[np.ndarray, np.ndarray]:
-    """Orthonormal rows [channels, factor * factor * 3], and each one's std in pictures."""
+    """Returns orthonormal rows [channels, factor * factor * 3], and each one's std in images."""
     waves = fft.dct(np.eye(factor), axis=0, norm="ortho")  # [frequency, pixel]
     planes = np.einsum("uy,vx->uvyx", waves, waves).reshape(-1, factor * factor)
     u, v = np.divmod(np.arange(factor**2), factor)

@@ -5,6 +5,7 @@ width. Images and latents are channels last. Attribute names are diffusers' para
 """
 
 import math
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,32 @@ from jax.typing import DTypeLike
 from rbjax.models.attention import attention
 
 
+class ResnetSettings(Protocol):
+    """Fields of a config that `ResnetBlock` reads."""
+
+    @property
+    def dtype(self) -> DTypeLike: ...
+    @property
+    def norm_num_groups(self) -> int: ...
+    @property
+    def norm_eps(self) -> float: ...
+
+
+class TransformerSettings(Protocol):
+    """Fields of a config that `Transformer2D` reads."""
+
+    @property
+    def dtype(self) -> DTypeLike: ...
+    @property
+    def norm_num_groups(self) -> int: ...
+    @property
+    def cross_attention_dim(self) -> int: ...
+    @property
+    def use_linear_projection(self) -> bool: ...
+    @property
+    def transformer_layers_per_block(self) -> int: ...
+
+
 class Identity(nnx.Module):
     """Holds a place in a list whose indices are parameter names (diffusers has dropout there)."""
 
@@ -21,8 +48,10 @@ class Identity(nnx.Module):
         return x
 
 
-def group_norm(channels: int, groups: int, epsilon: float, dtype, rngs: nnx.Rngs) -> nnx.GroupNorm:
-    """A GroupNorm with the two-pass variance of torch."""
+def group_norm(
+    channels: int, groups: int, epsilon: float, *, dtype: DTypeLike, rngs: nnx.Rngs
+) -> nnx.GroupNorm:
+    """Builds a GroupNorm with the two-pass variance of torch."""
     return nnx.GroupNorm(
         channels, groups, epsilon=epsilon, use_fast_variance=False, dtype=dtype, rngs=rngs
     )
@@ -35,8 +64,10 @@ def layer_norm(
     return nnx.LayerNorm(channels, epsilon=epsilon, use_fast_variance=False, dtype=dtype, rngs=rngs)
 
 
-def conv(cin: int, cout: int, size: int, dtype, rngs: nnx.Rngs, stride: int = 1) -> nnx.Conv:
-    """A square convolution with torch's symmetric padding."""
+def conv(
+    cin: int, cout: int, size: int, *, dtype: DTypeLike, rngs: nnx.Rngs, stride: int = 1
+) -> nnx.Conv:
+    """Builds a square convolution with torch's symmetric padding."""
     pad = size // 2
     return nnx.Conv(
         cin, cout, (size, size), strides=stride, padding=((pad, pad),) * 2, dtype=dtype, rngs=rngs
@@ -44,9 +75,9 @@ def conv(cin: int, cout: int, size: int, dtype, rngs: nnx.Rngs, stride: int = 1)
 
 
 def timestep_embedding(
-    timesteps: jax.Array, width: int, flip_sin_to_cos: bool = True, freq_shift: float = 0.0
+    timesteps: jax.Array, width: int, *, flip_sin_to_cos: bool = True, freq_shift: float = 0.0
 ) -> jax.Array:
-    """Sinusoidal embedding of timesteps [B] (any real), as in diffusers: [B, width] float32.
+    """Returns sinusoidal embeddings of timesteps [B] (any real), as in diffusers: [B, width].
 
     The last channel of an odd width is zero.
     """
@@ -59,7 +90,7 @@ def timestep_embedding(
 
 
 def sine_positions(height: int, width: int, channels: int) -> jax.Array:
-    """Fixed 2-D sine positions on the unit square: [height * width, channels] float32 (ours).
+    """Returns 2-D sine positions of the unit square, float32 [height * width, channels] (ours).
 
     The coordinates are relative to the map, so maps of different sizes share them. A quarter of
     the channels each holds sin and cos of y and of x, at frequencies pi/2 to pi/2 * 16; channels
@@ -78,7 +109,9 @@ def sine_positions(height: int, width: int, channels: int) -> jax.Array:
 class Attention(nnx.Module):
     """Multi-head attention (diffusers `Attention`): queries [B, T, C], context [B, S, Cc]."""
 
-    def __init__(self, channels: int, context: int, heads: int, dtype, rngs: nnx.Rngs):
+    def __init__(
+        self, channels: int, context: int, heads: int, *, dtype: DTypeLike, rngs: nnx.Rngs
+    ) -> None:
         self.heads = heads
         linear = {"use_bias": False, "dtype": dtype, "rngs": rngs}
         self.to_q = nnx.Linear(channels, channels, **linear)
@@ -87,10 +120,12 @@ class Attention(nnx.Module):
         self.to_out = nnx.List([nnx.Linear(channels, channels, dtype=dtype, rngs=rngs)])
 
     def split_heads(self, x: jax.Array) -> jax.Array:
-        """[B, T, C] -> [B, T, N, D]."""
+        """Reshapes [B, T, C] to [B, T, N, D]."""
         return x.reshape(*x.shape[:-1], self.heads, -1)
 
-    def attend(self, query, key, value, mask=None) -> jax.Array:
+    def attend(
+        self, query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None = None
+    ) -> jax.Array:
         """Attends from query [B, T, C] to key and value [B, S, C]; mask [B, S], True = visible."""
         query, key, value = map(self.split_heads, (query, key, value))
         out = attention(query, key, value, mask)
@@ -104,7 +139,7 @@ class Attention(nnx.Module):
 class GEGLU(nnx.Module):
     """First half value, second half gate, exact erf gelu (diffusers `GEGLU`)."""
 
-    def __init__(self, channels: int, inner: int, dtype, rngs: nnx.Rngs):
+    def __init__(self, channels: int, inner: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         self.proj = nnx.Linear(channels, 2 * inner, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -115,10 +150,10 @@ class GEGLU(nnx.Module):
 class FeedForward(nnx.Module):
     """GEGLU and a projection back (diffusers `FeedForward`, keys net.0 and net.2)."""
 
-    def __init__(self, channels: int, dtype, rngs: nnx.Rngs):
+    def __init__(self, channels: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         self.net = nnx.List(
             [
-                GEGLU(channels, 4 * channels, dtype, rngs),
+                GEGLU(channels, 4 * channels, dtype=dtype, rngs=rngs),
                 Identity(),
                 nnx.Linear(4 * channels, channels, dtype=dtype, rngs=rngs),
             ]
@@ -131,13 +166,15 @@ class FeedForward(nnx.Module):
 class TransformerBlock(nnx.Module):
     """Self-attention, cross-attention to the text, feed-forward (`BasicTransformerBlock`)."""
 
-    def __init__(self, channels: int, context: int, heads: int, dtype, rngs: nnx.Rngs):
+    def __init__(
+        self, channels: int, context: int, heads: int, *, dtype: DTypeLike, rngs: nnx.Rngs
+    ) -> None:
         self.norm1 = layer_norm(channels, dtype=dtype, rngs=rngs)
-        self.attn1 = Attention(channels, channels, heads, dtype, rngs)
+        self.attn1 = Attention(channels, channels, heads, dtype=dtype, rngs=rngs)
         self.norm2 = layer_norm(channels, dtype=dtype, rngs=rngs)
-        self.attn2 = Attention(channels, context, heads, dtype, rngs)
+        self.attn2 = Attention(channels, context, heads, dtype=dtype, rngs=rngs)
         self.norm3 = layer_norm(channels, dtype=dtype, rngs=rngs)
-        self.ff = FeedForward(channels, dtype, rngs)
+        self.ff = FeedForward(channels, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
         x = x + self.attn1(self.norm1(x))
@@ -151,21 +188,25 @@ class Transformer2D(nnx.Module):
     Heads that do not divide the channels leave the remainder out of the blocks, as in diffusers.
     """
 
-    def __init__(self, channels: int, heads: int, config, rngs: nnx.Rngs):
+    def __init__(
+        self, channels: int, heads: int, config: "TransformerSettings", rngs: nnx.Rngs
+    ) -> None:
         dtype, inner = config.dtype, channels // heads * heads
         self.linear = config.use_linear_projection
-        self.norm = group_norm(channels, config.norm_num_groups, 1e-6, dtype, rngs)
-        self.proj_in = self._projection(channels, inner, dtype, rngs)
+        self.norm = group_norm(channels, config.norm_num_groups, 1e-6, dtype=dtype, rngs=rngs)
+        self.proj_in = self._projection(channels, inner, dtype=dtype, rngs=rngs)
         self.transformer_blocks = nnx.List(
-            TransformerBlock(inner, config.cross_attention_dim, heads, dtype, rngs)
+            TransformerBlock(inner, config.cross_attention_dim, heads, dtype=dtype, rngs=rngs)
             for _ in range(config.transformer_layers_per_block)
         )
-        self.proj_out = self._projection(inner, channels, dtype, rngs)
+        self.proj_out = self._projection(inner, channels, dtype=dtype, rngs=rngs)
 
-    def _projection(self, cin: int, cout: int, dtype, rngs: nnx.Rngs) -> nnx.Module:
+    def _projection(
+        self, cin: int, cout: int, *, dtype: DTypeLike, rngs: nnx.Rngs
+    ) -> nnx.Linear | nnx.Conv:
         if self.linear:
             return nnx.Linear(cin, cout, dtype=dtype, rngs=rngs)
-        return conv(cin, cout, 1, dtype, rngs)
+        return conv(cin, cout, 1, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
         residual = x
@@ -182,20 +223,23 @@ class ResnetBlock(nnx.Module):
     `time` is the width of the time embedding; None (KL autoencoder) leaves it out.
     """
 
-    def __init__(self, cin: int, cout: int, time: int | None, config, rngs: nnx.Rngs):
+    def __init__(
+        self, cin: int, cout: int, time: int | None, config: "ResnetSettings", rngs: nnx.Rngs
+    ) -> None:
         dtype, groups, epsilon = config.dtype, config.norm_num_groups, config.norm_eps
-        self.norm1 = group_norm(cin, groups, epsilon, dtype, rngs)
-        self.conv1 = conv(cin, cout, 3, dtype, rngs)
+        self.norm1 = group_norm(cin, groups, epsilon, dtype=dtype, rngs=rngs)
+        self.conv1 = conv(cin, cout, 3, dtype=dtype, rngs=rngs)
         if time is not None:
             self.time_emb_proj = nnx.Linear(time, cout, dtype=dtype, rngs=rngs)
-        self.norm2 = group_norm(cout, groups, epsilon, dtype, rngs)
-        self.conv2 = conv(cout, cout, 3, dtype, rngs)
+        self.norm2 = group_norm(cout, groups, epsilon, dtype=dtype, rngs=rngs)
+        self.conv2 = conv(cout, cout, 3, dtype=dtype, rngs=rngs)
         if cin != cout:
-            self.conv_shortcut = conv(cin, cout, 1, dtype, rngs)
+            self.conv_shortcut = conv(cin, cout, 1, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, temb: jax.Array | None = None) -> jax.Array:
         h = self.conv1(jax.nn.silu(self.norm1(x)))
         if hasattr(self, "time_emb_proj"):
+            assert temb is not None  # given wherever the block was built with a width for it
             h = h + self.time_emb_proj(jax.nn.silu(temb))[:, None, None]
         h = self.conv2(jax.nn.silu(self.norm2(h)))
         return h + (self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x)
@@ -204,8 +248,8 @@ class ResnetBlock(nnx.Module):
 class Downsample(nnx.Module):
     """Halves height and width (`Downsample2D`)."""
 
-    def __init__(self, channels: int, dtype, rngs: nnx.Rngs):
-        self.conv = conv(channels, channels, 3, dtype, rngs, stride=2)
+    def __init__(self, channels: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
+        self.conv = conv(channels, channels, 3, dtype=dtype, rngs=rngs, stride=2)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.conv(x)
@@ -214,8 +258,8 @@ class Downsample(nnx.Module):
 class Upsample(nnx.Module):
     """Nearest-neighbour enlargement to `size` (h, w), then a convolution (`Upsample2D`)."""
 
-    def __init__(self, channels: int, dtype, rngs: nnx.Rngs):
-        self.conv = conv(channels, channels, 3, dtype, rngs)
+    def __init__(self, channels: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
+        self.conv = conv(channels, channels, 3, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, size: tuple[int, int]) -> jax.Array:
         x = x.repeat(2, axis=1).repeat(2, axis=2)[:, : size[0], : size[1]]  # odd maps: torch's way

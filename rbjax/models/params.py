@@ -13,10 +13,10 @@ Tree = dict[str, Any]  # nested, keys are attribute names, leaves are arrays
 
 
 def shapes(make: Callable[[nnx.Rngs], Module]) -> Module:
-    """What `make(rngs)` returns, without computing a parameter.
+    """Returns what `make(rngs)` builds, with shapes in place of parameters.
 
     Traced `nnx.Rngs` take a time that grows with the square of the number of parameters (each use
-    builds an error message that it throws away); shapes need no chance, so all get one key.
+    builds an error message that it throws away); shapes do not depend on keys, so all get one.
     """
     key = jax.random.key(0)
     rngs: Any = types.SimpleNamespace(  # of the methods that our layers call
@@ -26,7 +26,7 @@ def shapes(make: Callable[[nnx.Rngs], Module]) -> Module:
 
 
 def nnx_state(params: Tree) -> nnx.State:
-    """A nested dict of arrays as the state of a module."""
+    """Returns a nested dict of arrays as the state of a module."""
     return nnx.State(jax.tree.map(nnx.Param, params))
 
 
@@ -37,6 +37,9 @@ def split_trained(params: Tree, trained: list[str], frozen: list[str]) -> tuple[
         params: nested dict.
         trained: regular expressions, matched from the start of "a/b/0/kernel".
         frozen: likewise.
+
+    Returns:
+        The trained and the frozen parameters, each nested.
 
     Raises:
         ValueError: a parameter matches both lists or none; it lists all of them.
@@ -56,11 +59,11 @@ def split_trained(params: Tree, trained: list[str], frozen: list[str]) -> tuple[
 
 
 def matches(name: str, patterns: list[str]) -> bool:
-    """Whether one of the regular expressions matches from the start of the name."""
+    """Returns whether one of the regular expressions matches from the start of the name."""
     return any(re.match(pattern, name) for pattern in patterns)
 
 
 def merge(first: Tree, second: Tree) -> Tree:
-    """The inverse of `split_trained`."""
+    """Returns all parameters of two parts: the inverse of `split_trained`."""
     flat = nnx.traversals.flatten_mapping(first) | nnx.traversals.flatten_mapping(second)
     return nnx.traversals.unflatten_mapping(flat)

@@ -19,7 +19,7 @@ from rbjax.models.block_dct import BlockDCT
 from rbjax.models.clip_text import CLIPTextConfig, CLIPTextModel
 from rbjax.models.params import shapes
 from rbjax.models.retrinet import RetriNet, RetriNetConfig
-from rbjax.models.unet import UNetConfig
+from rbjax.models.unet_config import UNetConfig
 
 
 class Pipeline(nnx.Module):
@@ -91,10 +91,10 @@ class Pipeline(nnx.Module):
         return self.retrinet(
             noisy,
             timesteps,
-            batch.prompt,
-            batch.references,
-            batch.concepts,
-            batch.reference_mask,
+            prompt=batch.prompt,
+            references=batch.references,
+            concepts=batch.concepts,
+            mask=batch.reference_mask,
         )
 
     def _read_moments(self, moments: jax.Array, key: jax.Array | None) -> jax.Array:

@@ -12,10 +12,12 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from rbjax.models import layers
-from rbjax.models.unet import Encoder, UNet2DConditionModel, UNetConfig
+from rbjax.models.unet import Encoder, UNet2DConditionModel
+from rbjax.models.unet_config import UNetConfig
 
 References = list[tuple[jax.Array, jax.Array]]  # keys and values of every level, [B, R*h*w, C]
 
@@ -38,7 +40,7 @@ class RetriNetConfig:
     positions: bool = True
     reference_timestep: str = "target"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.reference_timestep not in ("target", "zero"):
             raise ValueError(
                 f"reference_timestep={self.reference_timestep!r}: use 'target' or 'zero'"
@@ -48,12 +50,12 @@ class RetriNetConfig:
 class Conjunction(nnx.Module):
     """Attention from one level of the UNet's encoder to the references, then a zero convolution."""
 
-    def __init__(self, channels: int, config: RetriNetConfig, rngs: nnx.Rngs):
+    def __init__(self, channels: int, config: RetriNetConfig, rngs: nnx.Rngs) -> None:
         dtype, groups = config.unet.dtype, config.unet.norm_num_groups
         self.positions = config.positions
-        self.norm_query = layers.group_norm(channels, groups, 1e-6, dtype, rngs)
-        self.norm_reference = layers.group_norm(channels, groups, 1e-6, dtype, rngs)
-        self.attn = layers.Attention(channels, channels, config.heads, dtype, rngs)
+        self.norm_query = layers.group_norm(channels, groups, 1e-6, dtype=dtype, rngs=rngs)
+        self.norm_reference = layers.group_norm(channels, groups, 1e-6, dtype=dtype, rngs=rngs)
+        self.attn = layers.Attention(channels, channels, config.heads, dtype=dtype, rngs=rngs)
         if self.positions:  # equal projections: attention starts at the query's own position
             self.attn.to_k.kernel.set_value(jnp.copy(self.attn.to_q.kernel.get_value()))
         zeros = nnx.initializers.zeros_init()
@@ -62,7 +64,7 @@ class Conjunction(nnx.Module):
         )
 
     def _tokens(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """A map [B, h, w, C] as tokens [B, h*w, C], without and with positions."""
+        """Returns a map [B, h, w, C] as tokens [B, h*w, C], without and with positions."""
         _, height, width, channels = x.shape
         tokens = x.reshape(x.shape[0], height * width, channels)
         if not self.positions:
@@ -70,20 +72,27 @@ class Conjunction(nnx.Module):
         return tokens, tokens + layers.sine_positions(height, width, channels).astype(x.dtype)
 
     def keys_values(self, maps: jax.Array, batch: int) -> tuple[jax.Array, jax.Array]:
-        """Reference maps [B*R, h, w, C] -> keys and values [B, R*h*w, C]."""
+        """Returns keys and values [B, R*h*w, C] of reference maps [B*R, h, w, C]."""
         tokens, placed = self._tokens(self.norm_reference(maps))
         key, value = self.attn.to_k(placed), self.attn.to_v(tokens)
-        return tuple(x.reshape(batch, -1, x.shape[-1]) for x in (key, value))
+        shape = (batch, -1, key.shape[-1])
+        return key.reshape(shape), value.reshape(shape)
 
-    def __call__(self, x: jax.Array, key, value, mask: jax.Array) -> jax.Array:
-        """What to add to the skip connection x [B, h, w, C]; zero where no reference is visible.
+    def __call__(
+        self, x: jax.Array, *, key: jax.Array, value: jax.Array, mask: jax.Array | np.ndarray
+    ) -> jax.Array:
+        """Returns what to add to the skip connection x [B, h, w, C].
+
+        Zero where no reference is visible.
 
         Args:
             x: the UNet encoder's map of this level.
-            key, value: of `keys_values`.
+            key: of `keys_values`.
+            value: of `keys_values`.
             mask: [B, R], True where there is a reference, False at padding.
         """
         _, placed = self._tokens(self.norm_query(x))
+        mask = jnp.asarray(mask)
         some = mask.any(axis=1)  # [B]
         visible = mask | ~some[:, None]  # a softmax over nothing is not a number
         visible = jnp.repeat(visible, key.shape[1] // mask.shape[1], axis=1)  # [B, R*h*w]
@@ -93,14 +102,14 @@ class Conjunction(nnx.Module):
 
 
 def make_conjunctions(config: RetriNetConfig, rngs: nnx.Rngs) -> nnx.List:
-    """One conjunction a level: all that RetriNet adds to pretrained weights."""
+    """Builds one conjunction a level: all that RetriNet adds to pretrained weights."""
     return nnx.List(Conjunction(width, config, rngs) for width in config.unet.block_out_channels)
 
 
 class RetriNet(nnx.Module):
     """UNet, retrieval encoder and conjunctions."""
 
-    def __init__(self, config: RetriNetConfig, rngs: nnx.Rngs):
+    def __init__(self, config: RetriNetConfig, rngs: nnx.Rngs) -> None:
         self.config = config
         self.unet = UNet2DConditionModel(config.unet, rngs)
         self.retrieval_encoder = Encoder(config.unet, rngs)
@@ -115,8 +124,10 @@ class RetriNet(nnx.Module):
         nnx.replace_by_pure_dict(target, jax.tree.map(jnp.copy, copied))
         nnx.update(self.retrieval_encoder, target)
 
-    def encode_references(self, references, concepts, timesteps) -> References:
-        """Keys and values of every level.
+    def encode_references(
+        self, references: jax.Array, concepts: jax.Array, timesteps: jax.Array
+    ) -> References:
+        """Returns keys and values of every level (paper, retrieval encoder).
 
         Args:
             references: latents [B, R, h, w, C]; R may be any number from 1.
@@ -133,8 +144,16 @@ class RetriNet(nnx.Module):
         maps = encoder.levels(encoder.encode(flat, encoder.embed_time(times), context))
         return [c.keys_values(m, batch) for c, m in zip(self.conjunctions, maps, strict=True)]
 
-    def denoise(self, latents, timesteps, prompt, references: References, mask) -> jax.Array:
-        """The UNet with the references' keys and values; shapes as in `__call__`."""
+    def denoise(
+        self,
+        latents: jax.Array,
+        timesteps: jax.Array,
+        *,
+        prompt: jax.Array,
+        references: References,
+        mask: jax.Array | np.ndarray,
+    ) -> jax.Array:
+        """Applies the UNet with encoded references; other arguments as of `__call__`."""
         unet = self.unet
         context = prompt.astype(self.config.unet.dtype)
         temb = unet.embed_time(timesteps)
@@ -144,10 +163,19 @@ class RetriNet(nnx.Module):
         for level, conjunction, (key, value) in zip(
             maps[1:], self.conjunctions, references, strict=True
         ):
-            level[last] = level[last] + conjunction(level[last], key, value, mask)
-        return unet.decode(x, temb, context, maps)
+            level[last] = level[last] + conjunction(level[last], key=key, value=value, mask=mask)
+        return unet.decode(x, temb, context, maps=maps)
 
-    def __call__(self, latents, timesteps, prompt, references, concepts, mask) -> jax.Array:
+    def __call__(
+        self,
+        latents: jax.Array,
+        timesteps: jax.Array,
+        *,
+        prompt: jax.Array,
+        references: jax.Array,
+        concepts: jax.Array,
+        mask: jax.Array | np.ndarray,
+    ) -> jax.Array:
         """Predicts noise, velocity or sample, as the schedule says.
 
         Args:
@@ -162,4 +190,4 @@ class RetriNet(nnx.Module):
             [B, h, w, C] float32.
         """
         encoded = self.encode_references(references, concepts, timesteps)
-        return self.denoise(latents, timesteps, prompt, encoded, mask)
+        return self.denoise(latents, timesteps, prompt=prompt, references=encoded, mask=mask)

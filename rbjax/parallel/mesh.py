@@ -9,7 +9,7 @@ BATCH = PartitionSpec(("data", "fsdp"))
 
 
 def make_mesh(data: int, fsdp: int, tensor: int) -> jax.sharding.Mesh:
-    """A mesh of data x fsdp x tensor devices; data=-1 takes all that the others leave.
+    """Returns a mesh of data x fsdp x tensor devices; data=-1 takes all that the others leave.
 
     Warns of devices that are left over.
 
@@ -54,10 +54,10 @@ def check_batch(
 
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """The first axis over data and fsdp."""
+    """Returns the sharding of the first axis over data and fsdp."""
     return NamedSharding(mesh, BATCH)
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """A copy on every device."""
+    """Returns the sharding with a copy on every device."""
     return NamedSharding(mesh, PartitionSpec())

@@ -143,8 +143,15 @@ def forward(folder: pathlib.Path, size: int, references: int) -> None:
     )
 
     @jax.jit
-    def run(params, *arguments):
-        return nnx.merge(graph, nnx_state(params)).retrinet(*arguments)
+    def run(params, latents, timesteps, prompt, references, concepts, mask):
+        return nnx.merge(graph, nnx_state(params)).retrinet(
+            latents,
+            timesteps,
+            prompt=prompt,
+            references=references,
+            concepts=concepts,
+            mask=mask,
+        )
 
     compiled = measured("compile", lambda: run.lower(params, *arguments).compile())
     what = f"forward, {size} px, {references} references"

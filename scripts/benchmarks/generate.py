@@ -20,7 +20,7 @@ from configs import composition
 from rbjax.models import params as params_lib
 from rbjax.models.pipeline import retrinet_config
 from rbjax.models.retrinet import RetriNet, RetriNetConfig
-from rbjax.models.unet import UNetConfig
+from rbjax.models.unet_config import UNetConfig
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -84,7 +84,9 @@ def make_steps(graphdef, params, unet: UNetConfig, side, tokens, batch: int, cou
 
     @jax.jit
     def full(params, keys_values):
-        return nnx.merge(graphdef, params).denoise(latents, times, prompt, keys_values, mask)
+        return nnx.merge(graphdef, params).denoise(
+            latents, times, prompt=prompt, references=keys_values, mask=mask
+        )
 
     once = encode(params)
     return [lambda: plain(params), lambda: full(params, once)]

@@ -32,7 +32,7 @@ from rbjax.models.batch import Batch
 from rbjax.models.clip_text import CLIPTextConfig
 from rbjax.models.params import shapes
 from rbjax.models.pipeline import Pipeline
-from rbjax.models.unet import UNetConfig
+from rbjax.models.unet_config import UNetConfig
 from rbjax.parallel import mesh as meshes
 from rbjax.train import state as states
 from rbjax.train import step

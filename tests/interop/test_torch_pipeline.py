@@ -20,7 +20,7 @@ from rbjax.interop import diffusers_export, huggingface, saved_model
 from rbjax.models import params
 from rbjax.models.block_dct import BlockDCT
 from rbjax.models.retrinet import RetriNet, RetriNetConfig
-from rbjax.models.unet import UNetConfig
+from rbjax.models.unet_config import UNetConfig
 
 
 def load(name: str):
@@ -82,9 +82,7 @@ def test_retrinet_predicts_the_same_in_torch(name):
     concepts = rng.normal(size=(3, 2, 3, c.cross_attention_dim)).astype(np.float32)
     times = np.array([0.0, 499.5, 999.0], np.float32)
     mask = np.array([[True, True], [False, True], [False, False]])
-    expected = nnx.jit(lambda net, *x: net(*x))(
-        ours, latents, times, prompt, references, concepts, mask
-    )
+    expected = nnx.jit(_call)(ours, latents, times, prompt, references, concepts, mask)
     t = torch.tensor
     with torch.no_grad():
         flat = t(references).permute(0, 1, 4, 2, 3)
@@ -92,6 +90,17 @@ def test_retrinet_predicts_the_same_in_torch(name):
         found = theirs(t(latents).permute(0, 3, 1, 2), t(times), t(prompt), encoded, t(mask))
     scale = float(jnp.abs(expected).max())
     np.testing.assert_allclose(found.permute(0, 2, 3, 1), expected, atol=2e-5 * scale)
+
+
+def _call(net, latents, timesteps, prompt, references, concepts, mask):
+    return net(
+        latents,
+        timesteps,
+        prompt=prompt,
+        references=references,
+        concepts=concepts,
+        mask=mask,
+    )
 
 
 def torch_retrinet(config: RetriNetConfig) -> torch.nn.Module:

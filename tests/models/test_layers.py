@@ -17,7 +17,9 @@ from rbjax.models import layers
 def test_timestep_embedding_equals_diffusers(width, flip, shift):
     times = np.array([0, 1, 17, 999])
     expected = get_timestep_embedding(torch.tensor(times), width, flip, shift)
-    found = layers.timestep_embedding(jnp.asarray(times), width, flip, shift)
+    found = layers.timestep_embedding(
+        jnp.asarray(times), width, flip_sin_to_cos=flip, freq_shift=shift
+    )
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
 
 
@@ -44,7 +46,7 @@ def test_channels_left_over_by_four_are_zero():
 
 
 def test_masked_keys_change_nothing():
-    attention = layers.Attention(6, 6, 3, jnp.float32, nnx.Rngs(0))
+    attention = layers.Attention(6, 6, 3, dtype=jnp.float32, rngs=nnx.Rngs(0))
     query, key, value = jax.random.normal(jax.random.key(0), (3, 2, 5, 6))
     mask = jnp.array([[True, True, False, True, False], [False, True, True, True, True]])
     other = jnp.where(mask[..., None], key, 100.0)
@@ -54,5 +56,5 @@ def test_masked_keys_change_nothing():
 
 
 def test_upsampling_cuts_to_odd_sizes():
-    layer = layers.Upsample(2, jnp.float32, nnx.Rngs(0))
+    layer = layers.Upsample(2, dtype=jnp.float32, rngs=nnx.Rngs(0))
     assert layer(jnp.ones((1, 3, 4, 2)), (5, 7)).shape == (1, 5, 7, 2)

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from rbjax.models.retrinet import RetriNet, RetriNetConfig
-from rbjax.models.unet import UNetConfig
+from rbjax.models.unet_config import UNetConfig
 from tests.helpers import tiny_pipeline
 
 UNET = UNetConfig(

@@ -10,7 +10,8 @@ from flax import nnx
 
 from rbjax.interop import huggingface
 from rbjax.models.autoencoder_kl import AutoencoderKLConfig
-from rbjax.models.unet import UNet2DConditionModel, UNetConfig
+from rbjax.models.unet import UNet2DConditionModel
+from rbjax.models.unet_config import UNetConfig
 
 ATTENTION, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"
 CONFIGS = {
