@@ -13,6 +13,7 @@ os.environ["XLA_FLAGS"] = " ".join(
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=8",
         "--xla_backend_optimization_level=0",  # programs are small and many: compiling takes longer
+        "--xla_cpu_use_fusion_emitters=false",  # halves the memory of compiling, a fifth less time
     ]
 ).strip()
 os.environ.setdefault(
