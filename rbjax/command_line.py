@@ -94,7 +94,7 @@ def _locate_config(argv: list[str]) -> list[str]:
 class ArgumentParser(argparse.ArgumentParser):
     """argparse with absl's --verbosity, and with errors in one line."""
 
-    def __init__(self, **options: Any):
+    def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.add_argument(
             "--verbosity", type=int, action=_SetVerbosity, help="1 shows where an error comes from"

@@ -47,7 +47,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "Give each kind as often as you like.",
     )
     add = parser.add_argument
-    add("--checkpoint", help="saved model or --workdir of a training (default: the shipped model)")
+    add(
+        "--checkpoint",
+        type=path_argument,
+        help="saved model or --workdir of a training (default: the shipped model)",
+    )
     add("--prompt", default="", help="comma-joined tags (default: none)")
     for concept in CONCEPTS:
         add(
@@ -102,7 +106,7 @@ def run(args: argparse.Namespace) -> list[Path]:
         progress=True,
     )
     settings = {
-        "checkpoint": args.checkpoint or "shipped",
+        "checkpoint": str(args.checkpoint or "shipped"),
         "prompt": args.prompt,
         "references": texts,
         "seed": args.seed,

@@ -17,7 +17,7 @@ ONLY = flags.DEFINE_enum("only", None, ["moments", "text"], "Stores only this pa
 
 
 def main(argv: list[str]) -> None:
-    """Encodes and writes."""
+    """Encodes the split and writes what is not there yet."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     set_environment()
@@ -28,7 +28,9 @@ def main(argv: list[str]) -> None:
     with one_line_errors("lower --batch_size"):
         exp = setup_lib.setup(setup_lib.resolve(CONFIG.value))
         parts = (ONLY.value,) if ONLY.value else PARTS
-        precompute_latents.store(exp, exp.open(SPLIT.value), parts, BATCH_SIZE.value)
+        precompute_latents.store(
+            exp, exp.open(SPLIT.value), parts=parts, batch_size=BATCH_SIZE.value
+        )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line, or `argv` in its place."""
     parser = ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
-    add("--checkpoint", help="saved model or --workdir of a training (default: the shipped model)")
+    add(
+        "--checkpoint",
+        type=path_argument,
+        help="saved model or --workdir of a training (default: the shipped model)",
+    )
     add("--out", type=path_argument, required=True, help="folder to write")
     add(
         "--format",

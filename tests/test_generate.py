@@ -217,6 +217,16 @@ def test_urls_are_refused():
         model_loading.load_model("gs://a/b")
 
 
+def test_a_url_is_refused_before_the_folder_is_made(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    line = f"generate --checkpoint=gs://bucket/model --out {out}"
+    monkeypatch.setattr("sys.argv", line.split())
+    with pytest.raises(SystemExit):
+        generate.main()
+    assert "--checkpoint: gs://bucket/model is a URL; only files" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_missing_shipped_weights_say_so(tmp_path, monkeypatch):
     monkeypatch.setattr(model_loading, "SHIPPED", tmp_path)
     with pytest.raises(FileNotFoundError, match="no model ships"):

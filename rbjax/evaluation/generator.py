@@ -24,7 +24,7 @@ from rbjax.text.concepts import CHARACTER
 class CaseGenerator:
     """Generates images of cases, and reads the real ones that they are compared with."""
 
-    def __init__(self, experiment: Experiment, examples: Examples, batch_size: int):
+    def __init__(self, experiment: Experiment, examples: Examples, batch_size: int) -> None:
         """Prepares, without compiling.
 
         Args:

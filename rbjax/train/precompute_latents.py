@@ -1,8 +1,14 @@
-"""Stores what the frozen encoders of an experiment make of a split, and finds it for training."""
+"""Stores what the frozen encoders of an experiment return for a split, and finds it for training.
 
+Axes: B batch, H W image, h w latent, C latent channels, M prompts, T tokens, D text width.
+"""
+
+import collections
+import itertools
 import pathlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,24 +19,37 @@ from flax import nnx
 from rbjax.data import images as images_lib
 from rbjax.data import latent_cache, loader
 from rbjax.data.dataset import Split
-from rbjax.data.latent_cache import CachedLatents
+from rbjax.data.latent_cache import CachedLatents, Fingerprint
 from rbjax.experiment.setup import Experiment
 from rbjax.interop import huggingface, json_files, safetensors_files
 from rbjax.models import params as params_lib
 from rbjax.models import pipeline as pipeline_lib
+from rbjax.models.autoencoder_kl import AutoencoderKL
+from rbjax.models.clip_text import CLIPTextModel
 from rbjax.parallel import mesh as meshes
 from rbjax.text import concepts as concepts_lib
 from rbjax.text.concepts import CHARACTER, CONCEPTS
 
-ENCODERS = {  # part -> module of the pipeline, folder of config.pretrained, section of the config
-    "moments": ("autoencoder", "vae", "vae"),
-    "text": ("text_encoder", "text_encoder", "text"),
+T = TypeVar("T")
+Module = TypeVar("Module", bound=nnx.Module)
+Load = Callable[[np.ndarray], np.ndarray]  # keys [B, k] -> what the encoder reads of them [B, ...]
+Encode = Callable[[jax.Array], jax.Array]  # [B, ...] -> float16 [B, ...]
+
+
+class _Encoder(NamedTuple):
+    module: str  # attribute of the pipeline
+    folder: str  # below `config.pretrained`
+    section: str  # of `config.model`
+
+
+ENCODERS = {
+    "moments": _Encoder(module="autoencoder", folder="vae", section="vae"),
+    "text": _Encoder(module="text_encoder", folder="text_encoder", section="text"),
 }
-Rows = Iterator[tuple[np.ndarray, np.ndarray]]  # indices [B, k], values [B, ...]
 
 
 def find(exp: Experiment, split: Split, trained: Collection[str]) -> CachedLatents:
-    """What is stored of a split and fits; prints for each part that it is read, or why not.
+    """Opens what is stored of a split and fits; prints for each part that it is read, or why not.
 
     Args:
         exp: the experiment; nothing is read unless `config.data.cached_latents`.
@@ -42,14 +61,18 @@ def find(exp: Experiment, split: Split, trained: Collection[str]) -> CachedLaten
     """
     if not exp.config.data.cached_latents:
         return CachedLatents()
-    moments, text = (_find_part(exp, split, part, trained) for part in latent_cache.PARTS)
+    moments, text = (
+        _find_folder(exp, split, part=part, trained=trained) for part in latent_cache.PARTS
+    )
     return CachedLatents(
-        moments and _opened(latent_cache.open_moments, moments),
-        text and _opened(latent_cache.open_texts, text),
+        moments=_open(latent_cache.open_moments, moments),
+        texts=_open(latent_cache.open_texts, text),
     )
 
 
-def _opened(read: Callable, folder: pathlib.Path):
+def _open(read: Callable[[pathlib.Path], T], folder: pathlib.Path | None) -> T | None:
+    if folder is None:
+        return None
     try:
         return read(folder)
     except (OSError, ValueError) as error:
@@ -59,38 +82,41 @@ def _opened(read: Callable, folder: pathlib.Path):
         ) from error
 
 
-def _find_part(exp, split, part: str, trained: Collection[str]) -> pathlib.Path | None:
-    if reason := _obstacle(exp, part, trained):
+def _find_folder(
+    exp: Experiment, split: Split, *, part: str, trained: Collection[str]
+) -> pathlib.Path | None:
+    if reason := _why_not_constant(exp, part, trained):
         print(f"Stored {part}: not used, {reason}.", flush=True)
         return None
-    stored = latent_cache.folders(split.directory, part)
-    wanted = fingerprint(exp, split, part) if stored else {"part": part}  # hashes all weights
-    if reason := latent_cache.mismatch(split.directory, wanted):
+    if latent_cache.folders(split.directory, part):
+        expected = fingerprint(exp, split, part)
+    else:
+        expected = {"part": part}  # the fingerprint would hash all weights
+    if reason := latent_cache.mismatch(split.directory, expected):
         print(
             f"Stored {part}: not used, {reason}. `python scripts/cache_latents.py` with the same "
             "--config stores what fits.",
             flush=True,
         )
         return None
-    folder = latent_cache.folder_of(split.directory, wanted)
+    folder = latent_cache.folder_of(split.directory, expected)
     print(f"Stored {part}: read from {folder.name}.", flush=True)
     return folder
 
 
-def _obstacle(exp: Experiment, part: str, trained: Collection[str]) -> str:
-    """Why a part can never be stored for this experiment, or ""."""
+def _why_not_constant(exp: Experiment, part: str, trained: Collection[str]) -> str:
+    """Returns why a part can never be stored for this experiment; "" if it can."""
     if not exp.pretrained:
         return "config.pretrained is empty: only Stable Diffusion's frozen encoders are stored"
-    module = ENCODERS[part][0]
+    module = ENCODERS[part].module
     if module in trained:
         return f"config.train.trained includes parameters of {module}: what it returns will change"
     return ""
 
 
-def fingerprint(exp: Experiment, split: Split, part: str) -> dict:
-    """All that the stored content of a part depends on."""
-    data, section, folder = exp.config.data, ENCODERS[part][2], _weights_folder(exp, part)
-    weights = safetensors_files.files(folder)
+def fingerprint(exp: Experiment, split: Split, part: str) -> Fingerprint:
+    """Returns all that the stored content of a part depends on."""
+    data, folder = exp.config.data, _weights_folder(exp, part)
     common = {
         "format": 1,  # to count up when the same settings give other content
         "part": part,
@@ -98,8 +124,10 @@ def fingerprint(exp: Experiment, split: Split, part: str) -> dict:
         "dataset_info": latent_cache.digest(split.directory / "dataset_info.json"),
         "split": split.name,
         "records": len(split),
-        "dtype": str(exp.config.model[section].dtype),
-        "weights": latent_cache.digest(folder / json_files.CONFIG_NAME, *weights),
+        "dtype": str(exp.config.model[ENCODERS[part].section].dtype),
+        "weights": latent_cache.digest(
+            folder / json_files.CONFIG_NAME, *safetensors_files.files(folder)
+        ),
     }
     if part == "moments":
         return common | {"size": data.size, "view": data.view}
@@ -112,18 +140,18 @@ def fingerprint(exp: Experiment, split: Split, part: str) -> dict:
 
 
 def _weights_folder(exp: Experiment, part: str) -> pathlib.Path:
-    assert exp.pretrained is not None  # else `_obstacle` says so
-    return exp.pretrained.folder / ENCODERS[part][1]
+    assert exp.pretrained is not None  # `_why_not_constant` comes first
+    return exp.pretrained.folder / ENCODERS[part].folder
 
 
-def store(exp: Experiment, split: Split, parts: Sequence[str], batch_size: int) -> None:
+def store(exp: Experiment, split: Split, *, parts: Sequence[str], batch_size: int) -> None:
     """Computes and writes parts that are not there yet; an interrupted part starts anew.
 
     Args:
         exp: the experiment.
         split: to encode.
         parts: of latent_cache.PARTS.
-        batch_size: pictures or prompts at once.
+        batch_size: images or prompts at once.
 
     Raises:
         ValueError: an encoder trains, or is none of Stable Diffusion's.
@@ -135,59 +163,82 @@ def store(exp: Experiment, split: Split, parts: Sequence[str], batch_size: int) 
     train = exp.config.train
     trained = params_lib.split_trained(params, list(train.trained), list(train.frozen))[0]
     for part in parts:
-        if reason := _obstacle(exp, part, trained):
+        if reason := _why_not_constant(exp, part, trained):
             raise ValueError(f"{part} cannot be stored: {reason}")
-    write = {"moments": _write_moments, "text": _write_text}
     for part in parts:
-        target = fingerprint(exp, split, part)
-        folder = latent_cache.folder_of(split.directory, target)
-        if not latent_cache.mismatch(split.directory, target):
+        content = fingerprint(exp, split, part)
+        folder = latent_cache.folder_of(split.directory, content)
+        if not latent_cache.mismatch(split.directory, content):
             print(f"{folder} is there already.", flush=True)
             continue
-        encoder = getattr(pipeline, ENCODERS[part][0])
+        encoder = getattr(pipeline, ENCODERS[part].module)
         huggingface.fill(encoder, _weights_folder(exp, part), mesh=exp.mesh)
+        write: Callable[..., None] = _write_moments if part == "moments" else _write_text
         with jax.set_mesh(exp.mesh):
-            write[part](exp, split, encoder, batch_size, folder, target)
+            write(exp, split, encoder, content=content, batch_size=batch_size)
         size = sum(path.stat().st_size for path in folder.iterdir())
         print(f"wrote {folder} ({size / 1e9:.3f} GB)", flush=True)
 
 
-def _write_moments(exp, split, autoencoder, batch_size, folder, target) -> None:
+def _write_moments(
+    exp: Experiment,
+    split: Split,
+    autoencoder: AutoencoderKL,
+    *,
+    content: Fingerprint,
+    batch_size: int,
+) -> None:
     crops = exp.examples(split).crops
-    encode = _jitted(exp, autoencoder, _moments)
+    encode = _jit(exp, autoencoder, _moments)
     blank = jax.ShapeDtypeStruct((1, crops.size, crops.size, 3), np.uint8)
     shape = (len(split), len(CONCEPTS), *jax.eval_shape(encode, blank).shape[1:])
-    wanted = np.zeros(shape[:2], bool)
-    wanted[:, CHARACTER] = True
-    wanted[split.boxed.order] = True  # only these are asked for their face or clothes
-    size = 2 * int(np.prod(shape))
+    used = np.zeros(shape[:2], bool)
+    used[:, CHARACTER] = True
+    used[split.boxed.order] = True  # only records with a box serve as a face or clothes
+    folder, size = latent_cache.folder_of(split.directory, content), 2 * int(np.prod(shape))
     with (
         ThreadPoolExecutor(exp.config.data.threads) as pool,
-        latent_cache.incomplete_folder(folder, target, size) as partial,
+        latent_cache.incomplete_folder(folder, content, size) as partial,
     ):
 
         def load(keys: np.ndarray) -> np.ndarray:
             return np.stack(list(pool.map(lambda key: crops[key[0], key[1]], keys)))
 
-        rows = _encoded(exp, encode, load, np.argwhere(wanted), batch_size, "crops")
+        keys = np.argwhere(used)
+        rows = _encode_rows(exp, encode, load, keys=keys, batch_size=batch_size, name="crops")
         latent_cache.write_array(partial / "moments.npy", shape, rows)
 
 
-def _write_text(exp, split, text_encoder, batch_size, folder, target) -> None:
+def _write_text(
+    exp: Experiment,
+    split: Split,
+    text_encoder: CLIPTextModel,
+    *,
+    content: Fingerprint,
+    batch_size: int,
+) -> None:
     examples = exp.examples(split)
     texts = {"states": all_prompts(examples), "concepts": examples.concept_ids}
-    width, encode = text_encoder.config.hidden_size, _jitted(exp, text_encoder, _states)
+    width, encode = text_encoder.config.hidden_size, _jit(exp, text_encoder, CLIPTextModel.__call__)
+    folder = latent_cache.folder_of(split.directory, content)
     size = texts["states"].nbytes + sum(2 * ids.size * width for ids in texts.values())
-    with latent_cache.incomplete_folder(folder, target, size) as partial:
+    with latent_cache.incomplete_folder(folder, content, size) as partial:
         np.save(partial / "ids.npy", texts["states"])
         for name, ids in texts.items():
+
+            def load(keys: np.ndarray, ids: np.ndarray = ids) -> np.ndarray:
+                return ids[keys[:, 0]]
+
             keys = np.arange(len(ids))[:, None]
-            rows = _encoded(exp, encode, lambda k, ids=ids: ids[k[:, 0]], keys, batch_size, name)
+            rows = _encode_rows(exp, encode, load, keys=keys, batch_size=batch_size, name=name)
             latent_cache.write_array(partial / f"{name}.npy", (*ids.shape, width), rows)
 
 
 def all_prompts(examples: loader.Examples) -> np.ndarray:
-    """The different prompts that training can ask for, whatever is carried: int32 [M, T]."""
+    """Returns the different prompts that training can use, int32 [M, T].
+
+    They are those of every target without what references carry, for each kind of reference.
+    """
     kinds = [set(), *concepts_lib.CARRIED.values()]
     tags = {()}
     for target in range(len(examples.split)):
@@ -196,18 +247,15 @@ def all_prompts(examples: loader.Examples) -> np.ndarray:
     return np.unique(np.stack(ids), axis=0)
 
 
-def _moments(autoencoder: nnx.Module, images: jax.Array) -> jax.Array:
-    """uint8 [B, H, W, 3] -> [B, h, w, 2C]."""
+def _moments(autoencoder: AutoencoderKL, images: jax.Array) -> jax.Array:
+    """Encodes uint8 [B, H, W, 3] as mean and log variance [B, h, w, 2C]."""
     return jnp.concatenate(autoencoder.moments(images_lib.to_float(images)), axis=-1)
 
 
-def _states(text_encoder: nnx.Module, ids: jax.Array) -> jax.Array:
-    """int32 [B, T] -> [B, T, D]."""
-    return text_encoder(ids)
-
-
-def _jitted(exp: Experiment, module: nnx.Module, function: Callable) -> Callable:
-    """`function(module, x)` of x alone, as float16, on the mesh."""
+def _jit(
+    exp: Experiment, module: Module, function: Callable[[Module, jax.Array], jax.Array]
+) -> Encode:
+    """Returns `function(module, x)` as a function of x, float16, replicated on the mesh."""
     graphdef, params = nnx.split(module)
 
     def call(params: nnx.State, x: jax.Array) -> jax.Array:
@@ -217,16 +265,23 @@ def _jitted(exp: Experiment, module: nnx.Module, function: Callable) -> Callable
     return lambda x: compiled(params, x)
 
 
-def _encoded(exp, encode: Callable, load: Callable, keys: np.ndarray, size: int, what: str) -> Rows:
-    """Encodes `load(keys)` batch by batch; the device computes one while the next is loaded."""
-    sharding, late = meshes.batch_sharding(exp.mesh), None
-    with tqdm.tqdm(total=len(keys), desc=f"encoding {what}") as progress:
-        for start in range(0, len(keys), size):
-            part = keys[start : start + size]
-            filled = np.resize(part, (size, part.shape[1]))  # the last batch repeats itself
-            values = encode(jax.device_put(load(filled), sharding))
-            if late is not None:
-                yield late[0], np.asarray(late[1])[: len(late[0])]
-            late = part, values
-            progress.update(len(part))
-        yield late[0], np.asarray(late[1])[: len(late[0])]
+def _encode_rows(
+    exp: Experiment, encode: Encode, load: Load, *, keys: np.ndarray, batch_size: int, name: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields keys [B, k] and `encode(load(keys))`; one batch is encoded as the next is loaded."""
+    sharding = meshes.batch_sharding(exp.mesh)
+    pending: collections.deque[tuple[np.ndarray, jax.Array]] = collections.deque()
+    with tqdm.tqdm(total=len(keys), desc=f"encoding {name}") as progress:
+        for start in range(0, len(keys), batch_size):
+            batch = keys[start : start + batch_size]
+            full = np.resize(batch, (batch_size, keys.shape[1]))  # the last batch repeats itself
+            pending.append((batch, encode(jax.device_put(load(full), sharding))))
+            if len(pending) > 1:
+                yield _fetch(*pending.popleft())
+            progress.update(len(batch))
+        yield from itertools.starmap(_fetch, pending)
+
+
+def _fetch(keys: np.ndarray, values: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Waits for the values of a batch, and drops those that only filled it."""
+    return keys, np.asarray(values)[: len(keys)]

@@ -16,7 +16,7 @@ from rbjax.vqa.training_data import Texts
 class Tagger(nnx.Module):
     """A vision model and a linear layer that tags all attributes at once from all its states."""
 
-    def __init__(self, vision: VisionModel, texts: Texts, rngs: nnx.Rngs):
+    def __init__(self, vision: VisionModel, texts: Texts, rngs: nnx.Rngs) -> None:
         attributes, values = texts.answers.shape[:2]
         length = vision.embeddings.position_embedding[0].size
         self.vision = vision
@@ -31,7 +31,7 @@ class Tagger(nnx.Module):
 class ModelAndTagger(nnx.Module):
     """The entire model, and the tagger of its vision model."""
 
-    def __init__(self, model: BlipForQuestionAnswering, tagger: Tagger):
+    def __init__(self, model: BlipForQuestionAnswering, tagger: Tagger) -> None:
         self.model = model
         self.tagger = tagger
 

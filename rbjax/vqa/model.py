@@ -47,7 +47,7 @@ class VQA:
         model: BlipForQuestionAnswering,
         tokenizer: tokenizers.Tokenizer,
         accuracy: dict[str, Any],
-    ):
+    ) -> None:
         """Prepares, without compiling; see `load`."""
         self.accuracy = accuracy
         self.asked = {name: tuple(sizes) for name, sizes in accuracy["asked"].items()}

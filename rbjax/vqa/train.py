@@ -59,9 +59,9 @@ def _option(default: Any, text: str) -> Any:
 class TrainOptions:
     """Settings of a training; the options of `scripts/train_vqa.py`."""
 
-    data_dir: str | None = _option(None, "where TFDS stores data sets")
-    out: str = _option("rbjax/weights/vqa", "folder to write")
-    init: str | None = _option(None, "folder of weights to start from (default: random)")
+    data_dir: Path | None = _option(None, "where TFDS stores data sets")
+    out: Path = _option(Path("rbjax/weights/vqa"), "folder to write")
+    init: Path | None = _option(None, "folder of weights to start from (default: random)")
     pretrain_steps: int = _option(950, "updates of the vision model alone")
     steps: int = _option(1300, "updates of the entire model")
     batch_size: int = _option(32, "images in a batch (twice that in the first phase)")
@@ -98,8 +98,8 @@ def run(
     model = BlipForQuestionAnswering(blip_config(options, texts), nnx.Rngs(options.seed))
     if options.init:
         huggingface.fill(model, options.init)
-    Path(options.out).mkdir(parents=True, exist_ok=True)
-    texts.tokenizer.save(str(Path(options.out) / "tokenizer.json"))
+    options.out.mkdir(parents=True, exist_ok=True)
+    texts.tokenizer.save(str(options.out / "tokenizer.json"))
     few = Images(test["centered"].pixels[::4], test["centered"].labels[::4])
 
     def check() -> None:
@@ -274,7 +274,7 @@ def make_step(
     return step
 
 
-def write(model: BlipForQuestionAnswering, accuracy: dict[str, Any], folder: str) -> None:
+def write(model: BlipForQuestionAnswering, accuracy: dict[str, Any], folder: Path) -> None:
     """Writes config and weights (half precision) and what is known of their accuracy."""
     huggingface.save(model, folder, dtype=np.dtype(np.float16))
-    (Path(folder) / "accuracy.json").write_text(json.dumps(accuracy, indent=1) + "\n")
+    (folder / "accuracy.json").write_text(json.dumps(accuracy, indent=1) + "\n")

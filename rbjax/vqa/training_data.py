@@ -7,6 +7,7 @@ L of an answer.
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -128,7 +129,7 @@ class Images:
     labels: np.ndarray
 
     @classmethod
-    def load(cls, config: str, split: str, texts: Texts, *, data_dir: str | None) -> "Images":
+    def load(cls, config: str, split: str, texts: Texts, *, data_dir: Path | None) -> "Images":
         """Reads a split of `avatars/CONFIG`."""
         skip: Any = {"mask": tfds.decode.SkipDecoding()}
         builder = tfds.builder(f"avatars/{config}", data_dir=data_dir)

@@ -1,6 +1,6 @@
 """Loads, runs and saves a model of Stable Diffusion 1.5's size, and says what that costs.
 
-Run:  python -m scripts.benchmarks.check_full_size
+python -m scripts.benchmarks.check_full_size
 
 diffusers and transformers write a float16 folder with random weights (2.1 GB, temporary). Each
 part is loaded as it is stored, saved again and compared byte for byte. The float32 parameters of
@@ -16,6 +16,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +26,12 @@ from safetensors import safe_open
 
 from configs import composition
 from rbjax.interop import huggingface, stable_diffusion
-from rbjax.models.params import nnx_state
+from rbjax.models.params import Tree, nnx_state
 from rbjax.models.pipeline import abstract_pipeline
 from rbjax.parallel import mesh as meshes
 from rbjax.text.tokenizer import PAD, word_tokenizer
+
+T = TypeVar("T")
 
 
 def main() -> None:
@@ -39,14 +42,14 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        in_process(write, folder)
+        in_process(write_folder, folder)
         for part in stable_diffusion.MODELS:
             in_process(load_and_save, folder, part)
         in_process(forward, folder, args.size, args.references)
 
 
-def in_process(function: Callable, *args) -> None:
-    """Calls it in a process of its own, so that peaks of memory are its own."""
+def in_process(function: Callable[..., None], *args: object) -> None:
+    """Calls a function in a process of its own, so that peaks of memory are its own."""
     process = multiprocessing.get_context("spawn").Process(target=function, args=args)
     process.start()
     process.join()
@@ -54,8 +57,8 @@ def in_process(function: Callable, *args) -> None:
         raise SystemExit(f"Error: {function.__name__}{args} failed; see above")
 
 
-def write(folder: pathlib.Path) -> None:
-    """A float16 folder of SD 1.5's sizes with random weights."""
+def write_folder(folder: pathlib.Path) -> None:
+    """Writes a float16 folder of SD 1.5's sizes with random weights."""
     import diffusers
     import torch
     import transformers
@@ -78,31 +81,32 @@ def write(folder: pathlib.Path) -> None:
     (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps({"pad_token": PAD}))
 
 
-def measured(what: str, call: Callable):
+def measure(what: str, call: Callable[[], T]) -> T:
     """Calls, and prints the time and the peak memory of the process so far."""
     start = time.perf_counter()
     result = jax.block_until_ready(call())
     seconds = time.perf_counter() - start
-    print(f"{what:45} {seconds:7.1f} s   peak memory {peak():6.2f} GB", flush=True)
+    print(f"{what:45} {seconds:7.1f} s   peak memory {peak_memory():6.2f} GB", flush=True)
     return result
 
 
-def peak() -> float:
-    """Largest resident memory of this process so far, in GB."""
+def peak_memory() -> float:
+    """Returns the largest resident memory of this process so far, in GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def load_and_save(folder: pathlib.Path, part: str) -> None:
     """Loads a part as it is stored, saves it, and compares the two files tensor by tensor."""
     jax.block_until_ready(jnp.zeros(1))  # what JAX itself takes is not the model's
-    before = peak()
-    graph, state = measured(
+    before = peak_memory()
+    graph, state = measure(
         f"load {part} (float16)", lambda: nnx.split(huggingface.load(folder / part))
     )
     size = sum(x.nbytes for x in jax.tree.leaves(state)) / 1e9
-    print(f"  {size:.2f} GB of parameters; the peak rose by {(peak() - before) / size:.2f} x that")
+    growth = (peak_memory() - before) / size
+    print(f"  {size:.2f} GB of parameters; the peak rose by {growth:.2f} x that")
     model, saved = nnx.merge(graph, state), folder / "saved"
-    measured(f"save {part}", lambda: huggingface.save(model, saved))
+    measure(f"save {part}", lambda: huggingface.save(model, saved))
     (first,) = (folder / part).glob("*.safetensors")
     (second,) = saved.glob("*.safetensors")
     print(f"  {compare(first, second)} tensors are equal byte for byte")
@@ -110,7 +114,11 @@ def load_and_save(folder: pathlib.Path, part: str) -> None:
 
 
 def compare(first: pathlib.Path, second: pathlib.Path) -> int:
-    """The number of tensors of two files; raises ValueError unless all are the same."""
+    """Returns the number of tensors of two files.
+
+    Raises:
+        ValueError: they are not the same.
+    """
     with safe_open(first, "numpy") as a, safe_open(second, "numpy") as b:
         if set(a.keys()) != set(b.keys()):
             raise ValueError(f"other keys: {sorted(set(a.keys()) ^ set(b.keys()))}")
@@ -128,22 +136,30 @@ def forward(folder: pathlib.Path, size: int, references: int) -> None:
     pretrained = stable_diffusion.read(config)
     config = pretrained.config
     mesh = meshes.make_mesh(1, 1, 1)
-    params = measured("RetriNet from the folder (float32)", lambda: pretrained.load_params(mesh))
+    params = measure("RetriNet from the folder (float32)", lambda: pretrained.load_params(mesh))
     print(f"  {sum(x.nbytes for x in jax.tree.leaves(params)) / 1e9:.2f} GB of parameters")
     graph = nnx.split(abstract_pipeline(config, pretrained.tokenizer))[0]
     shape = (1, references, size // 8, size // 8, 4)
     text = config.model.text.hidden_size
-    arguments = (
-        jnp.ones(shape[:1] + shape[2:]),
-        jnp.array([500]),
-        jnp.ones((1, 77, text)),
-        jnp.ones(shape),
-        jnp.ones((1, references, 3, text)),
-        jnp.ones((1, references), bool),
-    )
+    latents, timesteps = jnp.ones(shape[:1] + shape[2:]), jnp.array([500])
+    conditions = {
+        "prompt": jnp.ones((1, 77, text)),
+        "references": jnp.ones(shape),
+        "concepts": jnp.ones((1, references, 3, text)),
+        "mask": jnp.ones((1, references), bool),
+    }
 
     @jax.jit
-    def run(params, latents, timesteps, prompt, references, concepts, mask):
+    def run(
+        params: Tree,
+        latents: jax.Array,
+        timesteps: jax.Array,
+        *,
+        prompt: jax.Array,
+        references: jax.Array,
+        concepts: jax.Array,
+        mask: jax.Array,
+    ) -> jax.Array:
         return nnx.merge(graph, nnx_state(params)).retrinet(
             latents,
             timesteps,
@@ -153,9 +169,11 @@ def forward(folder: pathlib.Path, size: int, references: int) -> None:
             mask=mask,
         )
 
-    compiled = measured("compile", lambda: run.lower(params, *arguments).compile())
+    compiled = measure(
+        "compile", lambda: run.lower(params, latents, timesteps, **conditions).compile()
+    )
     what = f"forward, {size} px, {references} references"
-    out = measured(what, lambda: compiled(params, *arguments))
+    out = measure(what, lambda: compiled(params, latents, timesteps, **conditions))
     if not bool(np.isfinite(out).all()):
         raise ValueError("the output is not finite")
 

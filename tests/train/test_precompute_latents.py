@@ -139,7 +139,7 @@ def test_updates_are_those_without_the_store(written, folder, data_dir, tmp_path
         return stable_diffusion_run.two_updates(folder, copy, **{"data.cached_latents": use})
 
     exp, before, live, loss = run(False)
-    precompute_latents.store(exp, exp.open("train"), ["moments"], 32)
+    precompute_latents.store(exp, exp.open("train"), parts=["moments"], batch_size=32)
     for encoder in (autoencoder_kl.Encoder, clip_text.CLIPTextModel):  # neither is needed any more
         monkeypatch.setattr(encoder, "__call__", None)
     _, start, cached, cached_loss = run(True)
@@ -210,27 +210,27 @@ def test_the_command_says_what_it_wrote_and_writes_once(written, exp, capsys):
     assert written.count("wrote ") == 2
     split = exp.open("train")
     stamps = {path: path.stat().st_mtime_ns for path in split.directory.glob("*-train-*/*")}
-    precompute_latents.store(exp, split, latent_cache.PARTS, 2)
+    precompute_latents.store(exp, split, parts=latent_cache.PARTS, batch_size=2)
     assert capsys.readouterr().out.count("is there already") == 2
     assert stamps == {path: path.stat().st_mtime_ns for path in split.directory.glob("*-train-*/*")}
 
 
 def test_an_interrupted_run_leaves_nothing_to_read(fresh, stored, monkeypatch, capsys):
     exp, split = fresh
-    whole = precompute_latents._encoded
+    encode_rows = precompute_latents._encode_rows
 
-    def interrupted(*args):
-        yield next(whole(*args))
+    def interrupted(*args, **kwargs):
+        yield next(encode_rows(*args, **kwargs))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(precompute_latents, "_encoded", interrupted)
+    monkeypatch.setattr(precompute_latents, "_encode_rows", interrupted)
     for part in latent_cache.PARTS:
         with pytest.raises(KeyboardInterrupt):
-            precompute_latents.store(exp, split, [part], 32)
+            precompute_latents.store(exp, split, parts=[part], batch_size=32)
     assert precompute_latents.find(exp, split, ()) == CachedLatents()
     assert capsys.readouterr().out.count("not used, none is stored") == 2
-    monkeypatch.setattr(precompute_latents, "_encoded", whole)
-    precompute_latents.store(exp, split, ["moments"], 32)
+    monkeypatch.setattr(precompute_latents, "_encode_rows", encode_rows)
+    precompute_latents.store(exp, split, parts=["moments"], batch_size=32)
     again = precompute_latents.find(exp, split, ()).moments
     np.testing.assert_allclose(again, stored.moments, rtol=1e-3, atol=1e-3)
     assert not list(split.directory.glob("moments-*.partial"))
@@ -240,7 +240,7 @@ def test_face_and_clothes_without_a_box_are_not_encoded(fresh, stored):
     exp, split = fresh
     boxed = np.arange(len(split)) % 3 > 0
     vars(split)["boxed"] = split.clusters.restricted(boxed)
-    precompute_latents.store(exp, split, ["moments"], 32)
+    precompute_latents.store(exp, split, parts=["moments"], batch_size=32)
     moments = precompute_latents.find(exp, split, ()).moments
     assert not moments[~boxed][:, :CHARACTER].any()
     kept = moments[boxed][:, FACE], moments[:, CHARACTER]
@@ -254,7 +254,7 @@ def test_a_full_disk_is_said_before_writing(fresh, monkeypatch):
     usage = shutil.disk_usage(split.directory)._replace(free=1000)
     monkeypatch.setattr(latent_cache.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(OSError, match="moments-train-18-crop-.* needs .* are free"):
-        precompute_latents.store(exp, split, ["moments"], 32)
+        precompute_latents.store(exp, split, parts=["moments"], batch_size=32)
     assert not list(split.directory.glob("moments-*"))
 
 
@@ -265,17 +265,17 @@ def test_encoders_that_train_are_not_stored(fresh):
     config.train.frozen = tuple(p for p in config.train.frozen if p != "text_encoder/")
     exp = dataclasses.replace(exp, config=config)
     with pytest.raises(ValueError, match="text cannot be stored: .*parameters of text_encoder"):
-        precompute_latents.store(exp, split, ["text"], 2)
+        precompute_latents.store(exp, split, parts=["text"], batch_size=2)
     config.train.trained = (*config.train.trained, "autoencoder/quant_conv/")
     config.train.frozen = ("autoencoder/(?!quant_conv/)", *config.train.frozen[1:])
     with pytest.raises(ValueError, match="moments cannot be stored: .*parameters of autoencoder"):
-        precompute_latents.store(exp, split, ["moments"], 2)
+        precompute_latents.store(exp, split, parts=["moments"], batch_size=2)
 
 
 def test_a_model_without_pretrained_encoders_has_nothing_to_store(avatars_dir):
     exp = setup_lib.setup(setup_lib.resolve(tiny_run.config(avatars_dir)))
     with pytest.raises(ValueError, match="moments cannot be stored: config.pretrained is empty"):
-        precompute_latents.store(exp, exp.open("train"), ["moments"], 8)
+        precompute_latents.store(exp, exp.open("train"), parts=["moments"], batch_size=8)
 
 
 def test_damaged_files_are_named_and_can_be_stored_again(written, exp, data_dir, capsys):
@@ -288,5 +288,5 @@ def test_damaged_files_are_named_and_can_be_stored_again(written, exp, data_dir,
         precompute_latents.find(exp, split, {"retrinet"})
     marks.write_text(fingerprint[:9])
     assert precompute_latents.find(exp, split, {"retrinet"}).moments is None
-    precompute_latents.store(exp, split, ["moments"], 64)
+    precompute_latents.store(exp, split, parts=["moments"], batch_size=64)
     assert array.read_bytes() == whole and marks.read_text() == fingerprint

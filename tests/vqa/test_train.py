@@ -1,6 +1,7 @@
 """The training script of the VQA model: what it shows and asks, and one short run."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,6 +81,23 @@ def test_a_short_run_writes_a_folder_that_loads(texts, tmp_path):
 
 def test_options_become_settings():
     options = train_vqa.parse_args("--steps 3 --learning_rate 0.5 --init FOLDER".split())
-    changes = {"steps": 3, "learning_rate": 0.5, "init": "FOLDER"}
+    changes = {"steps": 3, "learning_rate": 0.5, "init": Path("FOLDER")}
     assert options == train.TrainOptions(**changes)
     assert train_vqa.parse_args([]) == train.TrainOptions()
+
+
+def test_paths_are_read_as_in_all_commands(monkeypatch, capsys):
+    monkeypatch.setenv("HOME", "/home/user")
+    assert train_vqa.parse_args(["--out=~/vqa"]).out == Path("/home/user/vqa")
+    with pytest.raises(SystemExit):
+        train_vqa.main(["--init=gs://bucket/vqa"])
+    assert "--init: gs://bucket/vqa is a URL; only files" in capsys.readouterr().err
+
+
+def test_mistakes_end_with_one_line(monkeypatch):
+    def fails(_):
+        raise FileNotFoundError("--init holds no weights")
+
+    monkeypatch.setattr(train, "main", fails)
+    with pytest.raises(SystemExit, match="Error: --init holds no weights"):
+        train_vqa.main([])
