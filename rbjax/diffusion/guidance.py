@@ -75,7 +75,9 @@ def make_generate(
         if on_step is not None:
             denoise = _with_callback(denoise, on_step)
         noise = _noise(seeds, encoded.latents.shape[1:])
-        latents = sampler.sample(denoise, noise, schedule, sampling.steps, sampling.method)
+        latents = sampler.sample(
+            denoise, noise, schedule, num_steps=sampling.steps, method=sampling.method
+        )
         return pipeline.decode_latents(latents)
 
     return generate

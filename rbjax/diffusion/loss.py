@@ -13,7 +13,7 @@ Two weightings besides the plain mean, each the error of a thing that every mode
 import jax
 import jax.numpy as jnp
 
-from rbjax.diffusion import schedule as schedules
+from rbjax.diffusion import schedule as schedule_lib
 from rbjax.diffusion.schedule import Schedule
 
 WEIGHTINGS = ("uniform", "velocity", "min_snr")
@@ -24,6 +24,7 @@ SNR_LIMIT = 5.0
 def diffusion_loss(
     schedule: Schedule,
     model_output: jax.Array,
+    *,
     latents: jax.Array,
     noise: jax.Array,
     timesteps: jax.Array,
@@ -42,7 +43,7 @@ def diffusion_loss(
     Raises:
         ValueError: for an unknown weighting.
     """
-    target = schedules.target(schedule, latents, noise, timesteps)
+    target = schedule_lib.target(schedule, latents, noise=noise, timesteps=timesteps)
     error = jnp.square(jnp.asarray(model_output, jnp.float32) - jnp.asarray(target, jnp.float32))
     return weights(schedule, timesteps, weighting) * error.mean(axis=tuple(range(1, error.ndim)))
 
@@ -53,7 +54,7 @@ def weights(schedule: Schedule, timesteps: jax.Array, weighting: str) -> jax.Arr
         raise ValueError(
             f"loss weighting is {weighting!r}; it must be one of {', '.join(WEIGHTINGS)}."
         )
-    alpha, sigma = schedules.coefficients(schedule, timesteps)
+    alpha, sigma = schedule_lib.coefficients(schedule, timesteps)
     if weighting == "uniform":
         return jnp.ones_like(alpha)
     if weighting == "velocity":

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax.diffusion import schedule as schedules
+from rbjax.diffusion import schedule as schedule_lib
 from rbjax.diffusion.schedule import Schedule
 
 METHODS = ("ddim", "euler", "dpm++2m")
@@ -54,7 +54,12 @@ class Steps:
 
 
 def sample(
-    denoise: Denoiser, noise: jax.Array, schedule: Schedule, num_steps: int, method: str = "ddim"
+    denoise: Denoiser,
+    noise: jax.Array,
+    schedule: Schedule,
+    *,
+    num_steps: int,
+    method: str = "ddim",
 ) -> jax.Array:
     """Returns clean latents in the shape of the noise; jit-friendly, one compiled step for all.
 
@@ -78,7 +83,7 @@ def sample(
         latents, before = carry
         t, alpha, sigma, next_alpha, next_sigma, extrapolation = row
         output = denoise(latents, jnp.full(noise.shape[:1], t))
-        clean = schedules.sample_from(schedule, output, latents, alpha, sigma)
+        clean = schedule_lib.predicted_latents(schedule, output, latents, alpha=alpha, sigma=sigma)
         ahead = (1 + extrapolation) * clean - extrapolation * before
         keep = next_sigma / sigma
         latents = keep * latents + (next_alpha - keep * alpha) * ahead
@@ -119,7 +124,7 @@ def _flow(schedule: Schedule, num_steps: int, method: str) -> Steps:
 def _ddim(schedule: Schedule, num_steps: int) -> Steps:
     timesteps = _spaced(schedule, num_steps)
     after = timesteps - schedule.num_train_timesteps // num_steps
-    table = schedules.alphas_cumprod(schedule)
+    table = schedule_lib.alphas_cumprod(schedule)
     last = 1.0 if schedule.set_alpha_to_one else table[0]
     now, then = table[timesteps], np.where(after >= 0, table[np.maximum(after, 0)], last)
     levels = np.sqrt(now), np.sqrt(1 - now), np.sqrt(then), np.sqrt(1 - then)
@@ -157,7 +162,7 @@ def _spaced(schedule: Schedule, count: int) -> np.ndarray:
 def _levels(schedule: Schedule, timesteps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns (alpha, sigma) at the timesteps and, as one entry more, at the end: (1, 0)."""
     ratio = np.interp(
-        timesteps, np.arange(schedule.num_train_timesteps), schedules.ratios(schedule)
+        timesteps, np.arange(schedule.num_train_timesteps), schedule_lib.ratios(schedule)
     )
     ratio = np.append(ratio, 0.0)
     return 1 / np.sqrt(1 + ratio**2), ratio / np.sqrt(1 + ratio**2)

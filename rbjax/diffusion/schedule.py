@@ -174,7 +174,7 @@ def ratios(schedule: Schedule) -> np.ndarray:
 
 
 def add_noise(
-    schedule: Schedule, latents: jax.Array, noise: jax.Array, timesteps: jax.Array
+    schedule: Schedule, latents: jax.Array, *, noise: jax.Array, timesteps: jax.Array
 ) -> jax.Array:
     """Returns the noisy latents [B, ...] of the given timesteps [B]."""
     alpha, sigma = _columns(schedule, timesteps, latents.ndim)
@@ -182,7 +182,7 @@ def add_noise(
 
 
 def velocity(
-    schedule: Schedule, latents: jax.Array, noise: jax.Array, timesteps: jax.Array
+    schedule: Schedule, latents: jax.Array, *, noise: jax.Array, timesteps: jax.Array
 ) -> jax.Array:
     """Returns the velocity [B, ...] that a `v_prediction` model is to predict."""
     if schedule.is_flow:
@@ -192,42 +192,33 @@ def velocity(
 
 
 def target(
-    schedule: Schedule, latents: jax.Array, noise: jax.Array, timesteps: jax.Array
+    schedule: Schedule, latents: jax.Array, *, noise: jax.Array, timesteps: jax.Array
 ) -> jax.Array:
     """Returns what the model is to predict [B, ...]: the noise, the velocity or the latents."""
     if schedule.prediction_type == "epsilon":
         return noise
     if schedule.prediction_type == "sample":
         return latents
-    return velocity(schedule, latents, noise, timesteps)
+    return velocity(schedule, latents, noise=noise, timesteps=timesteps)
 
 
-def to_sample(
-    schedule: Schedule, model_output: jax.Array, noisy: jax.Array, timesteps: jax.Array
-) -> jax.Array:
-    """Returns the clean latents [B, ...] that a model output stands for."""
-    alpha, sigma = _columns(schedule, timesteps, noisy.ndim)
-    return sample_from(schedule, model_output, noisy, alpha, sigma)
-
-
-def to_epsilon(
-    schedule: Schedule, model_output: jax.Array, noisy: jax.Array, timesteps: jax.Array
-) -> jax.Array:
-    """Returns the noise [B, ...] that a model output stands for."""
-    if schedule.prediction_type == "epsilon":
-        return model_output
-    alpha, sigma = _columns(schedule, timesteps, noisy.ndim)
-    return (noisy - alpha * sample_from(schedule, model_output, noisy, alpha, sigma)) / sigma
-
-
-def sample_from(
+def predicted_latents(
     schedule: Schedule,
     model_output: jax.Array,
     noisy: jax.Array,
+    *,
     alpha: jax.Array,
     sigma: jax.Array,
 ) -> jax.Array:
-    """Returns the clean latents, given alpha and sigma (scalars or broadcastable)."""
+    """Returns the clean latents [B, ...] that a model output stands for.
+
+    Args:
+        schedule: what the model predicts.
+        model_output: the prediction [B, ...].
+        noisy: what it was predicted from [B, ...].
+        alpha: of the noisy latents, a scalar or broadcastable to them.
+        sigma: as alpha.
+    """
     if schedule.prediction_type == "sample":
         return model_output
     if schedule.prediction_type == "epsilon":

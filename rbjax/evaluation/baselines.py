@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from rbjax.evaluation.suite import Case, Suite
-from rbjax.text.concepts import CLOTHES
+from rbjax.text.concepts import CHARACTER, CLOTHES, carried_kinds
+from rbjax.text.prompts import free_tags
 
 SYSTEMS = ("trained", "references_blanked", "other_references", "copy_reference", "real_images")
 
@@ -54,7 +55,11 @@ class SystemImages:
 
 
 def collect(
-    generate: Generate, suite: Suite, read_images: ReadImages, systems: Sequence[str] = SYSTEMS
+    generate: Generate,
+    suite: Suite,
+    *,
+    read_images: ReadImages,
+    systems: Sequence[str] = SYSTEMS,
 ) -> dict[str, SystemImages]:
     """Makes the images of the systems; a system that would have none is not in the result.
 
@@ -68,7 +73,7 @@ def collect(
         ValueError: an unknown system, or `other_references` with one character.
     """
     if unknown := set(systems) - set(SYSTEMS):
-        raise ValueError(f"unknown rows {sorted(unknown)}; rows are {', '.join(SYSTEMS)}.")
+        raise ValueError(f"unknown systems {sorted(unknown)}; systems are {', '.join(SYSTEMS)}.")
     cases = suite.cases
     real = [(case, case.real) for case in cases if case.real is not None]
     make = {
@@ -120,7 +125,5 @@ def copied_references(cases: Sequence[Case]) -> list[int]:
 
 def _with_own_prompt(case: Case, position: int, suite: Suite) -> Case:
     """Returns the case with the free tags of its real image, at `position`, as its prompt."""
-    entries = suite.vocabulary["tags"]
-    tags = suite.tags[position]
-    own = (tag for tag in tags if entries.get(tag, {}).get("kind") == "free")
+    own = free_tags(suite.tags[position], suite.vocabulary, carried_kinds([CHARACTER]))
     return dataclasses.replace(case, prompt=tuple(own))

@@ -130,7 +130,9 @@ class Evaluator:
         self, params: Tree, cases: Suite, systems: Sequence[str]
     ) -> dict[str, baselines.SystemImages]:
         generate = functools.partial(self.generator.generate, params)
-        return baselines.collect(generate, cases, self.generator.read_images, systems)
+        return baselines.collect(
+            generate, cases, read_images=self.generator.read_images, systems=systems
+        )
 
     def _score(
         self, images: dict[str, baselines.SystemImages], cases: Suite, resamples: int = 2000

@@ -16,7 +16,7 @@ from rbjax.evaluation.suite import Case
 from rbjax.experiment.setup import Experiment
 from rbjax.models.batch import Batch
 from rbjax.models.params import Tree
-from rbjax.parallel import mesh as meshes
+from rbjax.parallel import mesh as mesh_lib
 from rbjax.text import prompts
 from rbjax.text.concepts import CHARACTER
 
@@ -41,8 +41,8 @@ class CaseGenerator:
             sampling=experiment.sampling,
             empty_prompt=jnp.asarray(empty),
         )
-        self._sharding = meshes.batch_sharding(experiment.mesh)
-        self._generate = jax.jit(generate, out_shardings=meshes.replicated(experiment.mesh))
+        self._sharding = mesh_lib.batch_sharding(experiment.mesh)
+        self._generate = jax.jit(generate, out_shardings=mesh_lib.replicated(experiment.mesh))
 
     def generate(
         self,

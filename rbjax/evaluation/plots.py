@@ -40,7 +40,7 @@ def _draw_bars(axis: Axes, systems: Mapping[str, Any], column: str) -> None:
         if value is None:
             continue
         mean, low, high = (100 * value[name] for name in ("mean", "low", "high"))
-        axis.barh(place, mean, color=COLOURS.get(system, INK), height=0.72)
+        axis.barh(place, mean, color=COLOURS[system], height=0.72)
         axis.plot([low, high], [place, place], color=INK, linewidth=1.6)
         axis.text(max(high, mean) + 2, place, f"{mean:.0f}", va="center", fontsize=8, color=INK)
     axis.set_title(label(column), fontsize=10, color=INK, loc="left")

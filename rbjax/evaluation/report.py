@@ -54,7 +54,7 @@ SYSTEM_NOTES = {
     ),
     "copy_reference": "Leak baseline: no model, one of the references as it is.",
     "real_images": (
-        "Upper bound: other images of the same character in the same outfit, judged by their own "
+        "Upper bound: other images of the same character in the same outfit, scored by their own "
         "tags."
     ),
 }

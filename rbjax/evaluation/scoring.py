@@ -19,6 +19,8 @@ from rbjax.metrics.leakage import leakage
 from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
 
 KINDS = ("free", "outfit", "identity")
+# As concepts.CARRIED, but for one: an entire image carries an outfit too, yet the entire references
+# of a case are of any outfit (suite.py), so that together they tell none to agree with.
 CONCEPTS_OF_KIND = {"outfit": (CLOTHES,), "identity": (FACE, CHARACTER)}
 
 Answers = dict[str, str]  # attribute -> answer
@@ -57,14 +59,21 @@ class SystemScores:
     """Scores of one system.
 
     Attributes:
-        columns: column to one value a character [at most C]; characters for which a column is
-            undefined are not in it, columns without any value may be missing.
+        columns: each of COLUMNS to one value a character [at most C]; characters for which a
+            column is undefined are not in it.
         attributes: attribute to {"kind": its kind, "share": share of images that show the
             expected answer}.
+
+    Raises:
+        ValueError: a column is missing or unknown.
     """
 
-    columns: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
-    attributes: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    columns: Mapping[str, Sequence[float]]
+    attributes: Mapping[str, Mapping[str, Any]]
+
+    def __post_init__(self) -> None:
+        if wrong := self.columns.keys() ^ set(COLUMNS):
+            raise ValueError(f"{sorted(wrong)}: scored are the COLUMNS of evaluation/results.py")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +124,7 @@ class Scorer:
         return not self.phrases.isdisjoint(answers)
 
     def ask(self, images: np.ndarray, names: Sequence[Sequence[str]]) -> list[Answers]:
-        """Returns the answers about each of N images, to the questions of its attributes."""
+        """Asks about images, float32 [N, H, W, 3] in [-1, 1], the attributes `names` of each."""
         texts = self.suite.vocabulary["questions"]
         replies = self.vqa.answers(images, [[texts[name] for name in image] for image in names])
         return [dict(zip(*pair, strict=True)) for pair in zip(names, replies, strict=True)]
@@ -193,25 +202,22 @@ def score(
         ValueError: there is no system.
     """
     if not systems:
-        raise ValueError("there is no row of images to score.")
+        raise ValueError(
+            "there are no images to score: give at least one system of baselines.SYSTEMS"
+        )
     size = int(next(iter(systems.values())).images.shape[1])
-    asked: frozenset[str] = frozenset()
-    phrases: frozenset[str] = frozenset()
-    scores = dict.fromkeys(systems, SystemScores())
-    if vqa is not None:
-        scorer = Scorer.create(suite, vqa, read_images=read_images, size=size)
-        asked, phrases = scorer.asked, scorer.phrases
-        scores = {name: score_system(system, scorer) for name, system in systems.items()}
+    scorer = None if vqa is None else Scorer.create(suite, vqa, read_images=read_images, size=size)
+    scores = {name: score_system(system, scorer) for name, system in systems.items()}
     return {
         "schema": SCHEMA,
         "size": size,
         "characters": len({case.character for case in suite.cases}),
         "cases": len(suite.cases),
         "confidence": bootstrap.CONFIDENCE,
-        "asked": sorted(asked),
-        "phrases": sorted(phrases),
+        "asked": sorted(scorer.asked) if scorer else [],
+        "phrases": sorted(scorer.phrases) if scorer else [],
         "rows": {
-            name: {column: _interval(s.columns.get(column, ()), resamples) for column in COLUMNS}
+            name: {column: _interval(s.columns[column], resamples) for column in COLUMNS}
             for name, s in scores.items()
         },
         "images": {name: len(system.cases) for name, system in systems.items()},
@@ -219,8 +225,10 @@ def score(
     }
 
 
-def score_system(system: SystemImages, scorer: Scorer) -> SystemScores:
-    """Scores the images of one system."""
+def score_system(system: SystemImages, scorer: Scorer | None) -> SystemScores:
+    """Scores the images of one system; without a scorer no column has a value."""
+    if scorer is None:
+        return SystemScores(dict.fromkeys(COLUMNS, ()), {})
     expected = [scorer.expected_answers(case) for case in system.cases]
     names = [[name for kind in KINDS for name in image[kind]] for image in expected]
     answers = scorer.ask(system.images, names)

@@ -113,7 +113,8 @@ def build(
     if min(characters, per_character, faces + clothes, total) < 1:
         raise ValueError(
             f"an evaluation needs at least one character, prompt and reference; got {characters} "
-            f"of {total} characters, {per_character} prompts, {faces} + {clothes} references."
+            f"of {total} characters, {per_character} prompts, {faces} + {clothes} references: see "
+            "config.eval.characters, eval.split, eval.prompts, data.faces and data.clothes"
         )
     choose = _choose_composition if composition else _choose_entire
     cases = []
@@ -122,18 +123,25 @@ def build(
         members = clusters.order[slice(*clusters.character_start[character : character + 2])]
         chosen = choose(members, clusters.outfit[members], rng, faces=faces, clothes=clothes)
         prompts = _prompts(chosen, tags, vocabulary, rng, count=per_character)
-        for number, prompt in enumerate(prompts):
-            cases.append(
-                Case(
-                    character=int(character),
-                    references=chosen.positions,
-                    concepts=chosen.concepts,
-                    prompt=prompt,
-                    seed=int(rng.integers(2**31)),
-                    real=chosen.unused[number] if number < len(chosen.unused) else None,
-                )
-            )
+        cases += _cases(int(character), chosen, prompts, rng)
     return Suite(tuple(cases), _named_tags(cases, tags), vocabulary)
+
+
+def _cases(
+    character: int, chosen: _References, prompts: Sequence[Prompt], rng: np.random.Generator
+) -> list[Case]:
+    """Returns a case for each prompt of a character, while they last with a real image."""
+    return [
+        Case(
+            character=character,
+            references=chosen.positions,
+            concepts=chosen.concepts,
+            prompt=prompt,
+            seed=int(rng.integers(2**31)),
+            real=chosen.unused[number] if number < len(chosen.unused) else None,
+        )
+        for number, prompt in enumerate(prompts)
+    ]
 
 
 def tag_answers(

@@ -37,7 +37,11 @@ def check(config: ConfigDict) -> None:
             f"{', '.join(TASKS)}."
         )
     if data.drop_prompt + data.drop_references + data.drop_both > 1:
-        raise ValueError("config.data: drop_prompt + drop_references + drop_both is more than 1")
+        raise ValueError(
+            f"config.data: drop_prompt={data.drop_prompt} + drop_references="
+            f"{data.drop_references} + drop_both={data.drop_both} is more than 1: they are shares "
+            "of the examples that exclude each other; lower one of them."
+        )
     _check_values(config)
     if not config.pretrained and not config.model.patch:
         raise ValueError(
@@ -64,7 +68,7 @@ def _check_values(config: ConfigDict) -> None:
 def check_batches(config: ConfigDict, mesh: jax.sharding.Mesh) -> None:
     """Raises ValueError where a batch does not divide over the mesh."""
     meshes.check_batch(mesh, config.batch_size, parts=config.train.accumulate)
-    meshes.check_batch(mesh, config.eval.batch_size, "config.eval.batch_size")
+    meshes.check_batch(mesh, config.eval.batch_size, field="config.eval.batch_size")
 
 
 def check_tasks(data: ConfigDict, split: Split) -> None:

@@ -22,7 +22,9 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> jax.sharding.Mesh:
     if data * fsdp * tensor > devices or min(data, fsdp, tensor) < 1:
         raise ValueError(
             f"config.mesh: data={data} x fsdp={fsdp} x tensor={tensor} needs "
-            f"{data * fsdp * tensor} devices, but there are {devices} ({jax.default_backend()})."
+            f"{data * fsdp * tensor} devices, but there are {devices} ({jax.default_backend()}): "
+            "give factors of at least 1 with a product of at most that, or data=-1 for all devices "
+            "that fsdp and tensor leave."
         )
     chosen = jax.devices()[: data * fsdp * tensor]
     if len(chosen) < devices:
@@ -33,7 +35,7 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> jax.sharding.Mesh:
 
 
 def check_batch(
-    mesh: jax.sharding.Mesh, batch_size: int, field: str = "config.batch_size", parts: int = 1
+    mesh: jax.sharding.Mesh, batch_size: int, *, field: str = "config.batch_size", parts: int = 1
 ) -> None:
     """Checks that a batch divides over mesh, processes and `parts` of gradient accumulation.
 

@@ -23,10 +23,11 @@ LARGE = 2**16  # an unmatched parameter of so many elements is an error
 
 
 def spec(path: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
-    """Returns the PartitionSpec of a parameter.
+    """Returns the PartitionSpec of a parameter: its rule's, cut or filled to its shape.
 
-    The table's axes are the last ones of the parameter; an axis that does not divide by its part
-    of the mesh is not split.
+    A rule names mesh axes for the last axes of the parameter (those before them are not split);
+    of a longer rule the first names are read. An axis whose size is not a multiple of its mesh axis
+    is not split. A small parameter that no rule matches is on every device.
 
     Args:
         path: "/"-joined attribute names.

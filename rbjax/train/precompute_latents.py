@@ -157,7 +157,7 @@ def store(exp: Experiment, split: Split, *, parts: Sequence[str], batch_size: in
         ValueError: an encoder trains, or is none of Stable Diffusion's.
         OSError: weights are missing, or there is no room on the disk.
     """
-    meshes.check_batch(exp.mesh, batch_size, "--batch_size")
+    meshes.check_batch(exp.mesh, batch_size, field="--batch_size")
     pipeline = pipeline_lib.abstract_pipeline(exp.config, exp.tokenizer)
     params = nnx.to_pure_dict(nnx.state(pipeline, nnx.Param))
     train = exp.config.train

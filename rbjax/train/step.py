@@ -50,9 +50,11 @@ def diffusion_loss(
     timesteps = jax.random.randint(
         time_key, latents.shape[:1], 0, schedule.num_train_timesteps, jnp.int32
     )
-    noisy = add_noise(schedule, latents, noise, timesteps)
+    noisy = add_noise(schedule, latents, noise=noise, timesteps=timesteps)
     output = pipeline.predict(encoded, noisy, timesteps)
-    return losses.diffusion_loss(schedule, output, latents, noise, timesteps, weighting).mean()
+    return losses.diffusion_loss(
+        schedule, output, latents=latents, noise=noise, timesteps=timesteps, weighting=weighting
+    ).mean()
 
 
 def make_update(

@@ -38,7 +38,9 @@ def plain(weighted_batches) -> jax.Array:
             parts = [(w, pipeline.predict(pipeline.encode(b), x, t)) for w, b in weighted_batches]
             return sum(weight * output for weight, output in parts)
 
-        return pipeline.decode_latents(sampler.sample(denoise, noise, SCHEDULE, 2, "euler"))
+        return pipeline.decode_latents(
+            sampler.sample(denoise, noise, SCHEDULE, num_steps=2, method="euler")
+        )
 
     return generate(noise)
 

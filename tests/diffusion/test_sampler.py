@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rbjax.diffusion import sampler
-from rbjax.diffusion import schedule as schedules
+from rbjax.diffusion import schedule as schedule_lib
 from rbjax.diffusion.schedule import Schedule
 
 SHAPE = (2, 3, 5, 4)
@@ -49,7 +49,9 @@ def ours(schedule: Schedule, num_steps: int, method: str, noise: np.ndarray):
     def denoise(latents, t):
         return table[jnp.argmin(jnp.abs(timesteps - t[0]))]
 
-    run = jax.jit(lambda x: sampler.sample(denoise, x, schedule, num_steps, method))
+    run = jax.jit(
+        lambda x: sampler.sample(denoise, x, schedule, num_steps=num_steps, method=method)
+    )
     return run(noise), timesteps
 
 
@@ -62,7 +64,7 @@ def check(oracle, schedule, num_steps, method):
 
 
 @pytest.mark.parametrize("spacing, num_steps", GRIDS)
-@pytest.mark.parametrize("prediction", schedules.PREDICTIONS)
+@pytest.mark.parametrize("prediction", schedule_lib.PREDICTIONS)
 def test_ddim_equals_diffusers(prediction, spacing, num_steps):
     schedule = Schedule(prediction_type=prediction, timestep_spacing=spacing)
     oracle = diffusers.DDIMScheduler(
@@ -96,7 +98,7 @@ def test_euler_equals_diffusers(prediction, spacing, num_steps):
 
 
 @pytest.mark.parametrize("spacing, num_steps", [*GRIDS, ("linspace", 16)])
-@pytest.mark.parametrize("prediction", schedules.PREDICTIONS)
+@pytest.mark.parametrize("prediction", schedule_lib.PREDICTIONS)
 def test_dpm_solver_equals_diffusers(prediction, spacing, num_steps):
     schedule = Schedule(prediction_type=prediction, timestep_spacing=spacing)
     oracle = diffusers.DPMSolverMultistepScheduler(**settings(schedule))
@@ -137,7 +139,9 @@ def test_rectified_flow_equals_the_euler_steps_of_diffusers():
 def test_a_denoiser_that_knows_the_answer_reaches_it(betas, method, num_steps):
     schedule = Schedule(betas=betas, prediction_type="sample", set_alpha_to_one=True)
     noise, answer = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
-    got = sampler.sample(lambda x, t: jnp.asarray(answer), noise, schedule, num_steps, method)
+    got = sampler.sample(
+        lambda x, t: jnp.asarray(answer), noise, schedule, num_steps=num_steps, method=method
+    )
     np.testing.assert_allclose(got, answer, atol=1e-5)
 
 
@@ -152,7 +156,9 @@ def test_more_steps_come_closer_to_the_flow_of_a_gaussian(method):
         return x * (1 - s) * 0.25 / ((1 - s) ** 2 * 0.25 + s**2)
 
     errors = [
-        np.abs(sampler.sample(best, noise, schedule, steps, method) - 0.5 * noise).max()
+        np.abs(
+            sampler.sample(best, noise, schedule, num_steps=steps, method=method) - 0.5 * noise
+        ).max()
         for steps in (8, 32)
     ]
     assert errors[1] < errors[0] / 2 and errors[1] < 0.05

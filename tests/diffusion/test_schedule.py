@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from rbjax.diffusion import schedule as schedules
+from rbjax.diffusion import schedule as schedule_lib
 from rbjax.diffusion.schedule import Schedule
 
 TIMESTEPS = np.array([0, 1, 17, 500, 998, 999])
@@ -37,28 +37,28 @@ def test_noise_and_velocity_equal_those_of_diffusers(betas, zero_snr):
     oracle = diffusers_ddim(schedule)
     latents, noise = example()
     tensors = torch.tensor(latents), torch.tensor(noise), torch.tensor(TIMESTEPS)
-    noisy = schedules.add_noise(schedule, latents, noise, TIMESTEPS)
+    noisy = schedule_lib.add_noise(schedule, latents, noise=noise, timesteps=TIMESTEPS)
     np.testing.assert_allclose(noisy, oracle.add_noise(*tensors), atol=1e-4)
-    velocity = schedules.velocity(schedule, latents, noise, TIMESTEPS)
+    velocity = schedule_lib.velocity(schedule, latents, noise=noise, timesteps=TIMESTEPS)
     np.testing.assert_allclose(velocity, oracle.get_velocity(*tensors), atol=1e-4)
 
 
 def test_rescaling_leaves_no_signal_at_the_last_timestep():
     schedule = Schedule(rescale_betas_zero_snr=True, prediction_type="v_prediction")
-    alpha, sigma = schedules.coefficients(schedule, jnp.array([0, 999]))
-    plain, _ = schedules.coefficients(Schedule(), jnp.array([0]))
+    alpha, sigma = schedule_lib.coefficients(schedule, jnp.array([0, 999]))
+    plain, _ = schedule_lib.coefficients(Schedule(), jnp.array([0]))
     assert (alpha[1], sigma[1]) == (0, 1)
     np.testing.assert_allclose(alpha[0], plain[0], rtol=1e-6)
 
 
 def test_rectified_flow_is_the_straight_line():
     latents, noise = example()
-    noisy = schedules.add_noise(FLOW, latents, noise, TIMESTEPS)
+    noisy = schedule_lib.add_noise(FLOW, latents, noise=noise, timesteps=TIMESTEPS)
     s = ((TIMESTEPS + 1) / 1000).reshape(-1, 1, 1, 1)
     np.testing.assert_allclose(noisy, (1 - s) * latents + s * noise, atol=1e-6)
     np.testing.assert_array_equal(noisy[-1], noise[-1])
     np.testing.assert_array_equal(
-        schedules.velocity(FLOW, latents, noise, TIMESTEPS), noise - latents
+        schedule_lib.velocity(FLOW, latents, noise=noise, timesteps=TIMESTEPS), noise - latents
     )
 
 
@@ -69,17 +69,18 @@ def test_a_perfect_prediction_gives_back_latents_and_noise(betas, prediction):
         pytest.skip("refused: tested below")
     schedule = Schedule(betas=betas, prediction_type=prediction)
     latents, noise = example()
-    noisy = schedules.add_noise(schedule, latents, noise, TIMESTEPS)
-    output = schedules.target(schedule, latents, noise, TIMESTEPS)
-    clean = schedules.to_sample(schedule, output, noisy, TIMESTEPS)
+    noisy = schedule_lib.add_noise(schedule, latents, noise=noise, timesteps=TIMESTEPS)
+    output = schedule_lib.target(schedule, latents, noise=noise, timesteps=TIMESTEPS)
+    alpha, sigma = (x.reshape(-1, 1, 1, 1) for x in schedule_lib.coefficients(schedule, TIMESTEPS))
+    clean = schedule_lib.predicted_latents(schedule, output, noisy, alpha=alpha, sigma=sigma)
     np.testing.assert_allclose(clean, latents, atol=1e-4)
-    epsilon = schedules.to_epsilon(schedule, output, noisy, TIMESTEPS)
+    epsilon = output if prediction == "epsilon" else (noisy - alpha * clean) / sigma
     np.testing.assert_allclose(epsilon, noise, atol=2e-3)  # float32, divided by sigma = 0.001
 
 
 def test_timesteps_may_be_traced_and_need_not_be_whole():
     schedule = Schedule()
-    levels = jax.jit(lambda t: schedules.coefficients(schedule, t))
+    levels = jax.jit(lambda t: schedule_lib.coefficients(schedule, t))
     whole = levels(jnp.array([3, 4, 999]))
     same = levels(jnp.array([3.0, 4.0, 999.0]))
     np.testing.assert_allclose(np.array(same), np.array(whole), rtol=1e-5)

@@ -7,13 +7,13 @@ import pytest
 
 from rbjax.evaluation import baselines, scoring
 from rbjax.evaluation import results as results_lib
-from rbjax.evaluation import suite as suites
+from rbjax.evaluation import suite as suite_lib
 from tests.helpers.evaluation_world import NAMES, ReadingVQA, vocabulary
 
 
 @pytest.fixture
 def suite(world):
-    return suites.build(world.clusters, world.tags, vocabulary(), characters=12, per_character=4)
+    return suite_lib.build(world.clusters, world.tags, vocabulary(), characters=12, per_character=4)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_the_share_of_every_attribute_is_reported(results):
 
 
 def test_an_entire_image_decides_the_identity_but_no_outfit(world, vqa):
-    entire = suites.build(
+    entire = suite_lib.build(
         world.clusters, world.tags, vocabulary(), characters=12, composition=False
     )
     scored = world.evaluate(entire, vqa, ("real_images",))
@@ -134,13 +134,22 @@ def test_the_table_has_a_line_for_every_row(results):
 
 
 def test_impossible_systems_are_refused(world, vqa):
-    one = suites.build(world.clusters, world.tags, vocabulary(), characters=1)
-    with pytest.raises(ValueError, match="unknown rows"):
-        baselines.collect(world.generate, one, world.images, ("perfect",))
+    one = suite_lib.build(world.clusters, world.tags, vocabulary(), characters=1)
+    with pytest.raises(ValueError, match="unknown systems"):
+        baselines.collect(world.generate, one, read_images=world.images, systems=("perfect",))
     with pytest.raises(ValueError, match="two characters"):
-        baselines.collect(world.generate, one, world.images, ("other_references",))
-    with pytest.raises(ValueError, match="no row"):
+        baselines.collect(
+            world.generate, one, read_images=world.images, systems=("other_references",)
+        )
+    with pytest.raises(ValueError, match="no images"):
         scoring.score({}, one, vqa, read_images=world.images)
+
+
+def test_scores_have_all_columns_and_no_other():
+    columns = dict.fromkeys(results_lib.COLUMNS, ())
+    scoring.SystemScores(columns, {})
+    with pytest.raises(ValueError, match="p_yess.*COLUMNS"):
+        scoring.SystemScores({**columns, "p_yess": ()}, {})
 
 
 def test_without_a_model_nothing_is_scored(world, suite):

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from rbjax.evaluation import suite as suites
+from rbjax.evaluation import suite as suite_lib
 from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
 from tests.helpers.evaluation_world import World, vocabulary
 
@@ -13,7 +13,7 @@ WORDS = vocabulary()
 
 
 def build(world, **settings):
-    return suites.build(world.clusters, world.tags, WORDS, **{"characters": 12, **settings})
+    return suite_lib.build(world.clusters, world.tags, WORDS, **{"characters": 12, **settings})
 
 
 def test_faces_come_from_other_outfits_and_clothes_from_one(world):
@@ -119,7 +119,7 @@ BARE = {"tags": WORDS["tags"], "questions": {}}
 
 
 def test_without_questions_a_prompt_is_that_of_a_real_image(world):
-    suite = suites.build(world.clusters, world.tags, BARE, characters=12)
+    suite = suite_lib.build(world.clusters, world.tags, BARE, characters=12)
     for case in suite.cases:
         own = world.tags[case.real] if case.real is not None else None
         assert case.prompt[0] == "solo"
@@ -130,7 +130,7 @@ def test_without_questions_a_prompt_is_that_of_a_real_image(world):
 
 
 def test_a_prompt_keeps_what_the_references_do_not_carry(world):
-    suite = suites.build(world.clusters, world.tags, BARE, characters=12, faces=2, clothes=0)
+    suite = suite_lib.build(world.clusters, world.tags, BARE, characters=12, faces=2, clothes=0)
     kinds = {WORDS["tags"][tag]["kind"] for case in suite.cases for tag in case.prompt[1:]}
     assert kinds == {"free", "outfit"}
 
@@ -146,7 +146,9 @@ def test_characters_without_a_boxed_image_are_left_out(world):
     missing = world.clusters.same_character(0)
     keep = np.ones(len(world.clusters), bool)
     keep[missing] = False
-    cases = suites.build(world.clusters.restricted(keep), world.tags, WORDS, characters=100).cases
+    cases = suite_lib.build(
+        world.clusters.restricted(keep), world.tags, WORDS, characters=100
+    ).cases
     characters = {case.character for case in cases}
     assert characters == set(range(len(world.clusters.names))) - {int(world.clusters.character[0])}
     assert not {r for case in cases for r in case.references} & set(missing.tolist())

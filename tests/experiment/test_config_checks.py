@@ -18,7 +18,7 @@ def config():
         ({"data.faces": -1}, "config.data.faces=-1"),
         ({"data.tasks.composition": 0.0}, "config.data.tasks=.* not all 0"),
         ({"data.tasks.same_outfit": -1.0}, "config.data.tasks="),
-        ({"data.drop_both": 0.95}, "drop_both is more than 1"),
+        ({"data.drop_both": 0.95}, "drop_both=0.95 is more than 1"),
         ({"data.prompt_tags": "some"}, "config.data.prompt_tags='some': use 'free' or 'all'"),
         ({"data.view": "whole"}, "config.data.view='whole': use 'crop' or 'in_place'"),
         ({"train.weighting": "snr"}, "config.train.weighting='snr': use 'uniform' or 'velocity'"),

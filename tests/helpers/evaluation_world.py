@@ -124,7 +124,9 @@ class World:
 
     def evaluate(self, suite, vqa, systems=baselines.SYSTEMS, *, generate=None, resamples=50):
         """Makes and scores the images of systems."""
-        images = baselines.collect(generate or self.generate, suite, self.images, systems)
+        images = baselines.collect(
+            generate or self.generate, suite, read_images=self.images, systems=systems
+        )
         return scoring.score(images, suite, vqa, read_images=self.images, resamples=resamples)
 
     def compose(self, case, blank, source):

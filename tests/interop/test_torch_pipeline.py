@@ -13,7 +13,7 @@ from PIL import Image
 
 from rbjax.data import crops
 from rbjax.diffusion import sampler
-from rbjax.diffusion import schedule as schedules
+from rbjax.diffusion import schedule as schedule_lib
 from rbjax.diffusion.schedule import Schedule
 from rbjax.inference.reference import Reference, read
 from rbjax.interop import diffusers_export, huggingface, saved_model
@@ -143,7 +143,7 @@ def test_schedulers_plan_the_same_steps(schedule, method):
 def test_schedulers_take_the_same_steps(schedule):
     noise = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
     denoise = lambda x, t: 0.5 * x + 1e-3 * t[:, None, None]  # noqa: E731
-    expected = sampler.sample(denoise, jnp.asarray(noise), schedule, 5, "dpm++2m")
+    expected = sampler.sample(denoise, jnp.asarray(noise), schedule, num_steps=5, method="dpm++2m")
     theirs = torch_scheduler(schedule, "dpm++2m")
     theirs.set_timesteps(5)
     x = torch.tensor(noise) * theirs.init_noise_sigma
@@ -171,7 +171,7 @@ def test_training_in_torch_has_the_same_inputs_and_targets(schedule):
     times = np.array([0, 7, 50, schedule.num_train_timesteps - 1])
     theirs = torch_scheduler(schedule, "ddim")
     for name in ("add_noise", "target"):
-        expected = getattr(schedules, name)(schedule, latents, noise, times)
+        expected = getattr(schedule_lib, name)(schedule, latents, noise=noise, timesteps=times)
         found = getattr(theirs, name)(*map(torch.tensor, (latents, noise, times)))
         np.testing.assert_allclose(found, expected, atol=1e-6, err_msg=name)
 

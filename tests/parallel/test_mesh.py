@@ -31,7 +31,7 @@ def test_batches_that_do_not_divide_are_refused(size):
 
 def test_the_refusal_names_the_field():
     with pytest.raises(ValueError, match="config.eval.batch_size=3 "):
-        meshes.check_batch(meshes.make_mesh(2, 2, 2), 3, "config.eval.batch_size")
+        meshes.check_batch(meshes.make_mesh(2, 2, 2), 3, field="config.eval.batch_size")
 
 
 def test_batches_that_divide_are_accepted():
@@ -46,4 +46,4 @@ def test_batch_is_split_over_data_and_fsdp():
 
 def test_no_batch_is_no_batch():
     with pytest.raises(ValueError, match="--batch_size=0 .*use a positive multiple of 2"):
-        meshes.check_batch(meshes.make_mesh(2, 1, 1), 0, "--batch_size")
+        meshes.check_batch(meshes.make_mesh(2, 1, 1), 0, field="--batch_size")
