@@ -1,8 +1,42 @@
-"""Boxes relative to an image."""
+"""Boxes in an image: relative ones, as records hold them, and those in pixels.
+
+* `Box`: centre and size relative to the image, of a record;
+* `PixelBox`: edges in pixels, in Pillow's order, of what is cut out;
+* `SizedBox`: corner and size in pixels, as a user gives it.
+"""
+
+from typing import NamedTuple
 
 Box = tuple[float, float, float, float]  # centre x, centre y, width, height, in [0, 1]
 
+SizedBox = tuple[int, int, int, int]  # left, top, width, height, in pixels
+
 EDGE = 0.01  # how far a box may stick out of the image and is cut, instead of being refused
+
+
+class PixelBox(NamedTuple):
+    """Edges in pixels: columns `left` to `right` - 1, rows `top` to `bottom` - 1."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+def from_sized(box: SizedBox) -> PixelBox:
+    """Converts corner and size to edges."""
+    left, top, width, height = box
+    return PixelBox(left, top, left + width, top + height)
+
+
+def to_pixels(box: Box, *, width: int, height: int) -> PixelBox:
+    """Converts a relative box of an image of width x height pixels; rounds, cuts, never empty."""
+    x, y, w, h = box
+    right = min(max(round((x + w / 2) * width), 1), width)
+    bottom = min(max(round((y + h / 2) * height), 1), height)
+    left = min(max(round((x - w / 2) * width), 0), right - 1)
+    top = min(max(round((y - h / 2) * height), 0), bottom - 1)
+    return PixelBox(left, top, right, bottom)
 
 
 def cut_box(box: Box) -> Box | None:

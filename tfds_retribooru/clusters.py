@@ -24,6 +24,8 @@ from tensorflow_datasets.core.utils import incomplete_file
 
 from tfds_retribooru import array_record
 
+Range = tuple[int, int]  # start, stop in `Clusters.order`
+
 
 @dataclasses.dataclass(frozen=True)
 class Clusters:
@@ -57,24 +59,33 @@ class Clusters:
 
     def same_character(self, image: int) -> np.ndarray:
         """Returns all images of the character, the image itself too: a view of `order`."""
-        return self._range(self.character_start, self.character[image])
+        return self.order[slice(*self.character_range(image))]
 
     def same_outfit(self, image: int) -> np.ndarray:
         """Returns all images of the outfit, the image itself too: a view of `order`."""
-        return self._range(self.outfit_start, self.outfit[image])
+        return self.order[slice(*self.outfit_range(image))]
 
     def other_outfits(self, image: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns all images of the character in other outfits, as two views of `order`."""
-        start, stop = self.character_start[self.character[image] + np.arange(2)]
-        a, b = self.outfit_start[self.outfit[image] + np.arange(2)]
-        return self.order[start:a], self.order[b:stop]
+        before, after = self.other_outfit_ranges(image)
+        return self.order[slice(*before)], self.order[slice(*after)]
 
     def similar_to(self, image: int) -> np.ndarray:
         """Returns the image's `similar` list, as positions."""
         return self.similar[self.similar_start[image] : self.similar_start[image + 1]]
 
-    def _range(self, starts: np.ndarray, cluster: int) -> np.ndarray:
-        return self.order[starts[cluster] : starts[cluster + 1]]
+    def character_range(self, image: int) -> Range:
+        """Returns where in `order` the images of the character are."""
+        return _range(self.character_start, self.character[image])
+
+    def outfit_range(self, image: int) -> Range:
+        """Returns where in `order` the images of the outfit are."""
+        return _range(self.outfit_start, self.outfit[image])
+
+    def other_outfit_ranges(self, image: int) -> tuple[Range, Range]:
+        """Returns where in `order` the images of the character in other outfits are."""
+        character, outfit = self.character_range(image), self.outfit_range(image)
+        return (character[0], outfit[0]), (outfit[1], character[1])
 
     def restricted(self, keep: np.ndarray) -> "Clusters":
         """Returns the same clusters with only the images of `keep`, bool [N], in `order`.
@@ -118,6 +129,10 @@ class Clusters:
             )
         with np.load(path, allow_pickle=False) as arrays:
             return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
+
+
+def _range(starts: np.ndarray, cluster: int) -> Range:
+    return int(starts[cluster]), int(starts[cluster + 1])
 
 
 def from_records(

@@ -8,9 +8,10 @@ from PIL import Image
 
 from rbjax.data import images
 from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
+from tfds_retribooru import boxes
+from tfds_retribooru.boxes import PixelBox
 
 VIEWS = ("crop", "in_place")  # values of config.data.view
-PixelBox = tuple[int, int, int, int]  # top, bottom, left, right
 
 
 def concept_box(
@@ -19,25 +20,23 @@ def concept_box(
     """Returns the box of the pixels that a concept is seen in.
 
     Args:
-        bbox: of the face, (centre x, centre y, width, height) relative to the image.
+        bbox: of the face, a `boxes.Box` as an array [4].
         mask: of the figure, uint8 [H, W, 1]; None: the entire image. Only CLOTHES reads it.
         concept: FACE: the face's box; CLOTHES: the figure below it; CHARACTER: the entire image.
         shape: H, W of the image.
     """
     height, width = shape
     x, y, w, h = (float(v) for v in bbox)
-    bottom = int(np.clip(round((y + h / 2) * height), 1, height))
+    face = boxes.to_pixels((x, y, w, h), width=width, height=height)
     if concept == FACE:
-        top = int(np.clip(round((y - h / 2) * height), 0, bottom - 1))
-        right = int(np.clip(round((x + w / 2) * width), 1, width))
-        return top, bottom, int(np.clip(round((x - w / 2) * width), 0, right - 1)), right
-    if concept == CLOTHES and mask is None and bottom < height:
-        return bottom, height, 0, width
+        return face
+    if concept == CLOTHES and mask is None and face.bottom < height:
+        return PixelBox(0, face.bottom, width, height)
     if concept == CLOTHES and mask is not None:
-        columns = np.flatnonzero((mask[bottom:, :, 0] > 127).any(axis=0))
+        columns = np.flatnonzero((mask[face.bottom :, :, 0] > 127).any(axis=0))
         if len(columns):
-            return bottom, height, int(columns[0]), int(columns[-1]) + 1
-    return 0, height, 0, width
+            return PixelBox(int(columns[0]), face.bottom, int(columns[-1]) + 1, height)
+    return PixelBox(0, 0, width, height)
 
 
 def crop_concept(record: Mapping[str, Any], concept: int, *, size: int, view: str) -> np.ndarray:
@@ -68,11 +67,10 @@ def crop_concept(record: Mapping[str, Any], concept: int, *, size: int, view: st
 
 def crop_box(image: np.ndarray | Image.Image, box: PixelBox, *, size: int, view: str) -> np.ndarray:
     """Crops a box from an image, uint8 [H, W, 3]: [size, size, 3]; see `crop_concept`."""
-    top, bottom, left, right = box
     original = images.to_pillow(image)
-    crop = original.crop((left, top, right, bottom))
+    crop = original.crop(box)
     if view == "crop":
         return images.resize(crop, size)
     canvas = Image.new("RGB", original.size, (images.WHITE,) * 3)
-    canvas.paste(crop, (left, top))
+    canvas.paste(crop, (box.left, box.top))
     return images.resize(canvas, size)

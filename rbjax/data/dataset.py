@@ -139,7 +139,8 @@ def check_split(builder: tfds.core.DatasetBuilder, name: str) -> None:
     if name not in builder.info.splits:
         raise ValueError(
             f"{builder.name} in {builder.data_dir} has no split {name!r}, only "
-            f"{sorted(builder.info.splits)}"
+            f"{sorted(builder.info.splits)}. Training reads 'train'; for the evaluation name "
+            "another one in config.eval.split."
         )
 
 

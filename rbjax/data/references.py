@@ -19,10 +19,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
-from tfds_retribooru.clusters import Clusters
+from tfds_retribooru.clusters import Clusters, Range
 
 TASKS = ("reconstruction", "same_identity", "same_outfit", "composition")
-Range = tuple[int, int]  # start, stop in `Clusters.order`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +77,10 @@ def pad(images: Sequence[int], concepts: Sequence[int], size: int) -> ReferenceC
         ValueError: there are more than `size`.
     """
     if len(images) > size:
-        raise ValueError(f"{len(images)} references do not fit into {size}")
+        raise ValueError(
+            f"{len(images)} references do not fit into {size}, the sum of config.data.faces and "
+            "config.data.clothes: raise one of them, or give fewer"
+        )
     missing = size - len(images)
     return ReferenceChoice(
         np.array([*images, *[0] * missing], np.int32),
@@ -91,8 +93,7 @@ def _pools(
     clusters: Clusters, target: int, *, task: str, faces: int, clothes: int
 ) -> list[tuple[int, int, list[Range]]]:
     """Returns (concept, number of references, ranges to draw them from) for a task."""
-    character = _range(clusters.character_start, clusters.character[target])
-    outfit = _range(clusters.outfit_start, clusters.outfit[target])
+    character, outfit = clusters.character_range(target), clusters.outfit_range(target)
     if task == "reconstruction":
         rank = int(clusters.rank[target])
         return [(CHARACTER, faces + clothes, [(rank, rank + 1)])]
@@ -101,15 +102,11 @@ def _pools(
     if task == "same_outfit":
         return [(CHARACTER, faces + clothes, [outfit])]
     if task == "composition":
-        others = [(character[0], outfit[0]), (outfit[1], character[1])]
+        others = list(clusters.other_outfit_ranges(target))
         if not sum(stop - start for start, stop in others):
             others = [character]
         return [(FACE, faces, others), (CLOTHES, clothes, [outfit])]
     raise ValueError(f"unknown task {task!r}: use one of {', '.join(TASKS)}")
-
-
-def _range(starts: np.ndarray, cluster: int) -> Range:
-    return int(starts[cluster]), int(starts[cluster + 1])
 
 
 def _draw(

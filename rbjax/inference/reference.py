@@ -10,9 +10,8 @@ from rbjax.command_line import local_path
 from rbjax.data import crops
 from rbjax.data import images as images_lib
 from rbjax.text.concepts import CONCEPTS
-from tfds_retribooru import images
-
-Box = tuple[int, int, int, int]
+from tfds_retribooru import boxes, images
+from tfds_retribooru.boxes import SizedBox
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,7 +29,7 @@ class Reference:
 
     concept: str
     image: np.ndarray
-    box: Box | None = None
+    box: SizedBox | None = None
 
     def __post_init__(self) -> None:
         if self.concept not in CONCEPTS:
@@ -55,8 +54,7 @@ class Reference:
     def crop(self, size: int, view: str) -> np.ndarray:
         """Returns the model's input, uint8 [size, size, 3]; `view` is one of data.crops.VIEWS."""
         height, width = self.image.shape[:2]
-        left, top, w, h = self.box or (0, 0, width, height)
-        box = top, top + h, left, left + w
+        box = boxes.from_sized(self.box or (0, 0, width, height))
         return crops.crop_box(self.image, box, size=size, view=view)
 
 
@@ -109,7 +107,7 @@ def read(path: str | Path, background: int = images_lib.WHITE) -> np.ndarray:
         raise ValueError(f"{path} is not an image that can be read: {error}") from error
 
 
-def mask_box(mask: np.ndarray, image: np.ndarray, name: str) -> Box:
+def mask_box(mask: np.ndarray, image: np.ndarray, name: str) -> SizedBox:
     """Returns the box (left, top, width, height) around the mask's pixels over 127.
 
     Args:

@@ -74,6 +74,9 @@ class Pipeline(nnx.Module):
         Args:
             batch: each field as loaded or stored.
             key: samples the targets' latents; None takes their mean. References are always means.
+
+        Raises:
+            ValueError: floats that these encoders have not returned.
         """
 
         encode_target = functools.partial(self.encode_images, key=key)
@@ -98,15 +101,37 @@ class Pipeline(nnx.Module):
         )
 
     def _read_moments(self, moments: jax.Array, key: jax.Array | None) -> jax.Array:
-        assert isinstance(self.autoencoder, AutoencoderKL)  # only its moments are ever stored
+        autoencoder = self._autoencoder_of(moments, per_channel=2)
         mean, log_variance = jnp.split(moments.astype(jnp.float32), 2, axis=-1)
-        return self.autoencoder.sample(mean, log_variance, key)
+        return autoencoder.sample(mean, log_variance, key)
 
     def _read_means(self, means: jax.Array) -> jax.Array:
-        assert isinstance(self.autoencoder, AutoencoderKL)
-        return means.astype(jnp.float32) * self.autoencoder.config.scaling_factor
+        autoencoder = self._autoencoder_of(means, per_channel=1)
+        return means.astype(jnp.float32) * autoencoder.config.scaling_factor
+
+    def _autoencoder_of(self, stored: jax.Array, *, per_channel: int) -> AutoencoderKL:
+        """Returns the autoencoder of which a float field holds so many numbers a latent channel.
+
+        Raises:
+            ValueError: it has not returned these floats.
+        """
+        if not isinstance(self.autoencoder, AutoencoderKL):
+            raise ValueError("only a KL autoencoder's latents are stored: give uint8 images")
+        channels = per_channel * self.autoencoder.config.latent_channels
+        if stored.shape[-1] != channels:
+            raise ValueError(
+                f"floats {stored.shape} are read as stored latents, which have {channels} in the "
+                "last axis: give uint8 images, or the latents of this autoencoder"
+            )
+        return self.autoencoder
 
     def _read_states(self, states: jax.Array) -> jax.Array:
+        width = self.text_encoder.config.hidden_size
+        if states.shape[-1] != width:
+            raise ValueError(
+                f"floats {states.shape} are read as stored text states, which have {width} in the "
+                "last axis: give int32 token ids, or the states of this text encoder"
+            )
         return states.astype(self.text_encoder.config.dtype)
 
 

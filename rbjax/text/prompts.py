@@ -60,7 +60,8 @@ def encode(tokenizer: tokenizers.Tokenizer, texts: Sequence[str], length: int) -
             _warn_of_cut(text, encoded)
         if len(ids) > length:
             raise ValueError(
-                f"the prompt {text!r} has {len(ids)} tokens, more than data.max_tokens={length}"
+                f"the prompt {text!r} has {len(ids)} tokens, more than data.max_tokens={length}: "
+                "shorten it, or train with a larger config.data.max_tokens"
             )
         row[: len(ids)] = ids
     return rows

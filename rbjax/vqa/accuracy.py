@@ -57,9 +57,12 @@ def measure(
         for start in range(0, len(images.pixels), batch_size):
             part = slice(start, start + batch_size)
             zeros = np.zeros(len(images.pixels[part]), np.int32)
-            warped = warp(table, images.pixels[part], zeros + SIZES.index(size), zeros, zeros)
+            warps = zeros + SIZES.index(size), zeros, zeros
+            warped = warp(table, images.pixels[part], warps)
             shift = start // batch_size
-            hits += correct_answers(model, warped, images.labels[part], texts, shift=shift)
+            hits += correct_answers(
+                model, warped, labels=images.labels[part], texts=texts, shift=shift
+            )
         shares = hits / np.maximum((images.labels >= 0).sum(axis=0), 1)
         for kind, row in zip(KINDS, shares, strict=True):
             for name, share in zip(texts.attributes, row, strict=True):
@@ -70,9 +73,9 @@ def measure(
 def correct_answers(
     model: BlipForQuestionAnswering,
     images: jax.Array,
+    *,
     labels: np.ndarray,
     texts: Texts,
-    *,
     shift: int,
 ) -> np.ndarray:
     """Counts correct answers: [2 kinds, A]; a phrase counts half, because there are two.
@@ -92,7 +95,9 @@ def correct_answers(
     expected = texts.answers[columns, value]
     asked = np.concatenate([questions, true, wrong], axis=1)
     answers = np.concatenate([expected] * 3, axis=1)
-    logits = np.asarray(logits_of(model, images, jnp.asarray(asked), jnp.asarray(answers)))
+    logits = np.asarray(
+        logits_of(model, images, questions=jnp.asarray(asked), answers=jnp.asarray(answers))
+    )
     what, true, wrong = np.split(logits, 3, axis=1)
     no, yes = texts.yes_no[:, 0]
     phrases = (true[:, :, 0, yes] > true[:, :, 0, no]) * 0.5 + (
@@ -104,7 +109,11 @@ def correct_answers(
 
 @nnx.jit
 def logits_of(
-    model: BlipForQuestionAnswering, images: jax.Array, questions: jax.Array, answers: jax.Array
+    model: BlipForQuestionAnswering,
+    images: jax.Array,
+    *,
+    questions: jax.Array,
+    answers: jax.Array,
 ) -> jax.Array:
     """Returns logits [B, Q, L, V] of answers [B, Q, L] to questions [B, Q, T] about images [B].
 

@@ -50,6 +50,7 @@ def tagging_loss(tagger: Tagger, images: jax.Array, labels: jax.Array) -> jax.Ar
 def answer_loss(
     modules: ModelAndTagger,
     images: jax.Array,
+    *,
     labels: jax.Array,
     questions: jax.Array,
     answers: jax.Array,
@@ -58,10 +59,10 @@ def answer_loss(
 
     Args:
         modules: what trains.
-        images: [B, H, W, 3].
-        labels: [B, A].
-        questions: [B, Q, T].
-        answers: [B, Q, L].
+        images: float32 [B, H, W, 3] in [-1, 1].
+        labels: int32 [B, A], as of `training_data.Images`.
+        questions: token ids int32 [B, Q, T], padded with 0.
+        answers: token ids int32 [B, Q, L], padded with -1.
     """
     model = modules.model
     questions = questions.reshape(-1, questions.shape[-1])

@@ -25,6 +25,7 @@ def asked_at(size: int, reliable: Mapping[str, Collection[int]]) -> set[str]:
     smaller = [measured for measured in sizes if measured <= size]
     if not smaller and sizes:
         raise ValueError(
-            f"No question can be asked of images of {size} px: the smallest size is {sizes[0]}."
+            f"No question can be asked of images of {size} px: the smallest size is {sizes[0]}. "
+            "Raise config.data.size."
         )
     return {attribute for attribute, at in reliable.items() if smaller and smaller[-1] in at}

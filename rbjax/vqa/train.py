@@ -11,7 +11,7 @@ the `test` split; an attribute below 95 % at a size is not asked there.
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import tensorflow_datasets as tfds
 from flax import nnx
 
 from rbjax.interop import huggingface
+from rbjax.models.batch import Array
 from rbjax.models.bert import BertConfig
 from rbjax.models.blip import BlipConfig, BlipForQuestionAnswering, VisionConfig
 from rbjax.vqa.accuracy import measure, measure_all, print_table, report
@@ -33,6 +34,7 @@ from rbjax.vqa.training_data import (
     SIZES,
     Images,
     Texts,
+    Warps,
     add_noise,
     choose_questions,
     warp,
@@ -46,7 +48,8 @@ DECAY = 0.998  # of the averaged parameters
 WARM_UP = 100  # steps
 CONFIGS = ("centered", "varied")
 
-Sample = tuple[Any, ...]  # pixels, warps, and targets of a batch
+# pixels uint8 [B, 128, 128, 3], warps (see `warp`), and by name the targets of a loss, of a batch
+Sample = tuple[Array, Warps, dict[str, Array]]
 TrainState = tuple[Any, optax.OptState, Any]  # parameters, moments, averages
 
 
@@ -88,11 +91,11 @@ def main(options: TrainOptions) -> None:
         {config: Images.load(config, split, texts, data_dir=options.data_dir) for config in CONFIGS}
         for split in ("train", "test")
     )
-    run(train, test, texts, options)
+    run(train, test, texts=texts, options=options)
 
 
 def run(
-    train: dict[str, Images], test: dict[str, Images], texts: Texts, options: TrainOptions
+    train: dict[str, Images], test: dict[str, Images], *, texts: Texts, options: TrainOptions
 ) -> None:
     """Trains, measures and writes; `train` and `test` hold the images of each config."""
     model = BlipForQuestionAnswering(blip_config(options, texts), nnx.Rngs(options.seed))
@@ -107,7 +110,7 @@ def run(
         print(json.dumps(accuracy), flush=True)
         write(model, report({"centered": accuracy}), options.out)
 
-    fit(model, train, texts, options, check)
+    fit(model, train, texts=texts, options=options, check=check)
     measured = measure_all(model, test, texts)
     write(model, measured, options.out)
     print_table(measured["accuracy"])
@@ -146,6 +149,7 @@ def blip_config(options: TrainOptions, texts: Texts) -> BlipConfig:
 def fit(
     model: BlipForQuestionAnswering,
     train: dict[str, Images],
+    *,
     texts: Texts,
     options: TrainOptions,
     check: Callable[[], None],
@@ -164,24 +168,32 @@ def fit(
     tagger = Tagger(model.vision_model, texts, nnx.Rngs(options.seed + 1))
     sample = partial(sample_images, train, rng, count=2 * options.batch_size, varied=options.varied)
     schedule = optax.linear_schedule(0.0, rate, WARM_UP)
-    run_phase(tagger, tagging_loss, sample, schedule, steps=options.pretrain_steps, key=first)
+    run_phase(
+        tagger,
+        loss_fn=tagging_loss,
+        sample=sample,
+        schedule=schedule,
+        steps=options.pretrain_steps,
+        key=first,
+    )
 
     def sample_questions() -> Sample:
-        pixels, warps, labels = sample_images(
+        pixels, warps, targets = sample_images(
             train, rng, count=options.batch_size, varied=options.varied
         )
-        asked = choose_questions(
+        labels = np.asarray(targets["labels"])
+        questions, answers = choose_questions(
             labels, texts, rng, what=options.questions, phrases=options.phrases
         )
-        return pixels, warps, labels, *asked
+        return pixels, warps, {"labels": labels, "questions": questions, "answers": answers}
 
     steps = options.steps
     schedule = optax.warmup_cosine_decay_schedule(0.0, rate, WARM_UP, max(steps, WARM_UP + 1))
     run_phase(
         ModelAndTagger(model, tagger),
-        answer_loss,
-        sample_questions,
-        schedule,
+        loss_fn=answer_loss,
+        sample=sample_questions,
+        schedule=schedule,
         steps=steps,
         key=second,
         checks=(options.every, check),
@@ -191,20 +203,27 @@ def fit(
 def sample_images(
     train: dict[str, Images], rng: np.random.Generator, *, count: int, varied: float
 ) -> Sample:
-    """Returns random pixels, warps (size, rows, columns: indices of the warp table), labels."""
+    """Draws pixels, warps and labels.
+
+    Args:
+        train: images of each config.
+        rng: draws.
+        count: B.
+        varied: share of batches from the config `varied`.
+    """
     images = train["varied" if rng.random() < varied else "centered"]
     chosen = rng.integers(len(images.pixels), size=count)
     size = rng.choice(len(SIZES), size=count, p=SIZE_WEIGHTS)
     warps = (size, *rng.integers(WARPS, size=(2, count)))
-    return images.pixels[chosen], warps, images.labels[chosen]
+    return images.pixels[chosen], warps, {"labels": images.labels[chosen]}
 
 
 def run_phase(
     module: nnx.Module,
+    *,
     loss_fn: Callable[..., jax.Array],
     sample: Callable[[], Sample],
     schedule: optax.Schedule,
-    *,
     steps: int,
     key: jax.Array,
     checks: tuple[int, Callable[[], None]] | None = None,
@@ -213,7 +232,7 @@ def run_phase(
 
     Args:
         module: what to train.
-        loss_fn: (module, images, *targets) -> loss.
+        loss_fn: (module, images, **targets) -> loss.
         sample: returns pixels, warps and targets of a batch.
         schedule: learning rate by step.
         steps: updates.
@@ -229,9 +248,8 @@ def run_phase(
     table = jnp.asarray(warp_table(np.random.default_rng(1), WARPS))
     started, losses = time.time(), []
     for count in range(steps):
-        pixels, warps, *targets = sample()
         noise = jax.random.fold_in(key, count)
-        state, loss = step(state, table, pixels, warps, targets, noise, count)
+        state, loss = step(state, table, sample(), key=noise, count=count)
         losses.append(loss)
         if count % 50 == 0:
             mean = np.mean(jax.device_get(losses[-50:]))
@@ -249,21 +267,21 @@ def make_step(
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
     """Returns the jitted update of (parameters, optimizer state, averaged parameters)."""
 
-    def loss_of(params: nnx.State, images: jax.Array, targets: Sequence[jax.Array]) -> jax.Array:
-        return loss_fn(nnx.merge(graph, params), images, *targets)
+    def loss_of(params: nnx.State, images: jax.Array, targets: dict[str, Array]) -> jax.Array:
+        return loss_fn(nnx.merge(graph, params), images, **targets)
 
     @partial(jax.jit, donate_argnums=0)
     def step(
         state: TrainState,
         table: jax.Array,
-        pixels: jax.Array,
-        warps: tuple[jax.Array, jax.Array, jax.Array],
-        targets: Sequence[jax.Array],
+        batch: Sample,
+        *,
         key: jax.Array,
         count: int,
     ) -> tuple[TrainState, jax.Array]:
         params, opt_state, averaged = state
-        images = add_noise(warp(table, pixels, *warps), key)
+        pixels, warps, targets = batch
+        images = add_noise(warp(table, pixels, warps), key)
         loss, grads = jax.value_and_grad(loss_of)(params, images, targets)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         params = optax.apply_updates(params, updates)

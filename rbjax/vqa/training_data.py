@@ -18,6 +18,7 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 import tfds_retribooru  # noqa: F401  (registers the data set)
+from rbjax.models.batch import Array
 from rbjax.vqa.questions import yes_or_no
 
 INPUT = 64  # pixels that the model sees
@@ -26,6 +27,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]")
 MORE_WORDS = (
     "yes no is there solo face clothes the of , ? ."  # also used as prompts of the text encoder
 )
+Warps = tuple[Array, Array, Array]  # see `warp`
 UNSEEN = -1  # label: the image does not show it
 NONE = -2  # label: the image is known to have no value of this attribute
 
@@ -169,7 +171,13 @@ def warp_table(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def area_matrix(size: int, zoom: float, shift: float) -> np.ndarray:
-    """Returns [size, 128]: averages over boxes, after a zoom about the centre and a shift."""
+    """Returns a matrix [size, 128] that averages over boxes of pixels, after a zoom and a shift.
+
+    Args:
+        size: of the result.
+        zoom: about the centre; above 1 enlarges.
+        shift: of the boxes, in pixels of the 128.
+    """
     edges = (np.linspace(0, 128, size + 1) - 64) / zoom + 64 + shift
     low, high = edges[:-1, None], edges[1:, None]
     left, right = np.arange(128.0), np.arange(1.0, 129.0)
@@ -179,7 +187,7 @@ def area_matrix(size: int, zoom: float, shift: float) -> np.ndarray:
 
 
 def blur_matrix(size: int, sigma: float) -> np.ndarray:
-    """Returns a Gaussian blur of a row of `size` pixels, [size, size]."""
+    """Returns a Gaussian blur of a row of `size` pixels, [size, size]; `sigma` is in pixels."""
     if sigma < 0.2:
         return np.eye(size)
     distance = np.arange(size)[:, None] - np.arange(size)
@@ -188,25 +196,23 @@ def blur_matrix(size: int, sigma: float) -> np.ndarray:
 
 
 @jax.jit
-def warp(
-    table: jax.Array, pixels: jax.Array, size: jax.Array, rows: jax.Array, columns: jax.Array
-) -> jax.Array:
+def warp(table: Array, pixels: Array, warps: Warps) -> jax.Array:
     """Warps images uint8 [B, 128, 128, 3] to [B, 64, 64, 3] in [-1, 1].
 
     Args:
         table: of `warp_table`.
         pixels: the images.
-        size: index of each image's size in the table [B].
-        rows: index of the matrix along its height [B].
-        columns: index of the matrix along its width [B].
+        warps: for each image, indices into the table: of its size, of the matrix along its height,
+            of that along its width; three arrays int [B].
     """
+    size, rows, columns = warps
     images = pixels.astype(jnp.float32) / 127.5 - 1
     images = jnp.einsum("boh,bhwc->bowc", table[size, rows], images)
     return jnp.einsum("bow,bhwc->bhoc", table[size, columns], images)
 
 
 def add_noise(images: jax.Array, key: jax.Array) -> jax.Array:
-    """Adds fine noise, coarse noise and a slight cast of colour."""
+    """Adds fine noise, coarse noise and a slight cast of colour to images [B, 64, 64, 3]."""
     batch = images.shape[0]
     keys = jax.random.split(key, 6)
     fine = jax.random.uniform(keys[0], (batch, 1, 1, 1), maxval=0.08)

@@ -25,9 +25,9 @@ def box(record, concept, **changes):
 
 
 def test_boxes_of_the_concepts(record):
-    assert box(record, FACE) == (10, 20, 6, 14)
-    assert box(record, CLOTHES) == (20, 40, 4, 16)
-    assert box(record, CHARACTER) == (0, 40, 0, 20)
+    assert box(record, FACE) == (6, 10, 14, 20)
+    assert box(record, CLOTHES) == (4, 20, 16, 40)
+    assert box(record, CHARACTER) == (0, 0, 20, 40)
 
 
 @pytest.mark.parametrize(
@@ -36,14 +36,14 @@ def test_boxes_of_the_concepts(record):
 @pytest.mark.parametrize("concept", [FACE, CLOTHES])
 @pytest.mark.parametrize("view", crops.VIEWS)
 def test_any_box_gives_a_crop(record, bbox, concept, view):
-    top, bottom, left, right = box(record, concept, bbox=bbox)
+    left, top, right, bottom = box(record, concept, bbox=bbox)
     assert 0 <= top < bottom <= 40 and 0 <= left < right <= 20
     crop = crops.crop_concept({**record, "bbox": np.array(bbox)}, concept, size=8, view=view)
     assert crop.shape == (8, 8, 3)
 
 
 def test_clothes_without_figure_are_the_entire_image(record):
-    assert box(record, CLOTHES, mask=np.zeros((40, 20, 1), np.uint8)) == (0, 40, 0, 20)
+    assert box(record, CLOTHES, mask=np.zeros((40, 20, 1), np.uint8)) == (0, 0, 20, 40)
 
 
 def test_without_a_mask_the_figure_is_the_entire_image(record):
@@ -69,7 +69,7 @@ def test_resize_to_the_same_size_changes_nothing(record):
 
 @pytest.mark.parametrize("concept", [FACE, CLOTHES])
 def test_in_place_keeps_the_concept_where_it_is(record, concept):
-    top, bottom, left, right = box(record, concept)
+    left, top, right, bottom = box(record, concept)
     crop = crops.crop_concept(record, concept, size=40, view="in_place")[:, 10:30]
     inside = np.zeros((40, 20), bool)
     inside[top:bottom, left:right] = True

@@ -21,6 +21,7 @@ from rbjax.models import params
 from rbjax.models.block_dct import BlockDCT
 from rbjax.models.retrinet import RetriNet, RetriNetConfig
 from rbjax.models.unet_config import UNetConfig
+from tfds_retribooru.boxes import PixelBox
 
 
 def load(name: str):
@@ -212,7 +213,7 @@ def empty_pipeline(vae=None, view: str = "crop"):
 @pytest.mark.parametrize("view", crops.VIEWS)
 def test_views_of_references_are_the_same(view):
     image = np.random.default_rng(0).integers(0, 256, (31, 17, 3), np.uint8)
-    expected = crops.crop_box(image, (5, 25, 2, 13), size=12, view=view)
+    expected = crops.crop_box(image, PixelBox(2, 5, 13, 25), size=12, view=view)
     found = empty_pipeline(view=view).view("face", Image.fromarray(image), (2, 5, 11, 20))
     np.testing.assert_array_equal(found, expected)
 

@@ -4,7 +4,11 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from flax import nnx
 
+from rbjax.models import params
+from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from tests.helpers import tiny_pipeline
 
 
@@ -45,3 +49,32 @@ def test_fields_that_are_stored_are_read_and_the_others_encoded():
     np.testing.assert_array_equal(read.prompt, live.prompt)
     np.testing.assert_array_equal(live.latents, pipeline.encode_images(batch.target))
     np.testing.assert_array_equal(live.references, pipeline.encode_images(batch.references))
+
+
+@pytest.mark.parametrize("field", ["target", "references"])
+def test_a_pipeline_without_a_kl_autoencoder_reads_no_latents(field):
+    pipeline, batch = tiny_pipeline.pipeline(), tiny_pipeline.batch(2)
+    images = np.asarray(getattr(batch, field), np.float32)
+    with pytest.raises(ValueError, match="only a KL autoencoder's latents .* uint8 images"):
+        pipeline.encode(dataclasses.replace(batch, **{field: images}))
+
+
+@pytest.mark.parametrize("field", ["prompt", "concepts"])
+def test_states_of_another_width_are_refused(field):
+    pipeline, batch = tiny_pipeline.pipeline(), tiny_pipeline.batch(2)
+    states = np.zeros((*getattr(batch, field).shape, 7), np.float32)
+    with pytest.raises(ValueError, match="stored text states, which have 8 in the last axis"):
+        pipeline.encode(dataclasses.replace(batch, **{field: states}))
+
+
+@pytest.mark.parametrize("field, channels", [("target", 8), ("references", 4)])
+def test_latents_of_other_channels_are_refused(field, channels):
+    pipeline, batch = tiny_pipeline.pipeline(), tiny_pipeline.batch(2)
+    config = AutoencoderKLConfig(block_out_channels=(4,), norm_num_groups=2)
+    pipeline.autoencoder = nnx.data(params.shapes(lambda rngs: AutoencoderKL(config, rngs)))
+    moments, means = np.zeros((2, 8, 8, 8), np.float32), np.zeros((2, 2, 8, 8, 4), np.float32)
+    latents = dataclasses.replace(batch, target=moments, references=means)
+    assert pipeline.encode(latents).references.shape == means.shape
+    images = np.zeros((*getattr(latents, field).shape[:-1], 3), np.float32)
+    with pytest.raises(ValueError, match=f"latents, which have {channels} in the last axis"):
+        pipeline.encode(dataclasses.replace(latents, **{field: images}))

@@ -59,7 +59,7 @@ def test_the_first_warp_is_area_reduction_then_the_resize_of_inference():
         s = training_data.SIZES.index(size)
         small = Image.fromarray(pixels[0]).resize((size, size), Image.Resampling.BOX)
         wanted = resize(np.asarray(small, np.float32)[None] / 127.5 - 1, training_data.INPUT)
-        seen = training_data.warp(table, pixels, *(np.array([i]) for i in (s, 0, 0)))
+        seen = training_data.warp(table, pixels, tuple(np.array([i]) for i in (s, 0, 0)))
         np.testing.assert_allclose(seen, wanted, atol=0.02)
 
 
@@ -71,7 +71,9 @@ def test_a_short_run_writes_a_folder_that_loads(texts, tmp_path):
     options = "--pretrain_steps 1 --steps 1 --batch_size 2 --questions 1 --phrases 1"
     options += f" --width 12 --heads 1 --layers 1 --patch_size 32 --out {tmp_path}"
     options = train_vqa.parse_args(options.split())
-    train.run({"centered": images, "varied": images}, {"centered": images}, texts, options)
+    train.run(
+        {"centered": images, "varied": images}, {"centered": images}, texts=texts, options=options
+    )
     report = json.loads((tmp_path / "accuracy.json").read_text())
     assert report["accuracy"]["centered"]["what"].keys() == VOCABULARY["questions"].keys()
     vqa = VQA.load(tmp_path)
