@@ -36,7 +36,7 @@ def get_config(variant: str = "avatars") -> ConfigDict:
 
 
 def avatars() -> ConfigDict:
-    """Returns the default: composition, learned from scratch on two CPU cores."""
+    """Builds the default: composition, learned from scratch on two CPU cores."""
     c = ConfigDict()
     c.seed = 0  # of initialisation, order, noise and evaluation
     c.total_steps = 1600  # updates; also the length of the learning rate's decay
@@ -57,10 +57,10 @@ def avatars() -> ConfigDict:
     c.data.vary_references = False  # draw the numbers from 1 to these
     c.data.view = "in_place"  # how a reference shows its concept: "crop" or "in_place"
     c.data.tasks = ConfigDict()  # weights of the training tasks (paper, Tasks)
-    c.data.tasks.composition = 1.0
-    c.data.tasks.same_identity = 0.0
-    c.data.tasks.same_outfit = 0.0
-    c.data.tasks.reconstruction = 0.0
+    c.data.tasks.composition = 1.0  # faces and clothes from different images
+    c.data.tasks.same_identity = 0.0  # entire images of the character
+    c.data.tasks.same_outfit = 0.0  # entire images of the character in that outfit
+    c.data.tasks.reconstruction = 0.0  # the target itself (leaky baseline)
     c.data.prompt_tags = "free"  # "free": no tag that the references carry; "all": all tags
     c.data.max_tokens = 32  # length of a prompt
     c.data.drop_prompt = 0.05  # rate of examples without prompt
@@ -76,65 +76,66 @@ def avatars() -> ConfigDict:
     c.model.chroma = 11  # BlockDCT: frequencies of either colour difference, at most patch**2
     c.model.vae = ConfigDict()  # fields of diffusers' AutoencoderKL; empty = BlockDCT
     c.model.unet = ConfigDict()  # fields of diffusers' UNet2DConditionModel
-    c.model.unet.block_out_channels = (64, 128)
+    c.model.unet.block_out_channels = (64, 128)  # channels of each level
+    # with attention or without ("DownBlock2D"), each level
     c.model.unet.down_block_types = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D")
-    c.model.unet.layers_per_block = 1
+    c.model.unet.layers_per_block = 1  # ResNet blocks of a level
     c.model.unet.attention_head_dim = 1  # number of heads (sic, as in diffusers)
     c.model.unet.cross_attention_dim = 96  # = text.hidden_size
-    c.model.unet.norm_num_groups = 16
+    c.model.unet.norm_num_groups = 16  # of group norms; divides all channels
     c.model.unet.dtype = "float32"  # of the computation; parameters are float32
     c.model.unet.remat = False  # compute activations twice, to keep fewer
     c.model.text = ConfigDict()  # fields of transformers' CLIPTextModel
-    c.model.text.hidden_size = 96
-    c.model.text.intermediate_size = 192
-    c.model.text.num_hidden_layers = 1
-    c.model.text.num_attention_heads = 2
-    c.model.retrieval = ConfigDict()
+    c.model.text.hidden_size = 96  # width of a token's state
+    c.model.text.intermediate_size = 192  # width inside an MLP
+    c.model.text.num_hidden_layers = 1  # transformer blocks
+    c.model.text.num_attention_heads = 2  # divides hidden_size
+    c.model.retrieval = ConfigDict()  # RetriNet's attention to the references
     c.model.retrieval.heads = 1  # attention heads of a conjunction
     c.model.retrieval.positions = True  # 2-D sine positions on queries and keys
     c.model.retrieval.reference_timestep = "zero"  # "target" (paper, v2) or "zero"
 
     c.noise_schedule = ConfigDict()  # see rbjax/diffusion/schedule.py
-    c.noise_schedule.betas = "rectified_flow"
-    c.noise_schedule.prediction_type = "sample"
+    c.noise_schedule.betas = "rectified_flow"  # kind of schedule
+    c.noise_schedule.prediction_type = "sample"  # the model predicts clean latents
 
     c.train = ConfigDict()
     c.train.trained = (".*",)  # patterns of parameter names that train
     c.train.frozen = ()  # patterns of those that do not; each matches exactly one list
     c.train.learning_rate = 2e-3  # peak
-    c.train.warmup_steps = 100
+    c.train.warmup_steps = 100  # updates in which the rate rises from 0
     c.train.final_rate = 0.02  # of the peak, at the end of the cosine
-    c.train.weight_decay = 0.0
-    c.train.adam_b2 = 0.99
+    c.train.weight_decay = 0.0  # of AdamW
+    c.train.adam_b2 = 0.99  # decay of Adam's second moment
     c.train.clip_norm = 1.0  # global norm of the gradient; 0 = off
-    c.train.ema_decay = 0.998
+    c.train.ema_decay = 0.998  # of the averaged parameters, which generate
     c.train.weighting = "uniform"  # of the loss: "uniform", "velocity" or "min_snr"
     c.train.accumulate = 1  # parts of a batch that go through the model one after the other
 
     c.sampling = ConfigDict()
     c.sampling.steps = 10  # calls of the model
     c.sampling.method = "euler"  # "ddim", "euler" or "dpm++2m"
-    c.sampling.guidance_references = 1.5  # 1 = off
-    c.sampling.guidance_prompt = 1.5  # 1 = off
+    c.sampling.guidance_references = 1.5  # above 1: follow the references more; 1 = off
+    c.sampling.guidance_prompt = 1.5  # above 1: follow the prompt more; 1 = off
 
-    c.log_every = 50  # steps
-    c.checkpoint_every = 400
-    c.sample_every = 400
+    c.log_every = 50  # updates between lines of the log
+    c.checkpoint_every = 400  # updates between checkpoints
+    c.sample_every = 400  # updates between sample grids
     c.sample_images = 8  # rows of a sample grid
-    c.eval_every = 800
+    c.eval_every = 800  # updates between evaluations while training
     c.eval = ConfigDict()
     c.eval.split = "test"  # characters that training never sees
     c.eval.characters = 100  # at the end
     c.eval.prompts = 4  # images of a character
     c.eval.periodic_characters = 16  # while training
-    c.eval.batch_size = 64
+    c.eval.batch_size = 64  # images generated at once
     c.eval.vqa = ""  # folder of a BLIP-VQA; "" = the one that ships with the package
     c.lock()
     return c
 
 
 def avatars_long() -> ConfigDict:
-    """Returns the default for longer."""
+    """Builds the default with half as many updates again."""
     c = avatars()
     c.total_steps = 2400
     c.eval_every = 1200
@@ -143,7 +144,7 @@ def avatars_long() -> ConfigDict:
 
 
 def avatars_64() -> ConfigDict:
-    """Returns 64 px, figures that vary, up to 2 + 2 cropped references."""
+    """Builds an experiment at 64 px: figures vary, up to 2 + 2 cropped references."""
     c = avatars()
     c.total_steps = 40000
     c.eval_every = 4000
@@ -161,7 +162,7 @@ def avatars_64() -> ConfigDict:
 
 
 def avatars_128() -> ConfigDict:
-    """Returns 128 px, for an accelerator."""
+    """Builds `avatars_64` at 128 px, for an accelerator."""
     c = avatars_64()
     c.batch_size = 128
     c.data.size = 128
@@ -171,7 +172,7 @@ def avatars_128() -> ConfigDict:
 
 
 def smoke() -> ConfigDict:
-    """Returns a few steps of everything on 24 characters."""
+    """Builds a run of a few steps of everything on 24 characters."""
     c = avatars()
     c.total_steps = 6
     c.batch_size = 8
@@ -193,7 +194,7 @@ def smoke() -> ConfigDict:
 
 
 def sd15() -> ConfigDict:
-    """Returns the paper's set-up: what is frozen, 2 faces + 2 clothes, 50 % prompt drop, 384 px.
+    """Builds the paper's set-up: what is frozen, 2 faces + 2 clothes, 50 % prompt drop, 384 px.
 
     The model's sizes, the tokenizer and the noise schedule come from the folder of
     `config.pretrained`: Stable Diffusion 1.x or 2.x, or a finetune of one of them.
@@ -251,7 +252,7 @@ def sd15() -> ConfigDict:
 
 
 def retribooru_smoke() -> ConfigDict:
-    """Returns a few steps of everything on real data, with the small model, at its 48 px.
+    """Builds a run of a few steps of everything on real data, with the small model, at its 48 px.
 
     See tfds_retribooru/retribooru/README.md for the data. Nothing is scored: it has no questions.
     """
