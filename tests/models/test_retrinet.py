@@ -151,8 +151,12 @@ def test_positions_off_makes_references_a_bag_of_places():
         conjunction = awake(positions=positions).conjunctions[0]
         x, maps = jax.random.normal(jax.random.key(2), (2, 2, 4, 3, 12))
         mask = jnp.ones((2, 1), bool)
-        found = conjunction(x, *conjunction.keys_values(maps, 2), mask)
-        mirrored = conjunction(x, *conjunction.keys_values(maps[:, :, ::-1], 2), mask)
+
+        def retrieve(maps, conjunction=conjunction, x=x, mask=mask):
+            key, value = conjunction.keys_values(maps, 2)
+            return conjunction(x, key=key, value=value, mask=mask)
+
+        found, mirrored = retrieve(maps), retrieve(maps[:, :, ::-1])
         assert (difference(found, mirrored) > 1e-3) == positions
 
 
