@@ -35,12 +35,15 @@ def export(model: Model, folder: str | Path, dtype: DTypeLike | None = None) -> 
 
     Args:
         model: to export.
-        folder: to write.
+        folder: to write; an export or a saved model in it is replaced.
         dtype: of the weights; None = as they are.
+
+    Raises:
+        FileExistsError: the folder holds something else.
     """
-    folder = Path(folder)
-    saved_model.save(model, folder, dtype)
-    for name, place in PLACES.items():
-        shutil.copyfile(SOURCES / name, folder / place / name)
-    parts = {part: folder / part / name for part, name in WEIGHTS.items()}
-    safetensors_files.join(parts, folder / SINGLE_FILE)
+    with saved_model.replace(Path(folder)) as partial:
+        saved_model.write_parts(model, partial, dtype)
+        for name, place in PLACES.items():
+            shutil.copyfile(SOURCES / name, partial / place / name)
+        parts = {part: partial / part / name for part, name in WEIGHTS.items()}
+        safetensors_files.join(parts, partial / SINGLE_FILE)

@@ -27,8 +27,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from flax import nnx
 from jax.typing import DTypeLike
+from tensorflow_datasets.core.utils import incomplete_file
 
 from rbjax.interop import json_files, safetensors_files
 from rbjax.interop.safetensors_files import StoredTensor
@@ -143,6 +145,8 @@ def save(
 ) -> None:
     """Writes `folder/config.json` and the weights, as diffusers and transformers read them.
 
+    Files of the same names are replaced when both are complete; others stay.
+
     Args:
         model: to save.
         folder: made if it is not there.
@@ -154,10 +158,11 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     if config is None:
         config = model.config.to_dict()  # pyrefly: ignore[missing-attribute]  as all of MODELS have
-    default = DIFFUSERS_WEIGHTS_NAME if "_class_name" in config else WEIGHTS_NAME
-    safetensors_files.save(state_dict(model), folder / (name or default), dtype)
-    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    (folder / json_files.CONFIG_NAME).write_text(text)
+    name = name or (DIFFUSERS_WEIGHTS_NAME if "_class_name" in config else WEIGHTS_NAME)
+    weights_file, config_file = (epath.Path(folder) / n for n in (name, json_files.CONFIG_NAME))
+    with incomplete_file(weights_file) as weights, incomplete_file(config_file) as settings:
+        safetensors_files.save(state_dict(model), Path(weights), dtype)
+        settings.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def state_dict(model: nnx.Module) -> dict[str, np.ndarray]:

@@ -10,8 +10,11 @@ No data set is needed to read it. `rbjax/interop/diffusers_export.py` adds the P
 make the same folder a diffusers pipeline.
 """
 
+import contextlib
 import dataclasses
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +34,17 @@ from rbjax.models.retrinet import RetriNetConfig
 from rbjax.models.unet_config import UNetConfig
 from rbjax.text import prompts
 from rbjax.text import tokenizer as tokenizer_lib
+from tfds_retribooru import atomic_folder
 
 INDEX = "model_index.json"
 SCHEDULER_CONFIG = "scheduler_config.json"
 BLOCK_DCT = ["modeling_block_dct", "BlockDCT"]
 RETRIEVAL = ("heads", "positions", "reference_timestep")
-IMAGE = ("size", "view", "max_tokens")  # fields of the experiment's `data` section
+DATA_FIELDS = ("size", "view", "max_tokens")  # of the experiment's `data` section
+CONTENT = (  # names in a saved model, and in an export of diffusers_export.py
+    *("retrinet", "vae", "text_encoder", "tokenizer", "scheduler", INDEX),
+    *("pipeline.py", "comfyui_retrinet.py", "README.md", "retrinet.safetensors"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +75,50 @@ class Model:
 
 
 def save(model: Model, folder: str | Path, dtype: DTypeLike | None = None) -> None:
-    """Writes the folder; weights as `dtype` if given (np.float16 halves the files)."""
-    folder = Path(folder)
+    """Writes the folder, or replaces a saved model in it; see `replace`.
+
+    Args:
+        model: to save.
+        folder: to write.
+        dtype: of the weights, None = as they are; np.float16 halves the files.
+
+    Raises:
+        FileExistsError: the folder holds something else.
+    """
+    with replace(Path(folder)) as partial:
+        write_parts(model, partial, dtype)
+
+
+@contextlib.contextmanager
+def replace(folder: Path) -> Iterator[Path]:
+    """Yields a folder to write a model in, which takes the place of `folder` when it is complete.
+
+    A saved model or an export that is there stays as it was until then. Its parts are not taken
+    over; all else that somebody put beside them is.
+
+    Raises:
+        FileExistsError: `folder` holds something else.
+    """
+    saved = (folder / INDEX).is_file() and (folder / "retrinet").is_dir()
+    if folder.exists() and not saved and any(folder.iterdir()):
+        raise FileExistsError(
+            f"{folder} is not empty and holds no saved model that could be replaced: name another "
+            "folder"
+        )
+    with atomic_folder.replace(folder) as partial:
+        if saved:
+            shutil.copytree(
+                folder,
+                partial,
+                symlinks=True,
+                ignore=lambda parent, _: CONTENT if parent == str(folder) else (),
+                dirs_exist_ok=True,
+            )
+        yield partial
+
+
+def write_parts(model: Model, folder: Path, dtype: DTypeLike | None) -> None:
+    """Writes the files that the module's docstring lists; see `save`."""
     pipeline = nnx.merge(model.graphdef, nnx_state(model.params))
     retrinet, text = pipeline.retrinet, pipeline.text_encoder
     huggingface.save(retrinet, folder / "retrinet", retrinet_config(retrinet.config), dtype=dtype)
@@ -94,7 +144,7 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
     """
     folder = Path(folder)
     index = _read_json(folder / INDEX)
-    if absent := [name for name in ("retrinet", *IMAGE, "sampling") if name not in index]:
+    if absent := [name for name in ("retrinet", *DATA_FIELDS, "sampling") if name not in index]:
         raise ValueError(
             f"{folder} holds a {index.get('_class_name')}, not a RetriNet: {INDEX} has no "
             f"{', '.join(absent)}. Stable Diffusion is what a training starts from: "
@@ -104,7 +154,7 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
     config = ConfigDict(
         {
             "model": _model_section(folder, dtype),
-            "data": {name: index[name] for name in IMAGE},
+            "data": {name: index[name] for name in DATA_FIELDS},
             "noise_schedule": dataclasses.asdict(
                 Schedule.from_config(_read_json(folder / "scheduler" / SCHEDULER_CONFIG))
             ),
@@ -229,7 +279,7 @@ def _index(model: Model) -> dict[str, Any]:
         "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
         "scheduler": ["scheduling_retrinet", "RetriNetScheduler"],
         "vae": ["diffusers", "AutoencoderKL"] if config.model.get("vae") else BLOCK_DCT,
-        **{name: config.data[name] for name in IMAGE},
+        **{name: config.data[name] for name in DATA_FIELDS},
         "sampling": dict(config.sampling),
     }
 

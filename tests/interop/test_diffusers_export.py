@@ -21,7 +21,6 @@ from rbjax.experiment import setup
 from rbjax.inference import model_loading
 from rbjax.inference.reference import Reference
 from rbjax.interop import diffusers_export, saved_model
-from rbjax.interop import stable_diffusion as stable_diffusion_lib
 from rbjax.interop.saved_model import Model
 from rbjax.models import pipeline
 from rbjax.parallel import mesh as meshes
@@ -81,14 +80,15 @@ def stable_diffusion(folder: Path) -> Model:
     """A model on a Stable Diffusion folder: KL autoencoder, CLIP's tokenizer."""
     stable_diffusion_folder.write(folder)
     parts = {f"model.{part}.dtype": "float32" for part in ("unet", "vae", "text")}
-    config = setup.resolve(stable_diffusion_run.sd15(folder, **parts | {"model.unet.remat": False}))
-    tokenizer = stable_diffusion_lib.tokenizer(config)
-    graphdef = nnx.split(pipeline.abstract_pipeline(config, tokenizer))[0]
-    params = stable_diffusion_lib.load_params(config, meshes.make_mesh(1, 1, 1))
+    config = stable_diffusion_run.sd15(folder, **parts | {"model.unet.remat": False})
+    resolved = setup.resolve(config)
+    tokenizer = resolved.pretrained.tokenizer
+    graphdef = nnx.split(pipeline.abstract_pipeline(resolved.config, tokenizer))[0]
+    params = resolved.pretrained.load_params(meshes.make_mesh(1, 1, 1))
     for level in params["retrinet"]["conjunctions"].values():
         kernel = level["zero_conv"]["kernel"]
         level["zero_conv"]["kernel"] = np.ones(kernel.shape, np.float32) / kernel.shape[-1]
-    return Model(config, tokenizer, graphdef, jax.device_get(params))
+    return Model(resolved.config, tokenizer, graphdef, jax.device_get(params))
 
 
 @pytest.fixture(
@@ -127,7 +127,7 @@ def in_torch(model, export, tmp_path_factory):
     out = tmp_path_factory.mktemp("torch")
     Image.fromarray(picture(0, 9, 7)).save(out / "a.png")
     Image.fromarray(picture(1, 30, 40)).save(out / "b.png")
-    noise = guidance._noise(np.arange(2, dtype=np.uint32), (2, *latent_shape(model)))
+    noise = guidance._noise(np.arange(2, dtype=np.uint32), latent_shape(model))
     np.save(out / "noise.npy", noise)
     environment = os.environ | {"HF_HOME": str(out / "hf"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", IN_TORCH, str(export), str(out), PROMPT]
@@ -144,7 +144,7 @@ def test_the_same_noise_makes_the_same_image_in_torch(model, in_torch, file, cou
     ][:count]
     sampling = Sampling.from_config(model.config.sampling)
     sampling = dataclasses.replace(sampling, steps=20)
-    ours = generate.generate(model, PROMPT, references, 2, 0, sampling)
+    ours = generate.generate(model, PROMPT, references, num_images=2, sampling=sampling)
     difference = np.abs(255 * np.load(in_torch / file) - ours)
     assert difference.max() <= 0.6  # ours is rounded to whole numbers
     assert np.ptp(ours) > 30
@@ -174,6 +174,10 @@ def test_what_torch_saves_comes_back_exactly(model, in_torch, tmp_path, monkeypa
     assert_equal_weights(back.params, model.params)
     assert back.graphdef == model.graphdef and back.schedule == model.schedule
     assert back.tokenizer.encode(PROMPT).ids == model.tokenizer.encode(PROMPT).ids
+
+
+def test_an_export_holds_what_a_new_one_replaces(export):
+    assert {path.name for path in export.iterdir()} == set(saved_model.CONTENT)
 
 
 def test_the_single_file_holds_every_weight_with_its_part(export):

@@ -68,6 +68,15 @@ def test_round_trip_through_a_folder_is_exact(tmp_path):
     assert json_files.read_config(tmp_path) == {"size": 3}
 
 
+def test_a_failure_leaves_the_old_weights_and_config(tmp_path):
+    model = Model(0)
+    huggingface.save(model, tmp_path, {"size": 3})
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(TypeError):
+        huggingface.save(Model(1), tmp_path, {"size": object()})  # not JSON
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_half_precision_files_load_as_float32(tmp_path):
     model = Model(0)
     huggingface.save(model, tmp_path, {}, dtype=np.float16)

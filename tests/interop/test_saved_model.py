@@ -36,6 +36,47 @@ def test_round_trip_is_exact(model, folder):
     assert loaded.tokenizer.to_str() == model.tokenizer.to_str()
 
 
+def _files(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_failure_leaves_the_old_model(folder, monkeypatch):
+    before, write = _files(folder), saved_model._save_tokenizer
+
+    def fail(*args):
+        write(*args)
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(saved_model, "_save_tokenizer", fail)
+    with pytest.raises(OSError, match="No space left"):
+        saved_model.save(tiny_saved_model.model(seed=1), folder)
+    assert _files(folder) == before
+    assert [path.name for path in folder.parent.glob(f".{folder.name}*")] == []
+
+
+def test_a_model_is_replaced_and_files_beside_its_parts_are_kept(model, folder):
+    (folder / "vae" / "modeling_block_dct.py").touch()  # of an export, as the next
+    (folder / "pipeline.py").touch()
+    (folder / "examples").mkdir()
+    (folder / "examples" / "README.md").write_text("mine")
+    saved_model.save(tiny_saved_model.model(seed=1), folder)
+    names = {str(path.relative_to(folder)) for path in _files(folder)}
+    assert "examples/README.md" in names
+    assert not names & {"vae/modeling_block_dct.py", "pipeline.py"}
+    weights = tiny_saved_model.flat(saved_model.load(folder).params)
+    expected = tiny_saved_model.flat(tiny_saved_model.model(seed=1).params)
+    assert all((weights[key] == expected[key]).all() for key in expected)
+
+
+@pytest.mark.parametrize("file", ["photo.png", "model_index.json"])
+def test_a_folder_with_other_files_is_refused(model, tmp_path, file):
+    (tmp_path / file).write_text("{}")
+    before = _files(tmp_path)
+    with pytest.raises(FileExistsError, match="is not empty .* name another folder"):
+        saved_model.save(model, tmp_path)
+    assert _files(tmp_path) == before
+
+
 def test_half_precision_rounds_and_halves(model, folder, tmp_path):
     saved_model.save(model, tmp_path / "half", np.float16)
     expected = tiny_saved_model.flat(model.params)

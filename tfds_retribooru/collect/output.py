@@ -7,13 +7,13 @@ why, and in which file and line it stands.
 
 import contextlib
 import pathlib
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import orjson
 
+from tfds_retribooru import atomic_folder
 from tfds_retribooru.boxes import Box
 from tfds_retribooru.collect import filters
 from tfds_retribooru.collect.candidates import Index, Partners, ScreenedPart, read_spool
@@ -27,18 +27,14 @@ DROPPED_FILE = "manifest/dropped.jsonl"
 def new_folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a folder beside `out` to write in, which takes the name `out` if the block succeeds.
 
-    What an interrupted collection left there is removed first.
-
     Raises:
         FileExistsError: `out` exists.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists: remove it, or name another folder")
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / DROPPED_FILE).parent.mkdir(parents=True)
-    yield partial
-    partial.rename(out)
+    with atomic_folder.replace(out) as partial:
+        (partial / DROPPED_FILE).parent.mkdir()
+        yield partial
 
 
 def annotation(post: Candidate, similar: Sequence[int], bbox: Box | None) -> bytes:
