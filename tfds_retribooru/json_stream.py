@@ -1,39 +1,26 @@
-"""JSON documents out of a file that is read once, front to back: JSON lines or one long list.
+"""JSON documents out of a file that is read once, front to back.
 
-Damage costs what is damaged. In JSON lines that is a line; in a list it is all from the damage on,
-because nothing says where the next document begins.
+The file is any sequence of JSON values: one a line, indented, one behind the other, in lists, or
+in an object around the list ({"posts": [...]}), in any encoding and compression of `text_files`.
+Lines are read fastest. Damage costs what is damaged: reading goes on at the next line that begins
+like the damaged document's; where there is none, the rest is lost, as nothing says where the next
+document begins.
 """
 
-import codecs
-import gzip
 import json
 import pathlib
-import re
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple
 
 import orjson
 
-_BLOCK = 1 << 20  # characters of a list read at a time
-_LONGEST = 1 << 26  # characters; a document of a list that is not closed by then is taken as damage
-_SPACE = re.compile(r"[ \t\r\n]+")
-_ENDS = frozenset(" \t\r\n,]")  # what may stand behind a document in a list
-_NEXT = {"": "[", "[": "]", "value": ",]", ",": "", "]": ""}  # marks that may follow in a list
+from tfds_retribooru import json_text
+from tfds_retribooru.json_text import Document
+from tfds_retribooru.text_files import Utf8Source, open_binary
 
-
-class Document(NamedTuple):
-    """One document, or what is wrong at that place.
-
-    Attributes:
-        line: from 1, where it begins.
-        value: what JSON says; the beginning of the text where it cannot be read.
-        fault: "" or a reason: "bad_json" (a line), "truncated_list", "bad_utf8" (read all the same,
-            with U+FFFD for what is not UTF-8).
-    """
-
-    line: int
-    value: object
-    fault: str = ""
+_BLOCK = 1 << 20  # bytes that are read at a time; also the longest line of the fast path
+_LONGEST = 1 << 26  # characters; a document that does not end by then is taken as damage
+_BLANK_BYTES = b"\xef\xbb\xbf\x1e \t\r\n,"
 
 
 class Part(NamedTuple):
@@ -53,26 +40,23 @@ class Part(NamedTuple):
 
 
 def parts(path: str | pathlib.Path, size: int = 1 << 26) -> list[Part]:
-    """Cuts a file of JSON lines into parts of about `size` bytes; a list or .gz is one part."""
+    """Cuts a file of JSON lines into parts of about `size` bytes; any other file is one part."""
     path = pathlib.Path(path)
-    with open_binary(path) as stream:
-        if path.suffix == ".gz" or _is_list(stream):
-            return [Part(str(path))]
+    if not _is_lines(path):
+        return [Part(str(path))]
     result, start, newlines, ended = [], 0, 0, True
     with open(path, "rb") as stream:
         while block := stream.read(size):
             line = newlines + 1 if ended else newlines + 2  # the rest of a begun line is skipped
             result.append(Part(str(path), start, start + len(block), line))
-            start, newlines, ended = (
-                start + len(block),
-                newlines + block.count(b"\n"),
-                block.endswith(b"\n"),
-            )
-    return result or [Part(str(path))]
+            start += len(block)
+            newlines += block.count(b"\n")
+            ended = block.endswith(b"\n")
+    return result
 
 
 def read_part(part: Part) -> Iterator[Document]:
-    """Yields the documents of a part."""
+    """Yields the documents of a part, which begins and ends where a line begins with a brace."""
     with open_binary(part.path) as stream:
         if part.stop is None:
             yield from read(stream)
@@ -80,76 +64,67 @@ def read_part(part: Part) -> Iterator[Document]:
         if part.start:
             stream.seek(part.start - 1)
             stream.readline()  # the rest of a line that begins before the part
-        yield from _lines(stream, part.line, part.stop - stream.tell())
+        stop, line = part.stop - stream.tell(), part.line
+        source = Utf8Source(stream, _BLOCK)
+        while part.start and (raw := source.readline()):
+            if raw.startswith(b"{"):
+                source.give_back(raw)
+                break
+            line += raw.endswith(b"\n")  # of a document that begins before the part
+        yield from _read(source, line, stop)
 
 
 def read(stream: BinaryIO) -> Iterator[Document]:
-    """Yields the documents of a seekable stream from its beginning."""
-    return _list(stream) if _is_list(stream) else _lines(stream, 1, None)
+    """Yields the documents of a binary stream from where it is."""
+    return _read(Utf8Source(stream, _BLOCK), 1, None)
 
 
-def open_binary(path: str | pathlib.Path) -> BinaryIO:
-    """Opens a file, through gzip where the name ends in .gz."""
-    return cast(BinaryIO, gzip.open(path)) if str(path).endswith(".gz") else open(path, "rb")
+def _is_lines(path: pathlib.Path) -> bool:
+    """Returns whether the first line that is not empty is one document."""
+    with open(path, "rb") as stream:
+        while raw := stream.readline(_BLOCK):
+            if text := raw.strip(_BLANK_BYTES):
+                return _is_document(text) and raw.endswith(b"\n")
+    return False
 
 
-def _is_list(stream: BinaryIO) -> bool:
-    head = stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
-    stream.seek(0)
-    return head.startswith(b"[")
-
-
-def _lines(stream: BinaryIO, first: int, size: int | None) -> Iterator[Document]:
-    """Yields the lines that begin in the next `size` bytes; empty ones are counted only."""
-    remaining = float("inf") if size is None else size
-    for number, line in enumerate(stream, first):
-        if remaining <= 0:
-            return
-        remaining -= len(line)
-        text = line.strip(b"\xef\xbb\xbf \t\r\n,")
-        if text:
-            yield _parse(number, text)
-
-
-def _parse(number: int, text: bytes) -> Document:
+def _is_document(text: bytes) -> bool:
     try:
-        return Document(number, orjson.loads(text))
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(value, dict) and "id" in value
+
+
+def _read(source: Utf8Source, line: int, stop: int | None) -> Iterator[Document]:
+    """Yields the documents before the first line from `stop` on that begins with a brace."""
+    while raw := source.readline():
+        if stop is not None and source.position - len(raw) >= stop and raw.startswith(b"{"):
+            return
+        is_line = raw.endswith(b"\n") or source.ended
+        text = raw.strip(_BLANK_BYTES)
+        found = _line(line, text) if is_line else None
+        if found is not None:
+            yield from found
+            line += raw.endswith(b"\n")
+        else:
+            source.give_back(raw)
+            line = yield from json_text.Text(source, line, _LONGEST).documents(stop)
+    if source.damage:
+        yield Document(line, source.damage, "damaged_file")
+
+
+def _line(number: int, text: bytes) -> list[Document] | None:
+    """Returns the documents of a line; None if it is not one JSON value."""
+    if not text:
+        return []
+    try:
+        value, fault = orjson.loads(text), ""
     except orjson.JSONDecodeError:
         readable = text.decode("utf-8", "replace")
-    try:
-        value = json.loads(readable)  # also reads NaN, and halves of surrogate pairs
-    except (ValueError, RecursionError):
-        return Document(number, readable[:80], "bad_json")
-    return Document(number, value, "bad_utf8" if "\ufffd" in readable else "")
-
-
-def _list(stream: BinaryIO) -> Iterator[Document]:
-    """Yields the elements of a JSON list, holding one block of text at a time."""
-    decoder, utf8 = json.JSONDecoder(), codecs.getincrementaldecoder("utf-8-sig")("replace")
-    text, position, line, before = "", 0, 1, ""
-    while True:
-        block = stream.read(max(_BLOCK, len(text) - position))  # doubles while a document is open
-        text, position = text[position:] + utf8.decode(block, final=not block), 0
-        while True:
-            if space := _SPACE.match(text, position):
-                line += text.count("\n", position, space.end())
-                position = space.end()
-            if position == len(text):
-                break
-            if text[position] in _NEXT[before]:
-                before, position = text[position], position + 1
-                continue
-            if before not in ("[", ","):
-                break
-            try:
-                value, end = decoder.raw_decode(text, position)
-            except (ValueError, RecursionError):
-                break
-            if block and text[end : end + 1] not in _ENDS:  # a number may go on
-                break
-            yield Document(line, value, "bad_utf8" if "\ufffd" in text[position:end] else "")
-            line, position, before = line + text.count("\n", position, end), end, "value"
-        if not block or len(text) - position > _LONGEST:
-            if before != "]" or position < len(text):
-                yield Document(line, text[position : position + 80], "truncated_list")
-            return
+        fault = "bad_utf8" if "\ufffd" in readable else ""
+        try:
+            value = json.loads(readable)  # also reads NaN, and halves of surrogate pairs
+        except (ValueError, RecursionError):
+            return None
+    return json_text.unwrapped(number, value, fault)

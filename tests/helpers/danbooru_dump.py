@@ -122,6 +122,10 @@ def read(out: pathlib.Path) -> tuple[dict[str, dict], list[tuple]]:
             record = json.loads(line)
             assert record["id"] not in found
             found[record["id"]] = record
-    lines = map(json.loads, (out / "manifest/dropped.jsonl").read_text().splitlines())
-    rows = [(pathlib.Path(r["file"]).name, r["line"], r["id"], r["reason"]) for r in lines]
-    return found, sorted(rows)
+    return found, read_dropped(out / "manifest/dropped.jsonl")
+
+
+def read_dropped(path: pathlib.Path) -> list[tuple]:
+    """Returns the sorted rows of dropped.jsonl with the name of the file."""
+    lines = map(json.loads, path.read_text().splitlines())
+    return sorted((pathlib.Path(r["file"]).name, r["line"], r["id"], r["reason"]) for r in lines)

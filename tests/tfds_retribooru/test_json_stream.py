@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfds_retribooru import json_stream
+from tfds_retribooru import json_stream, text_files
 from tfds_retribooru.json_stream import Document
 
 DOCUMENTS = [{"id": k, "text": "é\n" * (k % 5), "list": [k, [], {}]} for k in range(57)]
@@ -79,16 +79,112 @@ def test_lines_are_read_as_json_reads_them(elements):
     assert [(d.line, d.value) for d in found] == list(enumerate(elements, 1))
 
 
-@pytest.mark.parametrize("form", ["list", "lines"])
+def sequences() -> dict[str, str]:
+    """Returns the documents in mixed forms."""
+    pretty = [json.dumps(d, indent=2) for d in DOCUMENTS]
+    line = [json.dumps(d) for d in DOCUMENTS]
+    return {
+        "lines": "\n".join(line) + "\n",
+        "indented after a line": "\n".join(line[:1] + pretty[1:]),
+        "by turns": "\n".join((line, line, pretty)[k % 3][k] for k in range(len(line))),
+        "a list at the end": "\n".join(line[:9]) + "\n" + json.dumps(DOCUMENTS[9:]),
+        "a wrapper at the end": "\n".join(line[:9]) + "\n" + json.dumps({"posts": DOCUMENTS[9:]}),
+    }
+
+
+@pytest.mark.parametrize("form", sequences())
+@pytest.mark.parametrize("size", [1, 17, 100, 101, 1 << 20])
+@pytest.mark.parametrize("block", [5, 64, 1 << 20])
+def test_parts_hold_each_document_once_in_every_form(tmp_path, monkeypatch, form, size, block):
+    monkeypatch.setattr(json_stream, "_BLOCK", block)
+    path = tmp_path / "posts.json"
+    path.write_text(sequences()[form])
+    found = [d for part in json_stream.parts(path, size) for d in json_stream.read_part(part)]
+    assert values(found) == DOCUMENTS
+    starts = [d.line for d in found]
+    assert starts == sorted(starts) and starts[0] == 1
+    lines = sequences()[form].split("\n")
+    assert all(lines[k - 1].startswith(("{", "[")) for k in starts)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.dictionaries(st.sampled_from(["id", "a", "é"]), anything),
+            st.sampled_from([None, 0, 2]),
+            st.sampled_from(["", " ", "\n", "\r\n", ",\n", "\n\n"]),
+        ),
+        max_size=6,
+    ),
+    st.integers(1, 40),
+)
+@settings(max_examples=200, deadline=None)
+def test_any_sequence_of_documents_is_read(sequence, block):
+    text = "".join(json.dumps(v, indent=indent) + after for v, indent, after in sequence)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_stream, "_BLOCK", block)
+        assert values(read(text.encode())) == [value for value, _, _ in sequence]
+
+
+@given(
+    st.lists(st.dictionaries(st.text("abé", max_size=2), anything, max_size=3), max_size=9),
+    st.sampled_from([None, 0, 1, 3]),
+    st.integers(0, 10**6),
+    st.sampled_from(["", "}", "]", '"', "\n{", "x"]),
+)
+@settings(max_examples=200, deadline=None)
+def test_damage_is_named_and_costs_only_documents_behind_it(documents, indent, place, piece):
+    text = "\n".join(json.dumps(document, indent=indent) for document in documents)
+    place = place % (len(text) + 1)
+    before = len("\n".join(text[:place].split("\n")[:-1]))
+    complete = [d for d in read(text[:before].encode()) if not d.fault]
+    found = read((text[:place] + piece + text[place + 1 :]).encode())
+    assert found[: len(complete)] == complete or any(d.fault for d in found)
+    assert len({d.line for d in found if d.fault}) <= text.count("\n") + 2
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("form", ["list", "lines", "wrapper"])
+def test_of_many_documents_the_damaged_one_is_lost(form, indent):
+    texts = [json.dumps(document, indent=indent) for document in DOCUMENTS]
+    texts[20] = texts[20][:-1]
+    joined = (",\n" if form != "lines" else "\n").join(texts)
+    around = {"list": "[\n%s\n]", "lines": "%s", "wrapper": '{"posts": [\n%s\n], "page": 1}'}
+    found = read((around[form] % joined).encode())
+    assert [d.fault for d in found if d.fault] == ["bad_json"]
+    assert [d.value for d in found if not d.fault] == DOCUMENTS[:20] + DOCUMENTS[21:]
+
+
+def test_a_list_that_breaks_off_ends_where_the_next_begins():
+    text = json.dumps(DOCUMENTS[:5])[:-30] + "\n" + json.dumps(DOCUMENTS[5:9])
+    found = read(text.encode())
+    assert [d.fault for d in found if d.fault] == ["truncated_list"]
+    assert [d.value for d in found if not d.fault] == DOCUMENTS[:4] + DOCUMENTS[5:9]
+
+
+def test_an_object_with_an_id_is_no_wrapper():
+    assert values(read(b'{"id": 1, "posts": [{"id": 2}]}')) == [{"id": 1, "posts": [{"id": 2}]}]
+    text = json.dumps({"id": 1, "posts": [{"id": 2}]}, indent=1).encode()
+    assert values(read(text)) == [{"id": 1, "posts": [{"id": 2}]}]
+
+
+@pytest.mark.parametrize("form", ["list", "lines", "indented", "wrapper", "one line"])
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, form):
     monkeypatch.setattr(json_stream, "_BLOCK", 1 << 12)
 
     def peak(count: int) -> int:
         lines = [json.dumps({"id": i, "prompts": "tag, " * 20}) for i in range(count)]
         path = tmp_path / "posts.json"
-        path.write_text("[" + ",\n".join(lines) + "]" if form == "list" else "\n".join(lines))
+        text = {
+            "list": "[" + ",\n".join(lines) + "]",
+            "lines": "\n".join(lines),
+            "indented": "\n".join(json.dumps(json.loads(line), indent=2) for line in lines),
+            "wrapper": '{"posts": [' + ",".join(lines) + "]}",
+            "one line": "".join(lines),
+        }
+        path.write_text(text[form])
         tracemalloc.start()
-        with json_stream.open_binary(path) as stream:
+        with text_files.open_binary(path) as stream:
             assert sum(1 for _ in json_stream.read(stream)) == count
         used = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -150,5 +246,6 @@ def test_nothing_makes_it_raise(data, before):
             "",
             "bad_json",
             "truncated_list",
+            "damaged_file",
             "bad_utf8",
         )

@@ -1,17 +1,21 @@
-"""Reads annotation files, JSON lists or JSON lines, as a stream of records and faults."""
+"""Reads annotation files, JSON of any form, as a stream of records and faults."""
 
 import pathlib
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tfds_retribooru import json_stream
 from tfds_retribooru.building import records
 from tfds_retribooru.building.records import Fault, Record
+from tfds_retribooru.text_files import open_binary
 
 _REASONS = {
     "bad_json": "the line is not JSON",
     "truncated_list": "the list breaks off here",
+    "damaged_file": "the compressed file breaks off or is damaged here",
 }
+_NAME = re.compile(r".+\.(json|jsonl|ndjson)(\.(gz|bz2|xz|zst))?", re.IGNORECASE)
 
 
 def files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -20,7 +24,7 @@ def files(folder: pathlib.Path) -> list[pathlib.Path]:
     Raises:
         FileNotFoundError: there is none.
     """
-    found = sorted([*folder.glob("*.json"), *folder.glob("*.jsonl")])
+    found = sorted(path for path in folder.glob("*") if _NAME.fullmatch(path.name))
     if not found:
         raise FileNotFoundError(f"there is no *.json or *.jsonl in {folder}")
     return found
@@ -31,7 +35,7 @@ def read(paths: Iterable[pathlib.Path]) -> Iterator[Record | Fault]:
     ids: set[str] = set()
     unknown: set[str] = set()
     for path in paths:
-        with path.open("rb") as stream:
+        with open_binary(path) as stream:
             for line, item, fault in json_stream.read(stream):
                 if fault in _REASONS:
                     yield Fault("", _REASONS[fault], file=path.name, line=line, detail=str(item))

@@ -15,7 +15,7 @@ import pathlib
 import sys
 import time
 
-from tfds_retribooru.collect import filters, near_duplicates, output
+from tfds_retribooru.collect import filters, near_duplicates, outcome, output
 from tfds_retribooru.collect.filters import Criteria
 from tfds_retribooru.collect.outfits import Rule
 from tfds_retribooru.collect.settings import Settings
@@ -71,15 +71,23 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_metadata(p: argparse.ArgumentParser) -> None:
     """Adds the options about metadata and the output."""
-    path = pathlib.Path
     p.add_argument(
         "--metadata",
         nargs="+",
         required=True,
         metavar="GLOB",
-        help="files of Danbooru posts: JSON lines or a list, .gz or not, of either dialect",
+        help="files of posts: JSON in any form, compressed or not, in the dialects of the README; "
+        "a name with * ? [ is a pattern (** is any folder) where no file has it",
     )
-    p.add_argument("--out", type=path, required=True, help="folder to write; must not exist")
+    p.add_argument("--out", type=_path, required=True, help="folder to write; must not exist")
+    p.add_argument(
+        "--max_unreadable",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="share of posts (or of files that break off) that may be unreadable; above it the "
+        "collection fails (default: %(default)s)",
+    )
     p.add_argument(
         "--ratings",
         nargs="+",
@@ -90,28 +98,27 @@ def _add_metadata(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument(
         "--vocabulary",
-        type=path,
+        type=_path,
         default=filters.VOCABULARY,
         metavar="FILE",
         help="clothing tags, one a line (default: clothing.txt of this package)",
     )
-    p.add_argument("--aliases", type=path, metavar="FILE", help="Danbooru's tag_aliases, as JSON")
+    p.add_argument("--aliases", type=_path, metavar="FILE", help="Danbooru's tag_aliases, as JSON")
     p.add_argument(
-        "--implications", type=path, metavar="FILE", help="Danbooru's tag_implications, as JSON"
+        "--implications", type=_path, metavar="FILE", help="Danbooru's tag_implications, as JSON"
     )
 
 
 def _add_images(p: argparse.ArgumentParser) -> None:
     """Adds the options about images and models."""
-    path = pathlib.Path
-    p.add_argument("--images", type=path, metavar="DIR", help="folder of the images")
+    p.add_argument("--images", type=_path, metavar="DIR", help="folder of the images")
     p.add_argument(
         "--distance",
         type=int,
         default=near_duplicates.DISTANCE,
         help="bits of 256 within which images are near copies (default: %(default)s)",
     )
-    p.add_argument("--vqa", type=path, metavar="DIR", help="model that answers about clothes")
+    p.add_argument("--vqa", type=_path, metavar="DIR", help="model that answers about clothes")
     p.add_argument(
         "--vqa_loader",
         default="",
@@ -119,10 +126,10 @@ def _add_images(p: argparse.ArgumentParser) -> None:
         help="function (DIR, questions) that opens --vqa (default: that of the package installed "
         "with this one)",
     )
-    p.add_argument("--faces", type=path, metavar="ONNX", help="YOLO-style face detector")
-    p.add_argument("--figures", type=path, metavar="ONNX", help="figure segmentation (IS-Net)")
+    p.add_argument("--faces", type=_path, metavar="ONNX", help="YOLO-style face detector")
+    p.add_argument("--figures", type=_path, metavar="ONNX", help="figure segmentation (IS-Net)")
     p.add_argument(
-        "--masks", type=path, metavar="DIR", help="folder for masks (default: masks beside --out)"
+        "--masks", type=_path, metavar="DIR", help="folder for masks (default: masks beside --out)"
     )
 
 
@@ -149,7 +156,7 @@ def read_settings(args: argparse.Namespace) -> Settings:
     Raises:
         ValueError: something is missing, contradicts or cannot be read.
     """
-    metadata = sorted({path for pattern in args.metadata for path in glob.glob(pattern)})
+    metadata = sorted({path for pattern in args.metadata for path in _files(pattern)})
     if not metadata:
         raise ValueError(f"--metadata {' '.join(args.metadata)}: no such file")
     check(args)
@@ -171,7 +178,31 @@ def read_settings(args: argparse.Namespace) -> Settings:
         figures=args.figures,
         masks=args.masks,
         workers=max(1, args.workers),
+        max_unreadable=args.max_unreadable,
     )
+
+
+def _path(text: str) -> pathlib.Path:
+    """Reads a path; the shell does not expand `~` after `=`."""
+    return pathlib.Path(text).expanduser()
+
+
+def _files(pattern: str) -> list[str]:
+    """Returns the file of that name, else those that match the pattern.
+
+    Folders in front of the pattern that exist are taken literally.
+
+    Raises:
+        ValueError: it is a folder.
+    """
+    path = _path(pattern)
+    if path.is_dir():
+        raise ValueError(f"--metadata {pattern} is a folder: name its files, as '{path}/*.json'")
+    if path.exists():
+        return [str(path)]
+    folder = next(parent for parent in path.parents if parent.is_dir())
+    found = glob.glob(str(path.relative_to(folder)), root_dir=folder, recursive=True)
+    return [str(folder / name) for name in found if (folder / name).is_file()]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -192,8 +223,9 @@ def main(argv: list[str] | None = None) -> None:
             counts = run_local.collect(settings)
     except (ValueError, OSError) as error:
         sys.exit(f"collect: {error}")
+    print(outcome.line("read", outcome.number_read(counts)))
     for reason, count in counts.most_common():
-        print(f"{count:>12,}  {reason}")
+        print(outcome.line(reason, count))
     seconds = time.monotonic() - started
     print(f"{settings.out}: annotations and {output.DROPPED_FILE}, {seconds:,.0f} s")
 

@@ -1,7 +1,15 @@
-"""Danbooru metadata, in the dialect until 2021 and the one after, as posts of one kind.
+"""Metadata of Danbooru and of what resembles it, as posts of one kind.
 
-Until 2021 ids and sizes are strings, `tags` is a list of {id, name, category}, and rating "s" means
-safe. After, they are integers, tags stand in `tag_string_KIND`, and "s" means sensitive.
+Which dialect a post is in is told by what is there:
+
+- `tag_string_KIND`: Danbooru since about 2018. Ratings are letters; "s" means sensitive, but safe
+  where `is_rating_locked` is there, which went before "s" changed its meaning.
+- `tags_KIND`, texts or lists: gallery-dl's, also of other sites.
+- `tags` as a list of {name, category}: dumps until 2021; "s" means safe. Ids and sizes are strings.
+- `tags` as an object of lists: e621; "s" means safe.
+
+The first of these that is there is read. Ratings may be words in each of them. Where tags have no
+kinds (Gelbooru, Safebooru), nobody can say who is artist and who is character: untyped_tags.
 """
 
 import re
@@ -9,11 +17,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from tfds_retribooru.building.records import Fault
-from tfds_retribooru.json_stream import Document
+from tfds_retribooru.json_text import Document
 
-RATINGS_2021 = {"s": "safe", "q": "questionable", "e": "explicit"}
-RATINGS = {"g": "general", "s": "sensitive", "q": "questionable", "e": "explicit"}
-GENERAL, ARTIST, CHARACTER = 0, 1, 4  # categories of the older dialect
+WORDS = ("general", "safe", "sensitive", "questionable", "explicit")
+RATINGS_2021 = {"s": "safe", "q": "questionable", "e": "explicit"} | {w: w for w in WORDS}
+RATINGS = RATINGS_2021 | {"g": "general", "s": "sensitive"}
+GENERAL, ARTIST, CHARACTER = 0, 1, 4  # categories of the dumps until 2021
+KINDS = ("general", "artist", "character")
 Tags = tuple[list[str], list[str], list[str]]  # general, artists, characters
 KNOWN_KEYS = frozenset(
     "id created_at updated_at uploader_id approver_id score up_score down_score source md5 rating "
@@ -24,7 +34,15 @@ KNOWN_KEYS = frozenset(
     "tag_string_general tag_string_artist tag_string_character tag_string_copyright "
     "tag_string_meta tag_count_general tag_count_artist tag_count_character tag_count_copyright "
     "tag_count_meta file_url large_file_url preview_file_url keeper_data pool_string "
-    "is_favorited children_ids uploader_name".split()
+    "is_favorited children_ids uploader_name "
+    # gallery-dl's
+    "tags_general tags_artist tags_character tags_copyright tags_meta tags_metadata date filename "
+    "extension category subcategory search_tags uploader "
+    # of e621, Gelbooru, Safebooru
+    "width height image hash file flags preview sample sources change change_seq locked_tags "
+    "relationships description comment_count has_notes duration directory owner creator_id "
+    "sample_url sample_height sample_width preview_url preview_height preview_width status title "
+    "has_comments post_locked".split()
 )
 
 
@@ -56,9 +74,10 @@ class Post(NamedTuple):
 def posts(documents: Iterable[Document]) -> Iterator[tuple[int, Post] | Fault]:
     """Yields (line, post), and a fault for each document or part of one that cannot be used.
 
-    Faults that drop the post: bad_json, truncated_list (all that follows), not_an_object, bad_id,
-    bad_rating, bad_tags. Faults that drop a field: bad_utf8 (the tags that hold it), bad_md5,
-    bad_file_ext, bad_size. An unknown key drops nothing and is named once (unknown_key KEY).
+    Faults that drop the post: bad_json, truncated_list and damaged_file (all that follows),
+    not_an_object, bad_id, bad_rating, bad_tags, untyped_tags. Faults that drop a field: bad_utf8
+    (the tags that hold it), bad_md5, bad_file_ext, bad_size. An unknown key drops nothing and is
+    named once (unknown_key KEY).
     """
     seen = set(KNOWN_KEYS)
     for line, value, fault in documents:
@@ -84,25 +103,28 @@ def posts(documents: Iterable[Document]) -> Iterator[tuple[int, Post] | Fault]:
 
 
 def parse(value: dict[str, Any]) -> Post:
-    """Reads a post of either dialect.
+    """Reads a post of any dialect.
 
     Raises:
         ValueError: it has no usable id, rating or tags; the message is the reason.
     """
-    tagged = isinstance(value.get("tags"), list)
-    general, artists, characters = _tag_list(value["tags"]) if tagged else _tag_strings(value)
-    letter = value.get("rating")
-    ratings = RATINGS_2021 if tagged else RATINGS
-    rating = ratings.get(letter) if isinstance(letter, str) else None
+    general, artists, characters = _tags(value)
+    word = value.get("rating")
+    is_2021 = "is_rating_locked" in value or not _has_kinds(value)
+    ratings = RATINGS_2021 if is_2021 else RATINGS
+    rating = ratings.get(word.lower()) if isinstance(word, str) else None
     if rating is None:
         raise ValueError("bad_rating")
-    width, height = _number(value.get("image_width")), _number(value.get("image_height"))
+    file, flags = _object(value.get("file")), _object(value.get("flags"))
+    width = _number(_first(value, "image_width", "width") or file.get("width"))
+    height = _number(_first(value, "image_height", "height") or file.get("height"))
+    gone = value.get("is_deleted"), value.get("is_banned"), flags.get("deleted")
     return Post(
         id=_id(value.get("id")),
         rating=rating,
-        gone=_is_true(value.get("is_deleted")) or _is_true(value.get("is_banned")),
-        md5=_text(r"[0-9a-fA-F]{32}", value.get("md5")).lower(),
-        file_ext=_text(r"[0-9a-zA-Z]{1,5}", value.get("file_ext")).lower(),
+        gone=any(map(_is_true, gone)) or value.get("status") == "deleted",
+        md5=_text(r"[0-9a-fA-F]{32}", _md5(value)).lower(),
+        file_ext=_text(r"[0-9a-zA-Z]{1,5}", _file_ext(value)).lower(),
         width=width if width and height else 0,
         height=height if width and height else 0,
         general=general,
@@ -113,9 +135,9 @@ def parse(value: dict[str, Any]) -> Post:
 
 def _unreadable_fields(value: dict[str, Any], post: Post) -> Iterator[str]:
     """Yields the reasons of the fields that are there but could not be read."""
-    if not post.md5 and value.get("md5"):
+    if not post.md5 and _md5(value):
         yield "bad_md5"
-    if not post.file_ext and value.get("file_ext"):
+    if not post.file_ext and _file_ext(value):
         yield "bad_file_ext"
     if not post.width and (value.get("image_width") or value.get("image_height")):
         yield "bad_size"
@@ -145,8 +167,58 @@ def _is_true(value: object) -> bool:
     return value is True or value in ("true", "t", "1", 1)
 
 
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _first(value: dict[str, Any], *keys: str) -> Any:
+    return next((value[key] for key in keys if value.get(key)), None)
+
+
+def _md5(value: dict[str, Any]) -> Any:
+    return value.get("md5") or _object(value.get("file")).get("md5")
+
+
+def _file_ext(value: dict[str, Any]) -> Any:
+    """Returns the ending of the image's file, as it or the file's name says."""
+    said = _first(value, "file_ext", "extension") or _object(value.get("file")).get("ext")
+    name = value.get("image")
+    return said or (name.rpartition(".")[2] if isinstance(name, str) and "." in name else None)
+
+
+def _has_kinds(value: dict[str, Any]) -> bool:
+    """Returns whether the tags stand in tag_string_KIND or tags_KIND."""
+    return any(f"tag_string_{kind}" in value or f"tags_{kind}" in value for kind in KINDS)
+
+
+def _tags(value: dict[str, Any]) -> Tags:
+    """Reads the tags of any dialect.
+
+    Raises:
+        ValueError: bad_tags, or untyped_tags where their kinds are not known.
+    """
+    tags = value.get("tags")
+    try:
+        if any(f"tag_string_{kind}" in value for kind in KINDS):
+            general, artists, characters = (_words(value[f"tag_string_{kind}"]) for kind in KINDS)
+        elif _has_kinds(value):
+            given = (value.get(f"tags_{kind}", []) for kind in KINDS)
+            general, artists, characters = map(_words, given)
+        elif isinstance(tags, dict):
+            general, artists, characters = (_words(tags[kind]) for kind in KINDS)
+        elif isinstance(tags, list) and not any(isinstance(tag, str) for tag in tags):
+            return _tag_list(tags)
+        elif isinstance(tags, list | str) or isinstance(value.get("tag_string"), str):
+            raise ValueError("untyped_tags")
+        else:
+            raise KeyError("tags")
+    except (TypeError, KeyError):
+        raise ValueError("bad_tags") from None
+    return general, artists, characters
+
+
 def _tag_list(tags: list[Any]) -> Tags:
-    """Reads the tags of the older dialect."""
+    """Reads the tags of the dumps until 2021."""
     kinds: dict[int, list[str]] = {GENERAL: [], ARTIST: [], CHARACTER: []}
     try:
         for tag in tags:
@@ -158,13 +230,14 @@ def _tag_list(tags: list[Any]) -> Tags:
         raise ValueError("bad_tags") from None
 
 
-def _tag_strings(value: dict[str, Any]) -> Tags:
-    """Reads the tags of the newer dialect."""
+def _words(value: object) -> list[str]:
+    """Reads tags, a text or a list of texts.
 
-    def tags(kind: str) -> list[str]:
-        return [tag for tag in value[f"tag_string_{kind}"].split() if "\ufffd" not in tag]
-
-    try:
-        return tags("general"), tags("artist"), tags("character")
-    except (AttributeError, KeyError):
-        raise ValueError("bad_tags") from None
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(value, str):
+        value = value.split()
+    if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+        raise TypeError
+    return [tag for tag in value if "\ufffd" not in tag]

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from tfds_retribooru import json_stream
+from tfds_retribooru import json_stream, text_files
 from tfds_retribooru.collect.danbooru import Post
 from tfds_retribooru.images import EXTENSIONS
 
@@ -154,7 +154,7 @@ def read_table(path: str | pathlib.Path) -> Iterator[tuple[str, str]]:
     Raises:
         ValueError: a row cannot be read; a table with a hole would change what is collected.
     """
-    with json_stream.open_binary(path) as stream:
+    with text_files.open_binary(path) as stream:
         for line, row, fault in json_stream.read(stream):
             row = row if isinstance(row, dict) else {}
             old, new = row.get("antecedent_name"), row.get("consequent_name")

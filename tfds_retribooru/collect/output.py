@@ -15,7 +15,7 @@ import orjson
 
 from tfds_retribooru import atomic_folder
 from tfds_retribooru.boxes import Box
-from tfds_retribooru.collect import filters
+from tfds_retribooru.collect import filters, outcome
 from tfds_retribooru.collect.candidates import Index, Partners, ScreenedPart, read_spool
 from tfds_retribooru.collect.filters import Candidate
 
@@ -27,14 +27,21 @@ DROPPED_FILE = "manifest/dropped.jsonl"
 def new_folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a folder beside `out` to write in, which takes the name `out` if the block succeeds.
 
+    Of a collection that failed only the list of what was dropped stays, as `outcome.failed_list`.
+
     Raises:
         FileExistsError: `out` exists.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists: remove it, or name another folder")
+    outcome.failed_list(out).unlink(missing_ok=True)
     with atomic_folder.replace(out) as partial:
         (partial / DROPPED_FILE).parent.mkdir()
-        yield partial
+        try:
+            yield partial
+        except outcome.CollectionFailed:
+            (partial / DROPPED_FILE).replace(outcome.failed_list(out))
+            raise
 
 
 def annotation(post: Candidate, similar: Sequence[int], bbox: Box | None) -> bytes:

@@ -23,6 +23,7 @@ from tfds_retribooru.collect import (
     filters,
     image_models,
     near_duplicates,
+    outcome,
     outfits,
     output,
 )
@@ -71,6 +72,7 @@ def collect(
 
     Raises:
         FileExistsError: the folder `settings.out` exists.
+        CollectionFailed: nothing was kept, or too much is unreadable.
     """
     pipeline_options = PipelineOptions(list(options))
     pipeline_options.view_as(SetupOptions).save_main_session = False
@@ -86,7 +88,9 @@ def collect(
                 shard_name_template="",
                 coder=beam.coders.BytesCoder(),
             )
-        return _count(folder)
+        counts = _count(folder)
+        outcome.check(counts, folder / output.DROPPED_FILE, settings)
+    return counts
 
 
 def build(

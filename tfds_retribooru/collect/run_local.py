@@ -23,6 +23,7 @@ from tfds_retribooru.collect import (
     filters,
     image_models,
     near_duplicates,
+    outcome,
     outfits,
     output,
 )
@@ -46,6 +47,7 @@ def collect(settings: Settings, models: Models | None = None) -> Counter[str]:
 
     Raises:
         FileExistsError: the folder exists.
+        CollectionFailed: nothing was kept, or too much is unreadable.
         ValueError, FileNotFoundError: a model cannot be opened.
     """
     with output.new_folder(settings.out) as folder:
@@ -64,6 +66,7 @@ def collect(settings: Settings, models: Models | None = None) -> Counter[str]:
             boxes = detect(index, models, images=images, masks=settings.mask_folder)
         output.write_annotations(folder, parts, index=index, partners=partners, boxes=boxes)
         counts = output.write_dropped(folder, parts, index.drop_code)
+        outcome.check(counts, folder / output.DROPPED_FILE, settings)
         shutil.rmtree(spool)
     return counts
 

@@ -25,6 +25,10 @@ class Settings:
         faces, figures: ONNX files of detectors, or None.
         masks: folder for figure masks; None is `masks` beside `out`.
         workers: processes that read metadata and images.
+        max_unreadable: share of posts that may be unreadable, see `outcome.check`, in [0, 1].
+
+    Raises:
+        ValueError: max_unreadable is no share.
     """
 
     metadata: tuple[str, ...]
@@ -41,6 +45,11 @@ class Settings:
     figures: pathlib.Path | None = None
     masks: pathlib.Path | None = None
     workers: int = 1
+    max_unreadable: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_unreadable <= 1:
+            raise ValueError(f"max_unreadable={self.max_unreadable:g} is no share in [0, 1]")
 
     @property
     def mask_folder(self) -> pathlib.Path:

@@ -1,5 +1,6 @@
-"""Annotation files as streams: both kinds, and what a break costs."""
+"""Annotation files as streams: every form, and what a break costs."""
 
+import gzip
 import json
 
 import pytest
@@ -37,6 +38,31 @@ def test_lines_of_a_list_are_those_of_its_records(tmp_path, chunk):
     starts = [n for n, line in enumerate(text.splitlines(), 1) if line == "  {"]
     items = list(annotations.read([write(tmp_path, "\n" + text)]))
     assert [item.line for item in items] == [n + 1 for n in starts]
+
+
+RECORDS = [record(1), record(2, cloths=["a"]), record(3)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(json.dumps(r, indent=2) + "\n" for r in RECORDS),
+        json.dumps(RECORDS[:1]) + json.dumps(RECORDS[1:], indent=1),
+        json.dumps({"annotations": RECORDS}),
+        "\n".join(map(json.dumps, RECORDS)),
+    ],
+)
+@pytest.mark.parametrize("encode", [str.encode, lambda t: t.encode("utf-16")])
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+def test_every_form_is_read(tmp_path, chunk, text, encode, compress):
+    assert read(write(tmp_path, compress(encode(text)))) == (["1", "2", "3"], [])
+
+
+def test_gzip_that_breaks_off_is_a_fault(tmp_path):
+    text = "\n".join(json.dumps(record(k)) for k in range(2000))
+    ids, faults = read(write(tmp_path, gzip.compress(text.encode())[:-100]))
+    assert ids == [str(k) for k in range(len(ids))] and 100 < len(ids) < 2000
+    assert faults[-1][0] == "the compressed file breaks off or is damaged here"
 
 
 def test_a_broken_line_costs_that_line(tmp_path):
@@ -92,8 +118,9 @@ def test_an_unknown_key_is_reported_once(tmp_path):
 
 
 def test_files_are_read_in_order_of_their_names(tmp_path):
-    for name in ("b.json", "a.jsonl", "notes.txt"):
+    for name in ("b.json", "a.jsonl", "C.JSON", "d.json.gz", "notes.txt", "b.json.txt", ".json"):
         write(tmp_path, "", name)
-    assert [path.name for path in annotations.files(tmp_path)] == ["a.jsonl", "b.json"]
+    found = [path.name for path in annotations.files(tmp_path)]
+    assert found == ["C.JSON", "a.jsonl", "b.json", "d.json.gz"]
     with pytest.raises(FileNotFoundError, match="no \\*.json"):
         annotations.files(tmp_path / "nowhere")

@@ -10,7 +10,8 @@ from PIL import Image
 from tests.helpers import danbooru_dump
 from tfds_retribooru import images as images_lib
 from tfds_retribooru.collect import __main__ as command
-from tfds_retribooru.collect import image_models, run_local
+from tfds_retribooru.collect import image_models, outcome, run_local
+from tfds_retribooru.collect.outcome import CollectionFailed
 from tfds_retribooru.collect.outfits import QUESTIONS
 from tfds_retribooru.collect.settings import Settings
 from tfds_retribooru.retribooru import layout
@@ -39,13 +40,6 @@ def test_every_post_is_collected_or_listed_with_its_reason(metadata, tmp_path):
     assert dropped == sorted(danbooru_dump.EXPECTED_DROPPED)
     assert counts["kept"] == 6 and counts["no_partner"] == 1
     assert sum(counts.values()) == 6 + len(dropped)
-
-
-def test_empty_metadata_gives_an_empty_collection(tmp_path):
-    (tmp_path / "empty.json").write_text("")
-    settings = Settings((str(tmp_path / "empty.json"),), tmp_path / "annotations")
-    assert run_local.collect(settings) == {"kept": 0}
-    assert danbooru_dump.read(settings.out) == ({}, [])
 
 
 def test_an_annotation_is_as_the_papers_figure_shows(metadata, tmp_path):
@@ -96,9 +90,9 @@ def test_answers_separate_what_tags_do_not(metadata, images, tmp_path):
         return [{QUESTIONS[1]: "blue" if i.size == (200, 200) else "red"} for i in batch]
 
     settings = Settings(metadata, tmp_path / "annotations", images=images)
-    run_local.collect(settings, image_models.Models(vqa=vqa))
-    found, dropped = danbooru_dump.read(tmp_path / "annotations")
-    assert found == {}
+    with pytest.raises(CollectionFailed):  # nothing is left
+        run_local.collect(settings, image_models.Models(vqa=vqa))
+    dropped = danbooru_dump.read_dropped(outcome.failed_list(settings.out))
     assert len(seen) == 3 and {i.mode for i in seen} == {"RGB"}  # sendai's; naka has only one
     assert ("a.json", 2, "2001", "no_partner") in dropped
 
@@ -108,8 +102,9 @@ def test_a_vqa_model_is_asked_nothing_where_no_character_has_two_images(tmp_path
     Image.new("RGB", (20, 20)).save(tmp_path / "1001.png")
     metadata = (str(tmp_path / "posts.json"),)
     settings = Settings(metadata, tmp_path / "annotations", images=tmp_path)
-    counts = run_local.collect(settings, image_models.Models(vqa=lambda images: 1 / 0))
-    assert counts == {"kept": 0, "no_partner": 1}
+    with pytest.raises(CollectionFailed) as failed:
+        run_local.collect(settings, image_models.Models(vqa=lambda images: 1 / 0))
+    assert failed.value.counts == {"kept": 0, "no_partner": 1}
 
 
 def test_detectors_run_on_what_is_kept(metadata, images, tmp_path):
@@ -197,18 +192,59 @@ def test_the_command_collects_and_counts(metadata, tmp_path, capsys):
         "--metadata", tmp_path / "meta/*.json", "--out", out, "--aliases", tmp_path / "aliases.json"
     )
     assert "9" in danbooru_dump.read(out)[0]
-    assert "           7  kept\n" in capsys.readouterr().out
+    assert "          15  read\n           7  kept\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("option", ["--min_facts", "--min-facts"])
 def test_an_option_of_two_words_may_be_spelled_with_a_hyphen(metadata, tmp_path, option):
-    run("--metadata", tmp_path / "meta/*.json", "--out", tmp_path / "annotations", option, 4)
-    assert danbooru_dump.read(tmp_path / "annotations")[0] == {}
+    basis = ["--metadata", tmp_path / "meta/*.json", "--out", tmp_path / "annotations"]
+    with pytest.raises(SystemExit, match=r"nothing is kept of 15 posts.*\n +7  no_partner"):
+        run(*basis, option, 4)
 
 
 def test_the_help_has_one_spelling():
     text = command.parser().format_help()
     assert "--min_facts" in text and "--min-facts" not in text
+
+
+# --- paths of the command
+
+
+@pytest.mark.parametrize("folder", ["[danbooru] moon", "a b", "@home", "日本é", "x*y", "~"])
+@pytest.mark.parametrize("name", ["[posts].json", "posts 1.json", "*.json", "*[1s].json"])
+def test_paths_that_exist_are_taken_literally(tmp_path, folder, name):
+    (tmp_path / folder).mkdir()
+    posts = "".join(json.dumps(danbooru_dump.post(k)) + "\n" for k in (1, 2))
+    (tmp_path / folder / name.replace("*", "posts").replace("[1s]", "1")).write_text(posts)
+    run("--metadata", tmp_path / folder / name, "--out", tmp_path / folder / "out")
+    assert set(danbooru_dump.read(tmp_path / folder / "out")[0]) == {"1", "2"}
+
+
+def test_two_asterisks_stand_for_any_folders(metadata, tmp_path):
+    run("--metadata", tmp_path / "**/*.json", "--out", tmp_path / "out")
+    assert similar(danbooru_dump.read(tmp_path / "out")[0]) == danbooru_dump.EXPECTED_KEPT
+
+
+def test_a_tilde_is_the_home_folder_in_every_option(metadata, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("images", "vqa", "masks"):
+        (tmp_path / name).mkdir()
+    files = ("vocabulary", "aliases", "implications", "faces", "figures")
+    for name in files:
+        (tmp_path / name).write_text("[]" if name.endswith("s") else "skirt")
+    paths = [f"--{name}=~/{name}" for name in ("images", "vqa", "masks", *files)]
+    args = command.parser().parse_args(["--metadata=~/meta/a.json", "--out=~/out", *paths])
+    settings = command.read_settings(args)
+    assert settings.metadata == (str(tmp_path / "meta/a.json"),)
+    assert settings.out == tmp_path / "out"
+    for name in ("images", "vqa", "masks", "faces", "figures"):
+        assert getattr(settings, name) == tmp_path / name
+    assert settings.criteria.vocabulary == {"skirt"}
+
+
+def test_a_folder_as_metadata_is_an_error_that_says_what_to_give(metadata, tmp_path):
+    with pytest.raises(SystemExit, match=r"meta is a folder: name its files, as '.*meta/[*].json'"):
+        run("--metadata", tmp_path / "meta", "--out", tmp_path / "out")
 
 
 # --- the VQA model of --vqa
@@ -278,6 +314,7 @@ def test_a_loader_that_cannot_be_found_is_named(monkeypatch, name, message):
         (["--vqa", "x"], "--vqa, --faces and --figures read images: give --images DIR"),
         (["--images", "none"], "--images none: no such folder"),
         (["--lacking", "2"], "shares must be in"),
+        (["--max_unreadable", "2"], "max_unreadable=2 is no share in"),
     ],
 )
 def test_wrong_options_end_with_one_line(metadata, tmp_path, options, message):

@@ -105,15 +105,103 @@ def test_deleted_and_banned_are_gone(dialect, key):
         ({"rating": ["g"]}, "bad_rating"),
         ({"tag_string_general": None}, "bad_tags"),
         ({"tag_string_artist": 7}, "bad_tags"),
-        ({"tags": [{"name": 3, "category": 0}]}, "bad_tags"),
-        ({"tags": ["skirt"]}, "bad_tags"),
-        ({"tags": [{"name": "skirt", "category": "clothes"}]}, "bad_tags"),
+        ({"tag_string_artist": ["a", 7]}, "bad_tags"),
     ],
 )
 def test_a_fault_costs_the_post_and_is_named(change, reason):
     name = str({**AFTER, **change}["id"])[:40]
     assert read({**AFTER, **change}, UNTIL_2021)[0] == Fault(name, reason, line=1)
     assert len(read({**AFTER, **change}, UNTIL_2021)) == 2
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ([{"name": 3, "category": 0}], "bad_tags"),
+        ([{"name": "skirt", "category": "clothes"}], "bad_tags"),
+        ([3], "bad_tags"),
+        (None, "bad_tags"),
+        ({"general": ["skirt"]}, "bad_tags"),
+        (["skirt"], "untyped_tags"),
+        ("1girl skirt", "untyped_tags"),
+    ],
+)
+def test_tags_that_cannot_be_used_cost_the_post(tags, reason):
+    assert read({**UNTIL_2021, "tags": tags}) == [Fault("2895557", reason, line=1)]
+    without = {key: value for key, value in UNTIL_2021.items() if key != "tags"}
+    assert read({**without, "tag_string": "1girl"}) == [Fault("2895557", "untyped_tags", line=1)]
+    # the same beside tags that can be used
+    assert read({**AFTER, "tags": tags}) == [(1, SENDAI)]
+
+
+GENERAL = ["1girl", "skirt"]
+GALLERY_DL = {
+    "tags_general": GENERAL,
+    "tags_artist": ["rinto_(rint_rnt)"],
+    "tags_character": ["sendai_(kantai_collection)"],
+    "tags": [*GENERAL, "sendai_(kantai_collection)"],
+}
+E621 = {
+    "id": 2895557,
+    "file": {"width": 800, "height": 1000, "ext": "jpg", "md5": SENDAI.md5, "url": None},
+    "rating": "s",
+    "tags": {
+        "general": GENERAL,
+        "artist": ["rinto_(rint_rnt)"],
+        "character": ["sendai_(kantai_collection)"],
+        "species": [],
+    },
+    "flags": {"pending": False, "deleted": False},
+}
+GELBOORU = {  # by gallery-dl with its option `tags`
+    "id": 2895557,
+    "width": 800,
+    "height": 1000,
+    "md5": SENDAI.md5,
+    "image": SENDAI.md5 + ".jpg",
+    "rating": "general",
+    "tags": "1girl skirt",
+    "tags_general": "1girl skirt",
+    "tags_artist": "rinto_(rint_rnt)",
+    "tags_character": "sendai_(kantai_collection)",
+    "status": "active",
+}
+
+
+def test_the_fields_that_gallery_dl_adds_change_nothing():
+    assert read({**AFTER, **GALLERY_DL, "extension": "jpg", "category": "danbooru"}) == [
+        (1, SENDAI)
+    ]
+
+
+@pytest.mark.parametrize(("post", "rating"), [(E621, "safe"), (GELBOORU, "general")])
+def test_other_sites_are_read_where_their_tags_have_kinds(post, rating):
+    assert read(post) == [(1, SENDAI._replace(rating=rating))]
+
+
+@pytest.mark.parametrize(
+    "post", [{**E621, "flags": {"deleted": True}}, GELBOORU | {"status": "deleted"}]
+)
+def test_deleted_posts_of_other_sites_are_gone(post):
+    assert read(post)[0][1].gone
+
+
+def test_a_kind_without_tags_may_be_missing_where_gallery_dl_writes_them():
+    post = {key: value for key, value in GELBOORU.items() if key != "tags_artist"}
+    assert read(post)[0][1].artists == []
+
+
+@pytest.mark.parametrize("word", danbooru.WORDS)
+@pytest.mark.parametrize("dialect", [UNTIL_2021, AFTER, E621])
+def test_ratings_may_be_words_in_every_dialect(dialect, word):
+    for spelled in (word, word.title()):
+        assert read({**dialect, "rating": spelled})[0][1].rating == word
+
+
+def test_the_letter_s_means_safe_where_ratings_could_be_locked():
+    """The API had `is_rating_locked` before "s" came to mean sensitive."""
+    assert read({**AFTER, "rating": "s", "is_rating_locked": False})[0][1].rating == "safe"
+    assert read({**AFTER, "rating": "s"})[0][1].rating == "sensitive"
 
 
 @pytest.mark.parametrize(

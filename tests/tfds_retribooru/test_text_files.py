@@ -1,0 +1,83 @@
+"""Files of every compression and encoding are the same UTF-8; damage in them is told."""
+
+import bz2
+import gzip
+import io
+import lzma
+
+import pytest
+
+from tfds_retribooru import text_files
+from tfds_retribooru.text_files import Utf8Source
+
+TEXT = '{"id": 1, "é": "日本"}\n' * 50
+
+
+def content(path, block=1 << 20) -> tuple[bytes, str]:
+    with text_files.open_binary(path) as stream:
+        source = Utf8Source(stream, block)
+        return b"".join(iter(lambda: source.take(1 << 20), b"")), source.damage
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz", "a.xz"])
+def test_compression_is_told_by_the_content(tmp_path, compress, name):
+    (tmp_path / name).write_bytes(compress(TEXT.encode()))
+    assert content(tmp_path / name) == (TEXT.encode(), "")
+
+
+def test_zstd_is_read_where_a_package_can(tmp_path):
+    zstandard = pytest.importorskip("zstandard", reason="zstandard is not installed")
+    data = zstandard.ZstdCompressor().compress(TEXT.encode())
+    (tmp_path / "a.json").write_bytes(data + data)
+    assert content(tmp_path / "a.json") == (2 * TEXT.encode(), "")
+
+
+def test_zstd_without_a_package_is_an_error_that_names_one(tmp_path, monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(text_files.importlib, "import_module", missing)
+    (tmp_path / "a.json").write_bytes(b"\x28\xb5\x2f\xfd" + b"\0" * 20)
+    with pytest.raises(ValueError, match=r"a.json is compressed by zstd: pip install zstandard"):
+        content(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("block", [1, 3, 1 << 20])
+def test_other_encodings_are_converted(tmp_path, encoding, block):
+    (tmp_path / "a").write_bytes(TEXT.encode(encoding))
+    assert content(tmp_path / "a", block) == (TEXT.encode(), "")
+
+
+def test_half_a_character_of_utf16_is_no_utf8_afterwards(tmp_path):
+    (tmp_path / "a").write_bytes('{"a'.encode("utf-16") + b"\x00\xd8" + '"}'.encode("utf-16-le"))
+    assert content(tmp_path / "a")[0] == b'{"a\xff"}'
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_compressed_file_that_breaks_off_gives_what_stands_before(tmp_path, compress):
+    data = "\n".join(str(k**5) for k in range(50_000)).encode()
+    (tmp_path / "a").write_bytes(compress(data)[:-40])
+    found, damage = content(tmp_path / "a", 1 << 12)
+    assert data.startswith(found) and len(found) > 1000 and damage
+
+
+@pytest.mark.parametrize("block", [1, 2, 5, 100])
+def test_lines_and_blocks_can_be_given_back(block):
+    source = Utf8Source(io.BytesIO(b"ab\ncd\n\nefgh"), block)
+    for size in (1, 2, 4):
+        taken = b""
+        while len(taken) < size:
+            taken += source.take(size - len(taken))
+        source.give_back(taken)
+        assert source.position == 0
+    assert b"".join(iter(source.readline, b"")) == b"ab\ncd\n\nefgh"
+    assert source.position == 11 and source.ended
+
+
+def test_lines_end_where_they_end_or_after_a_block():
+    source = Utf8Source(io.BytesIO(b"ab\n\n" + b"x" * 20 + b"\ny"), 16)
+    lines = list(iter(source.readline, b""))
+    assert lines[:2] == [b"ab\n", b"\n"] and lines[-1] == b"y"
+    assert b"".join(lines[2:-1]) == b"x" * 20 + b"\n"

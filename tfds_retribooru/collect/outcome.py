@@ -1,0 +1,116 @@
+"""Whether a collection can be used: its counts by reason, and the error where it cannot."""
+
+import pathlib
+from collections import Counter
+from collections.abc import Iterator
+
+import orjson
+
+from tfds_retribooru.collect.settings import Settings
+
+UNREADABLE = {  # reasons of posts that cannot be read, and what they mean
+    "bad_json": "no JSON",
+    "truncated_list": "a list breaks off; what follows is lost",
+    "damaged_file": "a compressed file breaks off or is damaged; what follows is lost",
+    "not_an_object": "not an object",
+    "bad_id": "no positive number as `id`",
+    "bad_rating": "no rating of Danbooru",
+    "bad_tags": "no tags in a form that is known; is this metadata of posts?",
+    "untyped_tags": "tags without kinds, as Gelbooru and Safebooru write them: which is the "
+    "character and which the artist is not known; gallery-dl adds kinds with its option `tags`",
+}
+FILTERED = {  # the others that are easily taken for damage
+    "rating": "not an accepted rating, see --ratings",
+    "no_clothing": "no tag of the clothing vocabulary, see --vocabulary",
+    "no_image": "its image is not in the folder --images",
+    "no_partner": "no other post of the character in that outfit",
+}
+PARTS = frozenset({"bad_utf8", "bad_md5", "bad_file_ext", "bad_size"})  # the post is not dropped
+_BREAKS = ("truncated_list", "damaged_file")
+_SHOWN = 5  # reasons in the message of an error
+
+
+class CollectionFailed(ValueError):
+    """A collection kept nothing, or could not read too much.
+
+    Attributes:
+        counts: of its posts by reason, and "kept".
+    """
+
+    def __init__(self, message: str, counts: Counter[str]) -> None:
+        super().__init__(message)
+        self.counts = counts
+
+
+def failed_list(out: pathlib.Path) -> pathlib.Path:
+    """Returns where the list of what was dropped stays if no folder `out` is made."""
+    return out.with_name(f"{out.name}.dropped.jsonl")
+
+
+def number_read(counts: Counter[str]) -> int:
+    """Returns how many posts were read: those kept and those dropped."""
+    return sum(n for reason, n in counts.items() if _drops(reason))
+
+
+def check(counts: Counter[str], dropped: pathlib.Path, settings: Settings) -> None:
+    """Checks that something was kept, and that little enough was unreadable.
+
+    Unreadable is the larger of two shares: of the posts, and of the files that break off, as
+    nobody knows how many posts stood behind the break.
+
+    Args:
+        counts: by reason, and "kept".
+        dropped: the list of what was dropped.
+        settings: of the collection.
+
+    Raises:
+        CollectionFailed: with the most frequent reasons and an example of each.
+    """
+    posts, unreadable = number_read(counts), sum(counts[reason] for reason in UNREADABLE)
+    broken = sum(counts[reason] for reason in _BREAKS)
+    share = max(unreadable / max(posts, 1), broken / len(settings.metadata))
+    if not posts:
+        message = "there is no post in the metadata"
+    elif not counts["kept"]:
+        message = f"nothing is kept of {posts:,} posts"
+    elif share > settings.max_unreadable:
+        message = (
+            f"{unreadable:,} of {posts:,} posts cannot be read, or {broken:,} of "
+            f"{len(settings.metadata):,} files break off: more than "
+            f"--max_unreadable {settings.max_unreadable:g} allows"
+        )
+    else:
+        return
+    reasons = "".join(f"\n{line}" for line in _examples(counts, dropped, not counts["kept"]))
+    where = f"; all of them: {failed_list(settings.out)}" if reasons else ""
+    raise CollectionFailed(f"{message}, so {settings.out} is not written{where}{reasons}", counts)
+
+
+def line(reason: str, count: int) -> str:
+    """Returns a line about the posts with one reason."""
+    meaning = UNREADABLE.get(reason)
+    return f"{count:>12,}  {reason}" + (f" ({meaning})" if meaning else "")
+
+
+def _examples(counts: Counter[str], dropped: pathlib.Path, is_all: bool) -> Iterator[str]:
+    """Yields a line with an example for each of the most frequent reasons."""
+    meanings = UNREADABLE | FILTERED if is_all else UNREADABLE
+    wanted = [r for r, n in counts.most_common() if n and _drops(r) and r != "kept"]
+    wanted = [reason for reason in wanted if is_all or reason in UNREADABLE][:_SHOWN]
+    first = dict[str, dict]()
+    with open(dropped, "rb") as file:
+        for row in map(orjson.loads, file):
+            if row["reason"] in wanted and row["reason"] not in first:
+                first[row["reason"]] = row
+            if len(first) == len(wanted):
+                break
+    for reason in wanted:
+        meaning = f" ({meanings[reason]})" if reason in meanings else ""
+        row = first[reason]
+        post = f"post {row['id']}, " if row["id"] else ""
+        place = f"{post}{row['file']}, line {row['line']}"
+        yield f"{counts[reason]:>12,}  {reason}{meaning}, such as {place}"
+
+
+def _drops(reason: str) -> bool:
+    return reason not in PARTS and not reason.startswith("unknown_key")
