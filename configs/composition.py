@@ -18,7 +18,11 @@ from ml_collections import ConfigDict
 
 
 def get_config(variant: str = "avatars") -> ConfigDict:
-    """Returns the configuration of a variant; raises ValueError for an unknown one."""
+    """Returns the configuration of a variant.
+
+    Raises:
+        ValueError: there is no such variant.
+    """
     variants = {
         "avatars": avatars,
         "avatars_long": avatars_long,

@@ -14,6 +14,7 @@ from rbjax.inference import generation, model_loading
 from rbjax.inference.reference import Reference
 from rbjax.interop import saved_model
 from rbjax.models.batch import Batch
+from rbjax.models.pixels import to_uint8
 from tests.helpers import tiny_pipeline, tiny_saved_model
 
 PROMPT = "smile, red background"
@@ -66,7 +67,7 @@ def test_images_are_those_of_the_sampler(model, images):
         )
     )
     found = np.asarray(run(model.params, batch, np.array([4, 5], np.uint32)))
-    assert np.abs(images_lib.to_uint8(found).astype(int) - images).max() <= 1
+    assert np.abs(to_uint8(found).astype(int) - images).max() <= 1
 
 
 def test_same_seed_same_bytes(model, images):

@@ -6,7 +6,7 @@ answers should be. The kind of its tags is, in this order:
 
 * "outfit": the tag is a clothing tag (`cloths`) of some record; underscores count as spaces;
 * "identity": its last word is one of IDENTITY ("blue hair", "cat ears"), unless it is one of
-  PASSING ("closed eyes"), or it is the name of a character;
+  TEMPORARY ("closed eyes"), or it is the name of a character;
 * "free": any other tag; the prompt decides about it.
 """
 
@@ -24,7 +24,7 @@ IDENTITY = frozenset(
     "hair eyes ears tail horns horn skin bangs braid braids twintails ponytail ahoge fang "
     "heterochromia freckles beard mustache mole".split()
 )
-PASSING = frozenset(
+TEMPORARY = frozenset(
     f"{word} {part}"
     for part, words in {
         "eyes": "closed half-closed crossed rolling covering narrowed wide empty crazy glowing",
@@ -93,7 +93,7 @@ def _entry(tag: str, outfit: set[str], names: set[str]) -> dict[str, str]:
     kind = "free"
     if words in outfit:
         kind = "outfit"
-    elif words in names or (last in IDENTITY and words not in PASSING):
+    elif words in names or (last in IDENTITY and words not in TEMPORARY):
         kind = "identity"
     return {"attribute": words if kind != "identity" else last, "answer": words, "kind": kind}
 

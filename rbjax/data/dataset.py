@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+import tokenizers
 from etils import epath
 from tensorflow_datasets.core.utils import incomplete_file
 
 import tfds_retribooru  # noqa: F401  registers the builders
+from rbjax.text import tokenizer
 from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
 from rbjax.text.prompts import split_tags
 from tfds_retribooru import array_record, vocabulary
@@ -48,12 +50,12 @@ class Split:
     @property
     def tags(self) -> list[list[str]]:
         """The prompt of every record as a list of tags."""
-        return self._tags_and_boxed[0]
+        return self._tags_and_has_box[0]
 
     @functools.cached_property
-    def boxed(self) -> Clusters:
+    def clusters_with_box(self) -> Clusters:
         """The clusters of the images with a face box: possible references for face and clothes."""
-        keep = self._tags_and_boxed[1]
+        keep = self._tags_and_has_box[1]
         return self.clusters if keep.all() else self.clusters.restricted(keep)
 
     @functools.cached_property
@@ -65,7 +67,7 @@ class Split:
         return tuple(array_record.Part(builder, self.name, needed[c]) for c in range(len(CONCEPTS)))
 
     @functools.cached_property
-    def _tags_and_boxed(self) -> tuple[list[list[str]], np.ndarray]:
+    def _tags_and_has_box(self) -> tuple[list[list[str]], np.ndarray]:
         """(tags of every record, bool [N]: whether it has a face box)."""
         prompts, boxed = _read_texts(self.directory, self.name)
         return [split_tags(prompt) for prompt in prompts], np.array(boxed)
@@ -142,6 +144,11 @@ def check_split(builder: tfds.core.DatasetBuilder, name: str) -> None:
             f"{sorted(builder.info.splits)}. Training reads 'train'; for the evaluation name "
             "another one in config.eval.split."
         )
+
+
+def word_tokenizer(builder: tfds.core.DatasetBuilder) -> tokenizers.Tokenizer:
+    """Builds a tokenizer with the words of a data set."""
+    return tokenizer.word_tokenizer(vocabulary.read(builder.data_path))
 
 
 def _read_texts(directory: pathlib.Path, split: str) -> tuple[list[str], list[bool]]:

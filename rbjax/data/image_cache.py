@@ -6,7 +6,6 @@ copies. For full-size training (`cache=False`) the same crops are made from the 
 
 import math
 import pathlib
-import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,9 +15,11 @@ import tqdm
 from etils import epath
 from tensorflow_datasets.core.utils import incomplete_file
 
-from rbjax.data import crops
+from rbjax.data import crops, disk_space
 from rbjax.data.dataset import Split
 from rbjax.text.concepts import CLOTHES, CONCEPTS
+
+WITHOUT_CACHE = "decode images when they are needed, --config.data.cache=False"
 
 
 class ConceptCrops:
@@ -60,16 +61,10 @@ class ConceptCrops:
         """Writes the file; two runs may do so at once.
 
         Raises:
-            OSError: the directory cannot be written, or there is no room on the disk (a memory map
-                would end the process without a word).
+            OSError: the directory cannot be written, or there is no room on the disk.
         """
         shape = (len(self.split), len(CONCEPTS), self.size, self.size, 3)
-        needed, free = math.prod(shape), shutil.disk_usage(path.parent).free
-        if free < needed:
-            raise OSError(
-                f"{path} needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free: make room, "
-                "or decode images when they are needed, --config.data.cache=False"
-            )
+        disk_space.check(path, math.prod(shape), WITHOUT_CACHE)
         with incomplete_file(epath.Path(path)) as partial:
             self._fill(_new_array(partial, shape))
 
@@ -94,6 +89,5 @@ def _new_array(path: epath.Path, shape: tuple[int, ...]) -> np.memmap:
         return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     except OSError as error:
         raise OSError(
-            f"crops cannot be kept in {path.parent} ({error.strerror}): decode images when they "
-            "are needed, --config.data.cache=False"
+            f"crops cannot be kept in {path.parent} ({error.strerror}): {WITHOUT_CACHE}"
         ) from error

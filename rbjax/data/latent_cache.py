@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from rbjax.data import disk_space
+
 PARTS = ("moments", "text")
 FINGERPRINT = "fingerprint.json"
 PARTIAL = ".partial"
@@ -155,16 +157,12 @@ def incomplete_folder(
         size: bytes that will be written.
 
     Raises:
-        OSError: the disk has less space (a memory map would end the process without a word).
+        OSError: the disk has less space.
     """
     partial = folder.with_name(folder.name + PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
-    free = shutil.disk_usage(folder.parent).free
-    if free < size:
-        raise OSError(
-            f"{folder} needs {size / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free: make room, or "
-            "move the data set and give its new place with --config.data_dir"
-        )
+    remedy = "move the data set and give its new place with --config.data_dir"
+    disk_space.check(folder, size, remedy)
     partial.mkdir()
     yield partial
     (partial / FINGERPRINT).write_text(json.dumps(fingerprint, indent=1))

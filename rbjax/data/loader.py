@@ -48,7 +48,7 @@ class Examples(grain.transforms.RandomMap):
     ) -> Batch:
         """Draws task, references and what is dropped for the target at position `element`."""
         task = _draw_task(self.config.tasks, rng)
-        clusters = self.split.boxed if task == "composition" else self.split.clusters
+        clusters = self.split.clusters_with_box if task == "composition" else self.split.clusters
         faces, clothes = self._draw_counts(rng)
         chosen = references.choose(
             clusters, element, task=task, faces=faces, clothes=clothes, rng=rng

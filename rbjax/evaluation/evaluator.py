@@ -107,9 +107,9 @@ class Evaluator:
     def _suite(self, characters: int, prompts: int) -> Suite:
         """Builds the cases of so many characters."""
         split, data = self.generator.examples.split, self.exp.config.data
-        composition = bool(len(split.boxed.order) and data.tasks.get("composition", 0))
+        composition = bool(len(split.clusters_with_box.order) and data.tasks.get("composition", 0))
         return suite.build(
-            split.boxed if composition else split.clusters,
+            split.clusters_with_box if composition else split.clusters,
             split.tags,
             split.vocabulary,
             characters=characters,

@@ -16,6 +16,7 @@ from rbjax.evaluation.suite import Case
 from rbjax.experiment.setup import Experiment
 from rbjax.models.batch import Batch
 from rbjax.models.params import Tree
+from rbjax.models.pixels import to_float
 from rbjax.parallel import mesh as mesh_lib
 from rbjax.text import prompts
 from rbjax.text.concepts import CHARACTER
@@ -72,7 +73,7 @@ class CaseGenerator:
     def read_images(self, positions: Sequence[int]) -> np.ndarray:
         """Reads the entire images of records, float32 [N, H, W, 3] in [-1, 1]."""
         images = [self.examples.crops[int(i), CHARACTER] for i in positions]
-        return images_lib.to_float(np.stack(images))
+        return to_float(np.stack(images))
 
     def grid(self, cases: Sequence[Case], generated: np.ndarray) -> Image.Image:
         """Draws a row a case: crops of the references | generated | a real image of that outfit.
@@ -83,7 +84,7 @@ class CaseGenerator:
         """
         rows = []
         for case, image in zip(cases, generated, strict=True):
-            crops = images_lib.to_float(np.asarray(self._example(case, case).references))
+            crops = to_float(np.asarray(self._example(case, case).references))
             real = case.real if case.real is not None else case.references[-1]
             rows.append([*crops, image, *self.read_images([real])])
         return images_lib.grid(rows, scale=2)

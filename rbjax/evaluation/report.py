@@ -12,10 +12,10 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from rbjax.data.images import to_uint8
 from rbjax.evaluation import plots
 from rbjax.evaluation.baselines import ReadImages, SystemImages
 from rbjax.evaluation.results import COLUMNS, label, percent
+from rbjax.models.pixels import to_uint8
 from rbjax.text.concepts import CONCEPTS
 
 TITLE = "Composition from references"

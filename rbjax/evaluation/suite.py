@@ -122,15 +122,15 @@ def build(
         rng = np.random.default_rng([seed, int(character)])
         members = clusters.order[slice(*clusters.character_start[character : character + 2])]
         chosen = choose(members, clusters.outfit[members], rng, faces=faces, clothes=clothes)
-        prompts = _prompts(chosen, tags, vocabulary, rng, count=per_character)
-        cases += _cases(int(character), chosen, prompts, rng)
+        prompts = _prompts(chosen, tags, vocabulary, rng=rng, count=per_character)
+        cases += _cases(int(character), chosen, prompts=prompts, rng=rng)
     return Suite(tuple(cases), _named_tags(cases, tags), vocabulary)
 
 
 def _cases(
-    character: int, chosen: _References, prompts: Sequence[Prompt], rng: np.random.Generator
+    character: int, chosen: _References, *, prompts: Sequence[Prompt], rng: np.random.Generator
 ) -> list[Case]:
-    """Returns a case for each prompt of a character, while they last with a real image."""
+    """Returns a case for each prompt of a character, with a real image while there are some."""
     return [
         Case(
             character=character,
@@ -193,8 +193,8 @@ def _prompts(
     chosen: _References,
     tags: Sequence[Sequence[str]],
     vocabulary: Vocabulary,
-    rng: np.random.Generator,
     *,
+    rng: np.random.Generator,
     count: int,
 ) -> list[Prompt]:
     """Returns `count` prompts: drawn ones, or recorded ones where there are no questions."""

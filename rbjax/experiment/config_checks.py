@@ -11,7 +11,7 @@ from rbjax.data.crops import VIEWS
 from rbjax.data.dataset import Split
 from rbjax.data.references import TASKS
 from rbjax.diffusion.loss import WEIGHTINGS
-from rbjax.parallel import mesh as meshes
+from rbjax.parallel import mesh as mesh_lib
 
 CHOICES = {"data.prompt_tags": ("free", "all"), "data.view": VIEWS, "train.weighting": WEIGHTINGS}
 PATHS = ("data_dir", "pretrained", "eval.vqa")
@@ -67,14 +67,14 @@ def _check_values(config: ConfigDict) -> None:
 
 def check_batches(config: ConfigDict, mesh: jax.sharding.Mesh) -> None:
     """Raises ValueError where a batch does not divide over the mesh."""
-    meshes.check_batch(mesh, config.batch_size, parts=config.train.accumulate)
-    meshes.check_batch(mesh, config.eval.batch_size, field="config.eval.batch_size")
+    mesh_lib.check_batch(mesh, config.batch_size, parts=config.train.accumulate)
+    mesh_lib.check_batch(mesh, config.eval.batch_size, field="config.eval.batch_size")
 
 
 def check_tasks(data: ConfigDict, split: Split) -> None:
     """Raises ValueError for a task for which no example would have a reference."""
     clusters, reasons = split.clusters, {}
-    if not len(split.boxed.order):
+    if not len(split.clusters_with_box.order):
         reasons["composition"] = "has a face box, so none shows a face or clothes"
     if np.diff(clusters.character_start).max() < 2:
         reasons["same_identity"] = "shows a character that another one shows"

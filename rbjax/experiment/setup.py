@@ -25,9 +25,7 @@ from rbjax.experiment import config_checks
 from rbjax.interop import stable_diffusion
 from rbjax.interop.stable_diffusion import StableDiffusion
 from rbjax.models.pipeline import abstract_pipeline
-from rbjax.parallel import mesh as meshes
-from rbjax.text import tokenizer as tokenizer_lib
-from tfds_retribooru import vocabulary
+from rbjax.parallel import mesh as mesh_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +107,7 @@ def setup(resolved: Resolved) -> Experiment:
             cannot be sampled with; the message names the field.
     """
     config, pretrained = resolved.config, resolved.pretrained
-    mesh = meshes.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    mesh = mesh_lib.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     config_checks.check_batches(config, mesh)
     _warn_of_bfloat16(config)
     sampling = Sampling.from_config(config.sampling)
@@ -117,7 +115,7 @@ def setup(resolved: Resolved) -> Experiment:
     sampler.plan(schedule, sampling.steps, sampling.method)  # raises for what cannot work
     builder = dataset_lib.prepare(config.data.dataset, config.data_dir)
     dataset_lib.check_split(builder, config.eval.split)
-    tokenizer = pretrained.tokenizer if pretrained else _word_tokenizer(builder)
+    tokenizer = pretrained.tokenizer if pretrained else dataset_lib.word_tokenizer(builder)
     graphdef = nnx.split(abstract_pipeline(config, tokenizer))[0]
     return Experiment(
         config=config,
@@ -137,8 +135,3 @@ def _warn_of_bfloat16(config: ConfigDict) -> None:
     if parts and jax.default_backend() == "cpu":
         flags = " ".join(f"--config.model.{name}.dtype=float32" for name in parts)
         logging.warning("bfloat16 on CPUs is slow and may end the process; use %s", flags)
-
-
-def _word_tokenizer(builder: tfds.core.DatasetBuilder) -> tokenizers.Tokenizer:
-    """Returns a tokenizer with the data set's words."""
-    return tokenizer_lib.word_tokenizer(vocabulary.read(builder.data_path))

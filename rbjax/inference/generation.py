@@ -20,8 +20,10 @@ from rbjax.diffusion.guidance import Sampling, make_generate
 from rbjax.diffusion.schedule import Schedule
 from rbjax.inference.reference import Reference
 from rbjax.interop.saved_model import Model
+from rbjax.models import pixels
 from rbjax.models.batch import Batch
 from rbjax.models.params import Tree
+from rbjax.models.pipeline import latent_pixels
 from rbjax.text import prompts
 from rbjax.text.concepts import CONCEPTS
 from rbjax.text.tokenizer import UNKNOWN
@@ -64,20 +66,22 @@ def generate(
     check_seeds(seed, num_images)
     sampling = sampling or default_sampling(model)
     _warn_of_unknown_words(model, prompt)
-    example = _example(model, prompt, _crops(model, references, size), references)
+    crops = _crops(model, references, size)
+    concepts = [reference.concept for reference in references]
+    example = _example(model, prompt, crops=crops, concepts=concepts)
     empty = prompts.encode(model.tokenizer, [""], model.config.data.max_tokens)[0]
     with _progress_bar(sampling.steps) if progress else contextlib.nullcontext():
         images = _sample(
             model.params,
             loader.stack([example] * num_images),
             np.arange(seed, seed + num_images).astype(np.uint32),
-            empty,
+            empty_prompt=empty,
             graphdef=model.graphdef,
             schedule=model.schedule,
             sampling=sampling,
             on_step=_advance_bar if progress else None,
         )
-        return images_lib.to_uint8(np.asarray(images))
+        return pixels.to_uint8(np.asarray(images))
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "schedule", "sampling", "on_step"))
@@ -85,8 +89,8 @@ def _sample(
     params: Tree,
     batch: Batch,
     seeds: jax.Array,
-    empty_prompt: jax.Array,
     *,
+    empty_prompt: jax.Array,
     graphdef: nnx.GraphDef,
     schedule: Schedule,
     sampling: Sampling,
@@ -141,9 +145,8 @@ def default_sampling(model: Model) -> Sampling:
 
 def _crops(model: Model, references: Sequence[Reference], size: int | None) -> list[np.ndarray]:
     """Returns the references' crops, uint8 [size, size, 3], or a blank one if there is none."""
-    data, latents = model.config.data, model.config.model
+    data, factor = model.config.data, latent_pixels(model.config.model)
     size = data.size if size is None else size
-    factor = latents.patch or 2 ** (len(latents.vae.block_out_channels) - 1)
     if size < 1 or size % factor:
         raise ValueError(f"size {size}: must be a multiple of {factor}, the pixels of a latent")
     blank = np.full((size, size, 3), images_lib.WHITE, np.uint8)
@@ -151,17 +154,17 @@ def _crops(model: Model, references: Sequence[Reference], size: int | None) -> l
 
 
 def _example(
-    model: Model, prompt: str, views: list[np.ndarray], references: Sequence[Reference]
+    model: Model, prompt: str, *, crops: Sequence[np.ndarray], concepts: Sequence[str]
 ) -> Batch:
-    """Returns an example without a batch axis; without references one blank image is masked."""
-    concepts = [reference.concept for reference in references] or [CONCEPTS[0]]
+    """Returns an example without a batch axis; without references its one crop is masked."""
+    words = concepts or [CONCEPTS[0]]
     length = prompts.concept_length(model.tokenizer)
     return Batch(
-        target=views[0],  # only its shape is read
+        target=crops[0],  # only its shape is read
         prompt=prompts.encode(model.tokenizer, [prompt], model.config.data.max_tokens)[0],
-        references=np.stack(views),
-        concepts=prompts.encode(model.tokenizer, concepts, length),
-        reference_mask=np.full(len(concepts), bool(references)),
+        references=np.stack(crops),
+        concepts=prompts.encode(model.tokenizer, words, length),
+        reference_mask=np.full(len(words), bool(concepts)),
     )
 
 
@@ -204,7 +207,7 @@ def write(
         Image.fromarray(image).save(files[-1], pnginfo=_metadata({**settings, "seed": seed}))
     size = images.shape[1]
     crops = _crops(model, references, size) if references else []
-    rows = [[images_lib.to_float(image) for image in row] for row in (crops, images) if len(row)]
+    rows = [[pixels.to_float(image) for image in row] for row in (crops, images) if len(row)]
     grid = images_lib.grid(rows, scale=max(1, GRID_PIXELS // size))
     files.append(out / "grid.png")
     grid.save(files[-1], pnginfo=_metadata({**settings, "num_images": len(images)}))

@@ -29,7 +29,7 @@ from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.models.block_dct import BlockDCT
 from rbjax.models.clip_text import CLIPTextConfig
 from rbjax.models.params import Tree, nnx_state
-from rbjax.models.pipeline import abstract_pipeline
+from rbjax.models.pipeline import Pipeline, abstract_pipeline
 from rbjax.models.retrinet import RetriNetConfig
 from rbjax.models.unet_config import UNetConfig
 from rbjax.text import prompts
@@ -162,10 +162,15 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
         }
     )
     pipeline = abstract_pipeline(config, tokenizer)
-    parts: dict[str, nnx.Module] = {
-        "retrinet": pipeline.retrinet,
-        "text_encoder": pipeline.text_encoder,
-    }
+    _fill(pipeline, folder)
+    graphdef, params = nnx.split(pipeline, nnx.Param)
+    return Model(config, tokenizer, graphdef, nnx.to_pure_dict(params))
+
+
+def _fill(pipeline: Pipeline, folder: Path) -> None:
+    """Reads the parameters of all parts, in place; raises ValueError where they do not fit."""
+    retrinet, text = pipeline.retrinet, pipeline.text_encoder
+    parts: dict[str, nnx.Module] = {"retrinet": retrinet, "text_encoder": text}
     if isinstance(pipeline.autoencoder, AutoencoderKL):
         parts["vae"] = pipeline.autoencoder
     for name, part in parts.items():
@@ -173,8 +178,6 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
             huggingface.fill(part, folder / name)
         except ValueError as error:
             raise ValueError(f"{folder / name}: {error}") from error
-    graphdef, params = nnx.split(pipeline, nnx.Param)
-    return Model(config, tokenizer, graphdef, nnx.to_pure_dict(params))
 
 
 def retrinet_config(config: RetriNetConfig) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from rbjax.models.batch import Array, Batch, EncodedBatch
 from rbjax.models.block_dct import BlockDCT
 from rbjax.models.clip_text import CLIPTextConfig, CLIPTextModel
 from rbjax.models.params import shapes
+from rbjax.models.pixels import to_float
 from rbjax.models.retrinet import RetriNet, RetriNetConfig
 from rbjax.models.unet_config import UNetConfig
 
@@ -55,7 +56,7 @@ class Pipeline(nnx.Module):
         With a key the KL autoencoder's latents are sampled, as for a training target; without
         one (references, ours) they are the mean.
         """
-        flat = images.reshape(-1, *images.shape[-3:]).astype(jnp.float32) / 127.5 - 1
+        flat = to_float(images.reshape(-1, *images.shape[-3:]))
         latents = self.autoencoder.encode(flat, key)
         return latents.reshape(*images.shape[:-3], *latents.shape[1:])
 
@@ -143,6 +144,13 @@ def _encode_or_read(
     """Encodes images or token ids, which are integers; reads what an encoder returned, floats."""
     is_stored = jnp.issubdtype(values.dtype, jnp.floating)
     return (read if is_stored else encode)(jnp.asarray(values))
+
+
+def latent_pixels(config: ConfigDict) -> int:
+    """Returns the side of a latent in pixels, from the experiment's `model` section."""
+    return (
+        AutoencoderKLConfig(**_settings(config.vae)).factor if config.get("vae") else config.patch
+    )
 
 
 def retrinet_config(config: ConfigDict) -> RetriNetConfig:

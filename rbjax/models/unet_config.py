@@ -9,6 +9,36 @@ from jax.typing import DTypeLike
 
 from rbjax.models.config_files import file_fields, known_fields
 
+# Fields whose other values are features that SD 1.x and 2.x lack; null, false and 0 are one value.
+ONLY_SUPPORTED: Mapping[str, Any] = {
+    "class_embed_type": None,
+    "num_class_embeds": None,
+    "addition_embed_type": None,
+    "encoder_hid_dim": None,
+    "encoder_hid_dim_type": None,
+    "only_cross_attention": False,
+    "mid_block_only_cross_attention": None,
+    "dual_cross_attention": False,
+    "cross_attention_norm": None,
+    "attention_type": "default",
+    "num_attention_heads": None,
+    "resnet_time_scale_shift": "default",
+    "resnet_skip_time_act": False,
+    "resnet_out_scale_factor": 1.0,
+    "time_embedding_type": "positional",
+    "time_embedding_dim": None,
+    "time_embedding_act_fn": None,
+    "timestep_post_act": None,
+    "time_cond_proj_dim": None,
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+    "act_fn": "silu",
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "downsample_padding": 1,
+    "mid_block_scale_factor": 1,
+    "center_input_sample": False,
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class UNetConfig:
@@ -68,36 +98,8 @@ class UNetConfig:
         Raises:
             ValueError: a feature that SD 1.x and 2.x lack.
         """
-        unsupported = {
-            "class_embed_type": None,
-            "num_class_embeds": None,
-            "addition_embed_type": None,
-            "encoder_hid_dim": None,
-            "encoder_hid_dim_type": None,
-            "only_cross_attention": False,
-            "mid_block_only_cross_attention": None,
-            "dual_cross_attention": False,
-            "cross_attention_norm": None,
-            "attention_type": "default",
-            "num_attention_heads": None,
-            "resnet_time_scale_shift": "default",
-            "resnet_skip_time_act": False,
-            "resnet_out_scale_factor": 1.0,
-            "time_embedding_type": "positional",
-            "time_embedding_dim": None,
-            "time_embedding_act_fn": None,
-            "timestep_post_act": None,
-            "time_cond_proj_dim": None,
-            "conv_in_kernel": 3,
-            "conv_out_kernel": 3,
-            "act_fn": "silu",
-            "mid_block_type": "UNetMidBlock2DCrossAttn",
-            "downsample_padding": 1,
-            "mid_block_scale_factor": 1,
-            "center_input_sample": False,
-        }
-        for key, value in unsupported.items():
-            if (config.get(key, value) or None) != (value or None):  # null, false and 0 are one
+        for key, value in ONLY_SUPPORTED.items():
+            if (config.get(key, value) or None) != (value or None):
                 raise ValueError(f"UNet config: {key}={config[key]!r} is not supported")
         for key in ("layers_per_block", "cross_attention_dim", "transformer_layers_per_block"):
             if not isinstance(config.get(key, 1), int):

@@ -15,9 +15,7 @@ from rbjax.data import dataset as dataset_lib
 from rbjax.interop.saved_model import Model
 from rbjax.models.params import Tree, merge, split_trained
 from rbjax.models.pipeline import abstract_pipeline
-from rbjax.text import tokenizer as tokenizer_lib
 from rbjax.train.state import TrainState
-from tfds_retribooru import vocabulary
 
 TOKENIZER = "tokenizer.json"
 
@@ -126,7 +124,7 @@ def _tokenizer(workdir: pathlib.Path, config: ConfigDict) -> tokenizers.Tokenize
     if path.is_file():
         return tokenizers.Tokenizer.from_file(str(path))
     builder = dataset_lib.prepare(config.data.dataset, config.data_dir)
-    return tokenizer_lib.word_tokenizer(vocabulary.read(builder.data_path))
+    return dataset_lib.word_tokenizer(builder)
 
 
 def _tuples(value: Any) -> Any:

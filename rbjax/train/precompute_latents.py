@@ -16,7 +16,6 @@ import numpy as np
 import tqdm
 from flax import nnx
 
-from rbjax.data import images as images_lib
 from rbjax.data import latent_cache, loader
 from rbjax.data.dataset import Split
 from rbjax.data.latent_cache import CachedLatents, Fingerprint
@@ -26,6 +25,7 @@ from rbjax.models import params as params_lib
 from rbjax.models import pipeline as pipeline_lib
 from rbjax.models.autoencoder_kl import AutoencoderKL
 from rbjax.models.clip_text import CLIPTextModel
+from rbjax.models.pixels import to_float
 from rbjax.parallel import mesh as meshes
 from rbjax.text import concepts as concepts_lib
 from rbjax.text.concepts import CHARACTER, CONCEPTS
@@ -194,7 +194,7 @@ def _write_moments(
     shape = (len(split), len(CONCEPTS), *jax.eval_shape(encode, blank).shape[1:])
     used = np.zeros(shape[:2], bool)
     used[:, CHARACTER] = True
-    used[split.boxed.order] = True  # only records with a box serve as a face or clothes
+    used[split.clusters_with_box.order] = True  # only records with a box serve as a face or clothes
     folder, size = latent_cache.folder_of(split.directory, content), 2 * int(np.prod(shape))
     with (
         ThreadPoolExecutor(exp.config.data.threads) as pool,
@@ -249,7 +249,7 @@ def all_prompts(examples: loader.Examples) -> np.ndarray:
 
 def _moments(autoencoder: AutoencoderKL, images: jax.Array) -> jax.Array:
     """Encodes uint8 [B, H, W, 3] as mean and log variance [B, h, w, 2C]."""
-    return jnp.concatenate(autoencoder.moments(images_lib.to_float(images)), axis=-1)
+    return jnp.concatenate(autoencoder.moments(to_float(images)), axis=-1)
 
 
 def _jit(

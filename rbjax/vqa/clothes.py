@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from rbjax.models.pixels import to_float
 from rbjax.vqa.model import VQA
 from tfds_retribooru.collect.image_models import VqaModel
 from tfds_retribooru.collect.outfits import QUESTIONS
@@ -29,8 +30,8 @@ def load(folder: str | pathlib.Path, questions: Sequence[str] = QUESTIONS) -> Vq
 
     def answer(images: Sequence[Image.Image]) -> list[dict[str, str]]:
         squares = [i.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX) for i in images]
-        pixels = np.stack([np.asarray(square) for square in squares]) / np.float32(127.5) - 1
-        answers = model.answers(pixels, [list(questions)] * len(squares))
+        pixels = np.stack([np.asarray(square) for square in squares])
+        answers = model.answers(to_float(pixels), [list(questions)] * len(squares))
         return [dict(zip(questions, row, strict=True)) for row in answers]
 
     return answer

@@ -19,6 +19,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 import tfds_retribooru  # noqa: F401  (registers the data set)
 from rbjax.models.batch import Array
+from rbjax.models.pixels import to_float
 from rbjax.vqa.questions import yes_or_no
 
 INPUT = 64  # pixels that the model sees
@@ -206,7 +207,7 @@ def warp(table: Array, pixels: Array, warps: Warps) -> jax.Array:
             of that along its width; three arrays int [B].
     """
     size, rows, columns = warps
-    images = pixels.astype(jnp.float32) / 127.5 - 1
+    images = to_float(jnp.asarray(pixels))
     images = jnp.einsum("boh,bhwc->bowc", table[size, rows], images)
     return jnp.einsum("bow,bhwc->bhoc", table[size, columns], images)
 

@@ -100,7 +100,7 @@ def reads(monkeypatch) -> list[int]:
 def test_texts_are_read_once(split, reads):
     first, second = split.tags, dataclasses.replace(split)
     assert reads == list(range(12))
-    assert second.tags == first and len(second.boxed) == 12
+    assert second.tags == first and len(second.clusters_with_box) == 12
     assert len(reads) == 12
     assert not list(split.directory.glob("*incomplete*"))
 
@@ -132,7 +132,7 @@ def test_whether_there_is_a_box_is_kept(tmp_path, reads):
     unboxed = {record["id"] for record in made[::3]}
     expected = [record["id"].decode() not in unboxed for record in first.records]
     for split in (first, dataset.open_split(builder, "train")):
-        assert (split.boxed.rank >= 0).tolist() == expected
+        assert (split.clusters_with_box.rank >= 0).tolist() == expected
     assert len(reads) == len(first)
 
 
@@ -143,7 +143,7 @@ def test_a_directory_that_cannot_be_written_is_no_error(split, reads, monkeypatc
     monkeypatch.setattr(epath.Path, "write_text", read_only)
     expected = [prompts.split_tags(record["prompts"].decode()) for record in split.records]
     assert split.tags == split.tags == expected
-    assert len(split.boxed) == len(reads) == 12
+    assert len(split.clusters_with_box) == len(reads) == 12
     said = capsys.readouterr().out
     assert said.count("cannot be written (Read-only file system)") == 1
     assert not list(split.directory.glob("texts-validation*"))

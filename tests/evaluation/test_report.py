@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rbjax.data import images
 from rbjax.evaluation import baselines, plots, report, scoring
 from rbjax.evaluation import results as results_lib
 from rbjax.evaluation import suite as suite_lib
+from rbjax.models.pixels import to_uint8
 from tests.helpers.evaluation_world import vocabulary
 
 EMPTY = {"meta", "img"}
@@ -102,4 +102,4 @@ def test_images_in_html_are_png():
     head, _, data = report.data_uri(image).partition(",")
     read = np.array(Image.open(io.BytesIO(base64.b64decode(data))))
     assert head == "data:image/png;base64"
-    np.testing.assert_array_equal(read, images.to_uint8(image))
+    np.testing.assert_array_equal(read, to_uint8(image))

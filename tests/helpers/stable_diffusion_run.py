@@ -8,9 +8,9 @@ import ml_collections
 
 from rbjax.data import loader
 from rbjax.experiment import setup as setup_lib
-from rbjax.parallel import mesh as meshes
+from rbjax.parallel import mesh as mesh_lib
 from rbjax.train import loop
-from rbjax.train import state as states
+from rbjax.train import state as state_lib
 
 SMALL = {
     "data.dataset": "avatars/tiny",
@@ -42,11 +42,11 @@ def two_updates(folder: pathlib.Path, data_dir: pathlib.Path, **changes):
     """Returns (experiment, state before, state after, mean loss)."""
     exp = setup_lib.setup(setup_lib.resolve(sd15(folder, data_dir, **changes)))
     with jax.set_mesh(exp.mesh):
-        state, shardings = states.create_state(exp)
+        state, shardings = state_lib.create_state(exp)
         before = jax.device_get(state)
         data = loop._batches(exp, exp.open("train"), state)
         update, metrics = loop._compile(exp, shardings), loop._zero_metrics(exp)
         for _ in range(2):
-            batch = loader.place(next(data), meshes.batch_sharding(exp.mesh))
+            batch = loader.place(next(data), mesh_lib.batch_sharding(exp.mesh))
             state, metrics = update(state, metrics, batch)
         return exp, before, jax.device_get(state), float(metrics.compute()["loss"])

@@ -23,7 +23,7 @@ from rbjax.inference.reference import Reference
 from rbjax.interop import diffusers_export, saved_model
 from rbjax.interop.saved_model import Model
 from rbjax.models import pipeline
-from rbjax.parallel import mesh as meshes
+from rbjax.parallel import mesh as mesh_lib
 from tests.helpers import stable_diffusion_folder, stable_diffusion_run, tiny_saved_model
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -84,7 +84,7 @@ def stable_diffusion(folder: Path) -> Model:
     resolved = setup.resolve(config)
     tokenizer = resolved.pretrained.tokenizer
     graphdef = nnx.split(pipeline.abstract_pipeline(resolved.config, tokenizer))[0]
-    params = resolved.pretrained.load_params(meshes.make_mesh(1, 1, 1))
+    params = resolved.pretrained.load_params(mesh_lib.make_mesh(1, 1, 1))
     for level in params["retrinet"]["conjunctions"].values():
         kernel = level["zero_conv"]["kernel"]
         level["zero_conv"]["kernel"] = np.ones(kernel.shape, np.float32) / kernel.shape[-1]

@@ -13,7 +13,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from rbjax.interop import huggingface, safetensors_files
-from rbjax.parallel import mesh as meshes
+from rbjax.parallel import mesh as mesh_lib
 
 UNET = dict(
     block_out_channels=(8, 16),
@@ -169,7 +169,7 @@ def test_half_precision_weights_are_computed_in_float32(unet_folder):
 
 
 def test_tensors_go_to_the_shards_of_the_rules(unet_folder):
-    mesh = meshes.make_mesh(2, 2, 2)
+    mesh = mesh_lib.make_mesh(2, 2, 2)
     model = huggingface.load(unet_folder, mesh=mesh)
     query = model.down_blocks[0].attentions[0].transformer_blocks[0].attn1.to_q.kernel.get_value()
     assert query.sharding.spec == jax.sharding.PartitionSpec("fsdp", "tensor")

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from rbjax.parallel import mesh as meshes
+from rbjax.parallel import mesh as mesh_lib
 from rbjax.parallel import rules
-from rbjax.train import state as states
+from rbjax.train import state as state_lib
 from tests.helpers import tiny_pipeline
 
 
 @pytest.fixture(scope="module")
 def mesh():
-    return meshes.make_mesh(2, 2, 2)
+    return mesh_lib.make_mesh(2, 2, 2)
 
 
 def test_first_match_wins(mesh):
@@ -50,7 +50,7 @@ def test_every_parameter_of_a_pipeline_is_matched(mesh, monkeypatch):
 
 def test_moments_are_split_as_their_parameters(mesh):
     params = tiny_pipeline.params_of(tiny_pipeline.pipeline())
-    state = jax.eval_shape(lambda p: states.init(p, tiny_pipeline.train_config(), 3), params)
+    state = jax.eval_shape(lambda p: state_lib.init(p, tiny_pipeline.train_config(), 3), params)
     found = rules.shardings(state, mesh)
     adam = found.opt_state[1][0]
     assert adam.mu == found.trained and adam.nu == found.trained and found.ema == found.trained

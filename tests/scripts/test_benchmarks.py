@@ -6,7 +6,7 @@ import torch
 from flax import nnx
 
 from rbjax.models import params as params_lib
-from rbjax.train import state as states
+from rbjax.train import state as state_lib
 from rbjax.train import step
 from scripts.benchmarks import sd15_model, torch_peer, train_step
 
@@ -21,7 +21,7 @@ def test_the_update_can_be_traced():
     args, config = settings("--remat")
     graphdef, make_params = train_step.make_model(config)
     update = train_step.make_update(config, graphdef)
-    state = jax.eval_shape(lambda: states.init(make_params(), config.train, config.total_steps))
+    state = jax.eval_shape(lambda: state_lib.init(make_params(), config.train, config.total_steps))
     batch = sd15_model.make_batch(64, count=2, references=args.references)
     after, _ = jax.eval_shape(update, state, step.TrainMetrics.empty(), batch)
     assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(lambda x: x.shape, state)

@@ -24,7 +24,7 @@ from rbjax.models.params import nnx_state
 from rbjax.text import prompts
 from rbjax.text.concepts import CHARACTER, CONCEPTS, FACE
 from rbjax.train import precompute_latents
-from rbjax.train import state as states
+from rbjax.train import state as state_lib
 from tests.helpers import stable_diffusion_folder, stable_diffusion_run, tiny_run
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -119,7 +119,7 @@ def test_a_batch_means_the_same_to_the_pipeline(stored, exp):
     mask = live.reference_mask
     assert (~mask.any(1)).any() and mask.all(1).any()
     with jax.set_mesh(exp.mesh):
-        state, _ = states.create_state(exp)
+        state, _ = state_lib.create_state(exp)
         params = params_lib.merge(state.trained, state.frozen)
         pipeline = nnx.merge(exp.graphdef, nnx_state(params))
         key = jax.random.key(5)
@@ -239,7 +239,7 @@ def test_an_interrupted_run_leaves_nothing_to_read(fresh, stored, monkeypatch, c
 def test_face_and_clothes_without_a_box_are_not_encoded(fresh, stored):
     exp, split = fresh
     boxed = np.arange(len(split)) % 3 > 0
-    vars(split)["boxed"] = split.clusters.restricted(boxed)
+    vars(split)["clusters_with_box"] = split.clusters.restricted(boxed)
     precompute_latents.store(exp, split, parts=["moments"], batch_size=32)
     moments = precompute_latents.find(exp, split, ()).moments
     assert not moments[~boxed][:, :CHARACTER].any()

@@ -13,7 +13,7 @@ from flax import nnx
 
 from rbjax.diffusion.schedule import Schedule
 from rbjax.models import params as params_lib
-from rbjax.train import state as states
+from rbjax.train import state as state_lib
 from rbjax.train import step
 from tests.helpers import tiny_pipeline
 
@@ -41,7 +41,7 @@ def test_parameters_in_both_lists_or_none_are_named(trained, frozen, line):
 
 def test_moments_exist_for_what_trains_alone():
     config = tiny_pipeline.train_config(trained=("a",), frozen=("b",))
-    state = states.init(PARAMS, config, 4)
+    state = state_lib.init(PARAMS, config, 4)
     adam = state.opt_state[1][0]
     for tree in (adam.mu, adam.nu, state.ema):
         assert jax.tree.structure(tree) == jax.tree.structure(state.trained)
@@ -58,7 +58,7 @@ def make_update(graphdef, config):
 def run(steps: int = 2):
     """States before and after a few updates with a frozen encoder."""
     pipeline, config = tiny_pipeline.pipeline(), tiny_pipeline.train_config(**PARTS)
-    before = states.init(tiny_pipeline.params_of(pipeline), config, 10)
+    before = state_lib.init(tiny_pipeline.params_of(pipeline), config, 10)
     graphdef = nnx.split(pipeline)[0]
     update = jax.jit(make_update(graphdef, config))
     after, metrics = before, step.TrainMetrics.empty()
@@ -88,8 +88,8 @@ def test_every_trained_part_changes():
 
 def constant_gradient(config, value, steps: int = 1):
     """A state of one parameter w = 1 after updates with the gradient `value`."""
-    state = states.init({"w": jnp.ones(4)}, config, 10)
-    tx = states.optimizer(config, 10)
+    state = state_lib.init({"w": jnp.ones(4)}, config, 10)
+    tx = state_lib.optimizer(config, 10)
     for _ in range(steps):
         state = step._apply(tx, state, {"w": jnp.full(4, value)}, ema_decay=config.ema_decay)
         state = state.replace(step=state.step + 1)
@@ -98,8 +98,8 @@ def constant_gradient(config, value, steps: int = 1):
 
 def test_average_follows_its_formula():
     config = tiny_pipeline.train_config(ema_decay=0.15)
-    state, tx, average = states.init({"w": jnp.ones(4)}, config, 10), None, 1.0
-    tx = states.optimizer(config, 10)
+    state, tx, average = state_lib.init({"w": jnp.ones(4)}, config, 10), None, 1.0
+    tx = state_lib.optimizer(config, 10)
     for number in range(3):
         state = step._apply(tx, state, {"w": jnp.ones(4)}, ema_decay=config.ema_decay)
         state = state.replace(step=state.step + 1)
@@ -136,7 +136,7 @@ def test_updates_that_are_not_finite_are_not_applied():
     config = tiny_pipeline.train_config()
     graphdef, params = nnx.split(Exploding())
     update = make_update(graphdef, config)
-    before = states.init(nnx.to_pure_dict(params), config, 10)
+    before = state_lib.init(nnx.to_pure_dict(params), config, 10)
     batch = tiny_pipeline.batch(2)
     bad, _ = update(before, step.TrainMetrics.empty(), batch)
     jax.tree.map(np.testing.assert_array_equal, bad.replace(step=before.step), before)
@@ -148,14 +148,16 @@ def test_updates_that_are_not_finite_are_not_applied():
 
 def test_learning_rate_is_warmup_then_cosine():
     config = tiny_pipeline.train_config(learning_rate=0.3, warmup_steps=4, final_rate=0.1)
-    rate = states.learning_rate(config, 20)
+    rate = state_lib.learning_rate(config, 20)
     np.testing.assert_allclose([rate(i) for i in (0, 2, 4, 20)], [0, 0.15, 0.3, 0.03], atol=1e-7)
     cosine = optax.cosine_decay_schedule(0.3, 16, alpha=0.1)
     np.testing.assert_allclose(rate(9), cosine(5), rtol=1e-6)
 
 
 def test_warmup_is_at_most_half_of_the_run():
-    rate = states.learning_rate(tiny_pipeline.train_config(learning_rate=0.3, warmup_steps=100), 6)
+    rate = state_lib.learning_rate(
+        tiny_pipeline.train_config(learning_rate=0.3, warmup_steps=100), 6
+    )
     np.testing.assert_allclose(rate(3), 0.3, rtol=1e-6)
 
 
