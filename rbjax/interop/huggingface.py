@@ -99,7 +99,7 @@ def load(
     else:
         model = build(json_files.read_config(path), path)
         tensors = safetensors_files.open_folder(path)
-    _fill(model, tensors, lambda param, value: np.asarray(value, dtype), mesh=mesh)
+    _fill(model, tensors, lambda param, value: np.asarray(value, dtype), source=path, mesh=mesh)
     return model
 
 
@@ -132,7 +132,8 @@ def fill(model: nnx.Module, folder: str | Path, mesh: jax.sharding.Mesh | None =
     Raises:
         FileNotFoundError, ValueError: see `load`.
     """
-    _fill(model, safetensors_files.open_folder(Path(folder)), _as_parameter, mesh=mesh)
+    tensors = safetensors_files.open_folder(Path(folder))
+    _fill(model, tensors, _as_parameter, source=folder, mesh=mesh)
 
 
 def save(
@@ -201,11 +202,12 @@ def _fill(
     tensors: Mapping[str, Tensor],
     read: Callable[[nnx.Param, Tensor], np.ndarray],
     *,
+    source: str | Path = "tensors",
     mesh: jax.sharding.Mesh | None = None,
     strict: bool = True,
 ) -> tuple[list[str], list[str]]:
-    """Checks all keys and shapes, then reads tensor by tensor."""
-    tensors = _without_aliases(model, _renamed(model, tensors))
+    """Checks all keys and shapes, then reads tensor by tensor; errors name `source`."""
+    tensors = _without_aliases(model, _renamed(model, tensors, source), source)
     parameters = _parameters(model)
     missing = sorted(parameters.keys() - tensors.keys())
     unexpected = sorted(tensors.keys() - parameters.keys())
@@ -217,7 +219,11 @@ def _fill(
     wrong = {"misshapen": misshapen}
     if strict:
         wrong |= {"missing": missing, "unexpected": unexpected}
-    _raise_if_any(type(model).__name__, wrong)
+    if found := [f"  {kind} ({len(k)}): {', '.join(k)}" for kind, k in wrong.items() if k]:
+        raise ValueError(
+            f"{source}: the weights do not fit the {type(model).__name__} of the configuration. "
+            "Take both from one model:\n" + "\n".join(found)
+        )
     for key, (path, param, kernel) in parameters.items():
         if key in tensors:
             param.set_value(_place(path, _from_torch(read(param, tensors[key]), kernel), mesh))
@@ -258,7 +264,9 @@ def _torch_shape(shape: tuple[int, ...], kernel: bool) -> tuple[int, ...]:
     return (shape[-1], shape[-2], *shape[:-2]) if kernel else tuple(shape)
 
 
-def _renamed(model: nnx.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _renamed(
+    model: nnx.Module, tensors: Mapping[str, Tensor], source: str | Path
+) -> dict[str, Tensor]:
     """Returns the tensors under today's keys; raises ValueError for two that would have one."""
 
     def current(key: str) -> str:
@@ -267,11 +275,16 @@ def _renamed(model: nnx.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tens
         return key
 
     if twice := sorted(key for key in tensors if current(key) != key and current(key) in tensors):
-        raise ValueError(f"The weights hold keys under their old and new name: {', '.join(twice)}")
+        raise ValueError(
+            f"{source}: the weights hold keys under their old and new name: {', '.join(twice)}. "
+            "Remove one of the two"
+        )
     return {current(key): value for key, value in tensors.items()}
 
 
-def _without_aliases(model: nnx.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _without_aliases(
+    model: nnx.Module, tensors: dict[str, Tensor], source: str | Path
+) -> dict[str, Tensor]:
     """Drops buffers and tied copies; a copy that differs from its owner is an error."""
     ignored = tuple(getattr(model, "ignored_keys", ()))
     tensors = {key: value for key, value in tensors.items() if not key.endswith(ignored or "\0")}
@@ -281,13 +294,7 @@ def _without_aliases(model: nnx.Module, tensors: dict[str, Tensor]) -> dict[str,
         copy = tensors.pop(alias)
         if not np.array_equal(np.asarray(tensors.setdefault(owner, copy)), np.asarray(copy)):
             raise ValueError(
-                f"{alias} is tied to {owner}, but the file holds different values for the two."
+                f"{source}: {alias} is tied to {owner}, but the values differ. Remove one of the "
+                "two"
             )
     return tensors
-
-
-def _raise_if_any(model: str, wrong: dict[str, list[str]]) -> None:
-    found = {kind: keys for kind, keys in wrong.items() if keys}
-    if found:
-        lines = [f"  {kind} ({len(keys)}): {', '.join(keys)}" for kind, keys in found.items()]
-        raise ValueError(f"The weights do not fit {model}:\n" + "\n".join(lines))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 CONFIG_NAME = "config.json"  # of diffusers and transformers
+REMEDY = "Correct it, or restore it from a copy"
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -18,9 +19,9 @@ def read(path: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+        raise ValueError(f"{path} is not JSON: {error}. {REMEDY}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds {str(content)[:40]!r} instead of a JSON object")
+        raise ValueError(f"{path} holds {str(content)[:40]!r} instead of a JSON object. {REMEDY}")
     return content
 
 

@@ -174,10 +174,7 @@ def _fill(pipeline: Pipeline, folder: Path) -> None:
     if isinstance(pipeline.autoencoder, AutoencoderKL):
         parts["vae"] = pipeline.autoencoder
     for name, part in parts.items():
-        try:
-            huggingface.fill(part, folder / name)
-        except ValueError as error:
-            raise ValueError(f"{folder / name}: {error}") from error
+        huggingface.fill(part, folder / name)
 
 
 def retrinet_config(config: RetriNetConfig) -> dict[str, Any]:
@@ -250,10 +247,7 @@ def _padding(tokenizer: tokenizers.Tokenizer) -> int:
 
 
 def _load_tokenizer(folder: Path, length: int) -> tokenizers.Tokenizer:
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: not a folder of a saved model")
-    tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    tokenizer = tokenizer_lib.read(folder / "tokenizer.json")
     if tokenizer.token_to_id(tokenizer_lib.UNKNOWN) is None:  # not one of words
         return tokenizer_lib.clip_tokenizer(folder, length)
     tokenizer.no_truncation()  # transformers saves the lengths of its last call

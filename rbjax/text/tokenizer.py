@@ -4,9 +4,10 @@ A data set brings its vocabulary, from which the word tokenizer is made. A pretr
 brings its tokenizer in a folder: CLIP's byte-pair encoding, read here without transformers.
 """
 
+import contextlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tokenizers
@@ -48,6 +49,19 @@ def word_tokenizer(vocabulary: Mapping[str, Any]) -> tokenizers.Tokenizer:
     return tokenizer
 
 
+def read(path: pathlib.Path) -> tokenizers.Tokenizer:
+    """Reads a `tokenizer.json`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: restore it from a copy of the model")
+    with _named_errors(path):
+        return tokenizers.Tokenizer.from_file(str(path))
+
+
 def clip_tokenizer(folder: str | pathlib.Path, length: int) -> tokenizers.Tokenizer:
     """Reads `tokenizer.json`, or `vocab.json` and `merges.txt`; longer texts are truncated.
 
@@ -60,19 +74,29 @@ def clip_tokenizer(folder: str | pathlib.Path, length: int) -> tokenizers.Tokeni
         ValueError: a file is damaged, or the tokenizer is not CLIP's.
     """
     folder = pathlib.Path(folder)
-    try:
+    with _named_errors(folder):
         padding = _padding(folder)
-        tokenizer = _read(folder, padding)
+        tokenizer = _read_folder(folder, padding)
         tokenizer.enable_padding(pad_id=_id(tokenizer, padding), pad_token=padding)
-    except OSError:
-        raise
-    except Exception as error:  # what tokenizers raises has no class of its own
-        raise ValueError(f"{folder} holds no tokenizer that can be read: {error}") from error
     tokenizer.enable_truncation(length)
     return tokenizer
 
 
-def _read(folder: pathlib.Path, padding: str) -> tokenizers.Tokenizer:
+@contextlib.contextmanager
+def _named_errors(path: pathlib.Path) -> Iterator[None]:
+    """Raises ValueError with the path and what to do, except where a file is missing."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # what tokenizers raises has no class of its own
+        raise ValueError(
+            f"{path} holds no tokenizer that can be read: {error}. Restore it from a copy of the "
+            "model"
+        ) from error
+
+
+def _read_folder(folder: pathlib.Path, padding: str) -> tokenizers.Tokenizer:
     if (folder / "tokenizer.json").is_file():
         return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():

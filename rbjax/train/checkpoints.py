@@ -15,6 +15,7 @@ from rbjax.data import dataset as dataset_lib
 from rbjax.interop.saved_model import Model
 from rbjax.models.params import Tree, merge, split_trained
 from rbjax.models.pipeline import abstract_pipeline
+from rbjax.text import tokenizer as tokenizer_lib
 from rbjax.train.state import TrainState
 
 TOKENIZER = "tokenizer.json"
@@ -122,7 +123,7 @@ def _tokenizer(workdir: pathlib.Path, config: ConfigDict) -> tokenizers.Tokenize
     """Reads the run's tokenizer; runs without the file used the words of their data set."""
     path = workdir / TOKENIZER
     if path.is_file():
-        return tokenizers.Tokenizer.from_file(str(path))
+        return tokenizer_lib.read(path)
     builder = dataset_lib.prepare(config.data.dataset, config.data_dir)
     return dataset_lib.word_tokenizer(builder)
 

@@ -100,6 +100,12 @@ def test_every_wrong_key_is_named_and_nothing_is_changed():
     assert all((before[key] == value).all() for key, value in huggingface.state_dict(model).items())
 
 
+def test_the_folder_of_weights_that_do_not_fit_is_named(tmp_path):
+    huggingface.save(Block(nnx.Rngs(0)), tmp_path, {})
+    with pytest.raises(ValueError, match=f"{tmp_path}: the weights do not fit the Model of"):
+        huggingface.fill(Model(0), tmp_path)
+
+
 def test_not_strict_returns_missing_and_unexpected():
     tensors = huggingface.state_dict(Model(1)) | {"extra": np.zeros(1)}
     del tensors["scale"]

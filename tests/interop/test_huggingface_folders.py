@@ -196,7 +196,8 @@ def test_all_keys_that_do_not_fit_are_listed(unet_folder, tmp_path):
     with pytest.raises(ValueError) as error:
         huggingface.load(tmp_path)
     assert str(error.value).splitlines() == [
-        "The weights do not fit UNet2DConditionModel:",
+        f"{tmp_path}: the weights do not fit the UNet2DConditionModel of the configuration. Take "
+        "both from one model:",
         "  misshapen (1): conv_out.bias (file (3,), model (4,))",
         "  missing (1): conv_in.bias",
         "  unexpected (1): extra.weight",

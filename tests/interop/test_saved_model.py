@@ -118,6 +118,13 @@ def test_a_missing_part_is_named(folder, part):
         saved_model.load(folder)
 
 
+def test_a_damaged_tokenizer_is_named(folder):
+    path = folder / "tokenizer" / "tokenizer.json"
+    path.write_text(path.read_text()[:-9])
+    with pytest.raises(ValueError, match=f"{path} holds no tokenizer that can be read"):
+        saved_model.load(folder)
+
+
 def test_a_folder_of_stable_diffusion_is_refused(tmp_path):
     index = {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "X"]}
     (tmp_path / "model_index.json").write_text(json.dumps(index))

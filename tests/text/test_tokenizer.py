@@ -156,6 +156,20 @@ def test_damaged_tokenizers_are_named(folder, tmp_path, name, content):
         tokenizer_lib.clip_tokenizer(tmp_path, 77)
 
 
+def test_a_word_tokenizer_is_read_again(tokenizer, tmp_path):
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert tokenizer_lib.read(tmp_path / "tokenizer.json").to_str() == tokenizer.to_str()
+
+
+def test_a_damaged_file_is_named(tokenizer, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    with pytest.raises(FileNotFoundError, match=f"{path} is missing: restore"):
+        tokenizer_lib.read(path)
+    path.write_text(tokenizer.to_str()[:-9])
+    with pytest.raises(ValueError, match=f"{path} holds no tokenizer that .*Restore it"):
+        tokenizer_lib.read(path)
+
+
 def test_other_folders_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds neither tokenizer.json nor vocab.json"):
         tokenizer_lib.clip_tokenizer(tmp_path, 77)
