@@ -4,7 +4,6 @@ import bz2
 import codecs
 import gzip
 import importlib
-import io
 import json
 import lzma
 import pathlib
@@ -29,16 +28,15 @@ def open_binary(path: str | pathlib.Path) -> BinaryIO:
 
 
 def _open_zstd(stream: BinaryIO) -> BinaryIO:
-    for name in ("compression.zstd", "backports.zstd", "zstandard"):  # the first from Python 3.14
+    for name in ("compression.zstd", "backports.zstd"):  # the first from Python 3.14 on
         try:
             module: Any = importlib.import_module(name)
         except ImportError:
             continue
-        if name == "zstandard":
-            reader = module.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-            return io.BufferedReader(reader)
         return module.open(stream)
-    raise ValueError(f"{stream.name} is compressed by zstd: pip install zstandard, or unpack it")
+    raise ValueError(
+        f"{stream.name} is compressed by zstd: pip install backports.zstd, or unpack the file"
+    )
 
 
 _DECOMPRESSORS: dict[bytes, Callable[[BinaryIO], Any]] = {

@@ -27,10 +27,13 @@ def test_compression_is_told_by_the_content(tmp_path, compress, name):
 
 
 def test_zstd_is_read_where_a_package_can(tmp_path):
-    zstandard = pytest.importorskip("zstandard", reason="zstandard is not installed")
-    data = zstandard.ZstdCompressor().compress(TEXT.encode())
+    zstd = pytest.importorskip("backports.zstd", reason="backports.zstd is not installed")
+    data = zstd.compress(TEXT.encode())
     (tmp_path / "a.json").write_bytes(data + data)
     assert content(tmp_path / "a.json") == (2 * TEXT.encode(), "")
+    (tmp_path / "a.json").write_bytes(data + data[:-9])
+    found, damage = content(tmp_path / "a.json")
+    assert found.startswith(TEXT.encode()) and damage
 
 
 def test_zstd_without_a_package_is_an_error_that_names_one(tmp_path, monkeypatch):
@@ -39,7 +42,9 @@ def test_zstd_without_a_package_is_an_error_that_names_one(tmp_path, monkeypatch
 
     monkeypatch.setattr(text_files.importlib, "import_module", missing)
     (tmp_path / "a.json").write_bytes(b"\x28\xb5\x2f\xfd" + b"\0" * 20)
-    with pytest.raises(ValueError, match=r"a.json is compressed by zstd: pip install zstandard"):
+    with pytest.raises(
+        ValueError, match=r"a.json is compressed by zstd: pip install backports.zstd"
+    ):
         content(tmp_path / "a.json")
 
 

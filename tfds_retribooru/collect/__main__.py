@@ -184,7 +184,7 @@ def read_settings(args: argparse.Namespace) -> Settings:
 
 def _path(text: str) -> pathlib.Path:
     """Reads a path; the shell does not expand `~` after `=`."""
-    return pathlib.Path(text).expanduser()
+    return pathlib.Path(os.path.expanduser(text))  # pathlib's raises for an unknown ~user
 
 
 def _files(pattern: str) -> list[str]:

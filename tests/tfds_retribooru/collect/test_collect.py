@@ -311,6 +311,7 @@ def test_a_loader_that_cannot_be_found_is_named(monkeypatch, name, message):
     ("options", "message"),
     [
         (["--metadata", "none/*.json"], "--metadata none/[*].json: no such file"),
+        (["--metadata", "~no_such_user/*.json"], "--metadata ~no_such_user/[*].json: no such file"),
         (["--vqa", "x"], "--vqa, --faces and --figures read images: give --images DIR"),
         (["--images", "none"], "--images none: no such folder"),
         (["--lacking", "2"], "shares must be in"),

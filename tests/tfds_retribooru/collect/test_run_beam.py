@@ -1,5 +1,6 @@
 """The Beam pipeline against the collection on one machine, record for record."""
 
+import json
 import os
 import sys
 
@@ -7,7 +8,8 @@ import pytest
 from PIL import Image
 
 from tests.helpers import danbooru_dump
-from tfds_retribooru.collect import image_models, run_local
+from tfds_retribooru.collect import image_models, outcome, run_local
+from tfds_retribooru.collect.outcome import CollectionFailed
 from tfds_retribooru.collect.outfits import QUESTIONS
 from tfds_retribooru.collect.settings import Settings
 
@@ -58,3 +60,17 @@ def test_equal_to_the_single_machine_record_for_record(
     assert results[0] == results[1]
     assert counts[0] == counts[1] and counts[0]["kept"] > 0
     assert bool(results[0][2]) == with_images
+
+
+def test_a_collection_that_keeps_nothing_fails_alike(tmp_path):
+    path = tmp_path / "posts.json"
+    path.write_text(json.dumps([danbooru_dump.post(k, rating="e") for k in (1, 2)], indent=1))
+    messages = []
+    for collect, options in ((run_local.collect, ()), (run_beam.collect, (RUNNERS["one worker"],))):
+        settings = Settings((str(path),), tmp_path / "out")
+        with pytest.raises(CollectionFailed) as failed:
+            collect(settings, *options)
+        messages.append(str(failed.value))
+        assert not settings.out.exists()
+        assert len(danbooru_dump.read_dropped(outcome.failed_list(settings.out))) == 2
+    assert messages[0] == messages[1]
