@@ -1,8 +1,7 @@
-"""Image files as a data set stores them: upright RGB, without letterbox, of a given size.
+"""Image files as a data set stores them: upright sRGB, without letterbox, of a given size.
 
-What Pillow can decode is converted: CMYK, palette, greyscale, 16 bits, EXIF rotation (turned
-upright), alpha (over white), animation (first frame). What would be guesswork or a danger is
-refused with an `Unreadable`: broken and truncated files, too few pixels, decompression bombs.
+What would be guesswork or a danger is refused with an `Unreadable`: broken and truncated files, too
+few pixels, decompression bombs. What is converted how: see `decoding`.
 """
 
 import dataclasses
@@ -10,12 +9,12 @@ import hashlib
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from tfds_retribooru import decoding, masks
 from tfds_retribooru.boxes import Box, cut_box
+from tfds_retribooru.decoding import Unreadable
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-EXTENSIONS = ("jpg", "png", "jpeg", "webp", "gif", "avif", "bmp", "tif", "tiff")  # of FORMATS
 MIN_SIDE = 16  # pixels of the shorter side
 MAX_SIDE = 16384  # pixels of the longer side
 MAX_PIXELS = 100_000_000  # altogether (300 MB as RGB)
@@ -23,21 +22,6 @@ JPEG_QUALITY = 95  # of what is stored, with full colour resolution
 BLACK = 24  # the brightest value in the black bars of a letterbox (a JPEG's bars are not quite 0)
 
 Frame = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom excluded
-
-
-class Unreadable(ValueError):
-    """An image that cannot be used.
-
-    The reasons are stored in manifests of data sets, so their words do not change.
-
-    Attributes:
-        reason: one of a few sentences, to count by.
-        detail: of this image.
-    """
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason, self.detail = reason, detail
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,14 +57,16 @@ def prepare(
         data: of the image's file.
         side: pixels of the shorter side at most (area resampling, never enlarged); None keeps the
             size, and the file as it is where that is an upright RGB JPEG or PNG.
-        mask: of the mask's file; it has the size of the image (upright, letterbox included).
+        mask: of the mask's file; see `masks.decode`. It has the size of the image (upright,
+            letterbox included).
         bbox: relative to the same.
         original: (width, height) of the image before it was letterboxed, if known.
 
     Raises:
         Unreadable: the image cannot be used.
     """
-    image, is_plain = _decode(data)
+    decoded = decoding.decode(data, _check_size)
+    image = decoded.image
     frame = _letterbox(image, original)
     has_bars = frame != (0, 0, *image.size)
     resized = shrink(image.crop(frame) if has_bars else image, side)
@@ -97,7 +83,7 @@ def prepare(
         if moved is None:
             reason = "the box is outside the picture without its letterbox"
             faults.append(("bbox", reason, str(bbox)))
-    is_kept = is_plain and side is None and not has_bars
+    is_kept = decoded.is_plain and side is None and not has_bars
     return PreparedImage(
         data=data if is_kept else _encode(resized, "PNG" if side is None else "JPEG"),
         mask=resized_mask,
@@ -108,30 +94,12 @@ def prepare(
 
 
 def decode(data: bytes) -> Image.Image:
-    """Returns the upright RGB image of a file.
+    """Returns the upright sRGB image of a file; see `decoding.decode`.
 
     Raises:
         Unreadable: the file cannot be used.
     """
-    return _decode(data)[0]
-
-
-def _decode(data: bytes) -> tuple[Image.Image, bool]:
-    """Returns the image, and whether the file holds exactly its pixels as RGB JPEG or PNG."""
-    if not data:
-        raise Unreadable("the picture's file is empty")
-    try:
-        image = _open(data)
-        is_plain = image.format in ("JPEG", "PNG") and image.mode == "RGB"
-        image.load()
-        turned = upright(image)
-        is_plain = is_plain and turned is image and not image.has_transparency_data
-        return rgb(turned), is_plain
-    except (Unreadable, MemoryError):
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly every kind for a broken file
-        detail = f"{type(error).__name__}: {error}"
-        raise Unreadable("the picture does not decode", detail) from error
+    return decoding.decode(data, _check_size).image
 
 
 def shrink(image: Image.Image, side: int | None) -> Image.Image:
@@ -150,48 +118,11 @@ def digest(pixels: np.ndarray) -> bytes:
     return found.digest()[:16]
 
 
-def _open(data: bytes) -> Image.Image:
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise Unreadable("the picture has too many pixels", str(error)) from error
-    except Image.UnidentifiedImageError as error:
-        raise Unreadable("the file is no picture of a known kind") from error
-    width, height = image.size
+def _check_size(width: int, height: int) -> None:
     if min(width, height) < MIN_SIDE:
         raise Unreadable("the picture has too few pixels", f"{width}x{height}")
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise Unreadable("the picture has too many pixels", f"{width}x{height}")
-    return image
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """Returns the image turned as EXIF says; as it is where EXIF says nothing that can be read."""
-    try:
-        orientation = image.getexif().get(0x0112, 1)
-    except Exception:  # broken EXIF is no reason to reject the image
-        return image
-    return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
-
-
-def rgb(image: Image.Image, background: int = 255) -> Image.Image:
-    """Converts an image of any mode to RGB, transparency over white or another grey.
-
-    Raises:
-        Unreadable: the pixels are floating point numbers, or have more than 16 bits.
-    """
-    if image.mode == "F":
-        raise Unreadable("the picture's pixels are floating point numbers")
-    if image.mode.startswith("I"):  # 16 bits a pixel
-        grey = np.asarray(image).astype(np.int64)
-        if grey.max() > 65535:
-            raise Unreadable("the picture's pixels have more than 16 bits")
-        return Image.fromarray(np.round(grey.clip(0) / 257).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        grey = Image.new("RGBA", image.size, (background,) * 3 + (255,))
-        return Image.alpha_composite(grey, image).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _letterbox(image: Image.Image, original: tuple[int, int] | None) -> Frame:
@@ -225,11 +156,11 @@ def _mask(
     data: bytes, size: tuple[int, int], frame: Frame, stored_size: tuple[int, int]
 ) -> Image.Image:
     """Returns the mask of an image of `size`, of mode L, as it is stored."""
-    mask = decode(data)
-    if mask.size != size:
-        detail = f"{mask.size[0]}x{mask.size[1]}, the picture {size[0]}x{size[1]}"
-        raise Unreadable("the mask is of another size than the picture", detail)
-    return mask.convert("L").crop(frame).resize(stored_size, Image.Resampling.BOX)
+    mask = masks.decode(data, size)
+    if frame != (0, 0, *size):
+        mask = mask.crop(frame)
+    masks.check_content(mask)
+    return mask.resize(stored_size, Image.Resampling.BOX)
 
 
 def _encode(image: Image.Image, kind: str) -> bytes:

@@ -1,16 +1,15 @@
 """Reference images of a user: files of any size, with the box or the mask of a concept."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from rbjax.command_line import local_path
 from rbjax.data import crops
-from rbjax.data import images as images_lib
 from rbjax.text.concepts import CONCEPTS
-from tfds_retribooru import boxes, images
+from tfds_retribooru import boxes, decoding, masks
 from tfds_retribooru.boxes import SizedBox
 
 
@@ -61,68 +60,82 @@ class Reference:
 def parse(concept: str, text: str) -> Reference:
     """Reads a reference from `FILE`, `FILE@left,top,width,height` or `FILE@MASK`.
 
-    A mask is an image of the size of the file's; the box is that of its pixels over half white
-    (transparent ones are black).
+    The names of files and of their folders may hold an @. A mask is an image of the size of the
+    file's; the box is that of its figure, see tfds_retribooru.masks.decode.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: a file is not an image, or box or mask do not fit it.
     """
-    if "@" not in text or local_path(text, f"--{concept}").is_file():
-        return Reference(concept, read(text))
-    file, part = text.rsplit("@", 1)
+    file, part = _split(concept, text)
     image = read(file)
-    numbers = part.split(",")
-    if len(numbers) == 4 and all(n.strip().lstrip("-").isdigit() for n in numbers):
-        left, top, width, height = map(int, numbers)
+    if part is None:
+        return Reference(concept, image)
+    if _is_box(part):
+        left, top, width, height = map(int, part.split(","))
         return Reference(concept, image, (left, top, width, height))
-    if not Path(part).expanduser().is_file():
+    if not os.path.isfile(os.path.expanduser(part)):
         raise ValueError(
             f"{text}: after @ stands {part!r}; expected left,top,width,height in whole pixels, or "
             "the file of a mask"
         )
-    return Reference(concept, image, mask_box(read(part, background=0), image, text))
+    return Reference(concept, image, _mask_box(local_path(part), image))
 
 
-def read(path: str | Path, background: int = images_lib.WHITE) -> np.ndarray:
-    """Reads an image file of any mode, upright: uint8 [H, W, 3].
+def _split(concept: str, text: str) -> tuple[str, str | None]:
+    """Returns the file, and what stands after the @ that ends it, if one does."""
 
-    Args:
-        path: of the file.
-        background: grey value 0 to 255 that shows through where the image is transparent.
+    def is_file(name: str) -> bool:  # Path.is_file raises an error for a long name
+        return os.path.isfile(local_path(name, f"--{concept}"))
+
+    if "@" not in text or is_file(text):
+        return text, None
+    places = [i for i, letter in enumerate(text) if letter == "@"][::-1]
+    splits = [(text[:i], text[i + 1 :]) for i in places]
+    whole = [split for split in splits if is_file(split[0])]
+    parts = [split for split in splits if _is_box(split[1]) or is_file(split[1])]
+    both = [split for split in whole if split in parts]
+    return next(iter(both + whole + parts), (text, None))
+
+
+def _is_box(part: str) -> bool:
+    numbers = part.split(",")
+    return len(numbers) == 4 and all(n.strip().lstrip("-").isdigit() for n in numbers)
+
+
+def read(path: str | Path) -> np.ndarray:
+    """Reads an image file of any mode, upright, in sRGB, over white: uint8 [H, W, 3].
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not an image, or it is broken.
     """
     path = local_path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no reference image {path}")
     try:
-        with Image.open(path) as opened:
-            return np.asarray(images.rgb(images.upright(opened), background))
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly every kind for a broken file
+        return np.asarray(decoding.decode(path.read_bytes()).image)
+    except decoding.Unreadable as error:
         raise ValueError(f"{path} is not an image that can be read: {error}") from error
 
 
-def mask_box(mask: np.ndarray, image: np.ndarray, name: str) -> SizedBox:
-    """Returns the box (left, top, width, height) around the mask's pixels over 127.
+def _mask_box(path: Path, image: np.ndarray) -> SizedBox:
+    """Returns the box (left, top, width, height) around the figure of a mask.
 
     Args:
-        mask: uint8 [H, W, 3].
+        path: of the mask.
         image: uint8 [H, W, 3], that the mask belongs to.
-        name: for errors.
 
     Raises:
-        ValueError: the mask is empty, or of another size than the image.
+        ValueError: the mask is not an image, empty, full or of another size than the image.
     """
-    if mask.shape != image.shape:
-        sizes = " and ".join("x".join(map(str, a.shape[1::-1])) for a in (mask, image))
-        raise ValueError(f"{name}: mask and image differ in size ({sizes} pixels)")
-    rows, columns = (np.flatnonzero((mask[..., 0] > 127).any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
-        raise ValueError(f"{name}: the mask is empty (no pixel is brighter than 127)")
+    height, width = image.shape[:2]
+    try:
+        mask = masks.decode(path.read_bytes(), (width, height))
+        masks.check_content(mask)
+    except decoding.Unreadable as error:
+        raise ValueError(f"{path} cannot be used as a mask: {error}") from error
+    figure = np.asarray(mask) > masks.THRESHOLD
+    rows, columns = (np.flatnonzero(figure.any(axis=axis)) for axis in (1, 0))
     left, top = int(columns[0]), int(rows[0])
     return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top

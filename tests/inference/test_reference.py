@@ -1,5 +1,8 @@
 """References of a user: files, boxes, masks, and what is wrong with them."""
 
+import shutil
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -49,6 +52,53 @@ def test_an_at_sign_may_be_part_of_a_name(folder):
     assert parse("face", "a@2x.png@0,0,1,1").box == (0, 0, 1, 1)
 
 
+def test_at_signs_may_be_anywhere(folder):
+    place = folder / "jane@corp.example"
+    place.mkdir()
+    for name in ("a.png", "mask.png"):
+        shutil.copy(folder / name, place)
+        shutil.copy(folder / name, place / name.replace(".", "@2x."))
+    for file in (place / "a.png", place / "a@2x.png", "a.png"):
+        for mask in (place / "mask.png", place / "mask@2x.png", "mask.png", "3,2,4,3"):
+            assert parse("face", f"{file}@{mask}").box == (3, 2, 4, 3)
+    with pytest.raises(FileNotFoundError, match="no reference image .*/jane@corp.example/b.png$"):
+        parse("face", f"{place}/b.png")
+    with pytest.raises(ValueError, match="after @ stands 'none@2x.png'"):
+        parse("face", f"{place}/a.png@none@2x.png")
+
+
+def test_names_may_be_long(folder):
+    names = "a" * 240 + ".png", "m" * 240 + ".png"
+    for old, new in zip(("a.png", "mask.png"), names, strict=True):
+        (folder / old).rename(folder / new)
+    assert parse("face", "@".join(names)).box == (3, 2, 4, 3)
+
+
+def test_masks_of_0_and_1_and_alpha_are_read(folder):
+    inside = np.zeros((6, 10), np.uint8)
+    inside[2:5, 3:7] = 1
+    Image.fromarray(inside).save("ones.png")
+    cut_out = Image.new("RGB", (10, 6), (9, 9, 9))
+    cut_out.putalpha(Image.fromarray(inside * 255))
+    cut_out.save("cut.png")
+    for mask in ("ones.png", "cut.png"):
+        assert parse("face", f"a.png@{mask}").box == (3, 2, 4, 3)
+
+
+def test_a_full_mask_is_refused(folder):
+    Image.new("L", (10, 6), 255).save("full.png")
+    with pytest.raises(ValueError, match="full.png cannot be used as a mask: the mask is full"):
+        parse("face", "a.png@full.png")
+
+
+def test_metadata_costs_no_reference(folder):
+    image = Image.open("a.png")
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2)
+    exif += struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHII", 0x011A, 10, 1, 38)
+    image.save("turned.jpg", exif=exif + bytes(4) + struct.pack("<ii", -1, 0))
+    assert reference_lib.read("turned.jpg").shape == (10, 6, 3)
+
+
 def test_the_home_directory_may_be_abbreviated(folder, monkeypatch):
     monkeypatch.setenv("HOME", str(folder))
     assert parse("clothes", "~/a.png@~/mask.png").box == (3, 2, 4, 3)
@@ -95,7 +145,7 @@ def test_a_missing_file_is_named(folder):
 
 def test_masks_that_do_not_fit_are_refused(folder):
     Image.new("L", (3, 3), 255).save("other.png")
-    with pytest.raises(ValueError, match="3x3 and 10x6"):
+    with pytest.raises(ValueError, match="other.png .* another size .* 3x3, the picture 10x6"):
         parse("face", "a.png@other.png")
     Image.new("L", (10, 6), 0).save("empty.png")
     with pytest.raises(ValueError, match="the mask is empty"):

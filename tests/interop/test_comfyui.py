@@ -6,6 +6,7 @@ import os
 import sys
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -113,6 +114,25 @@ def test_reference_nodes_chain_and_read_masks():
 def test_pixels_beyond_white_stay_white():
     ((_, picture, _),) = comfyui.RetriNetReference().add(torch.full((1, 5, 7, 3), 1.1), "face")[0]
     assert picture.getextrema() == ((255, 255),) * 3
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("channels, mode", [(1, "L"), (3, "RGB"), (4, "RGBA")])
+def test_images_of_any_float_type_and_channels(kind, channels, mode):
+    image = torch.full((1, 5, 7, channels), 0.5, dtype=kind)
+    image[0, 0, 0] = float("nan")
+    mask = torch.zeros(1, 5, 7, dtype=kind)
+    mask[0, 1:3, 2:6] = 1
+    ((_, picture, box),) = comfyui.RetriNetReference().add(image, "face", mask)[0]
+    assert (picture.mode, picture.size, box) == (mode, (7, 5), (2, 1, 4, 2))
+    values = np.asarray(picture).reshape(5, 7, channels)
+    assert (values[0, 0] == 0).all() and (values[1:] == 128).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 7, 2), (1, 5, 7), (5, 7)])
+def test_other_channels_are_named(shape):
+    with pytest.raises(ValueError, match=r"must be \[B, H, W, channels\] with 1 .* 3 .* 4"):
+        comfyui.RetriNetReference().add(torch.zeros(shape), "face")
 
 
 def test_the_generating_node_returns_images_in_comfyuis_axes(cancelled):

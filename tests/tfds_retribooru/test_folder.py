@@ -1,5 +1,7 @@
 """The builder `folder`: people sorted into folders."""
 
+import json
+
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
@@ -119,3 +121,34 @@ def test_a_bad_image_is_in_the_manifest(people, tmp_path):
     builder.download_and_prepare()
     text = (builder.data_path / "rejected.jsonl").read_text()
     assert '"ann/3.png"' in text and "too few pixels" in text
+
+
+def test_an_image_is_one_by_its_content_or_a_usual_ending(tmp_path):
+    names = ["a.jfif", "b.jpe", "c.pjpeg", "d", "e.JPG", "f.Png", "[g] {x} é ぼ.jpg", "h" * 240]
+    for number, name in enumerate(names):
+        put(tmp_path / "ann [x]" / name, number)
+    (tmp_path / "ann [x]" / "a.TXT").write_text("smile")
+    (tmp_path / "ann [x]" / "list.csv").write_text("BM, no image")
+    records = {record.id: record for record in layout.read(tmp_path)}
+    assert records.keys() == {f"ann [x]/{name}" for name in names}
+    assert records["ann [x]/a.jfif"].prompts == "smile"
+
+
+def test_images_elsewhere_are_noted_and_reject_nothing(people, tmp_path):
+    root = tmp_path / "in"
+    for n in range(3):
+        put(root / "ann" / "suit" / f"{n}.jpg", n)
+    for n, name in enumerate(("cover.jpg", "ann/suit/more/a.jpg", "ann/suit/x/y/b.jfif")):
+        put(root / name, 10 + n)
+    put(root / "ann" / "suit" / ".cache" / "c.jpg", 20)
+    builder = tfds.builder("folder", path=str(root), data_dir=tmp_path / "[out]", max_rejected=0.0)
+    builder.download_and_prepare()
+    lines = (builder.data_path / "rejected.jsonl").read_text().splitlines()
+    faults = [json.loads(line) for line in lines]
+    assert [fault["file"] for fault in faults] == [
+        "cover.jpg",
+        "ann/suit/more/a.jpg",
+        "ann/suit/x/y/b.jfif",
+    ]
+    assert {(fault["part"], fault["reason"]) for fault in faults} == {("place", layout.NOT_TAKEN)}
+    assert builder.info.splits.total_num_examples == 3

@@ -1,6 +1,7 @@
 """The builder `retribooru`: what it stores, what it rejects, and how it stops."""
 
 import json
+import os
 import pathlib
 import shutil
 
@@ -13,9 +14,10 @@ from tests.helpers import retribooru_folder
 from tfds_retribooru import check
 from tfds_retribooru import images as images_lib
 from tfds_retribooru.building import examples, splits
+from tfds_retribooru.building.records import Record
 from tfds_retribooru.building.rejections import TooManyRejected
 from tfds_retribooru.clusters import Clusters
-from tfds_retribooru.retribooru import retribooru_dataset_builder
+from tfds_retribooru.retribooru import layout, retribooru_dataset_builder
 
 DUMMY = pathlib.Path(retribooru_dataset_builder.__file__).parent / "dummy_data"
 
@@ -383,3 +385,21 @@ def test_of_one_image_in_two_splits_one_is_kept(tmp_path, made):
     (fault,) = manifest(builder.data_path / "rejected.jsonl")
     assert (fault["id"], fault["detail"]) == (trained, tested)
     assert check.main([str(builder.data_path)]) == 0
+
+
+def test_endings_of_images_and_masks_are_of_any_kind(tmp_path):
+    image = retribooru_folder.encoded(retribooru_folder.draw_image(1), "JPEG")
+    places = {"1": "images/1.JPG", "2": "images/2.jfif", "3": "images/original/0003/3", "4": ""}
+    for name in filter(None, [*places.values(), "masks/1.PNG", "masks/2.webp", "images/4.txt"]):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"tags" if name.endswith("txt") else image)
+    found = {name: layout.locate(tmp_path, Record(name, "ann")) for name in places}
+    assert found == {
+        "1": (tmp_path / "images/1.JPG", tmp_path / "masks/1.PNG"),
+        "2": (tmp_path / "images/2.jfif", tmp_path / "masks/2.webp"),
+        "3": (tmp_path / "images/original/0003/3", None),
+        "4": (None, None),
+    }
+    (tmp_path / "images/4.GIF").write_bytes(image)
+    os.utime(tmp_path / "images", (0, 0))  # a clock may be coarse
+    assert layout.locate(tmp_path, Record("4", "ann"))[0] == tmp_path / "images/4.GIF"

@@ -5,6 +5,7 @@ reads annotated image files, keeps a manifest of what it rejects, and can build 
 """
 
 import abc
+import contextlib
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow_datasets as tfds
 
 from tfds_retribooru import array_record, clusters, vocabulary
-from tfds_retribooru.building import examples, splits
+from tfds_retribooru.building import examples, locks, splits
 from tfds_retribooru.building.examples import Plan, Source
 from tfds_retribooru.building.rejections import NAME, Rejections
 from tfds_retribooru.vocabulary import Vocabulary
@@ -42,11 +43,22 @@ class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
             self, split, decoders=decoders, read_config=read_config, shuffle=shuffle_files
         )
 
-    def download_and_prepare(self, **kwargs: Any) -> None:
-        """Builds the records, and the clusters and the vocabulary where they are missing."""
-        super().download_and_prepare(**kwargs)
-        clusters.write(self)
-        vocabulary.write(self.data_path, self._vocabulary)
+    def download_and_prepare(
+        self, *, download_config: tfds.download.DownloadConfig | None = None, **kwargs: Any
+    ) -> None:
+        """Builds the records, and the clusters and the vocabulary where they are missing.
+
+        Of several processes that start at once, one builds, and the others wait for its result.
+        """
+        is_complete = (self.data_path / vocabulary.NAME).exists()  # it is written last
+        overwrites = download_config and download_config.download_mode.overwrite_dataset
+        is_locked = overwrites or not is_complete
+        with locks.build_lock(self.data_path) if is_locked else contextlib.nullcontext():
+            if self.is_prepared() and not self.info.splits:  # built after this builder was made
+                self.info.read_from_directory(self.data_path)
+            super().download_and_prepare(download_config=download_config, **kwargs)
+            clusters.write(self)
+            vocabulary.write(self.data_path, self._vocabulary)
 
     def _vocabulary(self) -> Vocabulary:
         return vocabulary.from_records(self)
@@ -59,7 +71,7 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
         max_rejected: share of the records that may be rejected; above it the build stops.
     """
 
-    _log: Rejections
+    _log: Rejections | None = None  # of the build, where this builder built
     _download_config: tfds.download.DownloadConfig | None
 
     def __init__(self, *, max_rejected: float = 0.01, **kwargs: Any) -> None:
@@ -98,34 +110,33 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
             )
         seen: dict[bytes, str] = {}
         return {
-            split: self._generate_examples(source, plan, split, seen)
+            split: self._generate_examples(source, plan, split, seen=seen, log=log)
             for split in examples.usable_splits(source, plan, log)
         }
 
     def _generate_examples(
-        self, source: Source, plan: Plan, split: str, seen: dict[bytes, str]
+        self, source: Source, plan: Plan, split: str, *, seen: dict[bytes, str], log: Rejections
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        return examples.examples(source, plan, split, seen=seen, log=self._log)
+        return examples.examples(source, plan, split, seen=seen, log=log)
 
     def download_and_prepare(
         self, *, download_config: tfds.download.DownloadConfig | None = None, **kwargs: Any
     ) -> None:
         """Builds the records and, beside them, manifest, clusters and vocabulary."""
-        was_prepared = self.is_prepared()
-        self._download_config = download_config
+        self._download_config, self._log = download_config, None
         super().download_and_prepare(download_config=download_config, **kwargs)
         beam_files = pathlib.Path(self.data_path) / BEAM_FOLDER
         if beam_files.exists():
             shutil.rmtree(beam_files)
-        if not was_prepared:
-            print(self._report(), flush=True)
+        if self._log is not None:
+            print(self._report(self._log), flush=True)
 
-    def _report(self) -> str:
+    def _report(self, log: Rejections) -> str:
         """Returns how many records were stored and, by reason, rejected."""
         counts = {name: info.num_examples for name, info in self.info.splits.items()}
         names = [name for name in reversed(splits.SPLITS) if name in counts]
         stored = ", ".join(f"{name} {counts[name]:,}" for name in names)
-        text = f"{self._log.total:,} records, {sum(counts.values()):,} stored ({stored})"
-        if self._log.counts:
-            text += f"; left out, see {self.data_path / NAME}:\n{self._log.summary()}"
+        text = f"{log.total:,} records, {sum(counts.values()):,} stored ({stored})"
+        if log.counts:
+            text += f"; left out, see {self.data_path / NAME}:\n{log.summary()}"
         return text

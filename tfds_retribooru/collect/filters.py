@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tfds_retribooru import json_stream, text_files
 from tfds_retribooru.collect.danbooru import Post
-from tfds_retribooru.images import EXTENSIONS
+from tfds_retribooru.formats import EXTENSIONS
 
 VOCABULARY = pathlib.Path(__file__).parent / "clothing.txt"
 RATINGS = ("general", "safe")

@@ -1,36 +1,61 @@
 """Where a record's image and mask lie, in the layouts of Danbooru20xx or flat.
 
 images/{original,512px}/BUCKET/ID.EXT, images/BUCKET/ID.EXT or images/ID.EXT, where BUCKET is ID
-mod 1000 in four digits; masks/ID.png. An original is preferred to its 512px version. Ids are plain
-file names (tfds_retribooru/building/records.py), so nothing outside the folder is ever read.
+mod 1000 in four digits; masks/ID.png. An original is preferred to its 512px version. Endings may
+also be in upper case, or any others where the file's content is an image. Ids are plain file names
+(tfds_retribooru/building/records.py), so nothing outside the folder is ever read.
 """
 
+import functools
 import itertools
 import os
 import pathlib
 
+from tfds_retribooru import formats
 from tfds_retribooru.building.records import Record
-from tfds_retribooru.images import EXTENSIONS
 
 FOLDERS = ("original", "512px", "")
 
 
 def locate(root: pathlib.Path, record: Record) -> tuple[pathlib.Path | None, pathlib.Path | None]:
     """Returns the paths of a record's image and mask under `root`; None where there is no file."""
-    mask = root / "masks" / f"{record.id}.png"
     image = find_image(root / "images", record.id, record.extension)
-    return image, mask if mask.is_file() else None
+    masks = os.path.join(root, "masks")
+    return image, _find(masks, record.id, ("png", *formats.EXTENSIONS))
 
 
 def find_image(images: pathlib.Path, name: str, extension: str = "") -> pathlib.Path | None:
     """Returns the image of an id, or None; the ending that the metadata says is tried first."""
-    endings = dict.fromkeys([extension, *EXTENSIONS] if extension else EXTENSIONS)
+    endings = dict.fromkeys([extension, *formats.EXTENSIONS] if extension else formats.EXTENSIONS)
     buckets = [f"{int(name) % 1000:04d}", ""] if name.isdecimal() else [""]
     for place in itertools.product(FOLDERS, buckets):
-        folder = os.path.join(images, *place)
-        if os.path.isdir(folder):  # else every ending would be looked up in vain
-            paths = (os.path.join(folder, f"{name}.{ending}") for ending in endings)
-            found = next(filter(os.path.isfile, paths), None)
-            if found is not None:
-                return pathlib.Path(found)
+        found = _find(os.path.join(images, *place), name, tuple(endings))
+        if found is not None:
+            return found
     return None
+
+
+def _find(folder: str, name: str, endings: tuple[str, ...]) -> pathlib.Path | None:
+    """Returns the image `name` with one of the endings, the first first, else with any other."""
+    try:
+        changed = os.stat(folder).st_mtime_ns
+    except OSError:  # no such folder
+        return None
+    paths = (os.path.join(folder, f"{name}.{ending}") for ending in endings)
+    found = next(filter(os.path.isfile, paths), None)
+    if found is not None:
+        return pathlib.Path(found)
+    others = (pathlib.Path(folder, other) for other in _others(folder, changed).get(name, ()))
+    return next((p for p in others if p.is_file() and formats.is_image(p)), None)
+
+
+@functools.lru_cache(maxsize=4096)
+def _others(folder: str, changed: int) -> dict[str, list[str]]:
+    """Returns id -> files with another than the usual endings, of the folder changed at a time."""
+    del changed  # a changed folder is listed anew
+    found: dict[str, list[str]] = {}
+    for name in sorted(os.listdir(folder)):
+        stem, _, ending = name.rpartition(".")
+        if ending not in formats.EXTENSIONS:
+            found.setdefault(stem or ending, []).append(name)
+    return found

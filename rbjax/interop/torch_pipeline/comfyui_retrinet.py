@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
@@ -77,17 +76,19 @@ class RetriNetReference:
         mask: torch.Tensor | None = None,
         previous: tuple = (),
     ) -> tuple:
-        """Returns the references; image [B, H, W, 3] in [0, 1], mask [1 or B, H, W] or None.
+        """Returns the references.
+
+        Args:
+            image: [B, H, W, 1, 3 or 4] in [0, 1], of any float type.
+            concept: what to take from the images.
+            mask: [1 or B, H, W] or None.
+            previous: references to add to.
 
         Raises:
-            ValueError: the mask is empty, or does not fit the images.
+            ValueError: the images have other channels, or the mask is empty or does not fit them.
         """
         boxes = [None] * len(image) if mask is None else _boxes(mask, image)
-        pictures = [
-            Image.fromarray(np.round(pixels.cpu().numpy().clip(0, 1) * 255).astype(np.uint8))
-            for pixels in image
-        ]
-        added = [(concept, *both) for both in zip(pictures, boxes, strict=True)]
+        added = [(concept, *both) for both in zip(map(_picture, image), boxes, strict=True)]
         return ((*previous, *added),)
 
 
@@ -173,6 +174,22 @@ def _identity(folder: str, precision: str) -> tuple:
             "export_pytorch.py wrote"
         )
     return str(path), path.stat().st_mtime_ns, precision
+
+
+def _picture(pixels: torch.Tensor) -> Image.Image:
+    """Returns an image of pixels [H, W, 1, 3 or 4] in [0, 1]; those that are no number are black.
+
+    Raises:
+        ValueError: for other shapes.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
+        raise ValueError(
+            "RetriNet Reference: images must be [B, H, W, channels] with 1 (grey), 3 (RGB) or 4 "
+            f"(RGBA) channels; those of this batch are {list(pixels.shape)}"
+        )
+    levels = pixels.float().nan_to_num(0.0).clamp(0, 1) * 255  # NumPy has no bfloat16
+    array = levels.round().to(torch.uint8).cpu().numpy()
+    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 
 
 def _boxes(mask: torch.Tensor, image: torch.Tensor) -> list[tuple[int, int, int, int]]:
