@@ -133,7 +133,9 @@ def avatars() -> ConfigDict:
     c.eval.prompts = 4  # images of a character
     c.eval.periodic_characters = 16  # while training
     c.eval.batch_size = 64  # images generated at once
-    c.eval.vqa = ""  # folder of a BLIP-VQA; "" = the one that ships with the package
+    # Folder of a BLIP-VQA: of scripts/train_vqa.py, or as transformers saves it (every question of
+    # the data set is then asked, reliable or not); "" = the one that ships with the package.
+    c.eval.vqa = ""
     c.lock()
     return c
 

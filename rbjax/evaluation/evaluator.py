@@ -8,17 +8,17 @@ from collections.abc import Sequence
 
 import numpy as np
 from clu import metric_writers
+from ml_collections import ConfigDict
 
-from rbjax.data.dataset import Split
 from rbjax.evaluation import baselines, report, scoring, suite
 from rbjax.evaluation import results as results_lib
 from rbjax.evaluation.generator import CaseGenerator
 from rbjax.evaluation.scoring import VQAModel
-from rbjax.evaluation.suite import Suite
+from rbjax.evaluation.suite import Suite, Vocabulary
 from rbjax.experiment import workdir as workdir_lib
 from rbjax.experiment.setup import Experiment
 from rbjax.models.params import Tree
-from rbjax.vqa.model import PACKAGED, VQA
+from rbjax.vqa.model import ACCURACY, PACKAGED, VQA
 
 PERIODIC_SYSTEMS = ("trained", "references_blanked")
 UNSCORED_SYSTEMS = ("trained", "references_blanked", "real_images")  # shown in the report
@@ -51,7 +51,7 @@ class Evaluator:
         config = exp.config.eval
         split = exp.open(config.split)
         generator = CaseGenerator(exp, exp.examples(split), config.batch_size)
-        return cls(exp, workdir, generator, _load_vqa(exp, split))
+        return cls(exp, workdir, generator, load_vqa(exp.config, split.vocabulary))
 
     def sample(self, step: int, params: Tree, writer: metric_writers.MetricWriter) -> None:
         """Writes a grid references | generated | target to TensorBoard and samples/."""
@@ -142,19 +142,28 @@ class Evaluator:
         )
 
 
-def _load_vqa(exp: Experiment, split: Split) -> VQAModel | None:
-    """Loads the model that is asked about images of the split.
+def load_vqa(config: ConfigDict, vocabulary: Vocabulary) -> VQAModel | None:
+    """Loads the model that is asked about images; None where there is nothing to ask.
+
+    Args:
+        config: of the experiment.
+        vocabulary: of the data set.
 
     Raises:
-        ValueError: the images are too small for it.
+        FileNotFoundError, ValueError: as `VQA.load`; the images are too small for the model.
     """
-    if not split.vocabulary["questions"]:
+    if not vocabulary["questions"]:
         print(
-            f"{exp.config.data.dataset} has no questions to ask: images are made and shown, not "
+            f"{config.data.dataset} has no questions to ask: images are made and shown, not "
             "scored.",
             flush=True,
         )
         return None
-    vqa = VQA.load(exp.config.eval.vqa or PACKAGED)
-    vqa.asked_at(exp.config.data.size)  # raises before anything trains
+    vqa = VQA.load(config.eval.vqa or PACKAGED)
+    if vqa.asked_at(config.data.size) is None:  # raises before anything trains
+        print(
+            f"{config.eval.vqa} has no {ACCURACY}: every question of {config.data.dataset} is "
+            "asked, although nothing is known of how reliable the answers are.",
+            flush=True,
+        )
     return vqa

@@ -23,8 +23,8 @@ Columns, each the mean over characters:
   entire character), at the generated size. Asked is what a tag of these references says;
 * `leakage`: of the free attributes, share that shows a reference's value, not the prompt's.
 
-Only questions for which the VQA model is reliable at the generated size are asked. What
-`scoring.score` returns is JSON; these keys stay:
+Only questions for which the VQA model is reliable at the generated size are asked; all, if nothing
+is known of its accuracy. What `scoring.score` returns is JSON; these keys stay:
 
     {"schema": 1, "size": int, "characters": int, "cases": int, "confidence": 0.95,
      "asked": [attribute, ...], "phrases": [attribute, ...],

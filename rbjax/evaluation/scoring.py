@@ -29,12 +29,12 @@ Answers = dict[str, str]  # attribute -> answer
 class VQAModel(Protocol):
     """What answers questions about images, such as `rbjax.vqa.model.VQA`."""
 
-    def asked_at(self, size: int) -> set[str]:
-        """Returns the attributes that it names reliably in images of `size` pixels."""
+    def asked_at(self, size: int) -> set[str] | None:
+        """Returns the attributes that it names reliably in images of `size` pixels; None is any."""
         ...
 
-    def phrases_at(self, size: int) -> set[str]:
-        """Returns the attributes about whose tags its yes or no is reliable at that size."""
+    def phrases_at(self, size: int) -> set[str] | None:
+        """Returns the attributes about whose tags its yes or no is reliable there; None is any."""
         ...
 
     def answers(
@@ -104,8 +104,10 @@ class Scorer:
             read_images: reads the references.
             size: pixels of the images that are scored.
         """
-        asked = frozenset(vqa.asked_at(size)) & suite.vocabulary["questions"].keys()
-        scorer = cls(suite, vqa, asked, frozenset(vqa.phrases_at(size)), {})
+        named, phrases = vqa.asked_at(size), vqa.phrases_at(size)
+        questions = frozenset(suite.vocabulary["questions"])
+        asked = questions if named is None else questions.intersection(named)
+        scorer = cls(suite, vqa, asked, questions if phrases is None else frozenset(phrases), {})
         positions = sorted({p for case in suite.cases for p in case.references})
         names = [list(scorer.tag_answers(suite.tags[position], KINDS)) for position in positions]
         answers = scorer.ask(read_images(positions), names)

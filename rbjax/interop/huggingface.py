@@ -13,14 +13,15 @@ its key; only the last name and the axis order differ:
 | any other       | its name    | its name | as it is (a bare `nnx.Param`) |
 
 The mapping is a bijection: a missing or extra key is an error that lists all such keys. A model
-class may have three attributes for files that spell or hold more than the parameters do:
+class may have four attributes for files that spell or hold more than the parameters do:
 `old_keys` (pairs of a pattern in the keys of older files and what stands there now), `tied_keys`
-(a dict from the key of an alias to the key that owns the values) and `ignored_keys` (endings of
-buffer names that older files hold).
+(a dict from the key of an alias to the key that owns the values), `ignored_keys` (endings of
+buffer names that older files hold) and `unused_keys` (patterns of other keys: a warning).
 """
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -216,14 +217,18 @@ def _fill(
         for key, (_, param, kernel) in parameters.items()
         if key in tensors and tuple(tensors[key].shape) != _torch_shape(param.shape, kernel)
     ]
-    wrong = {"misshapen": misshapen}
-    if strict:
-        wrong |= {"missing": missing, "unexpected": unexpected}
+    patterns = () if missing else getattr(model, "unused_keys", ())
+    unused = [key for key in unexpected if any(re.search(pattern, key) for pattern in patterns)]
+    unexpected = [key for key in unexpected if key not in unused]
+    extra = {"missing": missing, "unexpected": unexpected} if strict else {}
+    wrong = {"misshapen": misshapen} | extra
     if found := [f"  {kind} ({len(k)}): {', '.join(k)}" for kind, k in wrong.items() if k]:
         raise ValueError(
             f"{source}: the weights do not fit the {type(model).__name__} of the configuration. "
             "Take both from one model:\n" + "\n".join(found)
         )
+    if unused:
+        warnings.warn(f"{source}: no use for {', '.join(unused)}: not read.", stacklevel=3)
     for key, (path, param, kernel) in parameters.items():
         if key in tensors:
             param.set_value(_place(path, _from_torch(read(param, tensors[key]), kernel), mesh))
@@ -275,10 +280,8 @@ def _renamed(
         return key
 
     if twice := sorted(key for key in tensors if current(key) != key and current(key) in tensors):
-        raise ValueError(
-            f"{source}: the weights hold keys under their old and new name: {', '.join(twice)}. "
-            "Remove one of the two"
-        )
+        names = f"the weights hold keys under their old and new name: {', '.join(twice)}"
+        raise ValueError(f"{source}: {names}. Remove one of the two")
     return {current(key): value for key, value in tensors.items()}
 
 
@@ -288,13 +291,10 @@ def _without_aliases(
     """Drops buffers and tied copies; a copy that differs from its owner is an error."""
     ignored = tuple(getattr(model, "ignored_keys", ()))
     tensors = {key: value for key, value in tensors.items() if not key.endswith(ignored or "\0")}
-    for alias, owner in getattr(model, "tied_keys", {}).items():
-        if alias not in tensors:
-            continue
+    tied = getattr(model, "tied_keys", {})
+    for alias, owner in ((a, o) for a, o in tied.items() if a in tensors):
         copy = tensors.pop(alias)
         if not np.array_equal(np.asarray(tensors.setdefault(owner, copy)), np.asarray(copy)):
-            raise ValueError(
-                f"{source}: {alias} is tied to {owner}, but the values differ. Remove one of the "
-                "two"
-            )
+            message = f"{alias} is tied to {owner}, but the values differ. Remove one of the two"
+            raise ValueError(f"{source}: {message}")
     return tensors

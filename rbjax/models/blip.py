@@ -5,7 +5,7 @@ Image -> ViT -> states; question -> bidirectional BERT that cross-attends to the
 `transformers.BlipForQuestionAnswering`; images are [N, H, W, 3] here, and an image may be asked
 several questions at once. Padding of a question is hidden from the decoder, as BLIP was trained,
 so that an answer does not depend on the batch; transformers 5 shows it (its cross-attention drops
-the mask), which `hide_padding=False` reproduces.
+the mask), which `hide_padding=False` reproduces. For a question without padding the two agree.
 
 Axes: N images, P patches + 1, D width, Q questions of an image, B = N × Q rows of text, T tokens
 of a question, A tokens of an answer, V vocabulary.
@@ -188,6 +188,10 @@ class BlipForQuestionAnswering(nnx.Module):
         )
     }
     ignored_keys = ("embeddings.position_ids",)
+    unused_keys = (  # of other BLIP models: retrieval's heads and queues, an encoder's pooler
+        r"^(?!(vision_model|text_encoder|text_decoder)\.)",
+        r"^(text_encoder|text_decoder\.bert)\.pooler\.",
+    )
 
     def __init__(self, config: BlipConfig, rngs: nnx.Rngs) -> None:
         self.config = config
@@ -242,16 +246,33 @@ class BlipForQuestionAnswering(nnx.Module):
             int32 [B, 1 + max_new_tokens]: `bos_token_id`, the answer, `sep_token_id`, then
             `pad_token_id`.
         """
-        text = self.config.text
+        text, decoder = self.config.text, self.text_decoder
         states = self.question_states(images, input_ids, attention_mask)
         state_mask = attention_mask if hide_padding else None
-        tokens = jnp.full((input_ids.shape[0], 1), text.bos_token_id, jnp.int32)
-        done = jnp.zeros(input_ids.shape[0], bool)
-        for _ in range(max_new_tokens):
-            logits = self.text_decoder(tokens, None, states=states, state_mask=state_mask)[:, -1]
+
+        def is_unfinished(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+            _, done, length = carry
+            return (length <= max_new_tokens) & ~jnp.all(done)
+
+        def append(
+            carry: tuple[jax.Array, jax.Array, jax.Array],
+        ) -> tuple[jax.Array, jax.Array, jax.Array]:
+            tokens, done, length = carry
+            read = tokens[:, :max_new_tokens]  # what comes after `length` is hidden (causal)
+            hidden = decoder.bert(read, None, states=states, state_mask=state_mask)
+            last = jax.lax.dynamic_slice_in_dim(hidden, length - 1, 1, axis=1)
+            logits = decoder.cls.predictions(last, decoder.bert.embeddings.word_embeddings)[:, 0]
             best = jnp.where(done, text.pad_token_id, jnp.argmax(logits, axis=-1))
-            done = done | (best == text.sep_token_id)
-            tokens = jnp.concatenate([tokens, best[:, None].astype(jnp.int32)], axis=1)
+            tokens = jax.lax.dynamic_update_slice_in_dim(
+                tokens, best[:, None].astype(jnp.int32), length, axis=1
+            )
+            return tokens, done | (best == text.sep_token_id), length + 1
+
+        rows = input_ids.shape[0]
+        tokens = jnp.full((rows, 1 + max_new_tokens), text.pad_token_id, jnp.int32)
+        tokens = tokens.at[:, 0].set(text.bos_token_id)
+        start = tokens, jnp.zeros(rows, bool), jnp.int32(1)
+        tokens, _, _ = jax.lax.while_loop(is_unfinished, append, start)
         return tokens
 
 

@@ -1,7 +1,8 @@
 """Tokenizers: one token a word for a text encoder trained from scratch, and CLIP's.
 
 A data set brings its vocabulary, from which the word tokenizer is made. A pretrained text encoder
-brings its tokenizer in a folder: CLIP's byte-pair encoding, read here without transformers.
+brings its tokenizer in a folder: CLIP's byte-pair encoding, read here without transformers (BERT's:
+`bert_tokenizer`).
 """
 
 import contextlib
@@ -151,14 +152,15 @@ def _padding(folder: pathlib.Path) -> str:
     As transformers reads it: old folders may give it twice, and special_tokens_map.json then
     counts.
     """
-    config = _read_json(folder / "tokenizer_config.json")
-    special = _read_json(folder / "special_tokens_map.json")
+    config = read_json(folder / "tokenizer_config.json")
+    special = read_json(folder / "special_tokens_map.json")
     files = (config, special) if "added_tokens_decoder" in config else (special, config)
     token = next((file["pad_token"] for file in files if file.get("pad_token")), CLIP_END)
     return token["content"] if isinstance(token, dict) else token
 
 
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the content of a JSON file; that of a file which is not there is empty."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 

@@ -9,16 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from rbjax.models.pixels import to_float
 from rbjax.vqa.model import VQA
 from tfds_retribooru.collect.image_models import VqaModel
 from tfds_retribooru.collect.outfits import QUESTIONS
 
-SIDE = 128  # pixels of the square that the model is given; it resizes further by itself
-
 
 def load(folder: str | pathlib.Path, questions: Sequence[str] = QUESTIONS) -> VqaModel:
-    """Loads a BLIP-VQA folder as `VQA.load` reads it.
+    """Loads a BLIP-VQA folder, any that `VQA.load` reads.
 
     Returns:
         A function from images to one dict for each, question -> answer.
@@ -29,9 +26,8 @@ def load(folder: str | pathlib.Path, questions: Sequence[str] = QUESTIONS) -> Vq
     model = VQA.load(folder)
 
     def answer(images: Sequence[Image.Image]) -> list[dict[str, str]]:
-        squares = [i.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX) for i in images]
-        pixels = np.stack([np.asarray(square) for square in squares])
-        answers = model.answers(to_float(pixels), [list(questions)] * len(squares))
+        pixels = [np.asarray(image.convert("RGB")) for image in images]
+        answers = model.answers(pixels, [list(questions)] * len(pixels))
         return [dict(zip(questions, row, strict=True)) for row in answers]
 
     return answer

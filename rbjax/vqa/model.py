@@ -3,7 +3,7 @@
 Axes: N images, Q questions, D width of an embedding.
 """
 
-import json
+import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,28 +16,29 @@ import tokenizers
 from flax import nnx
 from jax.typing import ArrayLike
 
-from rbjax.interop import huggingface
+from rbjax.interop import huggingface, json_files
 from rbjax.models.blip import BlipForQuestionAnswering
+from rbjax.text.bert_tokenizer import bert_tokenizer
+from rbjax.vqa import preprocessing
 from rbjax.vqa import questions as questions_lib
 
 PACKAGED = Path(__file__).parent.parent / "weights" / "vqa"
 _BATCH = 32  # images in a compiled call; the last batch is padded
 _QUESTIONS = 8  # the number of questions is padded to a multiple of this
-_MAX_NEW_TOKENS = 4
+_TOKENS = 16  # the length of questions is padded to a multiple of this, or to the model's limit
+ACCURACY = "accuracy.json"
+MAX_NEW_TOKENS = 20  # of an answer, as transformers 5 generates by default
+OUR_MAX_NEW_TOKENS = 4  # of a model of scripts/train_vqa.py
 
-
-def resize(images: ArrayLike, size: int) -> jax.Array:
-    """Resizes [N, H, W, 3] to [N, size, size, 3], linearly and with anti-aliasing."""
-    images = jnp.asarray(images)
-    shape = (images.shape[0], size, size, 3)
-    return jax.image.resize(images, shape, "linear", antialias=True)
+Images = np.ndarray | Sequence[np.ndarray]
+Preprocess = Callable[[Sequence[np.ndarray]], ArrayLike]  # of images [H, W, 3] -> [N, S, S, 3]
 
 
 class VQA:
     """A BLIP-VQA model with its tokenizer and what is known of its accuracy.
 
     Attributes:
-        accuracy: content of `accuracy.json`.
+        accuracy: content of `accuracy.json`; None if the model has none.
         asked: attribute to the sizes at which its answers to "what ...?" are reliable.
         phrases: attribute to the sizes at which its answers to "is there ...?" are reliable.
     """
@@ -46,68 +47,83 @@ class VQA:
         self,
         model: BlipForQuestionAnswering,
         tokenizer: tokenizers.Tokenizer,
-        accuracy: dict[str, Any],
+        *,
+        preprocess: Preprocess,
+        accuracy: dict[str, Any] | None = None,
     ) -> None:
-        """Prepares, without compiling; see `load`."""
+        """Prepares, without compiling; see `load`.
+
+        Raises:
+            ValueError: the tokenizer has no token for "yes" or "no".
+        """
         self.accuracy = accuracy
-        self.asked = {name: tuple(sizes) for name, sizes in accuracy["asked"].items()}
-        self.phrases = {name: tuple(sizes) for name, sizes in accuracy["phrases"].items()}
+        asked, phrases = (accuracy[name] for name in ("asked", "phrases")) if accuracy else ({}, {})
+        self.asked = {name: tuple(sizes) for name, sizes in asked.items()}
+        self.phrases = {name: tuple(sizes) for name, sizes in phrases.items()}
         self._tokenizer = tokenizer
-        self._size = model.config.vision.image_size
-        self._length = model.config.text.max_position_embeddings
+        self._preprocess = preprocess
         self._text = model.config.text
-        self._words = _whiten(model.text_decoder.bert.embeddings.word_embeddings.embedding[...])
+        self._embedding = model.text_decoder.bert.embeddings.word_embeddings.embedding[...]
         ids = tokenizer.get_vocab()
+        if absent := {"yes", "no", "[UNK]"} - ids.keys():
+            raise ValueError(f"The tokenizer has no {', '.join(sorted(absent))} token.")
         self._unknown = ids["[UNK]"]
+        length = min(
+            MAX_NEW_TOKENS if accuracy is None else OUR_MAX_NEW_TOKENS,
+            self._text.max_position_embeddings,
+        )
         graph, self._state = nnx.split(model)
-        self._generate = jax.jit(partial(_generate, graph))
+        self._generate = jax.jit(partial(_generate, graph, length))
         self._yes = jax.jit(partial(_yes, graph, (ids["yes"], ids["no"])))
 
     @classmethod
     def load(cls, folder: str | Path = PACKAGED) -> "VQA":
-        """Reads `config.json`, `model.safetensors`, `tokenizer.json` and `accuracy.json`.
+        """Reads a folder of `scripts/train_vqa.py`, or a BLIP-VQA as transformers saves it.
+
+        The former has an `accuracy.json`. The latter brings the settings of its image processor
+        (`processor_config.json` or `preprocessor_config.json`) and any form of BERT's tokenizer,
+        see `bert_tokenizer`.
 
         Raises:
-            FileNotFoundError: one of them is missing.
-            ValueError: the weights do not fit the config, or are not of a BLIP-VQA.
+            FileNotFoundError: no config, weights, tokenizer or image processor.
+            ValueError: the weights do not fit the config, or are not of a BLIP-VQA, or the images
+                of the processor do not fit the model.
         """
         folder = Path(folder).expanduser()
-        for name in ("tokenizer.json", "accuracy.json"):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"No {name} in {folder}; scripts/train_vqa.py writes it.")
         model = huggingface.load(folder, dtype=np.dtype(np.float32))
         if not isinstance(model, BlipForQuestionAnswering):
             raise ValueError(f"{folder} holds a {type(model).__name__}, not a BLIP-VQA.")
-        tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-        return cls(model, tokenizer, json.loads((folder / "accuracy.json").read_text()))
+        tokenizer = bert_tokenizer(folder)
+        path = folder / ACCURACY
+        accuracy = json_files.read(path) if path.is_file() else None
+        preprocess = _preprocess(folder, model.config.vision.image_size, ours=accuracy is not None)
+        return cls(model, tokenizer, preprocess=preprocess, accuracy=accuracy)
 
-    def asked_at(self, size: int) -> set[str]:
-        """Returns the attributes that images of `size` pixels may be asked about."""
-        return questions_lib.asked_at(size, self.asked)
+    def asked_at(self, size: int) -> set[str] | None:
+        """Returns the attributes that images of `size` pixels may be asked about; None is any."""
+        return None if self.accuracy is None else questions_lib.asked_at(size, self.asked)
 
-    def phrases_at(self, size: int) -> set[str]:
-        """Returns the attributes about whose tags "is there TAG?" may be asked at `size` pixels."""
-        return questions_lib.asked_at(size, self.phrases)
+    def phrases_at(self, size: int) -> set[str] | None:
+        """Returns the attributes about whose tags "is there TAG?" may be asked; None is any."""
+        return None if self.accuracy is None else questions_lib.asked_at(size, self.phrases)
 
-    def answers(self, images: np.ndarray, questions: Sequence[Sequence[str]]) -> list[list[str]]:
+    def answers(self, images: Images, questions: Sequence[Sequence[str]]) -> list[list[str]]:
         """Answers each image's questions greedily.
 
         Args:
-            images: float32 [N, H, W, 3] in [-1, 1], of any size.
+            images: N images, float32 [H, W, 3] in [-1, 1] of one size, or uint8 of any sizes.
             questions: for each image its questions; their number may differ.
         """
         return [
-            [self._tokenizer.decode(row.tolist()) for row in tokens]
+            [self._decode(row.tolist()) for row in tokens]
             for tokens in self._each(self._generate, images, questions)
         ]
 
-    def probability_yes(
-        self, images: np.ndarray, phrases: Sequence[Sequence[str]]
-    ) -> list[np.ndarray]:
+    def probability_yes(self, images: Images, phrases: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """Returns for each image P(yes) / (P(yes) + P(no)) of each of its phrases.
 
         Args:
-            images: float32 [N, H, W, 3] in [-1, 1], of any size.
+            images: as of `answers`.
             phrases: for each image what may be in it, such as "red hair"; their number may differ.
         """
         asked = [[questions_lib.yes_or_no(phrase) for phrase in row] for row in phrases]
@@ -124,53 +140,90 @@ class VQA:
         rows = [self._words[row or [self._unknown]].mean(axis=0) for row in ids]
         return np.array(rows, np.float32).reshape(len(answers), self._words.shape[1])
 
+    @functools.cached_property
+    def _words(self) -> np.ndarray:
+        return _whiten(self._embedding)
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        """Returns the text of a generated row: without its start, end and padding."""
+        around = (self._text.sep_token_id, self._text.pad_token_id)
+        return self._tokenizer.decode([token for token in tokens[1:] if token not in around])
+
     def tokenize(self, questions: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Returns token ids and mask, both int32 [len(questions), T].
+
+        T is that of the longest question, rounded up to what the model compiles.
 
         Raises:
             ValueError: a question is longer than the model reads.
         """
-        ids = np.full((len(questions), self._length), self._text.pad_token_id, np.int32)
-        for row, question in zip(ids, questions, strict=True):
-            tokens = self._tokenizer.encode(question).ids
-            if len(tokens) > len(row):
-                raise ValueError(
-                    f"{question!r} has {len(tokens)} tokens; the model reads {len(row)}."
-                )
-            row[: len(tokens)] = tokens
-        return ids, (ids != self._text.pad_token_id).astype(np.int32)
+        rows = [self._tokenizer.encode(question).ids for question in questions]
+        limit = self._text.max_position_embeddings
+        longest = max(map(len, rows), default=0)
+        if longest > limit:
+            question = questions[[len(row) for row in rows].index(longest)]
+            raise ValueError(f"{question!r} has {longest} tokens; the model reads {limit}.")
+        shape = (len(rows), min(_round_up(longest, _TOKENS), limit))
+        ids, mask = np.full(shape, self._text.pad_token_id, np.int32), np.zeros(shape, np.int32)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)], mask[i, : len(row)] = row, 1
+        return ids, mask
 
     def _each(
         self,
         function: Callable[..., jax.Array],
-        images: np.ndarray,
+        images: Images,
         questions: Sequence[Sequence[str]],
     ) -> list[np.ndarray]:
         """Returns for each image the rows of `function`, which runs in batches of one shape.
 
+        What fills a batch repeats what is in it, so that no answer to it takes longer.
+
         Args:
             function: jitted (state, images [_BATCH, S, S, 3], ids, mask) -> [_BATCH * Q, ...].
-            images: [N, H, W, 3].
+            images: N images [H, W, 3].
             questions: for each image its questions.
         """
-        images = np.asarray(images, np.float32)
-        if images.ndim != 4 or len(images) != len(questions):
+        if len(images) != len(questions) or any(image.ndim != 3 for image in images):
             raise ValueError(
-                f"Expected images [N, H, W, 3] and N lists of questions, got {images.shape} and "
-                f"{len(questions)} lists."
+                f"Expected N images [H, W, 3] and N lists of questions, got "
+                f"{len(images)} images and {len(questions)} lists."
             )
-        longest = max(map(len, questions), default=0)
-        width = max(1, -(-longest // _QUESTIONS)) * _QUESTIONS
+        width = _round_up(max(map(len, questions), default=0), _QUESTIONS)
+        filler = next((question for row in questions for question in row), "")
         results = []
         for start in range(0, len(images), _BATCH):
             part = questions[start : start + _BATCH]
-            padded = [[*row, *[""] * (width - len(row))] for row in part]
-            padded += [[""] * width] * (_BATCH - len(part))
+            padded = [[*row, *[filler] * (width - len(row))] for row in part]
+            padded += [padded[-1]] * (_BATCH - len(part))
             ids, mask = self.tokenize([question for row in padded for question in row])
-            batch = resize(_pad(images[start : start + _BATCH]), self._size)
-            out = np.asarray(function(self._state, batch, ids, mask)).reshape(_BATCH, width, -1)
+            batch = list(images[start : start + _BATCH])
+            pixels = self._preprocess(batch + batch[-1:] * (_BATCH - len(batch)))
+            out = np.asarray(function(self._state, pixels, ids, mask)).reshape(_BATCH, width, -1)
             results += [out[i, : len(row)] for i, row in enumerate(part)]
         return [row.squeeze(-1) if row.shape[-1] == 1 else row for row in results]
+
+
+def _preprocess(folder: Path, size: int, *, ours: bool) -> Preprocess:
+    """Returns what makes the model's images, [N, size, size, 3]; raises as `VQA.load`."""
+    blip = preprocessing.find(folder)
+    if blip is None and ours:
+        return preprocessing.SquareResize(size)
+    if blip is None:
+        raise FileNotFoundError(
+            f"No {' or '.join(preprocessing.FILES)} in {folder}: save the processor there too "
+            f"(transformers). A folder of scripts/train_vqa.py has {ACCURACY} instead."
+        )
+    if blip.size not in (None, (size, size)):
+        raise ValueError(
+            f"{folder}: the image processor makes images of {blip.size} and the model reads "
+            f"{(size, size)}: `size` of the one must be `image_size` of the other."
+        )
+    return blip
+
+
+def _round_up(number: int, step: int) -> int:
+    return max(1, -(-number // step)) * step
 
 
 def _whiten(embedding: jax.Array) -> np.ndarray:
@@ -182,15 +235,16 @@ def _whiten(embedding: jax.Array) -> np.ndarray:
     return rows @ (axes[:, spanned] / np.sqrt(variances[spanned]))
 
 
-def _pad(images: np.ndarray) -> np.ndarray:
-    return np.pad(images, ((0, _BATCH - len(images)), (0, 0), (0, 0), (0, 0)))
-
-
 def _generate(
-    graph: nnx.GraphDef, state: nnx.State, images: jax.Array, ids: jax.Array, mask: jax.Array
+    graph: nnx.GraphDef,
+    length: int,
+    state: nnx.State,
+    images: jax.Array,
+    ids: jax.Array,
+    mask: jax.Array,
 ) -> jax.Array:
-    """Returns the tokens of answers, int32 [B * Q, 1 + _MAX_NEW_TOKENS]."""
-    return nnx.merge(graph, state).generate(images, ids, mask, max_new_tokens=_MAX_NEW_TOKENS)
+    """Returns the tokens of answers, int32 [B * Q, 1 + length]."""
+    return nnx.merge(graph, state).generate(images, ids, mask, max_new_tokens=length)
 
 
 def _yes(

@@ -95,6 +95,14 @@ def test_only_what_the_model_is_reliable_for_is_asked(world, suite):
     np.testing.assert_allclose(mean(scored, "trained", "p_yes"), 0.9)
 
 
+def test_everything_is_asked_of_a_model_of_unknown_accuracy(world, suite, vqa, monkeypatch):
+    wanted = world.evaluate(suite, vqa, ("trained",))
+    monkeypatch.setattr(vqa, "asked_at", lambda size: None)
+    monkeypatch.setattr(vqa, "phrases_at", lambda size: None)
+    assert world.evaluate(suite, vqa, ("trained",)) == wanted
+    assert wanted["asked"] == wanted["phrases"] == sorted(NAMES)
+
+
 def test_p_yes_leaves_out_phrases_that_are_not_reliable(world, suite):
     scored = world.evaluate(suite, ReadingVQA(phrases=()), ("trained",))
     assert scored["rows"]["trained"]["p_yes"] is None

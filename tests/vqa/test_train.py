@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from rbjax.vqa import train, training_data
-from rbjax.vqa.model import VQA, resize
+from rbjax.vqa.model import VQA
+from rbjax.vqa.preprocessing import resize
 from scripts import train_vqa
 
 VOCABULARY = {
