@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 CONFIG_NAME = "config.json"  # of diffusers and transformers
+SCHEDULER_CONFIG = "scheduler/scheduler_config.json"  # in a pipeline of diffusers
 REMEDY = "Correct it, or restore it from a copy"
 
 

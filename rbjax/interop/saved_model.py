@@ -24,7 +24,7 @@ from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from rbjax.diffusion.schedule import Schedule
-from rbjax.interop import huggingface, json_files, safetensors_files
+from rbjax.interop import huggingface, json_files, model_section, safetensors_files
 from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.models.block_dct import BlockDCT
 from rbjax.models.clip_text import CLIPTextConfig
@@ -37,7 +37,6 @@ from rbjax.text import tokenizer as tokenizer_lib
 from tfds_retribooru import atomic_folder
 
 INDEX = "model_index.json"
-SCHEDULER_CONFIG = "scheduler_config.json"
 BLOCK_DCT = ["modeling_block_dct", "BlockDCT"]
 RETRIEVAL = ("heads", "positions", "reference_timestep")
 DATA_FIELDS = ("size", "view", "max_tokens")  # of the experiment's `data` section
@@ -126,7 +125,7 @@ def write_parts(model: Model, folder: Path, dtype: DTypeLike | None) -> None:
     huggingface.save(text, folder / "text_encoder", text.config.to_dict() | ids, dtype=dtype)
     _save_autoencoder(pipeline.autoencoder, folder / "vae", dtype)
     _save_tokenizer(model, folder / "tokenizer")
-    _write_json(folder / "scheduler" / SCHEDULER_CONFIG, _scheduler_config(model))
+    _write_json(folder / json_files.SCHEDULER_CONFIG, _scheduler_config(model))
     _write_json(folder / INDEX, _index(model))
 
 
@@ -153,10 +152,10 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
     tokenizer = _load_tokenizer(folder / "tokenizer", index["max_tokens"])
     config = ConfigDict(
         {
-            "model": _model_section(folder, dtype),
+            "model": _model_section(folder, {"dtype": dtype}),
             "data": {name: index[name] for name in DATA_FIELDS},
             "noise_schedule": dataclasses.asdict(
-                Schedule.from_config(_read_json(folder / "scheduler" / SCHEDULER_CONFIG))
+                Schedule.from_config(_read_json(folder / json_files.SCHEDULER_CONFIG))
             ),
             "sampling": index["sampling"],
         }
@@ -185,7 +184,7 @@ def retrinet_config(config: RetriNetConfig) -> dict[str, Any]:
     return {"_class_name": "RetriNetModel", "unet_config": unet, **retrieval}
 
 
-def _model_section(folder: Path, dtype: str) -> dict[str, Any]:
+def _model_section(folder: Path, computed: dict[str, str]) -> dict[str, Any]:
     """Returns the experiment's `model` section, from the parts' own configurations."""
     retrinet = json_files.read_config(folder / "retrinet")
     text = json_files.read_config(folder / "text_encoder")
@@ -193,16 +192,12 @@ def _model_section(folder: Path, dtype: str) -> dict[str, Any]:
     if vae["_class_name"] == BlockDCT.__name__:
         own = {"patch": vae["factor"], "luma": vae["luma"], "chroma": vae["chroma"]}
     else:
-        own = {"patch": 0, "vae": _fields(AutoencoderKLConfig.from_dict(vae), dtype)}
+        own = {"patch": 0, "vae": model_section.part(AutoencoderKLConfig.from_dict(vae), computed)}
     return own | {
-        "unet": _fields(UNetConfig.from_dict(retrinet["unet_config"]), dtype),
-        "text": _fields(CLIPTextConfig.from_dict(text), dtype),
+        "unet": model_section.part(UNetConfig.from_dict(retrinet["unet_config"]), computed),
+        "text": model_section.part(CLIPTextConfig.from_dict(text), computed),
         "retrieval": {name: retrinet[name] for name in RETRIEVAL},
     }
-
-
-def _fields(config: UNetConfig | AutoencoderKLConfig | CLIPTextConfig, dtype: str) -> dict:
-    return dataclasses.asdict(config) | {"dtype": dtype}
 
 
 def _save_autoencoder(

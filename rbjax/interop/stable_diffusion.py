@@ -17,7 +17,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from rbjax.diffusion.schedule import Schedule
-from rbjax.interop import huggingface, json_files, safetensors_files
+from rbjax.interop import huggingface, json_files, model_section, safetensors_files
 from rbjax.models import params as params_lib
 from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.models.clip_text import CLIPTextConfig
@@ -106,19 +106,10 @@ def with_parts(config: ConfigDict, parts: Parts) -> ConfigDict:
     model, own = resolved.model, config.model
     with resolved.unlocked(), resolved.ignore_type():
         model.patch = 0
-        model.unet = _section(parts.unet, own.unet, ("dtype", "remat"))
-        model.vae = _section(parts.vae, own.vae, ("dtype",))
-        model.text = _section(parts.text_encoder, own.text, ("dtype",))
+        model.unet = ConfigDict(model_section.part(parts.unet, own.unet))
+        model.vae = ConfigDict(model_section.part(parts.vae, own.vae))
+        model.text = ConfigDict(model_section.part(parts.text_encoder, own.text))
     return resolved
-
-
-def _section(
-    settings: UNetConfig | AutoencoderKLConfig | CLIPTextConfig,
-    own: ConfigDict,
-    kept: tuple[str, ...],
-) -> ConfigDict:
-    fields = dataclasses.asdict(settings) | {"dtype": "float32"}
-    return ConfigDict(fields | {name: own[name] for name in kept if name in own})
 
 
 def noise_schedule(folder: pathlib.Path, own: ConfigDict) -> dict[str, Any]:
@@ -130,7 +121,7 @@ def noise_schedule(folder: pathlib.Path, own: ConfigDict) -> dict[str, Any]:
     Raises:
         ValueError: the scheduler's file is damaged, or its noise is not supported.
     """
-    path = folder / "scheduler" / "scheduler_config.json"
+    path = folder / json_files.SCHEDULER_CONFIG
     found = json_files.read(path) if path.is_file() else None
     try:
         theirs = dataclasses.asdict(Schedule.from_config(found) if found else Schedule())
