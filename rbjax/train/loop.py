@@ -46,7 +46,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     with workdir_lib.lock(workdir):
         exp = setup_lib.setup(resolved)
         workdir_lib.write_config(exp.config, workdir)
-        exp.tokenizer.save(str(workdir / checkpoints.TOKENIZER))
+        workdir_lib.write_text(workdir / checkpoints.TOKENIZER, exp.tokenizer.to_str(pretty=True))
         with jax.set_mesh(exp.mesh):
             _run(exp, workdir)
 
