@@ -3,7 +3,7 @@
 Run:  python -m rbjax.main --config configs/composition.py[:VARIANT]
 
 Variants (time and memory on 2 CPU cores):
-  avatars       embedded data, 48 px, the default: 19 minutes, 3.6 GiB
+  avatars       embedded data, 48 px, the default: 10 to 19 minutes, 3.8 GiB
   avatars_long  the same for half as long again: 24 minutes, 3.7 GiB
   avatars_64    64 px, figures vary (flip, scale, position): hours
   avatars_128   128 px, figures vary: for an accelerator
