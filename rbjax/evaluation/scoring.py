@@ -31,27 +31,22 @@ class VQAModel(Protocol):
 
     def asked_at(self, size: int) -> set[str] | None:
         """Returns the attributes that it names reliably in images of `size` pixels; None is any."""
-        ...
 
     def phrases_at(self, size: int) -> set[str] | None:
         """Returns the attributes about whose tags its yes or no is reliable there; None is any."""
-        ...
 
     def answers(
         self, images: np.ndarray, questions: Sequence[Sequence[str]]
     ) -> Sequence[Sequence[str]]:
         """Returns the answer to each question about each of the N images."""
-        ...
 
     def probability_yes(
         self, images: np.ndarray, phrases: Sequence[Sequence[str]]
     ) -> Sequence[ArrayLike]:
         """Returns P(yes) / (P(yes) + P(no)) of each phrase about each of the N images."""
-        ...
 
     def embed(self, answers: Sequence[str], /) -> np.ndarray:
         """Returns a vector for each answer [len(answers), D]."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)

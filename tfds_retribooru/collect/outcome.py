@@ -95,16 +95,16 @@ def line(reason: str, count: int) -> str:
 def _examples(counts: Counter[str], dropped: pathlib.Path, is_all: bool) -> Iterator[str]:
     """Yields a line with an example for each of the most frequent reasons."""
     meanings = UNREADABLE | FILTERED if is_all else UNREADABLE
-    wanted = [r for r, n in counts.most_common() if n and _drops(r) and r != "kept"]
-    wanted = [reason for reason in wanted if is_all or reason in UNREADABLE][:_SHOWN]
+    named = [r for r, n in counts.most_common() if n and _drops(r) and r != "kept"]
+    named = [reason for reason in named if is_all or reason in UNREADABLE][:_SHOWN]
     first = dict[str, dict]()
     with open(dropped, "rb") as file:
         for row in map(orjson.loads, file):
-            if row["reason"] in wanted and row["reason"] not in first:
+            if row["reason"] in named and row["reason"] not in first:
                 first[row["reason"]] = row
-            if len(first) == len(wanted):
+            if len(first) == len(named):
                 break
-    for reason in wanted:
+    for reason in named:
         meaning = f" ({meanings[reason]})" if reason in meanings else ""
         row = first[reason]
         post = f"post {row['id']}, " if row["id"] else ""
