@@ -60,6 +60,11 @@ def avatars() -> ConfigDict:
     c.data.clothes = 1  # clothes references of an example
     c.data.vary_references = False  # draw the numbers from 1 to these
     c.data.view = "in_place"  # how a reference shows its concept: "crop" or "in_place"
+    # Training moves each edge of a reference's box by up to this share of the box's side: crops are
+    # looser, tighter and beside their concept, as users draw them. Below 0.5; 0 = exact boxes. The
+    # evaluation crops exactly. Stored latents (cached_latents) then serve the targets alone.
+    c.data.crop_jitter = 0.0
+    c.data.flip_references = 0.0  # rate of references that training shows mirrored; likewise
     c.data.tasks = ConfigDict()  # weights of the training tasks (paper, Tasks)
     c.data.tasks.composition = 1.0  # faces and clothes from different images
     c.data.tasks.same_identity = 0.0  # entire images of the character
@@ -70,7 +75,7 @@ def avatars() -> ConfigDict:
     c.data.drop_prompt = 0.05  # rate of examples without prompt
     c.data.drop_references = 0.05  # rate of examples without references
     c.data.drop_both = 0.05  # rate of examples without either
-    c.data.cache = True  # keep the crops of all images on disk (small sizes)
+    c.data.cache = True  # keep all images decoded on disk (small data sets)
     c.data.cached_latents = False  # train from the latents of scripts/cache_latents.py, if they fit
     c.data.threads = 2  # that prepare examples
 

@@ -1,7 +1,7 @@
 """Crops of a concept from an image: its box, cut out and resized."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -12,6 +12,48 @@ from tfds_retribooru import boxes
 from tfds_retribooru.boxes import PixelBox
 
 VIEWS = ("crop", "in_place")  # values of config.data.view
+
+
+class Change(NamedTuple):
+    """How a reference differs from the crop of its concept's box.
+
+    Attributes:
+        left, top, right, bottom: how far each edge of the box is moved outwards, as a share of the
+            box's width or height; inwards below 0. What lies outside of the image is cut off.
+        flip: whether the crop is mirrored.
+    """
+
+    left: float = 0.0
+    top: float = 0.0
+    right: float = 0.0
+    bottom: float = 0.0
+    flip: bool = False
+
+
+UNCHANGED = Change()
+
+
+def draw_change(rng: np.random.Generator, *, jitter: float, flip: float) -> Change:
+    """Draws how a training reference differs; without jitter and flip nothing is drawn.
+
+    Args:
+        rng: the only source of randomness.
+        jitter: each edge moves by up to this share of the box, below 0.5.
+        flip: rate of mirrored references.
+    """
+    edges = rng.uniform(-jitter, jitter, 4).tolist() if jitter else [0.0] * 4
+    return Change(*edges, flip=bool(flip and rng.random() < flip))
+
+
+def change_box(box: PixelBox, change: Change, *, shape: tuple[int, int]) -> PixelBox:
+    """Returns a box with its edges moved, inside an image of H, W pixels; it is never empty."""
+    height, width = shape
+    w, h = box.right - box.left, box.bottom - box.top
+    left = min(max(round(box.left - change.left * w), 0), width - 1)
+    top = min(max(round(box.top - change.top * h), 0), height - 1)
+    right = min(max(round(box.right + change.right * w), left + 1), width)
+    bottom = min(max(round(box.bottom + change.bottom * h), top + 1), height)
+    return PixelBox(left, top, right, bottom)
 
 
 def concept_box(
@@ -39,7 +81,14 @@ def concept_box(
     return PixelBox(0, 0, width, height)
 
 
-def crop_concept(record: Mapping[str, Any], concept: int, *, size: int, view: str) -> np.ndarray:
+def crop_concept(
+    record: Mapping[str, Any],
+    concept: int,
+    *,
+    size: int,
+    view: str,
+    change: Change = UNCHANGED,
+) -> np.ndarray:
     """Crops one concept from a record: uint8 [size, size, 3].
 
     Args:
@@ -50,6 +99,7 @@ def crop_concept(record: Mapping[str, Any], concept: int, *, size: int, view: st
         size: in pixels.
         view: "crop" resizes the concept's box to the square; "in_place" leaves it where it is and
             makes the rest of the image white.
+        change: of the box, and whether the crop is mirrored.
 
     Raises:
         ValueError: unknown view.
@@ -57,12 +107,14 @@ def crop_concept(record: Mapping[str, Any], concept: int, *, size: int, view: st
     if view not in VIEWS:
         raise ValueError(f"config.data.view={view!r}: use one of {', '.join(VIEWS)}")
     image = images.to_pillow(record["image"])
-    if concept == CHARACTER:
-        return images.resize(image, size)
-    mask = record["mask"] if concept == CLOTHES and record.get("has_mask", True) else None
     shape = image.height, image.width
-    box = concept_box(record["bbox"], mask, concept=concept, shape=shape)
-    return crop_box(image, box, size=size, view=view)
+    if concept == CHARACTER:
+        box = PixelBox(0, 0, image.width, image.height)
+    else:
+        mask = record["mask"] if concept == CLOTHES and record.get("has_mask", True) else None
+        box = concept_box(record["bbox"], mask, concept=concept, shape=shape)
+    crop = crop_box(image, change_box(box, change, shape=shape), size=size, view=view)
+    return crop[:, ::-1] if change.flip else crop
 
 
 def crop_box(image: np.ndarray | Image.Image, box: PixelBox, *, size: int, view: str) -> np.ndarray:

@@ -1,13 +1,17 @@
-"""Small crops of every image, made once and kept beside the data set (a memory-mapped file).
+"""The crops of a split's images, from the records or from a cache of decoded images.
 
-At 48 px an update takes as long as decoding its images would; with the cache, a batch is a few
-copies. For full-size training (`cache=False`) the same crops are made from the record each time.
+Decoding the images of a small model's update takes as long as the update. With the cache, they are
+decoded once and kept beside the data set, entire and at their size, so that one cache serves every
+size, view and jitter, and crops are the same with and without it:
+
+    pictures-SPLIT.bin   the pixels of each record's image, uint8 [H, W, 3], then of its mask [H, W]
+    pictures-SPLIT.npz   where each begins, shapes and boxes; it is written last
+
+For large data sets (`cache=False`) images are decoded each time.
 """
 
-import math
 import pathlib
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,10 +20,13 @@ from etils import epath
 from tensorflow_datasets.core.utils import incomplete_file
 
 from rbjax.data import crops, disk_space
+from rbjax.data.crops import UNCHANGED, Change
 from rbjax.data.dataset import Split
-from rbjax.text.concepts import CLOTHES, CONCEPTS
+from rbjax.text.concepts import CLOTHES
+from tfds_retribooru.threads import map_in_order
 
 WITHOUT_CACHE = "decode images when they are needed, --config.data.cache=False"
+SAMPLED = 16  # records by whose size that of the cache is estimated
 
 
 class ConceptCrops:
@@ -29,7 +36,7 @@ class ConceptCrops:
         split: of the records.
         size: in pixels.
         view: see `crops.crop_concept`.
-        array: uint8 [N, 3, size, size, 3], memory-mapped; None without a cache.
+        pictures: the cache; None: images are decoded when they are needed.
     """
 
     def __init__(self, split: Split, *, size: int, view: str, cache: bool) -> None:
@@ -39,55 +46,96 @@ class ConceptCrops:
             OSError: the cache cannot be written.
         """
         self.split, self.size, self.view = split, size, view
-        self.array = self._open() if cache else None
+        self.pictures = open_pictures(split) if cache else None
 
     def __getitem__(self, key: tuple[int, int]) -> np.ndarray:
-        index, concept = key
-        if self.array is not None:
-            return self.array[index, concept]
-        return self._crop(self.split.crop_records[concept][index], concept)
+        return self.crop(*key)
 
-    def _crop(self, record: Mapping[str, Any], concept: int) -> np.ndarray:
-        return crops.crop_concept(record, concept, size=self.size, view=self.view)
+    def crop(self, index: int, concept: int, change: Change = UNCHANGED) -> np.ndarray:
+        """Returns the crop of a concept from a record, with its box moved or mirrored."""
+        records = self.split.crop_records[concept] if self.pictures is None else self.pictures
+        return crops.crop_concept(
+            records[index], concept, size=self.size, view=self.view, change=change
+        )
 
-    def _open(self) -> np.ndarray:
-        name = f"views-{self.split.name}-{self.size}-{self.view}.npy"
-        path = self.split.directory / name
-        if not path.exists():
-            self._write(path)
-        return np.load(path, mmap_mode="r")
 
-    def _write(self, path: pathlib.Path) -> None:
-        """Writes the file; two runs may do so at once.
+class Pictures:
+    """What crops are made of, decoded: `pictures[i]` as `crops.crop_concept` reads a record."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        """Opens what `_write` wrote.
 
         Raises:
-            OSError: the directory cannot be written, or there is no room on the disk.
+            OSError: the files are not there.
         """
-        shape = (len(self.split), len(CONCEPTS), self.size, self.size, 3)
-        disk_space.check(path, math.prod(shape), WITHOUT_CACHE)
-        with incomplete_file(epath.Path(path)) as partial:
-            self._fill(_new_array(partial, shape))
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as index:
+            self._start, self._shape, self._bbox, self._has_mask = (
+                index[name] for name in ("start", "shape", "bbox", "has_mask")
+            )
+        self._pixels = np.memmap(path, np.uint8, mode="r")
 
-    def _fill(self, array: np.memmap) -> None:
-        """Makes the crops of all records, on all cores."""
+    def __len__(self) -> int:
+        return len(self._start)
 
-        def fill(index: int) -> None:
-            record = self.split.crop_records[CLOTHES][index]
-            for concept in range(len(CONCEPTS)):
-                array[index, concept] = self._crop(record, concept)
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        (height, width), start = self._shape[index].tolist(), int(self._start[index])
+        middle = start + height * width * 3
+        record = {
+            "image": self._pixels[start:middle].reshape(height, width, 3),
+            "bbox": self._bbox[index],
+            "has_mask": bool(self._has_mask[index]),
+        }
+        if record["has_mask"]:
+            mask = self._pixels[middle : middle + height * width]
+            record["mask"] = mask.reshape(height, width, 1)
+        return record
 
-        with ThreadPoolExecutor() as pool:
-            done = pool.map(fill, range(len(self.split)), chunksize=64)
-            description = f"crops of {self.split.name} at {self.size} px"
-            for _ in tqdm.tqdm(done, total=len(self.split), desc=description):
-                pass
-        array.flush()
+
+def open_pictures(split: Split) -> Pictures:
+    """Opens the cache of a split, and makes it if it is not there; two runs may do so at once.
+
+    Raises:
+        OSError: the directory cannot be written, or there is no room on the disk.
+    """
+    path = split.directory / f"pictures-{split.name}.bin"
+    if not path.with_suffix(".npz").exists():
+        disk_space.check(path, _estimate(split), WITHOUT_CACHE)
+        try:
+            _write(split, path)
+        except OSError as error:
+            raise OSError(
+                f"images cannot be kept in {path.parent} ({error.strerror}): {WITHOUT_CACHE}"
+            ) from error
+    return Pictures(path)
 
 
-def _new_array(path: epath.Path, shape: tuple[int, ...]) -> np.memmap:
-    try:
-        return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    except OSError as error:
-        raise OSError(
-            f"crops cannot be kept in {path.parent} ({error.strerror}): {WITHOUT_CACHE}"
-        ) from error
+def _estimate(split: Split) -> int:
+    """Returns about how many bytes the images of a split have."""
+    positions = np.linspace(0, len(split) - 1, SAMPLED).astype(int)
+    records = [split.crop_records[CLOTHES][int(i)] for i in positions]
+    return 4 * len(split) * sum(r["image"].width * r["image"].height for r in records) // SAMPLED
+
+
+def _write(split: Split, path: pathlib.Path) -> None:
+    """Decodes all records on all cores, and writes the two files."""
+    shapes, boxes, masked = [], [], []
+
+    def decode(index: int) -> tuple[np.ndarray, Mapping[str, Any]]:
+        record = split.crop_records[CLOTHES][index]
+        return np.asarray(record["image"]), record
+
+    with incomplete_file(epath.Path(path)) as partial, partial.open("wb") as file:
+        done = map_in_order(decode, range(len(split)))
+        for image, record in tqdm.tqdm(done, total=len(split), desc=f"images of {split.name}"):
+            has_mask = bool(record.get("has_mask", True))
+            file.write(np.ascontiguousarray(image).data)
+            if has_mask:
+                file.write(np.ascontiguousarray(record["mask"]).data)
+            shapes.append(image.shape[:2])
+            boxes.append(record["bbox"])
+            masked.append(has_mask)
+    shape, has_mask = np.array(shapes, np.int64), np.array(masked)
+    sizes = shape.prod(axis=1) * np.where(has_mask, 4, 3)
+    start = np.cumsum(sizes) - sizes
+    with incomplete_file(epath.Path(path.with_suffix(".npz"))) as partial, partial.open("wb") as f:
+        np.savez(f, start=start, shape=shape, bbox=np.stack(boxes), has_mask=has_mask)

@@ -17,13 +17,19 @@ def to_pillow(image: np.ndarray | Image.Image) -> Image.Image:
 
 
 def resize(image: np.ndarray | Image.Image, size: int) -> np.ndarray:
-    """Area-resizes an image, uint8 [H, W, 3], to fit a white square: [size, size, 3]."""
+    """Resizes an image, uint8 [H, W, 3], to fit a white square: [size, size, 3].
+
+    Areas are averaged where it shrinks; what is enlarged is interpolated (bicubic).
+    """
     original = to_pillow(image)
     scale = size / max(original.size)
     width, height = (max(1, round(side * scale)) for side in original.size)
-    small = original.resize((width, height), Image.Resampling.BOX)
+    kind = Image.Resampling.BOX if scale <= 1 else Image.Resampling.BICUBIC
+    resized = original.resize((width, height), kind)
+    if resized.size == (size, size):
+        return np.asarray(resized)
     square = Image.new("RGB", (size, size), (WHITE,) * 3)
-    square.paste(small, ((size - width) // 2, (size - height) // 2))
+    square.paste(resized, ((size - width) // 2, (size - height) // 2))
     return np.asarray(square)
 
 

@@ -14,10 +14,12 @@ import numpy as np
 import tokenizers
 from ml_collections import ConfigDict
 
-from rbjax.data import images as images_lib
+from rbjax.data import crops as crops_lib
 from rbjax.data import references
+from rbjax.data.crops import Change
 from rbjax.data.dataset import Split
 from rbjax.data.image_cache import ConceptCrops
+from rbjax.data.images import WHITE
 from rbjax.data.latent_cache import CachedLatents
 from rbjax.data.references import ReferenceChoice
 from rbjax.models.batch import Batch
@@ -59,7 +61,8 @@ class Examples(grain.transforms.RandomMap):
         if drop_references:
             chosen = dataclasses.replace(chosen, mask=np.zeros_like(chosen.mask))
         carried = carried_kinds(chosen.concepts[chosen.mask])
-        return self.example(element, [] if drop_prompt else self.tags(element, carried), chosen)
+        tags = [] if drop_prompt else self.tags(element, carried)
+        return self.example(element, tags, chosen, changes=self._draw_changes(rng))
 
     @property
     def size(self) -> int:
@@ -71,15 +74,23 @@ class Examples(grain.transforms.RandomMap):
         """int32 [3, Tc] of the concept words."""
         return prompts.encode(self.tokenizer, CONCEPTS, prompts.concept_length(self.tokenizer))
 
-    def example(self, target: int, tags: list[str], chosen: ReferenceChoice) -> Batch:
+    def example(
+        self,
+        target: int,
+        tags: list[str],
+        chosen: ReferenceChoice,
+        *,
+        changes: Sequence[Change] = (),
+    ) -> Batch:
         """Deterministic: builds the arrays of one example.
 
         Args:
             target: position in the split.
             tags: of the prompt; as many of the first as fit into it.
             chosen: R references.
+            changes: R changes of the references' crops; () = none, as the crops are stored.
         """
-        image, crops = self._images(target, chosen)
+        image, crops = self._images(target, chosen, changes)
         prompt, concepts = self._texts(tags, chosen)
         return Batch(
             target=image,
@@ -103,17 +114,27 @@ class Examples(grain.transforms.RandomMap):
         tags = prompts.fitting(self.tokenizer, tags, length)
         return prompts.encode(self.tokenizer, [", ".join(tags)], length)[0]
 
-    def _images(self, target: int, chosen: ReferenceChoice) -> tuple[np.ndarray, np.ndarray]:
+    def _images(
+        self, target: int, chosen: ReferenceChoice, changes: Sequence[Change]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the fields target and references of a batch."""
-        choices = list(zip(chosen.images, chosen.concepts, chosen.mask, strict=True))
-        if self.cached.moments is None:
-            blank = np.full((self.crops.size,) * 2 + (3,), images_lib.WHITE, np.uint8)
-            crops = [self.crops[i, c] if visible else blank for i, c, visible in choices]
-            return np.asarray(self.crops[target, CHARACTER]), np.stack(crops)
-        means = np.split(self.cached.moments, 2, axis=-1)[0]
+        moments = self.cached.moments
+        image = self.crops[target, CHARACTER] if moments is None else moments[target, CHARACTER]
+        if moments is None or changes:
+            return np.asarray(image), self._crops(chosen, changes)
+        choices = zip(chosen.images, chosen.concepts, chosen.mask, strict=True)
+        means = np.split(moments, 2, axis=-1)[0]
         blank = np.zeros(means.shape[2:], means.dtype)  # masked: its value is not read
         latents = [means[i, c] if visible else blank for i, c, visible in choices]
-        return np.asarray(self.cached.moments[target, CHARACTER]), np.stack(latents)
+        return np.asarray(image), np.stack(latents)
+
+    def _crops(self, chosen: ReferenceChoice, changes: Sequence[Change]) -> np.ndarray:
+        """Returns the references' crops, uint8 [R, H, W, 3]."""
+        crops = np.full((self.size, self.crops.size, self.crops.size, 3), WHITE, np.uint8)
+        for i in np.flatnonzero(chosen.mask).tolist():
+            change = changes[i] if changes else crops_lib.UNCHANGED
+            crops[i] = self.crops.crop(int(chosen.images[i]), int(chosen.concepts[i]), change)
+        return crops
 
     def _texts(self, tags: list[str], chosen: ReferenceChoice) -> tuple[np.ndarray, np.ndarray]:
         """Returns the fields prompt and concepts of a batch."""
@@ -129,6 +150,13 @@ class Examples(grain.transforms.RandomMap):
             return faces, clothes
         drawn_faces = int(rng.integers(min(faces, 1), faces + 1))
         return drawn_faces, int(rng.integers(min(clothes, 1), clothes + 1))
+
+    def _draw_changes(self, rng: np.random.Generator) -> list[Change]:
+        """Draws the changes of R crops; [] where the configuration changes none."""
+        jitter, flip = self.config.crop_jitter, self.config.flip_references
+        if not jitter and not flip:
+            return []
+        return [crops_lib.draw_change(rng, jitter=jitter, flip=flip) for _ in range(self.size)]
 
     def _draw_drops(self, rng: np.random.Generator) -> tuple[bool, bool]:
         """Draws (drop the prompt, drop the references)."""

@@ -42,6 +42,11 @@ def check(config: ConfigDict) -> None:
             f"{data.drop_references} + drop_both={data.drop_both} is more than 1: they are shares "
             "of the examples that exclude each other; lower one of them."
         )
+    if not 0 <= data.crop_jitter < 0.5:
+        raise ValueError(
+            f"config.data.crop_jitter={data.crop_jitter}: give a share of the box's side, from 0 "
+            "to below 0.5 (where nothing of the box may be left)."
+        )
     _check_values(config)
     if not config.pretrained and not config.model.patch:
         raise ValueError(

@@ -21,7 +21,7 @@ from rbjax.data.loader import Examples
 from rbjax.diffusion import sampler
 from rbjax.diffusion.guidance import Sampling
 from rbjax.diffusion.schedule import Schedule
-from rbjax.experiment import config_checks
+from rbjax.experiment import added_fields, config_checks
 from rbjax.interop import stable_diffusion
 from rbjax.interop.stable_diffusion import StableDiffusion
 from rbjax.models.pipeline import abstract_pipeline
@@ -92,6 +92,7 @@ def resolve(config: ConfigDict) -> Resolved:
     Raises:
         ValueError, FileNotFoundError: for settings that cannot work; the message names the field.
     """
+    config = added_fields.complete(config)
     config_checks.check(config)
     if not config.pretrained:
         return Resolved(config, pretrained=None)

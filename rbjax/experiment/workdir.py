@@ -12,6 +12,7 @@ from etils import epath
 from ml_collections import ConfigDict
 from tensorflow_datasets.core.utils import incomplete_file
 
+from rbjax.experiment import added_fields
 from rbjax.interop import json_files
 
 LOSSES = "loss.json"
@@ -41,7 +42,8 @@ def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
         ) from error
     saved = any(p.name.isdigit() for p in (workdir / "checkpoints").glob("*"))
     if path.exists() and saved:  # a run that ended before (out of memory, say) leaves nothing
-        _compare(json_files.read(path), json.loads(config.to_json()), workdir)
+        saved_config = added_fields.complete(ConfigDict(json_files.read(path)))
+        _compare(json.loads(saved_config.to_json()), json.loads(config.to_json()), workdir)
 
 
 @contextlib.contextmanager

@@ -64,6 +64,13 @@ def find(exp: Experiment, split: Split, trained: Collection[str]) -> CachedLaten
     moments, text = (
         _find_folder(exp, split, part=part, trained=trained) for part in latent_cache.PARTS
     )
+    changes = ("crop_jitter", "flip_references")
+    if moments and (changing := [name for name in changes if exp.config.data[name]]):
+        print(
+            f"Stored moments: of targets only; config.data.{' and '.join(changing)} make new crops "
+            "of the references, which are encoded in each update.",
+            flush=True,
+        )
     return CachedLatents(
         moments=_open(latent_cache.open_moments, moments),
         texts=_open(latent_cache.open_texts, text),
@@ -118,7 +125,7 @@ def fingerprint(exp: Experiment, split: Split, part: str) -> Fingerprint:
     """Returns all that the stored content of a part depends on."""
     data, folder = exp.config.data, _weights_folder(exp, part)
     common = {
-        "format": 1,  # to count up when the same settings give other content
+        "format": 2,  # to count up when the same settings give other content
         "part": part,
         "dataset": exp.builder.info.full_name,
         "dataset_info": latent_cache.digest(split.directory / "dataset_info.json"),

@@ -5,6 +5,7 @@ import pytest
 
 from rbjax.data import crops, images
 from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
+from tfds_retribooru.boxes import PixelBox
 
 
 @pytest.fixture
@@ -62,6 +63,15 @@ def test_resize_averages_areas_and_pads_white():
     assert (small[:, [0, 3]] == images.WHITE).all()
 
 
+def test_enlarging_interpolates_and_keeps_ramps():
+    """Repeated pixels would give 12 different rows; an inner part of a ramp stays a ramp."""
+    ramp = np.repeat(np.arange(0, 240, 20, dtype=np.uint8), 12 * 3).reshape(12, 12, 3)
+    large = images.resize(ramp, 48)[:, 20, 0].astype(float)
+    assert len(np.unique(large)) > 40
+    np.testing.assert_allclose(np.diff(large[12:-12]), 5, atol=1)
+    assert 0.5 * (large[23] + large[24]) == pytest.approx(110, abs=1)
+
+
 def test_resize_to_the_same_size_changes_nothing(record):
     square = record["image"][:20]
     np.testing.assert_array_equal(images.resize(square, 20), square)
@@ -86,6 +96,44 @@ def test_crop_enlarges_the_concept(record):
 def test_a_character_is_the_entire_image_in_every_view(record, view):
     crop = crops.crop_concept(record, CHARACTER, size=40, view=view)
     np.testing.assert_array_equal(crop[:, 10:30], record["image"])
+
+
+# --- jittered crops
+
+
+def test_edges_move_by_shares_of_the_box_and_stay_inside(record):
+    box = PixelBox(6, 10, 14, 20)
+    moved = crops.change_box(box, crops.Change(0.25, -0.1, 0.5, 0.2), shape=(40, 20))
+    assert moved == (4, 11, 18, 22)
+    assert crops.change_box(box, crops.UNCHANGED, shape=(40, 20)) == box
+    everything = crops.Change(9, 9, 9, 9)
+    assert crops.change_box(box, everything, shape=(40, 20)) == (0, 0, 20, 40)
+    nothing = crops.Change(-1, -1, -1, -1)
+    left, top, right, bottom = crops.change_box(box, nothing, shape=(40, 20))
+    assert right - left == bottom - top == 1
+
+
+def test_a_changed_crop_is_that_of_the_moved_box_mirrored(record):
+    change = crops.Change(0.25, -0.1, 0.5, 0.2, flip=True)
+    crop = crops.crop_concept(record, FACE, size=14, view="crop", change=change)
+    expected = images.resize(record["image"][11:22, 4:18], 14)
+    np.testing.assert_array_equal(crop, expected[:, ::-1])
+
+
+def test_changes_are_drawn_within_the_jitter_and_by_the_rate():
+    rng = np.random.default_rng(0)
+    drawn = np.array([crops.draw_change(rng, jitter=0.2, flip=0.3) for _ in range(2000)])
+    edges, flips = drawn[:, :4], drawn[:, 4]
+    assert abs(edges).max() <= 0.2
+    np.testing.assert_allclose(edges.std(axis=0), 0.4 / 12**0.5, rtol=0.05)
+    np.testing.assert_allclose(np.corrcoef(edges.T), np.eye(4), atol=0.08)
+    assert flips.mean() == pytest.approx(0.3, abs=0.04)
+
+
+def test_without_jitter_and_flip_nothing_is_drawn():
+    rng = np.random.default_rng(0)
+    assert crops.draw_change(rng, jitter=0.0, flip=0.0) == crops.UNCHANGED
+    assert rng.random() == np.random.default_rng(0).random()
 
 
 def test_unknown_view_names_the_known(record):

@@ -11,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 from etils import epath
 
-from rbjax.data import crops, dataset
+from rbjax.data import crops, dataset, image_cache
 from rbjax.data.image_cache import ConceptCrops
 from rbjax.text import prompts
 from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
@@ -159,18 +159,41 @@ def test_cached_crops_equal_those_from_records(split, view):
     for i in range(len(split)):
         for concept in (FACE, CLOTHES, CHARACTER):
             np.testing.assert_array_equal(cached[i, concept], direct[i, concept])
-    assert cached.array.shape == (12, len(CONCEPTS), 20, 20, 3)
-    assert direct.array is None
+    assert len(cached.pictures) == 12 and direct.pictures is None
 
 
-def test_crops_are_made_once(split, monkeypatch):
-    first = crops_of(split, 8)[3, FACE].copy()
-    monkeypatch.setattr(crops, "crop_concept", None)
-    np.testing.assert_array_equal(crops_of(split, 8)[3, FACE], first)
+def test_jittered_and_mirrored_crops_are_the_same_from_the_cache(split):
+    cached, direct = (crops_of(split, 20, cache=cache) for cache in (True, False))
+    rng = np.random.default_rng(0)
+    changes = [crops.draw_change(rng, jitter=0.3, flip=0.5) for _ in range(12)]
+    for i, change in enumerate(changes):
+        for concept in (FACE, CLOTHES, CHARACTER):
+            crop = cached.crop(i, concept, change)
+            np.testing.assert_array_equal(crop, direct.crop(i, concept, change))
+        assert (cached.crop(i, FACE, change) != cached[i, FACE]).any()
+
+
+def test_pictures_of_any_size_and_without_masks_are_cached(tmp_path):
+    made = retribooru_folder.records(9)
+    retribooru_folder.write(tmp_path / "downloads" / "manual" / "retribooru", made, masks=False)
+    builder = tfds.builder("retribooru/384", data_dir=tmp_path)
+    builder.download_and_prepare()
+    split = dataset.open_split(builder, "train")
+    cached, direct = (crops_of(split, 24, cache=cache) for cache in (True, False))
+    for i in range(len(split)):
+        for concept in range(len(CONCEPTS)):
+            np.testing.assert_array_equal(cached[i, concept], direct[i, concept])
+
+
+def test_images_are_decoded_once_for_all_sizes_and_views(split, monkeypatch):
+    direct = crops_of(split, 12, "in_place", cache=False)[3, FACE]
+    crops_of(split, 8)
+    monkeypatch.setattr(image_cache, "_write", None)
+    np.testing.assert_array_equal(crops_of(split, 12, "in_place")[3, FACE], direct)
 
 
 def test_an_interrupted_file_is_not_read(split):
-    other = split.directory / "incomplete.f00d.views-validation-8-crop.npy"
+    other = split.directory / "incomplete.f00d.pictures-validation.npz"
     other.write_bytes(b"half a file")
     cached, direct = (crops_of(split, 8, cache=cache) for cache in (True, False))
     np.testing.assert_array_equal(cached[11, CLOTHES], direct[11, CLOTHES])
@@ -182,10 +205,10 @@ def test_an_interrupted_run_leaves_no_file(split, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(crops, "crop_concept", interrupted)
+        patch.setattr(image_cache, "map_in_order", interrupted)
         with pytest.raises(KeyboardInterrupt):
             crops_of(split, 8)
-    assert not list(split.directory.glob("views-validation-*"))
+    assert not list(split.directory.glob("*pictures-validation*"))
     assert crops_of(split, 8)[0, FACE].any()
 
 
@@ -193,13 +216,13 @@ def test_a_full_disk_is_an_error_before_crops_are_written(split, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1))
     with pytest.raises(OSError, match="GB are free(.|\n)*--config.data.cache=False"):
         crops_of(split, 8)
-    assert not list(split.directory.glob("views-validation-*"))
+    assert not list(split.directory.glob("*pictures-validation*"))
 
 
-def test_crops_that_cannot_be_kept_say_what_to_do(split, monkeypatch):
+def test_images_that_cannot_be_kept_say_what_to_do(split, monkeypatch):
     def read_only(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(np.lib.format, "open_memmap", read_only)
+    monkeypatch.setattr(image_cache, "incomplete_file", read_only)
     with pytest.raises(OSError, match="Read-only file system.*--config.data.cache=False"):
         crops_of(split, 8)

@@ -30,6 +30,7 @@ def config(**changes) -> ConfigDict:
     defaults = {
         **{"faces": 2, "clothes": 2, "vary_references": False, "tasks": {"composition": 1.0}},
         **{"prompt_tags": "free", "max_tokens": TOKENS},
+        **{"crop_jitter": 0.0, "flip_references": 0.0},
         **{"drop_prompt": 0.0, "drop_references": 0.0, "drop_both": 0.0},
     }
     return ConfigDict({**defaults, **changes})
@@ -178,6 +179,23 @@ def test_tasks_mix_by_weight(make):
     assert all(set(concepts_of(only, example)) == {CHARACTER} for example in draw(only))
 
 
+def test_jitter_and_flips_change_references_and_no_more(make):
+    exact, jittered = make(), make(crop_jitter=0.2, flip_references=0.5)
+    pairs = zip(draw(exact), draw(jittered), strict=True)
+    for plain, changed in pairs:
+        np.testing.assert_array_equal(plain.target, changed.target)
+        np.testing.assert_array_equal(plain.prompt, changed.prompt)
+        np.testing.assert_array_equal(plain.concepts, changed.concepts)
+        different = (plain.references != changed.references).any((1, 2, 3))
+        assert different[plain.reference_mask].all()
+
+
+def test_mirrored_references_are_mirrored(make):
+    pairs = zip(draw(make()), draw(make(flip_references=1.0)), strict=True)
+    for plain, mirrored in pairs:
+        np.testing.assert_array_equal(plain.references[:, :, ::-1], mirrored.references)
+
+
 # --- batches
 
 
@@ -221,7 +239,7 @@ def test_draws_differ_between_epochs(make):
 
 
 def test_a_resumed_iterator_goes_on_exactly(make):
-    examples = make(vary_references=True, drop_both=0.1)
+    examples = make(vary_references=True, drop_both=0.1, crop_jitter=0.2, flip_references=0.5)
     iterator = loader.iterator(examples, batch_size=8, seed=5, threads=2)
     for _ in range(3):
         next(iterator)

@@ -20,6 +20,7 @@ def config():
         ({"data.tasks.same_outfit": -1.0}, "config.data.tasks="),
         ({"data.drop_both": 0.95}, "drop_both=0.95 is more than 1"),
         ({"data.prompt_tags": "some"}, "config.data.prompt_tags='some': use 'free' or 'all'"),
+        ({"data.crop_jitter": 0.5}, "config.data.crop_jitter=0.5: .* below 0.5"),
         ({"data.view": "whole"}, "config.data.view='whole': use 'crop' or 'in_place'"),
         ({"train.weighting": "snr"}, "config.train.weighting='snr': use 'uniform' or 'velocity'"),
         ({"total_steps": 0}, "config.total_steps=0: must be at least 1$"),

@@ -291,10 +291,11 @@ def _weights(references: float, prompt: float) -> list[tuple[float, bool, bool]]
 
 
 def _resize(picture: Image.Image, size: int) -> np.ndarray:
-    """Area-resizes to fit a white square: uint8 [size, size, 3]."""
+    """Resizes to fit a white square, uint8 [size, size, 3]: by areas, or bicubic to enlarge."""
     scale = size / max(picture.size)
     width, height = (max(1, round(side * scale)) for side in picture.size)
     square = Image.new("RGB", (size, size), WHITE)
-    resized = picture.resize((width, height), Image.Resampling.BOX)
+    kind = Image.Resampling.BOX if scale <= 1 else Image.Resampling.BICUBIC
+    resized = picture.resize((width, height), kind)
     square.paste(resized, ((size - width) // 2, (size - height) // 2))
     return np.asarray(square)

@@ -1,0 +1,29 @@
+"""Fields that configurations gained, and the values that mean what was done before they existed.
+
+A run, or a configuration of a user, that lacks one of them is completed with that value.
+"""
+
+from ml_collections import ConfigDict
+
+ADDED = {
+    "data.crop_jitter": 0.0,
+    "data.flip_references": 0.0,
+}
+
+
+def complete(config: ConfigDict) -> ConfigDict:
+    """Returns the configuration with the fields that it lacks; it is copied where it lacks some."""
+    present = config.to_dict()
+    missing = {field: value for field, value in ADDED.items() if not _has(present, field)}
+    if not missing:
+        return config
+    completed = ConfigDict(present)
+    for field, value in missing.items():
+        section, _, name = field.rpartition(".")
+        (completed[section] if section else completed)[name] = value
+    return completed.lock()
+
+
+def _has(tree: dict, field: str) -> bool:
+    section, _, name = field.rpartition(".")
+    return name in (tree[section] if section else tree)
