@@ -1,13 +1,16 @@
 """Orbax checkpoints: the training state together with the data iterator's state."""
 
+import contextlib
 import json
 import pathlib
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import grain
 import jax
 import orbax.checkpoint as ocp
 import tokenizers
+from absl import logging
 from flax import nnx
 from ml_collections import ConfigDict
 
@@ -16,56 +19,128 @@ from rbjax.interop.saved_model import Model
 from rbjax.models.params import Tree, merge, split_trained
 from rbjax.models.pipeline import abstract_pipeline
 from rbjax.text import tokenizer as tokenizer_lib
+from rbjax.train import checkpoint_files
 from rbjax.train.state import TrainState
 
+FOLDER = "checkpoints"
 TOKENIZER = "tokenizer.json"
-
-
-def manager(workdir: pathlib.Path) -> ocp.CheckpointManager:
-    """Opens `workdir/checkpoints`, which keeps the newest two."""
-    options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
-    return ocp.CheckpointManager((workdir / "checkpoints").resolve(), options=options)
+T = TypeVar("T")
 
 
 def save(
-    checkpoints: ocp.CheckpointManager, step: int, *, state: TrainState, data: grain.DatasetIterator
+    workdir: pathlib.Path, step: int, *, state: TrainState, data: grain.DatasetIterator
 ) -> None:
-    """Saves the state and the iterator's state, unless there is a checkpoint of this step."""
-    if step == checkpoints.latest_step():
+    """Saves the state and the iterator's state, unless there is a checkpoint of this step.
+
+    The newest two are kept.
+
+    Raises:
+        OSError: what was saved cannot be read back.
+    """
+    folder = workdir / FOLDER
+    if step in checkpoint_files.steps(folder):
         return
+    folder.mkdir(parents=True, exist_ok=True)
     items = {
         "state": ocp.args.StandardSave(state),
         _data_item(): ocp.args.JsonSave(data.get_state()),
     }
-    checkpoints.save(step, args=ocp.args.Composite(**items), force=True)
+    with _manager(folder) as manager:
+        manager.save(step, args=ocp.args.Composite(**items), force=True)
+        _check_saved(manager, step, state, folder)
+    if jax.process_index() == 0:
+        checkpoint_files.write_checksums(folder / str(step))
 
 
 def restore(
-    checkpoints: ocp.CheckpointManager,
-    *,
-    state: TrainState,
-    shardings: TrainState,
-    data: grain.DatasetIterator,
-) -> TrainState:
-    """Restores the newest checkpoint onto today's mesh, and sets the iterator.
+    workdir: pathlib.Path, *, abstract: TrainState, data: grain.DatasetIterator
+) -> TrainState | None:
+    """Restores the newest checkpoint that is not damaged onto today's mesh, and sets the iterator.
 
     Args:
-        checkpoints: see `manager`.
-        state: of step 0; returned where there is no checkpoint.
-        shardings: of the state.
+        workdir: of the run.
+        abstract: shapes, dtypes and shardings of the state.
         data: set to where the checkpoint's run stopped.
 
+    Returns:
+        None where there is no checkpoint.
+
     Raises:
-        ValueError: the checkpoint does not fit the state; Orbax names the arrays.
+        ValueError: no checkpoint can be read, or it does not fit the state; Orbax names the arrays.
     """
-    step = checkpoints.latest_step()
-    if step is None:
-        return state
-    abstract = jax.tree.map(_abstract_array, state, shardings)
+    folder = workdir / FOLDER
     items = {"state": ocp.args.StandardRestore(abstract), _data_item(): ocp.args.JsonRestore()}
-    restored = checkpoints.restore(step, args=ocp.args.Composite(**items))
+
+    def read(step: int) -> Any:
+        with _manager(folder) as manager:
+            return manager.restore(step, args=ocp.args.Composite(**items))
+
+    step, restored = _read_newest(folder, read)
+    if restored is None:
+        return None
+    for newer in checkpoint_files.steps(folder):
+        if newer > step and jax.process_index() == 0:
+            path = checkpoint_files.set_aside(folder / str(newer))
+            logging.warning("the damaged checkpoint of step %d is now %s", newer, path)
     data.set_state(restored[_data_item()])
     return restored["state"]
+
+
+@contextlib.contextmanager
+def _manager(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True
+    )
+    with checkpoint_files.orbax_path(folder) as path:
+        with ocp.CheckpointManager(path, options=options) as manager:
+            yield manager
+
+
+def _check_saved(
+    manager: ocp.CheckpointManager, step: int, state: TrainState, folder: pathlib.Path
+) -> None:
+    """Raises OSError unless the shapes and dtypes of a state are found in its checkpoint."""
+    try:
+        found = jax.tree.leaves(manager.item_metadata(step)["state"].tree)
+    except ValueError as error:  # TensorStore's
+        raise OSError(f"{folder / str(step)} was saved, but cannot be read: {error}") from error
+    pairs = [
+        sorted((tuple(leaf.shape), str(leaf.dtype)) for leaf in leaves)
+        for leaves in (jax.tree.leaves(state), found)
+    ]
+    if pairs[0] != pairs[1]:
+        raise OSError(f"{folder / str(step)} was saved, but holds other arrays than the state")
+
+
+def _read_newest(folder: pathlib.Path, read: Callable[[int], T]) -> tuple[int, T | None]:
+    """Reads the newest checkpoint that is not damaged, and warns of those that are.
+
+    Returns:
+        (step, what `read` returns of it), or (0, None) where there is no checkpoint.
+
+    Raises:
+        ValueError: there are checkpoints, but none can be read.
+    """
+    faults = []
+    for step in checkpoint_files.steps(folder):
+        path = folder / str(step)
+        fault = checkpoint_files.find_damage(path)
+        try:
+            if not fault:
+                return step, read(step)
+        except Exception as error:  # of many types, for what a checkpoint may lack
+            if (path / checkpoint_files.CHECKSUMS).exists():  # intact: it does not fit
+                raise
+            fault = f"{type(error).__name__}: {error}"
+        faults.append(f"  step {step}: {fault}")
+        logging.warning("the checkpoint %s is damaged, an older one is used: %s", path, fault)
+    if faults:
+        raise ValueError(
+            f"none of the checkpoints in {folder} can be read:\n"
+            + "\n".join(faults)
+            + "\nPut copies of them back, or start anew in another --workdir."
+        )
+    return 0, None
 
 
 def _data_item() -> str:
@@ -73,12 +148,14 @@ def _data_item() -> str:
     return f"data-{jax.process_index()}"
 
 
-def _abstract_array(array: jax.Array, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+def _abstract_array(
+    array: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding
+) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
 
 
 def load_model(workdir: pathlib.Path, dtype: str | None = None) -> Model:
-    """Reads the newest checkpoint of a run: its averages and its frozen parameters.
+    """Reads a run's newest checkpoint that is not damaged: its averages and frozen parameters.
 
     Args:
         workdir: of the run.
@@ -86,6 +163,7 @@ def load_model(workdir: pathlib.Path, dtype: str | None = None) -> Model:
 
     Raises:
         FileNotFoundError: there is no configuration or no checkpoint.
+        ValueError: no checkpoint can be read.
     """
     path = workdir / "config.json"
     if not path.is_file():
@@ -102,20 +180,25 @@ def load_model(workdir: pathlib.Path, dtype: str | None = None) -> Model:
 
 def _restore_averages(workdir: pathlib.Path, abstract: Tree, config: ConfigDict) -> Tree:
     """Restores all parameters on one device; the optimiser's moments are not read."""
-    with ocp.CheckpointManager((workdir / "checkpoints").resolve()) as manager:
-        step = manager.latest_step()
-    if step is None:
-        raise FileNotFoundError(f"{workdir / 'checkpoints'} holds no finished checkpoint")
     trained, frozen = split_trained(abstract, list(config.trained), list(config.frozen))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     item = {"ema": trained, "frozen": frozen}
-    item = jax.tree.map(lambda leaf: _abstract_array(leaf, device), item)
+    item = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), item
+    )
     args = ocp.args.PyTreeRestore(
         item, restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=True
     )
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        path = (workdir / "checkpoints" / str(step) / "state").resolve()
-        restored = checkpointer.restore(path, args=args)
+
+    folder = workdir / FOLDER
+
+    def read(step: int) -> dict[str, Tree]:
+        with checkpoint_files.orbax_path(folder) as path, ocp.PyTreeCheckpointer() as checkpointer:
+            return checkpointer.restore(path / str(step) / "state", args=args)
+
+    _, restored = _read_newest(folder, read)
+    if restored is None:
+        raise FileNotFoundError(f"{folder} holds no finished checkpoint")
     return merge(restored["ema"], restored["frozen"])
 
 

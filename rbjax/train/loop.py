@@ -52,12 +52,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def _run(exp: Experiment, workdir: pathlib.Path) -> None:
-    split = exp.open_training()
-    state, shardings = states.create_state(exp)
-    _print_overview(state)
-    data = _batches(exp, split, state)
-    manager = checkpoints.manager(workdir)
-    state = checkpoints.restore(manager, state=state, shardings=shardings, data=data)
+    state, data, abstract = _start(exp, workdir)
     start, total = int(state.step), exp.config.total_steps
     if start:
         print(f"Resuming at step {start}.", flush=True)
@@ -68,11 +63,11 @@ def _run(exp: Experiment, workdir: pathlib.Path) -> None:
     actions = _actions(
         exp.config,
         progress,
+        checkpoint=lambda step, state: checkpoints.save(workdir, step, state=state, data=data),
         sample=lambda step, state: evaluator.sample(step, state.averaged, writer),
         evaluate=lambda step, state: evaluator.periodic(step, state.averaged, writer),
-        checkpoint=lambda step, state: checkpoints.save(manager, step, state=state, data=data),
     )
-    update, metrics = _compile(exp, shardings), _zero_metrics(exp)
+    update, metrics = _compile(exp, abstract), _zero_metrics(exp)
     sharding = meshes.batch_sharding(exp.mesh)
     if start < total:
         print("Training starts; the first step takes longer: it is compiled.", flush=True)
@@ -86,8 +81,33 @@ def _run(exp: Experiment, workdir: pathlib.Path) -> None:
                 metrics = _zero_metrics(exp)
             for action in actions:
                 action(step, state=state)
-    manager.close()
-    evaluator.final(int(state.step), state.averaged, history)
+    _evaluate_at_end(evaluator, state, history)
+
+
+def _start(
+    exp: Experiment, workdir: pathlib.Path
+) -> tuple[TrainState, grain.DatasetIterator, TrainState]:
+    """Returns (state, data, shapes of the state) of the newest checkpoint, or of step 0."""
+    split = exp.open_training()
+    abstract = states.abstract_state(exp)
+    _print_overview(abstract)
+    data = _batches(exp, split, abstract)
+    state = checkpoints.restore(workdir, abstract=abstract, data=data)
+    return state or states.create_state(exp)[0], data, abstract
+
+
+def _evaluate_at_end(
+    evaluator: Evaluator, state: TrainState, history: list[tuple[int, float]]
+) -> None:
+    try:
+        evaluator.final(int(state.step), state.averaged, history)
+    except Exception:
+        logging.error(
+            "the evaluation failed. The training is complete and saved (step %d): the same command "
+            "evaluates without training again.",
+            int(state.step),
+        )
+        raise
 
 
 def _reports(
@@ -108,13 +128,14 @@ def _actions(
     config: ConfigDict,
     progress: ReportProgress,
     *,
+    checkpoint: Event,
     sample: Event,
     evaluate: Event,
-    checkpoint: Event,
 ) -> list[PeriodicCallback]:
     """Returns what follows an update, in this order; `progress` reports the time that each takes.
 
-    The last step is saved whatever its number; it is evaluated after the loop instead.
+    The last step is saved whatever its number; it is evaluated after the loop instead. Training
+    goes on where samples or an evaluation fail.
     """
 
     def timed(name: str, event: Event) -> Callable[..., None]:
@@ -126,16 +147,32 @@ def _actions(
 
     every, last = config.eval_every, config.total_steps
     return [
-        PeriodicCallback(every_steps=config.sample_every, callback_fn=timed("sample", sample)),
-        PeriodicCallback(
-            on_steps=range(every, last, every), callback_fn=timed("evaluate", evaluate)
-        ),
         PeriodicCallback(
             every_steps=config.checkpoint_every,
             on_steps=[last],
             callback_fn=timed("checkpoint", checkpoint),
         ),
+        PeriodicCallback(
+            every_steps=config.sample_every,
+            callback_fn=timed("sample", _dispensable("the sample grid", sample)),
+        ),
+        PeriodicCallback(
+            on_steps=range(every, last, every),
+            callback_fn=timed("evaluate", _dispensable("the evaluation", evaluate)),
+        ),
     ]
+
+
+def _dispensable(name: str, event: Event) -> Event:
+    """Returns the event; where it fails it says so, with the place, and raises nothing."""
+
+    def call(step: int, state: TrainState) -> None:
+        try:
+            event(step, state)
+        except Exception:
+            logging.exception("step %d: %s failed; the training goes on", step, name)
+
+    return call
 
 
 def _batches(exp: Experiment, split: Split, state: TrainState) -> grain.DatasetIterator:
@@ -147,7 +184,7 @@ def _batches(exp: Experiment, split: Split, state: TrainState) -> grain.DatasetI
     )
 
 
-def _compile(exp: Experiment, shardings: TrainState) -> Update:
+def _compile(exp: Experiment, abstract: TrainState) -> Update:
     config, key = exp.config, jax.random.key(exp.config.seed)
     update = make_update(
         exp.graphdef,
@@ -156,6 +193,7 @@ def _compile(exp: Experiment, shardings: TrainState) -> Update:
         total_steps=config.total_steps,
         key=key,
     )
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     out_shardings = (shardings, meshes.replicated(exp.mesh))
     return jax.jit(update, donate_argnums=(0, 1), out_shardings=out_shardings)
 

@@ -1,5 +1,6 @@
 """The training state: trained and frozen parameters, their averages, the optimiser's moments."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -10,7 +11,7 @@ from ml_collections import ConfigDict
 
 from rbjax.experiment.setup import Experiment
 from rbjax.models.params import Tree, merge, split_trained
-from rbjax.models.pipeline import make_pipeline
+from rbjax.models.pipeline import abstract_pipeline, make_pipeline
 from rbjax.parallel import rules
 
 
@@ -122,3 +123,18 @@ def create_state(experiment: Experiment) -> tuple[TrainState, TrainState]:
         return nnx.to_pure_dict(nnx.state(pipeline, nnx.Param))
 
     return create(make_params, config.train, total_steps=config.total_steps, mesh=mesh)
+
+
+def abstract_state(experiment: Experiment) -> TrainState:
+    """Returns shapes, dtypes and shardings of the state; nothing is computed."""
+    config = experiment.config
+    pipeline = abstract_pipeline(config, experiment.tokenizer)
+    params = nnx.to_pure_dict(nnx.state(pipeline, nnx.Param))
+    make = functools.partial(init, config=config.train, total_steps=config.total_steps)
+    abstract = jax.eval_shape(make, params)
+    shardings = rules.shardings(abstract, experiment.mesh)
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        abstract,
+        shardings,
+    )

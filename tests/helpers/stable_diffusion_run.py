@@ -42,10 +42,11 @@ def two_updates(folder: pathlib.Path, data_dir: pathlib.Path, **changes):
     """Returns (experiment, state before, state after, mean loss)."""
     exp = setup_lib.setup(setup_lib.resolve(sd15(folder, data_dir, **changes)))
     with jax.set_mesh(exp.mesh):
-        state, shardings = state_lib.create_state(exp)
+        state, _ = state_lib.create_state(exp)
+        abstract = state_lib.abstract_state(exp)
         before = jax.device_get(state)
         data = loop._batches(exp, exp.open("train"), state)
-        update, metrics = loop._compile(exp, shardings), loop._zero_metrics(exp)
+        update, metrics = loop._compile(exp, abstract), loop._zero_metrics(exp)
         for _ in range(2):
             batch = loader.place(next(data), mesh_lib.batch_sharding(exp.mesh))
             state, metrics = update(state, metrics, batch)

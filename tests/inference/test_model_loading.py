@@ -34,11 +34,9 @@ def workdir(model, tmp_path_factory):
     (folder / "config.json").write_text(config.to_json())
     model.tokenizer.save(str(folder / checkpoints.TOKENIZER))
     start = state.init(model.params, train, 2)
-    manager = checkpoints.manager(folder)
     for step, value in ((1, 2.0), (2, 3.0)):
         ema = jax.tree.map(lambda x, value=value: np.full_like(x, value), start.ema)
-        checkpoints.save(manager, step, state=start.replace(ema=ema), data=Data())
-    manager.close()
+        checkpoints.save(folder, step, state=start.replace(ema=ema), data=Data())
     return folder
 
 

@@ -14,6 +14,7 @@ import pytest
 from rbjax.diffusion.schedule import Schedule
 from rbjax.experiment import setup, workdir
 from rbjax.interop import huggingface, stable_diffusion
+from rbjax.train import state
 from tests.helpers import stable_diffusion_folder, stable_diffusion_run
 
 
@@ -41,6 +42,14 @@ def flat(tree: dict, prefix: str = "") -> dict:
         name = f"{prefix}{key}"
         items |= flat(value, f"{name}/") if isinstance(value, dict) else {name: value}
     return items
+
+
+def test_the_state_has_the_shapes_that_are_known_before(run):
+    exp, before, _ = run
+    abstract = state.abstract_state(exp)
+    assert jax.tree.structure(abstract) == jax.tree.structure(before)
+    for known, array in zip(jax.tree.leaves(abstract), jax.tree.leaves(before), strict=True):
+        assert (known.shape, known.dtype) == (array.shape, array.dtype)
 
 
 def test_the_state_starts_with_the_folder_s_weights(run, folder):

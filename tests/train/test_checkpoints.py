@@ -1,10 +1,16 @@
-"""A resumed run equals an uninterrupted one."""
+"""A resumed run equals an uninterrupted one; checkpoints that are damaged, or in odd folders."""
+
+import contextlib
+import pathlib
+import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rbjax.train import checkpoints, loop
+from rbjax.train import checkpoint_files, checkpoints, loop
+from rbjax.train import state as states
 from tests.helpers import tiny_run
 
 
@@ -21,11 +27,10 @@ def run(avatars_dir, monkeypatch):
     def train(workdir, stop_after=None):
         saved = {}
 
-        def save(manager, step, state, data):
-            original(manager, step, state=state, data=data)
+        def save(workdir, step, state, data):
+            original(workdir, step, state=state, data=data)
             saved[step] = (jax.tree.map(np.asarray, state), data.get_state())
             if step == stop_after:
-                manager.close()
                 raise Interrupted
 
         monkeypatch.setattr(checkpoints, "save", save)
@@ -50,6 +55,144 @@ def test_resumed_run_equals_an_uninterrupted_one(run, tmp_path, capsys):
     assert any(jax.tree.leaves(changed))
 
 
-def test_without_a_checkpoint_the_state_is_returned(tmp_path):
-    state, manager = object(), checkpoints.manager(tmp_path)
-    assert checkpoints.restore(manager, state=state, shardings=None, data=None) is state
+def test_without_a_checkpoint_nothing_is_restored(tmp_path):
+    assert checkpoints.restore(tmp_path, abstract=None, data=None) is None
+
+
+def test_resuming_makes_no_second_state(run, tmp_path, monkeypatch):
+    with pytest.raises(Interrupted):
+        run(tmp_path, stop_after=3)
+    monkeypatch.setattr(loop.states, "create_state", None)
+    assert set(run(tmp_path)) == {6}
+
+
+class Data:
+    """Stands for the iterator of a training's data."""
+
+    def __init__(self, position: int):
+        self.position = position
+
+    def get_state(self) -> dict:
+        return {"position": self.position}
+
+    def set_state(self, state: dict) -> None:
+        self.position = state["position"]
+
+
+def state_of(step: int) -> states.TrainState:
+    w = {"w": jnp.full((3, 4), step, jnp.float32)}
+    return states.TrainState(jnp.asarray(step), w, {"f": jnp.ones(2)}, w, ({"mu": w}, ()))
+
+
+def saved(workdir: pathlib.Path, steps: tuple[int, ...] = (2, 4)) -> pathlib.Path:
+    """Saves checkpoints; returns their folder."""
+    for step in steps:
+        checkpoints.save(workdir, step, state=state_of(step), data=Data(10 * step))
+    return workdir / "checkpoints"
+
+
+def restored_step(workdir: pathlib.Path) -> int:
+    """The step that is restored; its arrays and the data's position are compared."""
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state_of(0)
+    )
+    data = Data(0)
+    state = checkpoints.restore(workdir, abstract=abstract, data=data)
+    jax.tree.map(np.testing.assert_array_equal, state, state_of(int(state.step)))
+    assert data.position == 10 * int(state.step)
+    return int(state.step)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("lr=[1e-3,2e-3]", "a*b", "[data] x{1}", "q?", "back\\slash", "100%20", "a#b;c&d", "\n"),
+        *("$HOME", "~x", "gs:", "\u00fc \u2713", "'\"", "!x", "[!a]", "x\udcff"),
+    ],
+)
+def test_a_working_directory_may_have_any_name(tmp_path, name):
+    workdir = tmp_path / name
+    assert saved(workdir).is_dir()
+    assert list(tmp_path.iterdir()) == [workdir]
+    assert restored_step(workdir) == 4
+    assert saved(workdir, (6,)).is_dir() and restored_step(workdir) == 6
+    assert checkpoint_files.steps(workdir / "checkpoints") == [6, 4]
+
+
+def truncate(path: pathlib.Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: pathlib.Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, pathlib.Path.unlink])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, damage, caplog):
+    folder = saved(tmp_path / "made")
+    files = [p.relative_to(folder) for p in (folder / "4").rglob("*") if p.is_file()]
+    files = [p for p in files if p.name != "checksums.json" and (folder / p).stat().st_size]
+    assert len(files) > 8
+    for number, file in enumerate(files):
+        workdir = tmp_path / str(number)
+        shutil.copytree(folder, workdir / "checkpoints")
+        damage(workdir / "checkpoints" / file)
+        caplog.clear()
+        assert restored_step(workdir) == 2, file
+        assert str(workdir / "checkpoints" / file) in caplog.text
+        assert len(list((workdir / "checkpoints").glob("4.damaged-*"))) == 1
+        saved(workdir, (4,))  # the same step again
+        assert restored_step(workdir) == 4
+
+
+def test_a_checkpoint_of_an_older_version_has_no_checksums(tmp_path, caplog):
+    folder = saved(tmp_path)
+    for path in folder.glob("*/checksums.json"):
+        path.unlink()
+    assert restored_step(tmp_path) == 4 and not caplog.text
+    (folder / "4/state/manifest.ocdbt").unlink()
+    assert restored_step(tmp_path) == 2 and "4 is damaged" in caplog.text
+
+
+def test_damaged_checksums_are_damage(tmp_path):
+    truncate(saved(tmp_path) / "4/checksums.json")
+    assert restored_step(tmp_path) == 2
+
+
+def test_where_no_checkpoint_can_be_read_it_is_an_error(tmp_path):
+    folder = saved(tmp_path)
+    for step in (2, 4):
+        (folder / f"{step}/state/manifest.ocdbt").unlink()
+    with pytest.raises(ValueError, match="none of the checkpoints in") as error:
+        restored_step(tmp_path)
+    assert all(f"/{step}/state/manifest.ocdbt is missing" in str(error.value) for step in (2, 4))
+    assert checkpoint_files.steps(folder) == [4, 2]
+
+
+def test_an_intact_checkpoint_that_does_not_fit_is_not_damage(tmp_path):
+    folder = saved(tmp_path)
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((7,), x.dtype, sharding=x.sharding), state_of(0)
+    )
+    with pytest.raises(ValueError, match="shape"):
+        checkpoints.restore(tmp_path, abstract=abstract, data=Data(0))
+    assert checkpoint_files.steps(folder) == [4, 2] and len(list(folder.iterdir())) == 2
+
+
+def test_what_cannot_be_read_back_ends_the_run(tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def as_it_is(folder):
+        yield folder
+
+    monkeypatch.setattr(checkpoint_files, "orbax_path", as_it_is)
+    with pytest.raises(OSError, match="was saved, but cannot be read"):
+        saved(tmp_path / "a[b]")
+
+
+def test_what_a_killed_save_left_is_removed(tmp_path):
+    folder = saved(tmp_path)
+    (folder / "6.orbax-checkpoint-tmp-1/state").mkdir(parents=True)
+    assert restored_step(tmp_path) == 4
+    assert sorted(path.name for path in folder.iterdir()) == ["2", "4"]
