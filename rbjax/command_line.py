@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import functools
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any, NoReturn
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
+
+SCHEME = re.compile(r"[A-Za-z][\w+.-]+:/", re.ASCII)  # of a URL; `Path` leaves it one slash
 
 
 @functools.cache
@@ -47,12 +50,12 @@ def local_path(text: str | os.PathLike[str], option: str = "") -> Path:
     Raises:
         ValueError: it is a URL.
     """
-    if "://" in str(text):
+    if "://" in str(text) or SCHEME.match(str(text)):
         raise ValueError(
             f"{option}{'=' if option else ''}{text} is a URL; only files and folders of this "
             "machine can be used here: copy it, or mount what holds it"
         )
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))  # Path.expanduser raises for a user that is unknown
 
 
 def parse_flags(argv: list[str]) -> list[str]:

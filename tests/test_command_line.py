@@ -57,6 +57,20 @@ def test_paths_of_options(tmp_path, monkeypatch, capsys):
     assert error.startswith("Error: argument --out: gs://a/b is a URL") and error.count("\n") == 1
 
 
+@pytest.mark.parametrize("text", ["gs:/a/b", "s3:/a", "file:/a", "http:/a"])
+def test_a_url_that_lost_a_slash_is_one(text):
+    """As `pathlib` leaves it; otherwise a folder "gs:" would be made here."""
+    with pytest.raises(ValueError, match=f"^--out={text} is a URL"):
+        command_line.local_path(text, "--out")
+
+
+@pytest.mark.parametrize(
+    "text", ["~nobody-has-this-name/a", "a/gs:/b", "a:b/c", "lr=[1e-3]", "\u00fc "]
+)
+def test_other_paths_are_taken_as_they_are(text):
+    assert str(command_line.local_path(text)) == text
+
+
 @pytest.mark.parametrize("error", [ValueError("wrong"), FileNotFoundError("wrong")])
 def test_errors_of_the_user_are_one_line(error, monkeypatch):
     with pytest.raises(SystemExit, match="Error: wrong .--verbosity=1 shows"):

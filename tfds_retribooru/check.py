@@ -10,7 +10,6 @@ exit status is 1 if there is anything.
 
 import argparse
 import dataclasses
-import pathlib
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -23,6 +22,7 @@ from scipy.sparse import csgraph
 
 from tfds_retribooru import array_record, images
 from tfds_retribooru.building.splits import SPLITS
+from tfds_retribooru.local_paths import local_path
 from tfds_retribooru.threads import map_in_order
 
 PRINTED = 10  # findings of a kind that are printed
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("directory", type=pathlib.Path, help="of the version, with its records")
+    parser.add_argument("directory", type=local_path, help="of the version, with its records")
     try:
         builder = array_record.builder_of(parser.parse_args(arguments).directory)
     except FileNotFoundError as error:

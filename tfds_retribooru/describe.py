@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 
 from tfds_retribooru import array_record
 from tfds_retribooru.clusters import Clusters
+from tfds_retribooru.local_paths import local_path
 
 LENGTHS = (0, 1, 2, 3, 4, 5)  # of `similar` that are counted separately, as in the paper
 MANY = 15
@@ -170,8 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("directory", type=pathlib.Path, help="of the version, with its records")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("statistics"))
+    parser.add_argument("directory", type=local_path, help="of the version, with its records")
+    parser.add_argument("--out", type=local_path, default=pathlib.Path("statistics"))
     parser.add_argument("--split", default="train", help="that the page of clusters shows")
     parser.add_argument("--seed", type=int, default=0, help="of the page of clusters")
     options = parser.parse_args(arguments)

@@ -12,6 +12,7 @@ from etils import epath
 from ml_collections import ConfigDict
 from tensorflow_datasets.core.utils import incomplete_file
 
+from rbjax.command_line import local_path
 from rbjax.experiment import added_fields
 from rbjax.interop import json_files
 
@@ -27,9 +28,10 @@ def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Makes the working directory, and compares the configuration of its checkpoints with this one.
 
     Raises:
-        ValueError: the directory belongs to another configuration; it lists the fields.
+        ValueError: the directory is a URL, or of another configuration, whose fields are listed.
         PermissionError: it cannot be written.
     """
+    local_path(workdir, "--workdir")
     path = workdir / "config.json"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -61,6 +63,12 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
         except OSError as error:  # some network file systems know no locks
             logging.warning("%s cannot be locked: let no second run use it (%s)", workdir, error)
         yield
+
+
+def read_total_steps(workdir: pathlib.Path) -> int | None:
+    """Returns the `total_steps` of the run's last start; None = there was none."""
+    path = workdir / "config.json"
+    return json_files.read(path)["total_steps"] if path.exists() else None
 
 
 def write_config(config: ConfigDict, workdir: pathlib.Path) -> None:

@@ -45,17 +45,19 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
         return
     with workdir_lib.lock(workdir):
         exp = setup_lib.setup(resolved)
+        planned = workdir_lib.read_total_steps(workdir)
         workdir_lib.write_config(exp.config, workdir)
         workdir_lib.write_text(workdir / checkpoints.TOKENIZER, exp.tokenizer.to_str(pretty=True))
         with jax.set_mesh(exp.mesh):
-            _run(exp, workdir)
+            _run(exp, workdir, planned)
 
 
-def _run(exp: Experiment, workdir: pathlib.Path) -> None:
+def _run(exp: Experiment, workdir: pathlib.Path, planned: int | None) -> None:
     state, data, abstract = _start(exp, workdir)
     start, total = int(state.step), exp.config.total_steps
     if start:
         print(f"Resuming at step {start}.", flush=True)
+        _print_learning_rate(exp.config, start, planned)
     evaluator = Evaluator.create(exp, workdir)
     writer = metric_writers.create_default_writer(workdir, asynchronous=False)
     history = workdir_lib.read_loss_history(workdir, start)
@@ -206,6 +208,21 @@ def _print_overview(state: TrainState) -> None:
             print(parameter_overview.get_parameter_overview(params, include_stats=False))
     counts = [sum(x.size for x in jax.tree.leaves(p)) for p in (state.trained, state.frozen)]
     print(f"{counts[0]:,} parameters train, {counts[1]:,} are frozen.", flush=True)
+
+
+def _print_learning_rate(config: ConfigDict, step: int, planned: int | None) -> None:
+    """Prints how the learning rate goes on where `total_steps` is not what was planned before."""
+    total = config.total_steps
+    if planned is None or planned == total:
+        return
+    before, after = (
+        np.asarray(states.learning_rate(config.train, n)(step)).item() for n in (planned, total)
+    )
+    print(
+        f"config.total_steps was {planned} and is {total} now: the learning rate, which falls "
+        f"up to the last step, goes on with {after:.3g} in place of {before:.3g}.",
+        flush=True,
+    )
 
 
 def _zero_metrics(exp: Experiment) -> Collection:

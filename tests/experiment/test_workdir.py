@@ -2,6 +2,7 @@
 
 import errno
 import json
+import pathlib
 
 import pytest
 from etils import epath
@@ -34,6 +35,13 @@ def test_a_run_without_a_checkpoint_leaves_its_directory_to_others(config, tmp_p
     (tmp_path / "checkpoints/3.orbax-checkpoint-tmp-0").mkdir(parents=True)
     config.batch_size = 2
     workdir.check_workdir(config, tmp_path)
+
+
+def test_a_url_is_refused_before_anything_is_made(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="--workdir=gs:/bucket/run is a URL"):
+        workdir.check_workdir(config, pathlib.Path("gs://bucket/run"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_settings_that_do_not_change_training_may_change(config, tmp_path):

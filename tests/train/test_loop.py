@@ -42,3 +42,15 @@ def test_one_event_of_every_kind_may_share_a_step():
     settings = dict.fromkeys(("sample_every", "eval_every", "checkpoint_every"), 2)
     found = events(0, **settings, total_steps=3)
     assert found == [(f"state {name}", 2) for name in EVENTS] + [("state checkpoint", 3)]
+
+
+def test_training_longer_says_what_becomes_of_the_learning_rate(capsys):
+    """0.25 of the peak is the end of the old cosine, 0.625 the middle of the new one."""
+    train = {"warmup_steps": 2, "learning_rate": 0.8, "final_rate": 0.25}
+    config = ConfigDict({"total_steps": 14, "train": train})
+    loop._print_learning_rate(config, 8, planned=8)
+    output = capsys.readouterr().out
+    assert "was 8 and is 14 now" in output and "goes on with 0.5 in place of 0.2." in output
+    for unchanged in (None, 14):
+        loop._print_learning_rate(config, 8, planned=unchanged)
+    assert not capsys.readouterr().out

@@ -19,6 +19,7 @@ from tfds_retribooru.collect import filters, near_duplicates, outcome, output
 from tfds_retribooru.collect.filters import Criteria
 from tfds_retribooru.collect.outfits import Rule
 from tfds_retribooru.collect.settings import Settings
+from tfds_retribooru.local_paths import local_path
 
 RULE_HELP = {
     "extra": "outfit rule: share of a post's tags and answers that its outfit may lack",
@@ -79,7 +80,7 @@ def _add_metadata(p: argparse.ArgumentParser) -> None:
         help="files of posts: JSON in any form, compressed or not, in the dialects of the README; "
         "a name with * ? [ is a pattern (** is any folder) where no file has it",
     )
-    p.add_argument("--out", type=_path, required=True, help="folder to write; must not exist")
+    p.add_argument("--out", type=local_path, required=True, help="folder to write; must not exist")
     p.add_argument(
         "--max_unreadable",
         type=float,
@@ -98,27 +99,32 @@ def _add_metadata(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument(
         "--vocabulary",
-        type=_path,
+        type=local_path,
         default=filters.VOCABULARY,
         metavar="FILE",
         help="clothing tags, one a line (default: clothing.txt of this package)",
     )
-    p.add_argument("--aliases", type=_path, metavar="FILE", help="Danbooru's tag_aliases, as JSON")
     p.add_argument(
-        "--implications", type=_path, metavar="FILE", help="Danbooru's tag_implications, as JSON"
+        "--aliases", type=local_path, metavar="FILE", help="Danbooru's tag_aliases, as JSON"
+    )
+    p.add_argument(
+        "--implications",
+        type=local_path,
+        metavar="FILE",
+        help="Danbooru's tag_implications, as JSON",
     )
 
 
 def _add_images(p: argparse.ArgumentParser) -> None:
     """Adds the options about images and models."""
-    p.add_argument("--images", type=_path, metavar="DIR", help="folder of the images")
+    p.add_argument("--images", type=local_path, metavar="DIR", help="folder of the images")
     p.add_argument(
         "--distance",
         type=int,
         default=near_duplicates.DISTANCE,
         help="bits of 256 within which images are near copies (default: %(default)s)",
     )
-    p.add_argument("--vqa", type=_path, metavar="DIR", help="model that answers about clothes")
+    p.add_argument("--vqa", type=local_path, metavar="DIR", help="model that answers about clothes")
     p.add_argument(
         "--vqa_loader",
         default="",
@@ -126,10 +132,15 @@ def _add_images(p: argparse.ArgumentParser) -> None:
         help="function (DIR, questions) that opens --vqa (default: that of the package installed "
         "with this one)",
     )
-    p.add_argument("--faces", type=_path, metavar="ONNX", help="YOLO-style face detector")
-    p.add_argument("--figures", type=_path, metavar="ONNX", help="figure segmentation (IS-Net)")
+    p.add_argument("--faces", type=local_path, metavar="ONNX", help="YOLO-style face detector")
     p.add_argument(
-        "--masks", type=_path, metavar="DIR", help="folder for masks (default: masks beside --out)"
+        "--figures", type=local_path, metavar="ONNX", help="figure segmentation (IS-Net)"
+    )
+    p.add_argument(
+        "--masks",
+        type=local_path,
+        metavar="DIR",
+        help="folder for masks (default: masks beside --out)",
     )
 
 
@@ -182,11 +193,6 @@ def read_settings(args: argparse.Namespace) -> Settings:
     )
 
 
-def _path(text: str) -> pathlib.Path:
-    """Reads a path; the shell does not expand `~` after `=`."""
-    return pathlib.Path(os.path.expanduser(text))  # pathlib's raises for an unknown ~user
-
-
 def _files(pattern: str) -> list[str]:
     """Returns the file of that name, else those that match the pattern.
 
@@ -195,7 +201,7 @@ def _files(pattern: str) -> list[str]:
     Raises:
         ValueError: it is a folder.
     """
-    path = _path(pattern)
+    path = pathlib.Path(os.path.expanduser(pattern))
     if path.is_dir():
         raise ValueError(f"--metadata {pattern} is a folder: name its files, as '{path}/*.json'")
     if path.exists():
