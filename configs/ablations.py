@@ -7,7 +7,8 @@ Changes:
   train_all         the encoder and middle block of SD train as well
   train_encoder     the encoder and middle block of SD train, its decoder does not
   train_references  all of SD is frozen: retrieval encoder and conjunctions train
-  drop_prompt_0 | drop_prompt_10 | drop_prompt_50 | drop_prompt_90   percent without prompt
+  drop_prompt_0 | drop_prompt_10 | drop_prompt_50 | drop_prompt_90   percent of all examples without
+                    prompt; 10 % of these and of the others have no references (90: 9 % have both)
   time_target | time_zero   references are encoded at the target's time, or at time 0
   references_1 | references_2 | references_4   references of an example, faces first
 """
@@ -21,14 +22,15 @@ ENCODER = r"retrinet/unet/(conv_in|time_embedding|down_blocks|mid_block)/"
 DECODER = r"retrinet/unet/(up_blocks|conv_norm_out|conv_out)/"
 ADDED = (r"retrinet/retrieval_encoder/", r"retrinet/conjunctions/")
 OTHERS = (r"autoencoder/", r"text_encoder/")
+DROPS = {"data.drop_references": 0.1}  # independent of the prompt's: drop_both is their product
 CHANGES = {
     "train_all": {"train.trained": (FROM_SD, *ADDED), "train.frozen": OTHERS},
     "train_encoder": {"train.trained": (ENCODER, *ADDED), "train.frozen": (DECODER, *OTHERS)},
     "train_references": {"train.trained": ADDED, "train.frozen": (FROM_SD, *OTHERS)},
-    "drop_prompt_0": {"data.drop_prompt": 0.0},
-    "drop_prompt_10": {"data.drop_prompt": 0.1},
-    "drop_prompt_50": {"data.drop_prompt": 0.5},
-    "drop_prompt_90": {"data.drop_prompt": 0.9},
+    "drop_prompt_0": {"data.drop_prompt": 0.0, **DROPS, "data.drop_both": 0.0},
+    "drop_prompt_10": {"data.drop_prompt": 0.1, **DROPS, "data.drop_both": 0.01},
+    "drop_prompt_50": {"data.drop_prompt": 0.5, **DROPS, "data.drop_both": 0.05},
+    "drop_prompt_90": {"data.drop_prompt": 0.9, **DROPS, "data.drop_both": 0.09},
     "time_target": {"model.retrieval.reference_timestep": "target"},
     "time_zero": {"model.retrieval.reference_timestep": "zero"},
     "references_1": {"data.faces": 1, "data.clothes": 0},

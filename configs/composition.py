@@ -72,9 +72,10 @@ def avatars() -> ConfigDict:
     c.data.tasks.reconstruction = 0.0  # the target itself (leaky baseline)
     c.data.prompt_tags = "free"  # "free": no tag that the references carry; "all": all tags
     c.data.max_tokens = 32  # length of a prompt
-    c.data.drop_prompt = 0.05  # rate of examples without prompt
-    c.data.drop_references = 0.05  # rate of examples without references
+    c.data.drop_prompt = 0.1  # rate of examples without prompt
+    c.data.drop_references = 0.1  # rate of examples without references
     c.data.drop_both = 0.05  # rate of examples without either
+    c.data.drop_rates = "total"  # drop_both is counted in the two above; "apart": it is not
     c.data.cache = True  # keep all images decoded on disk (small data sets)
     c.data.cached_latents = False  # train from the latents of scripts/cache_latents.py, if they fit
     c.data.threads = 2  # that prepare examples

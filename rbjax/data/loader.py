@@ -160,10 +160,23 @@ class Examples(grain.transforms.RandomMap):
 
     def _draw_drops(self, rng: np.random.Generator) -> tuple[bool, bool]:
         """Draws (drop the prompt, drop the references)."""
-        c, u = self.config, rng.random()
-        both = u < c.drop_both
-        prompt = both or u < c.drop_both + c.drop_prompt
-        return prompt, both or (not prompt and u < c.drop_both + c.drop_prompt + c.drop_references)
+        without_prompt, without_references, without_both = drop_totals(self.config)
+        u = rng.random()
+        both, prompt = u < without_both, u < without_prompt
+        end = without_prompt + without_references - without_both
+        return prompt, both or (not prompt and u < end)
+
+
+def drop_totals(data: ConfigDict) -> tuple[float, float, float]:
+    """Returns the rates of examples without prompt, without references, and without either.
+
+    The first two count the third. With `drop_rates` "apart" the configuration names them without.
+
+    Args:
+        data: the experiment's `data` section.
+    """
+    apart = 0.0 if data.drop_rates == "total" else data.drop_both
+    return data.drop_prompt + apart, data.drop_references + apart, data.drop_both
 
 
 def _draw_task(weights: ConfigDict, rng: np.random.Generator) -> str:

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 ADDED = {
     "data.crop_jitter": 0.0,
+    "data.drop_rates": "apart",
     "data.flip_references": 0.0,
 }
 

@@ -9,11 +9,17 @@ from ml_collections import ConfigDict
 from rbjax.command_line import local_path
 from rbjax.data.crops import VIEWS
 from rbjax.data.dataset import Split
+from rbjax.data.loader import drop_totals
 from rbjax.data.references import TASKS
 from rbjax.diffusion.loss import WEIGHTINGS
 from rbjax.parallel import mesh as mesh_lib
 
-CHOICES = {"data.prompt_tags": ("free", "all"), "data.view": VIEWS, "train.weighting": WEIGHTINGS}
+CHOICES = {
+    "data.prompt_tags": ("free", "all"),
+    "data.view": VIEWS,
+    "data.drop_rates": ("total", "apart"),
+    "train.weighting": WEIGHTINGS,
+}
 PATHS = ("data_dir", "pretrained", "eval.vqa")
 COUNTS = (  # fields that must be at least 1
     *("total_steps", "sample_images"),
@@ -36,12 +42,7 @@ def check(config: ConfigDict) -> None:
             f"config.data.tasks={dict(data.tasks)}: give weights of at least 0, not all 0, to "
             f"{', '.join(TASKS)}."
         )
-    if data.drop_prompt + data.drop_references + data.drop_both > 1:
-        raise ValueError(
-            f"config.data: drop_prompt={data.drop_prompt} + drop_references="
-            f"{data.drop_references} + drop_both={data.drop_both} is more than 1: they are shares "
-            "of the examples that exclude each other; lower one of them."
-        )
+    _check_drops(data)
     if not 0 <= data.crop_jitter < 0.5:
         raise ValueError(
             f"config.data.crop_jitter={data.crop_jitter}: give a share of the box's side, from 0 "
@@ -53,6 +54,19 @@ def check(config: ConfigDict) -> None:
             "config.pretrained is empty, and config.model describes no model of its own: give a "
             "folder of Stable Diffusion in diffusers' format, --config.pretrained=DIR"
         )
+
+
+def _check_drops(data: ConfigDict) -> None:
+    """Raises ValueError unless examples can be dropped at the three rates."""
+    prompt, references, both = drop_totals(data)
+    if 0 <= both <= min(prompt, references) and prompt + references - both <= 1 + 1e-9:
+        return
+    raise ValueError(
+        f"config.data: drop_prompt={data.drop_prompt}, drop_references={data.drop_references}, "
+        f"drop_both={data.drop_both} cannot be rates of the same examples. The first two count all "
+        "examples without prompt and all without references; drop_both, those without either, is "
+        "at most the smaller of the two and at least their sum minus 1."
+    )
 
 
 def _check_values(config: ConfigDict) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from configs import ablations
 from rbjax.data import dataset, loader
 from rbjax.data import images as images_lib
 from rbjax.data.image_cache import ConceptCrops
@@ -31,7 +32,7 @@ def config(**changes) -> ConfigDict:
         **{"faces": 2, "clothes": 2, "vary_references": False, "tasks": {"composition": 1.0}},
         **{"prompt_tags": "free", "max_tokens": TOKENS},
         **{"crop_jitter": 0.0, "flip_references": 0.0},
-        **{"drop_prompt": 0.0, "drop_references": 0.0, "drop_both": 0.0},
+        **{"drop_prompt": 0.0, "drop_references": 0.0, "drop_both": 0.0, "drop_rates": "total"},
     }
     return ConfigDict({**defaults, **changes})
 
@@ -128,7 +129,7 @@ def is_dropped(examples, example) -> tuple[bool, bool]:
         ({}, (False, False)),
         ({"drop_prompt": 1.0}, (True, False)),
         ({"drop_references": 1.0}, (False, True)),
-        ({"drop_both": 1.0}, (True, True)),
+        ({"drop_prompt": 1.0, "drop_references": 1.0, "drop_both": 1.0}, (True, True)),
     ],
 )
 def test_drop_rates(make, rates, expected):
@@ -136,13 +137,34 @@ def test_drop_rates(make, rates, expected):
     assert {is_dropped(examples, example) for example in draw(examples)} == {expected}
 
 
-def test_drop_rates_add_up(make):
-    examples = make(drop_prompt=0.2, drop_references=0.3, drop_both=0.1)
+def share_of_drops(examples, count=600) -> tuple[float, float, float]:
+    """Counted rates of examples without prompt, without references, without either."""
     rng = np.random.default_rng(0)
-    counts = Counter(is_dropped(examples, examples.random_map(0, rng)) for _ in range(600))
-    rates = {key: count / 600 for key, count in counts.items()}
-    expected = {(True, False): 0.2, (False, True): 0.3, (True, True): 0.1, (False, False): 0.4}
-    assert rates == pytest.approx(expected, abs=0.08)
+    dropped = np.array([is_dropped(examples, examples.random_map(0, rng)) for _ in range(count)])
+    return (*dropped.mean(axis=0), dropped.all(axis=1).mean())
+
+
+@pytest.mark.parametrize("rates", [(0.3, 0.4, 0.1), (0.9, 0.1, 0.05), (0.5, 0.5, 0.5)])
+def test_drop_rates_are_totals(make, rates):
+    names = ("drop_prompt", "drop_references", "drop_both")
+    examples = make(**dict(zip(names, rates, strict=True)))
+    assert share_of_drops(examples) == pytest.approx(rates, abs=0.05)
+
+
+def test_drop_rates_of_older_runs_count_apart(make):
+    examples = make(drop_prompt=0.2, drop_references=0.3, drop_both=0.1, drop_rates="apart")
+    assert share_of_drops(examples) == pytest.approx((0.3, 0.4, 0.1), abs=0.05)
+
+
+@pytest.mark.parametrize("percent", [0, 10, 50, 90])
+def test_ablations_of_the_prompt_drop_what_they_say(make, percent):
+    """Each still trains prompt and references together."""
+    data = ablations.get_config(f"avatars,drop_prompt_{percent}").data
+    names = ("drop_prompt", "drop_references", "drop_both")
+    prompt, references, both = share_of_drops(make(**{name: data[name] for name in names}))
+    assert prompt == pytest.approx(percent / 100, abs=0.05)
+    assert references == pytest.approx(0.1, abs=0.05)
+    assert 1 - prompt - references + both > 0.05
 
 
 def test_dropped_references_leave_the_full_prompt(make):
