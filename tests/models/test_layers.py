@@ -58,3 +58,18 @@ def test_masked_keys_change_nothing():
 def test_upsampling_cuts_to_odd_sizes():
     layer = layers.Upsample(2, dtype=jnp.float32, rngs=nnx.Rngs(0))
     assert layer(jnp.ones((1, 3, 4, 2)), (5, 7)).shape == (1, 5, 7, 2)
+
+
+@pytest.mark.parametrize("shape, groups", [((2, 5, 3, 12), 3), ((1, 1, 7, 10), 10)])
+def test_group_norm_equals_torch_far_from_zero_too(shape, groups):
+    x = np.random.default_rng(0).normal(20.0, 0.5, shape).astype(np.float32)
+    norm = layers.group_norm(shape[-1], groups, 1e-6, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    scale, bias = np.random.default_rng(1).normal(size=(2, shape[-1])).astype(np.float32)
+    norm.scale.set_value(jnp.asarray(scale))
+    norm.bias.set_value(jnp.asarray(bias))
+    expected = torch.nn.functional.group_norm(
+        torch.tensor(x.transpose(0, 3, 1, 2)), groups, torch.tensor(scale), torch.tensor(bias), 1e-6
+    )
+    np.testing.assert_allclose(
+        norm(jnp.asarray(x)), expected.numpy().transpose(0, 2, 3, 1), atol=1e-4
+    )

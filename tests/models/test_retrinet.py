@@ -69,8 +69,9 @@ def difference(a: jax.Array, b: jax.Array) -> float:
 
 
 def test_new_retrinet_is_exactly_its_unet():
-    arguments = inputs()
-    np.testing.assert_array_equal(call(fresh(), arguments), plain(fresh(), arguments))
+    retrinet, arguments = fresh(), inputs()
+    with jax.disable_jit():  # compiled, either program is rounded in its own way
+        np.testing.assert_array_equal(call(retrinet, arguments), plain(retrinet, arguments))
 
 
 def test_references_change_the_output_of_every_example():
@@ -111,8 +112,9 @@ def test_padding_equals_fewer_references():
 
 
 def test_without_visible_references_it_is_exactly_the_unet():
-    arguments = inputs() | {"mask": jnp.zeros((2, 3), bool)}
-    np.testing.assert_array_equal(call(awake(), arguments), plain(awake(), arguments))
+    retrinet, arguments = awake(), inputs() | {"mask": jnp.zeros((2, 3), bool)}
+    with jax.disable_jit():
+        np.testing.assert_array_equal(call(retrinet, arguments), plain(retrinet, arguments))
 
 
 def test_an_example_without_references_beside_one_with_them_is_the_unet():
