@@ -56,8 +56,28 @@ def make_generate(
 ) -> Callable[[Tree, Batch, jax.Array], jax.Array]:
     """Returns generate(params, batch, seeds) -> images float32 [B, H, W, 3] in [-1, 1], to jit.
 
-    An image depends on its own references, prompt and seed, not on the others of its batch. Of the
-    batch's targets only the shape is read, and its prompts are token ids.
+    Arguments as of `make_traced_generate`.
+    """
+    traced = make_traced_generate(
+        graphdef, schedule=schedule, sampling=sampling, empty_prompt=empty_prompt, on_step=on_step
+    )
+    return lambda params, batch, seeds: traced(params, batch, seeds)[0]
+
+
+def make_traced_generate(
+    graphdef: nnx.GraphDef,
+    *,
+    schedule: Schedule,
+    sampling: Sampling,
+    empty_prompt: jax.Array,
+    on_step: Callable[[], None] | None = None,
+) -> Callable[[Tree, Batch, jax.Array], tuple[jax.Array, jax.Array]]:
+    """Returns generate(params, batch, seeds) -> (images, latents), to jit.
+
+    The images are float32 [B, H, W, 3] in [-1, 1], the latents those that the model was given at
+    each step, [steps, B, h, w, C]. An image depends on its own references, prompt and seed, not on
+    the others of its batch. Of the batch's targets only the shape is read, and its prompts are
+    token ids.
 
     Args:
         graphdef: of the pipeline.
@@ -67,7 +87,7 @@ def make_generate(
         on_step: called on the host at every step, also when jitted.
     """
 
-    def generate(params: Tree, batch: Batch, seeds: jax.Array) -> jax.Array:
+    def generate(params: Tree, batch: Batch, seeds: jax.Array) -> tuple[jax.Array, jax.Array]:
         pipeline = nnx.merge(graphdef, nnx_state(params))
         weights, variants = zip(*guidance_variants(batch, empty_prompt, sampling), strict=True)
         encoded = pipeline.encode(_join(variants))
@@ -75,10 +95,10 @@ def make_generate(
         if on_step is not None:
             denoise = _with_callback(denoise, on_step)
         noise = _noise(seeds, encoded.latents.shape[1:])
-        latents = sampler.sample(
+        latents, visited = sampler.trajectory(
             denoise, noise, schedule, num_steps=sampling.steps, method=sampling.method
         )
-        return pipeline.decode_latents(latents)
+        return pipeline.decode_latents(latents), visited
 
     return generate
 

@@ -61,7 +61,19 @@ def sample(
     num_steps: int,
     method: str = "ddim",
 ) -> jax.Array:
-    """Returns clean latents in the shape of the noise; jit-friendly, one compiled step for all.
+    """Returns clean latents in the shape of the noise; arguments and errors as of `trajectory`."""
+    return trajectory(denoise, noise, schedule, num_steps=num_steps, method=method)[0]
+
+
+def trajectory(
+    denoise: Denoiser,
+    noise: jax.Array,
+    schedule: Schedule,
+    *,
+    num_steps: int,
+    method: str = "ddim",
+) -> tuple[jax.Array, jax.Array]:
+    """Samples; jit-friendly, one compiled step for all.
 
     Args:
         denoise: (noisy latents [B, ...], timesteps float32[B]) -> model output [B, ...].
@@ -69,6 +81,10 @@ def sample(
         schedule: the schedule of training.
         num_steps: number of calls of `denoise`.
         method: one of METHODS.
+
+    Returns:
+        Clean latents in the shape of the noise, and what `denoise` was given at each step,
+        [num_steps, B, ...].
 
     Raises:
         ValueError: for an unknown method or an impossible number of steps.
@@ -79,18 +95,19 @@ def sample(
 
     def step(
         carry: tuple[jax.Array, jax.Array], row: jax.Array
-    ) -> tuple[tuple[jax.Array, jax.Array], None]:
-        latents, before = carry
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+        visited, before = carry
         t, alpha, sigma, next_alpha, next_sigma, extrapolation = row
-        output = denoise(latents, jnp.full(noise.shape[:1], t))
-        clean = schedule_lib.predicted_latents(schedule, output, latents, alpha=alpha, sigma=sigma)
+        output = denoise(visited, jnp.full(noise.shape[:1], t))
+        clean = schedule_lib.predicted_latents(schedule, output, visited, alpha=alpha, sigma=sigma)
         ahead = (1 + extrapolation) * clean - extrapolation * before
         keep = next_sigma / sigma
-        latents = keep * latents + (next_alpha - keep * alpha) * ahead
-        return (latents.astype(noise.dtype), clean.astype(noise.dtype)), None
+        latents = keep * visited + (next_alpha - keep * alpha) * ahead
+        return (latents.astype(noise.dtype), clean.astype(noise.dtype)), visited
 
-    (latents, _), _ = jax.lax.scan(step, (steps.start * noise, jnp.zeros_like(noise)), table)
-    return latents
+    start = steps.start * noise, jnp.zeros_like(noise)
+    (latents, _), visited = jax.lax.scan(step, start, table)
+    return latents, visited
 
 
 def plan(schedule: Schedule, num_steps: int, method: str = "ddim") -> Steps:

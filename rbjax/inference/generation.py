@@ -1,6 +1,7 @@
 """References and a prompt to images, and the images to files."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from PIL import Image, PngImagePlugin
 
 from rbjax.data import images as images_lib
 from rbjax.data import loader
-from rbjax.diffusion.guidance import Sampling, make_generate
+from rbjax.diffusion.guidance import Sampling, make_traced_generate
 from rbjax.diffusion.schedule import Schedule
 from rbjax.inference.reference import Reference
 from rbjax.interop.saved_model import Model
@@ -29,6 +30,23 @@ from rbjax.text.concepts import CONCEPTS
 from rbjax.text.tokenizer import UNKNOWN
 
 GRID_PIXELS = 192  # smallest side of an image in the grid
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sampled:
+    """Images, and what they were made from.
+
+    Attributes:
+        images: uint8 [N, H, W, 3].
+        latents: that the model was given at each step, float32 [steps, N, h, w, C].
+        batch: prompts, references and mask as the model read them; the target is a placeholder.
+        sampling: the settings.
+    """
+
+    images: np.ndarray
+    latents: jax.Array
+    batch: Batch
+    sampling: Sampling
 
 
 def generate(
@@ -63,17 +81,42 @@ def generate(
     Raises:
         ValueError: the prompt is too long, or a number or a sampling setting is impossible.
     """
+    return sample(
+        model,
+        prompt,
+        references,
+        num_images=num_images,
+        seed=seed,
+        sampling=sampling,
+        size=size,
+        progress=progress,
+    ).images
+
+
+def sample(
+    model: Model,
+    prompt: str,
+    references: Sequence[Reference] = (),
+    *,
+    num_images: int = 1,
+    seed: int = 0,
+    sampling: Sampling | None = None,
+    size: int | None = None,
+    progress: bool = False,
+) -> Sampled:
+    """Generates images and keeps what they were made from; arguments as of `generate`."""
     check_seeds(seed, num_images)
     sampling = sampling or default_sampling(model)
     _warn_of_unknown_words(model, prompt)
     crops = _crops(model, references, size)
     concepts = [reference.concept for reference in references]
     example = _example(model, prompt, crops=crops, concepts=concepts)
+    batch = loader.stack([example] * num_images)
     empty = prompts.encode(model.tokenizer, [""], model.config.data.max_tokens)[0]
     with _progress_bar(sampling.steps) if progress else contextlib.nullcontext():
-        images = _sample(
+        images, latents = _sample(
             model.params,
-            loader.stack([example] * num_images),
+            batch,
             np.arange(seed, seed + num_images).astype(np.uint32),
             empty_prompt=empty,
             graphdef=model.graphdef,
@@ -81,7 +124,7 @@ def generate(
             sampling=sampling,
             on_step=_advance_bar if progress else None,
         )
-        return pixels.to_uint8(np.asarray(images))
+        return Sampled(pixels.to_uint8(np.asarray(images)), latents, batch, sampling)
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "schedule", "sampling", "on_step"))
@@ -95,12 +138,13 @@ def _sample(
     schedule: Schedule,
     sampling: Sampling,
     on_step: Callable[[], None] | None,
-) -> jax.Array:
-    """Returns float32 [B, H, W, 3]; JAX keeps one program for each set of shapes and settings.
+) -> tuple[jax.Array, jax.Array]:
+    """Returns what `make_traced_generate` says.
 
+    JAX keeps one program for each set of shapes and settings.
     With `on_step` a program is not stored in JAX's compilation cache on disk.
     """
-    run = make_generate(
+    run = make_traced_generate(
         graphdef,
         schedule=schedule,
         sampling=sampling,

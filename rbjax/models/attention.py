@@ -91,6 +91,23 @@ def flash(
     )
 
 
+def mean_weights(query: jax.Array, key: jax.Array, mask: jax.Array) -> jax.Array:
+    """Returns the softmax of `attention`, averaged over the heads: float32 [B, T, S].
+
+    Holds the weights of one head at a time; arguments as of `attention`.
+    """
+    heads, width = query.shape[2:]
+
+    def add(total: jax.Array, head: jax.Array) -> tuple[jax.Array, None]:
+        logits = jnp.einsum("btd,bsd->bts", query[:, :, head], key[:, :, head])
+        logits = logits.astype(jnp.float32) / math.sqrt(width)
+        logits = jnp.where(mask[:, None], logits, -jnp.inf)
+        return total + jax.nn.softmax(logits) / heads, None
+
+    shape = (query.shape[0], query.shape[1], key.shape[1])
+    return jax.lax.scan(add, jnp.zeros(shape, jnp.float32), jnp.arange(heads))[0]
+
+
 def by_head(
     query: jax.Array,
     key: jax.Array,

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from rbjax.models import layers
+from rbjax.models import attention, layers
 from rbjax.models.unet import Encoder, UNet2DConditionModel
 from rbjax.models.unet_config import UNetConfig
 
@@ -91,14 +91,35 @@ class Conjunction(nnx.Module):
             value: of `keys_values`.
             mask: [B, R], True where there is a reference, False at padding.
         """
-        _, placed = self._tokens(self.norm_query(x))
-        mask = jnp.asarray(mask)
-        some = mask.any(axis=1)  # [B]
-        visible = mask | ~some[:, None]  # a softmax over nothing is not a number
-        visible = jnp.repeat(visible, key.shape[1] // mask.shape[1], axis=1)  # [B, R*h*w]
-        out = self.attn.attend(self.attn.to_q(placed), key, value, visible)
+        visible, some = _visible(mask, key.shape[1])
+        out = self.attn.attend(self._query(x), key, value, visible)
         out = self.zero_conv(out.reshape(x.shape))
         return jnp.where(some[:, None, None, None], out, 0)
+
+    def weights(self, x: jax.Array, *, key: jax.Array, mask: jax.Array | np.ndarray) -> jax.Array:
+        """Returns how much each place of x reads from each key, float32 [B, h*w, R*h*w].
+
+        Averaged over the heads. A row sums to one, or is zero where no reference is visible.
+        Arguments as of `__call__`.
+        """
+        visible, some = _visible(mask, key.shape[1])
+        split = self.attn.split_heads
+        found = attention.mean_weights(split(self._query(x)), split(key), visible)
+        return jnp.where(some[:, None, None], found, 0)
+
+    def _query(self, x: jax.Array) -> jax.Array:
+        return self.attn.to_q(self._tokens(self.norm_query(x))[1])
+
+
+def _visible(mask: jax.Array | np.ndarray, keys: int) -> tuple[jax.Array, jax.Array]:
+    """Returns which keys are visible, [B, keys], and whether any reference is, [B].
+
+    Where none is, all keys count as visible: a softmax over nothing is not a number.
+    """
+    mask = jnp.asarray(mask)
+    some = mask.any(axis=1)
+    visible = mask | ~some[:, None]
+    return jnp.repeat(visible, keys // mask.shape[1], axis=1), some
 
 
 def make_conjunctions(config: RetriNetConfig, rngs: nnx.Rngs) -> nnx.List:
@@ -134,15 +155,51 @@ class RetriNet(nnx.Module):
             concepts: text states of each reference's concept word, [B, R, T, D].
             timesteps: [B], of the target; unread where `reference_timestep` is "zero".
         """
-        batch, count = references.shape[:2]
+        batch = references.shape[0]
+        maps = self._reference_maps(references, concepts, timesteps)
+        return [c.keys_values(m, batch) for c, m in zip(self.conjunctions, maps, strict=True)]
+
+    def _reference_maps(
+        self, references: jax.Array, concepts: jax.Array, timesteps: jax.Array
+    ) -> list[jax.Array]:
+        """Returns the retrieval encoder's map of each level, [B*R, h, w, C]."""
+        count = references.shape[1]
         times = jnp.repeat(timesteps, count)  # [B*R]
         if self.config.reference_timestep == "zero":
             times = jnp.zeros_like(times)
         encoder = self.retrieval_encoder
         context = concepts.reshape(-1, *concepts.shape[2:]).astype(self.config.unet.dtype)
         flat = references.reshape(-1, *references.shape[2:])
-        maps = encoder.levels(encoder.encode(flat, encoder.embed_time(times), context))
-        return [c.keys_values(m, batch) for c, m in zip(self.conjunctions, maps, strict=True)]
+        return encoder.levels(encoder.encode(flat, encoder.embed_time(times), context))
+
+    def retrieval_weights(
+        self,
+        latents: jax.Array,
+        timesteps: jax.Array,
+        *,
+        prompt: jax.Array,
+        references: jax.Array,
+        concepts: jax.Array,
+        mask: jax.Array | np.ndarray,
+    ) -> list[jax.Array]:
+        """Returns of each level what the conjunction's places read from the references.
+
+        Arguments as of `__call__`.
+
+        Returns:
+            float32 [B, h, w, R, h', w'] of each level: places of the target's map, and of the
+            references'; see `Conjunction.weights`.
+        """
+        unet, batch = self.unet, latents.shape[0]
+        context = prompt.astype(self.config.unet.dtype)
+        targets = unet.levels(unet.encode(latents, unet.embed_time(timesteps), context))
+        sources = self._reference_maps(references, concepts, timesteps)
+        weights = []
+        for conjunction, x, source in zip(self.conjunctions, targets, sources, strict=True):
+            key, _ = conjunction.keys_values(source, batch)
+            found = conjunction.weights(x, key=key, mask=mask)
+            weights.append(found.reshape(*x.shape[:3], -1, *source.shape[1:3]))
+        return weights
 
     def denoise(
         self,
