@@ -65,6 +65,9 @@ def avatars() -> ConfigDict:
     # evaluation crops exactly. Stored latents (cached_latents) then serve the targets alone.
     c.data.crop_jitter = 0.0
     c.data.flip_references = 0.0  # rate of references that training shows mirrored; likewise
+    # Rate of clothes references in which all but the figure is white, where there is a mask. The
+    # evaluation's are so from 0.5 on. Below 1, the model also learns to read them without a mask.
+    c.data.blank_background = 0.0
     c.data.tasks = ConfigDict()  # weights of the training tasks (paper, Tasks)
     c.data.tasks.composition = 1.0  # faces and clothes from different images
     c.data.tasks.same_identity = 0.0  # entire images of the character

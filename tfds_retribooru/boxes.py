@@ -7,11 +7,15 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 Box = tuple[float, float, float, float]  # centre x, centre y, width, height, in [0, 1]
 
 SizedBox = tuple[int, int, int, int]  # left, top, width, height, in pixels
 
 EDGE = 0.01  # how far a box may stick out of the image and is cut, instead of being refused
+FIGURE = 127  # values of a mask above it belong to the figure
+CLOTHES = 1 / 16  # of the image's height and width, the least that clothes cover
 
 
 class PixelBox(NamedTuple):
@@ -36,6 +40,33 @@ def to_pixels(box: Box, *, width: int, height: int) -> PixelBox:
     bottom = min(max(round((y + h / 2) * height), 1), height)
     left = min(max(round((x - w / 2) * width), 0), right - 1)
     top = min(max(round((y - h / 2) * height), 0), bottom - 1)
+    return PixelBox(left, top, right, bottom)
+
+
+def clothes_box(box: Box, mask: np.ndarray | None, *, width: int, height: int) -> PixelBox | None:
+    """Returns the box of the clothes: the rows and columns of the figure below its face.
+
+    Args:
+        box: of the face.
+        mask: of the figure, uint8 [H, W]; None: all below the face is figure.
+        width: of the image.
+        height: of the image.
+
+    Returns:
+        None where less than CLOTHES of the height or width is there: then the clothes cannot be
+        told from the face.
+    """
+    top = to_pixels(box, width=width, height=height).bottom
+    left, right, bottom = 0, width, height
+    if mask is not None:
+        figure = mask[top:] > FIGURE
+        rows, columns = (np.flatnonzero(figure.any(axis=axis)) for axis in (1, 0))
+        if not len(rows):
+            return None
+        left, right = int(columns[0]), int(columns[-1]) + 1
+        top, bottom = top + int(rows[0]), top + int(rows[-1]) + 1
+    if bottom - top < CLOTHES * height or right - left < CLOTHES * width:
+        return None
     return PixelBox(left, top, right, bottom)
 
 

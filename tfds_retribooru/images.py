@@ -12,13 +12,14 @@ import numpy as np
 from PIL import Image
 
 from tfds_retribooru import decoding, masks
-from tfds_retribooru.boxes import Box, cut_box
+from tfds_retribooru.boxes import Box, clothes_box, cut_box
 from tfds_retribooru.decoding import Unreadable
 
 MIN_SIDE = 16  # pixels of the shorter side
 MAX_SIDE = 16384  # pixels of the longer side
 MAX_PIXELS = 100_000_000  # altogether (300 MB as RGB)
 JPEG_QUALITY = 95  # of what is stored, with full colour resolution
+NO_CLOTHES = "the clothes cannot be told from the face: no reference for clothes"
 BLACK = 24  # the brightest value in the black bars of a letterbox (a JPEG's bars are not quite 0)
 
 Frame = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom excluded
@@ -71,10 +72,10 @@ def prepare(
     has_bars = frame != (0, 0, *image.size)
     resized = shrink(image.crop(frame) if has_bars else image, side)
     faults = []
-    resized_mask = None
+    figure = None
     if mask is not None:
         try:
-            resized_mask = _encode(_mask(mask, image.size, frame, resized.size), "PNG")
+            figure = _mask(mask, image.size, frame, resized.size)
         except Unreadable as error:
             faults.append(("mask", error.reason, error.detail))
     moved = bbox
@@ -83,10 +84,12 @@ def prepare(
         if moved is None:
             reason = "the box is outside the picture without its letterbox"
             faults.append(("bbox", reason, str(bbox)))
+    if moved is not None and not _shows_clothes(moved, figure, resized.size):
+        faults.append(("clothes", NO_CLOTHES, str(moved)))
     is_kept = decoded.is_plain and side is None and not has_bars
     return PreparedImage(
         data=data if is_kept else _encode(resized, "PNG" if side is None else "JPEG"),
-        mask=resized_mask,
+        mask=None if figure is None else _encode(figure, "PNG"),
         bbox=moved,
         digest=digest(np.asarray(resized)),
         faults=tuple(faults),
@@ -161,6 +164,12 @@ def _mask(
         mask = mask.crop(frame)
     masks.check_content(mask)
     return mask.resize(stored_size, Image.Resampling.BOX)
+
+
+def _shows_clothes(bbox: Box, figure: Image.Image | None, size: tuple[int, int]) -> bool:
+    """Returns whether a picture of a face shows clothes too: whether it can be their reference."""
+    mask = None if figure is None else np.asarray(figure)
+    return clothes_box(bbox, mask, width=size[0], height=size[1]) is not None
 
 
 def _encode(image: Image.Image, kind: str) -> bytes:

@@ -3,10 +3,10 @@
 import numpy as np
 from PIL import Image
 
-from tfds_retribooru import decoding
+from tfds_retribooru import boxes, decoding
 from tfds_retribooru.decoding import Unreadable
 
-THRESHOLD = 127  # pixels above it belong to the figure
+THRESHOLD = boxes.FIGURE  # pixels above it belong to the figure
 GREY = 8  # levels by which the channels of a grey palette may differ
 
 

@@ -21,6 +21,7 @@ class Change(NamedTuple):
         left, top, right, bottom: how far each edge of the box is moved outwards, as a share of the
             box's width or height; inwards below 0. What lies outside of the image is cut off.
         flip: whether the crop is mirrored.
+        blank: of clothes with a mask: whether all but the figure is made white.
     """
 
     left: float = 0.0
@@ -28,21 +29,26 @@ class Change(NamedTuple):
     right: float = 0.0
     bottom: float = 0.0
     flip: bool = False
+    blank: bool = False
 
 
 UNCHANGED = Change()
 
 
-def draw_change(rng: np.random.Generator, *, jitter: float, flip: float) -> Change:
-    """Draws how a training reference differs; without jitter and flip nothing is drawn.
+def draw_change(rng: np.random.Generator, *, jitter: float, flip: float, blank: float) -> Change:
+    """Draws how a training reference differs; what cannot vary is not drawn.
 
     Args:
         rng: the only source of randomness.
         jitter: each edge moves by up to this share of the box, below 0.5.
         flip: rate of mirrored references.
+        blank: rate of references without the background.
     """
     edges = rng.uniform(-jitter, jitter, 4).tolist() if jitter else [0.0] * 4
-    return Change(*edges, flip=bool(flip and rng.random() < flip))
+    is_flipped, is_blank = (
+        bool(rate) if rate in (0, 1) else bool(rng.random() < rate) for rate in (flip, blank)
+    )
+    return Change(*edges, flip=is_flipped, blank=is_blank)
 
 
 def change_box(box: PixelBox, change: Change, *, shape: tuple[int, int]) -> PixelBox:
@@ -66,19 +72,21 @@ def concept_box(
         mask: of the figure, uint8 [H, W, 1]; None: the entire image. Only CLOTHES reads it.
         concept: FACE: the face's box; CLOTHES: the figure below it; CHARACTER: the entire image.
         shape: H, W of the image.
+
+    Raises:
+        ValueError: the clothes cannot be told from the face; see `boxes.clothes_box`.
     """
     height, width = shape
+    if concept == CHARACTER:
+        return PixelBox(0, 0, width, height)
     x, y, w, h = (float(v) for v in bbox)
-    face = boxes.to_pixels((x, y, w, h), width=width, height=height)
     if concept == FACE:
-        return face
-    if concept == CLOTHES and mask is None and face.bottom < height:
-        return PixelBox(0, face.bottom, width, height)
-    if concept == CLOTHES and mask is not None:
-        columns = np.flatnonzero((mask[face.bottom :, :, 0] > 127).any(axis=0))
-        if len(columns):
-            return PixelBox(int(columns[0]), face.bottom, int(columns[-1]) + 1, height)
-    return PixelBox(0, 0, width, height)
+        return boxes.to_pixels((x, y, w, h), width=width, height=height)
+    figure = None if mask is None else mask[:, :, 0]
+    clothes = boxes.clothes_box((x, y, w, h), figure, width=width, height=height)
+    if clothes is None:
+        raise ValueError(f"a face at {x:g}, {y:g} of {w:g} x {h:g} leaves no clothes to be seen")
+    return clothes
 
 
 def crop_concept(
@@ -94,12 +102,12 @@ def crop_concept(
     Args:
         record: with image (array or Pillow's), for FACE also bbox, for CLOTHES also mask. Without a
             mask (`has_mask` is false) the clothes are all that is below the face; a record without
-            a box has no face and no clothes.
+            a box has no face and no clothes (see `dataset.Split.clusters_with_clothes`).
         concept: index into CONCEPTS.
         size: in pixels.
         view: "crop" resizes the concept's box to the square; "in_place" leaves it where it is and
             makes the rest of the image white.
-        change: of the box, and whether the crop is mirrored.
+        change: of that crop.
 
     Raises:
         ValueError: unknown view.
@@ -108,13 +116,19 @@ def crop_concept(
         raise ValueError(f"config.data.view={view!r}: use one of {', '.join(VIEWS)}")
     image = images.to_pillow(record["image"])
     shape = image.height, image.width
-    if concept == CHARACTER:
-        box = PixelBox(0, 0, image.width, image.height)
-    else:
-        mask = record["mask"] if concept == CLOTHES and record.get("has_mask", True) else None
-        box = concept_box(record["bbox"], mask, concept=concept, shape=shape)
+    mask = record["mask"] if concept == CLOTHES and record.get("has_mask", True) else None
+    bbox = record["bbox"] if concept != CHARACTER else np.zeros(4)
+    box = concept_box(bbox, mask, concept=concept, shape=shape)
+    if mask is not None and change.blank:
+        image = blank_background(image, mask)
     crop = crop_box(image, change_box(box, change, shape=shape), size=size, view=view)
     return crop[:, ::-1] if change.flip else crop
+
+
+def blank_background(image: Image.Image, mask: np.ndarray) -> Image.Image:
+    """Returns the figure of a mask, uint8 [H, W, 1], over white; its edges stay soft."""
+    paper = Image.new("RGB", image.size, (images.WHITE,) * 3)
+    return Image.composite(image, paper, Image.fromarray(mask[:, :, 0]))
 
 
 def crop_box(image: np.ndarray | Image.Image, box: PixelBox, *, size: int, view: str) -> np.ndarray:

@@ -9,8 +9,8 @@ import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -22,8 +22,9 @@ import tfds_retribooru  # noqa: F401  registers the builders
 from rbjax.text import tokenizer
 from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
 from rbjax.text.prompts import split_tags
-from tfds_retribooru import array_record, vocabulary
+from tfds_retribooru import array_record, boxes, vocabulary
 from tfds_retribooru.clusters import Clusters
+from tfds_retribooru.threads import map_in_order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +51,18 @@ class Split:
     @property
     def tags(self) -> list[list[str]]:
         """The prompt of every record as a list of tags."""
-        return self._tags_and_has_box[0]
+        return self._texts.tags
 
     @functools.cached_property
     def clusters_with_box(self) -> Clusters:
-        """The clusters of the images with a face box: possible references for face and clothes."""
-        keep = self._tags_and_has_box[1]
+        """The clusters of the images with a face box: possible references for the face."""
+        keep = self._texts.boxed
+        return self.clusters if keep.all() else self.clusters.restricted(keep)
+
+    @functools.cached_property
+    def clusters_with_clothes(self) -> Clusters:
+        """The clusters of the images that show clothes apart from the face."""
+        keep = self._texts.clothed
         return self.clusters if keep.all() else self.clusters.restricted(keep)
 
     @functools.cached_property
@@ -67,10 +74,8 @@ class Split:
         return tuple(array_record.Part(builder, self.name, needed[c]) for c in range(len(CONCEPTS)))
 
     @functools.cached_property
-    def _tags_and_has_box(self) -> tuple[list[list[str]], np.ndarray]:
-        """(tags of every record, bool [N]: whether it has a face box)."""
-        prompts, boxed = _read_texts(self.directory, self.name)
-        return [split_tags(prompt) for prompt in prompts], np.array(boxed)
+    def _texts(self) -> "_Texts":
+        return _read_texts(self.directory, self.name)
 
 
 def prepare(dataset: str, data_dir: str) -> tfds.core.DatasetBuilder:
@@ -151,8 +156,22 @@ def word_tokenizer(builder: tfds.core.DatasetBuilder) -> tokenizers.Tokenizer:
     return tokenizer.word_tokenizer(vocabulary.read(builder.data_path))
 
 
-def _read_texts(directory: pathlib.Path, split: str) -> tuple[list[str], list[bool]]:
-    """Returns (prompt, whether there is a face box) of every record of a split, in order.
+class _Texts(NamedTuple):
+    """What is kept of every record of a split, in order.
+
+    Attributes:
+        tags: of the prompt.
+        boxed: bool [N], whether there is a face box.
+        clothed: bool [N], whether there is one, and clothes apart from it (boxes.clothes_box).
+    """
+
+    tags: list[list[str]]
+    boxed: np.ndarray
+    clothed: np.ndarray
+
+
+def _read_texts(directory: pathlib.Path, split: str) -> _Texts:
+    """Returns the texts of a split.
 
     A record holds its image, so finding its prompt reads the image too: gigabytes for a large
     split. That is done once; `texts-SPLIT.json` holds what was found and of which build. Where it
@@ -163,16 +182,33 @@ def _read_texts(directory: pathlib.Path, split: str) -> tuple[list[str], list[bo
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["build"] == build:
-            return found["prompts"], found["boxed"]
+            return _texts(found)
     except (OSError, ValueError, TypeError, KeyError):
         pass  # not there, cut off, or not ours: written again
-    part = array_record.Part(tfds.builder_from_directory(directory), split, ("prompts", "has_bbox"))
-    prompts, boxed = [], []
-    for record in part:
-        prompts.append(record["prompts"].decode())
-        boxed.append(bool(record.get("has_bbox", True)))
-    _write_texts(path, {"build": build, "prompts": prompts, "boxed": boxed})
-    return prompts, boxed
+    names = ("prompts", "image", "bbox", "has_bbox", "mask", "has_mask")
+    part = array_record.Part(tfds.builder_from_directory(directory), split, names)
+    rows = map_in_order(lambda index: _text(part[index]), range(len(part)))
+    columns = zip(*rows, strict=True)
+    found = dict(zip(("prompts", "boxed", "clothed"), map(list, columns), strict=True))
+    _write_texts(path, {"build": build} | found)
+    return _texts(found)
+
+
+def _text(record: Mapping[str, Any]) -> tuple[str, bool, bool]:
+    """Returns (prompt, whether there is a face box, whether clothes are to be seen)."""
+    boxed, clothed = bool(record.get("has_bbox", True)), False
+    if boxed:
+        mask = record["mask"][:, :, 0] if record.get("has_mask", True) else None
+        width, height = record["image"].size  # of the file's head: nothing is decoded
+        bbox = record["bbox"].tolist()
+        clothed = boxes.clothes_box(bbox, mask, width=width, height=height) is not None
+    return record["prompts"].decode(), boxed, clothed
+
+
+def _texts(found: Mapping[str, list]) -> _Texts:
+    prompts, boxed, clothed = (found[name] for name in ("prompts", "boxed", "clothed"))
+    tags = [split_tags(prompt) for prompt in prompts]
+    return _Texts(tags, np.array(boxed, bool), np.array(clothed, bool))
 
 
 def _write_texts(path: pathlib.Path, texts: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from etils import epath
 from tensorflow_datasets.core.utils import incomplete_file
 
 from rbjax.data import crops, disk_space
-from rbjax.data.crops import UNCHANGED, Change
+from rbjax.data.crops import Change
 from rbjax.data.dataset import Split
 from rbjax.text.concepts import CLOTHES
 from tfds_retribooru.threads import map_in_order
@@ -36,23 +36,27 @@ class ConceptCrops:
         split: of the records.
         size: in pixels.
         view: see `crops.crop_concept`.
+        plain: how `crops[i, concept]` differs from the concept's box: its background may be blank.
         pictures: the cache; None: images are decoded when they are needed.
     """
 
-    def __init__(self, split: Split, *, size: int, view: str, cache: bool) -> None:
+    def __init__(
+        self, split: Split, *, size: int, view: str, cache: bool, blank: bool = False
+    ) -> None:
         """Opens the cache, and makes it if it is not there; without `cache` only keeps settings.
 
         Raises:
             OSError: the cache cannot be written.
         """
         self.split, self.size, self.view = split, size, view
+        self.plain = Change(blank=blank)
         self.pictures = open_pictures(split) if cache else None
 
     def __getitem__(self, key: tuple[int, int]) -> np.ndarray:
-        return self.crop(*key)
+        return self.crop(*key, self.plain)
 
-    def crop(self, index: int, concept: int, change: Change = UNCHANGED) -> np.ndarray:
-        """Returns the crop of a concept from a record, with its box moved or mirrored."""
+    def crop(self, index: int, concept: int, change: Change) -> np.ndarray:
+        """Returns the crop of a concept from a record, changed."""
         records = self.split.crop_records[concept] if self.pictures is None else self.pictures
         return crops.crop_concept(
             records[index], concept, size=self.size, view=self.view, change=change

@@ -50,10 +50,17 @@ class Examples(grain.transforms.RandomMap):
     ) -> Batch:
         """Draws task, references and what is dropped for the target at position `element`."""
         task = _draw_task(self.config.tasks, rng)
-        clusters = self.split.clusters_with_box if task == "composition" else self.split.clusters
+        is_composed = task == "composition"
+        clusters = self.split.clusters_with_box if is_composed else self.split.clusters
         faces, clothes = self._draw_counts(rng)
         chosen = references.choose(
-            clusters, element, task=task, faces=faces, clothes=clothes, rng=rng
+            clusters,
+            element,
+            task=task,
+            faces=faces,
+            clothes=clothes,
+            rng=rng,
+            clothed=self.split.clusters_with_clothes if is_composed else None,
         )
         images, concepts = chosen.images[chosen.mask], chosen.concepts[chosen.mask]
         chosen = references.pad(images.tolist(), concepts.tolist(), self.size)
@@ -132,8 +139,8 @@ class Examples(grain.transforms.RandomMap):
         """Returns the references' crops, uint8 [R, H, W, 3]."""
         crops = np.full((self.size, self.crops.size, self.crops.size, 3), WHITE, np.uint8)
         for i in np.flatnonzero(chosen.mask).tolist():
-            change = changes[i] if changes else crops_lib.UNCHANGED
-            crops[i] = self.crops.crop(int(chosen.images[i]), int(chosen.concepts[i]), change)
+            key = int(chosen.images[i]), int(chosen.concepts[i])
+            crops[i] = self.crops.crop(*key, changes[i]) if changes else self.crops[key]
         return crops
 
     def _texts(self, tags: list[str], chosen: ReferenceChoice) -> tuple[np.ndarray, np.ndarray]:
@@ -153,10 +160,11 @@ class Examples(grain.transforms.RandomMap):
 
     def _draw_changes(self, rng: np.random.Generator) -> list[Change]:
         """Draws the changes of R crops; [] where the configuration changes none."""
-        jitter, flip = self.config.crop_jitter, self.config.flip_references
-        if not jitter and not flip:
+        c = self.config
+        rates = {"jitter": c.crop_jitter, "flip": c.flip_references, "blank": c.blank_background}
+        if not changing_fields(c):
             return []
-        return [crops_lib.draw_change(rng, jitter=jitter, flip=flip) for _ in range(self.size)]
+        return [crops_lib.draw_change(rng, **rates) for _ in range(self.size)]
 
     def _draw_drops(self, rng: np.random.Generator) -> tuple[bool, bool]:
         """Draws (drop the prompt, drop the references)."""
@@ -177,6 +185,12 @@ def drop_totals(data: ConfigDict) -> tuple[float, float, float]:
     """
     apart = 0.0 if data.drop_rates == "total" else data.drop_both
     return data.drop_prompt + apart, data.drop_references + apart, data.drop_both
+
+
+def changing_fields(config: ConfigDict) -> list[str]:
+    """Returns the fields of `config.data` by which training's crops differ from those stored."""
+    names = [name for name in ("crop_jitter", "flip_references") if config[name]]
+    return names + ["blank_background"] * (config.blank_background not in (0, 1))
 
 
 def _draw_task(weights: ConfigDict, rng: np.random.Generator) -> str:

@@ -47,6 +47,7 @@ def choose(
     faces: int,
     clothes: int,
     rng: np.random.Generator,
+    clothed: Clusters | None = None,
 ) -> ReferenceChoice:
     """Chooses the references of `target`, in constant time whatever the size of the clusters.
 
@@ -57,14 +58,16 @@ def choose(
         faces: number of faces, if there are so many.
         clothes: number of clothes. Tasks with entire images use faces + clothes images.
         rng: the only source of randomness.
+        clothed: the same clusters with only the images that can show clothes; None: all can.
 
     Raises:
         ValueError: unknown task.
     """
-    excluded = None if task == "reconstruction" else int(clusters.rank[target])
+    pools = _pools(clusters, target, task=task, faces=faces, clothes=clothes, clothed=clothed)
     images, concepts = [], []
-    for concept, count, ranges in _pools(clusters, target, task=task, faces=faces, clothes=clothes):
-        drawn = _draw(clusters.order, ranges, count=count, excluded=excluded, rng=rng)
+    for concept, count, source, ranges in pools:
+        excluded = None if task == "reconstruction" else int(source.rank[target])
+        drawn = _draw(source.order, ranges, count=count, excluded=excluded, rng=rng)
         images += drawn
         concepts += [concept] * len(drawn)
     return pad(images, concepts, faces + clothes)
@@ -90,22 +93,30 @@ def pad(images: Sequence[int], concepts: Sequence[int], size: int) -> ReferenceC
 
 
 def _pools(
-    clusters: Clusters, target: int, *, task: str, faces: int, clothes: int
-) -> list[tuple[int, int, list[Range]]]:
-    """Returns (concept, number of references, ranges to draw them from) for a task."""
+    clusters: Clusters,
+    target: int,
+    *,
+    task: str,
+    faces: int,
+    clothes: int,
+    clothed: Clusters | None,
+) -> list[tuple[int, int, Clusters, list[Range]]]:
+    """Returns (concept, number of references, clusters and ranges of them to draw from)."""
     character, outfit = clusters.character_range(target), clusters.outfit_range(target)
     if task == "reconstruction":
         rank = int(clusters.rank[target])
-        return [(CHARACTER, faces + clothes, [(rank, rank + 1)])]
+        return [(CHARACTER, faces + clothes, clusters, [(rank, rank + 1)])]
     if task == "same_identity":
-        return [(CHARACTER, faces + clothes, [character])]
+        return [(CHARACTER, faces + clothes, clusters, [character])]
     if task == "same_outfit":
-        return [(CHARACTER, faces + clothes, [outfit])]
+        return [(CHARACTER, faces + clothes, clusters, [outfit])]
     if task == "composition":
         others = list(clusters.other_outfit_ranges(target))
         if not sum(stop - start for start, stop in others):
             others = [character]
-        return [(FACE, faces, others), (CLOTHES, clothes, [outfit])]
+        clothed = clothed or clusters
+        worn = clothed.outfit_range(target)
+        return [(FACE, faces, clusters, others), (CLOTHES, clothes, clothed, [worn])]
     raise ValueError(f"unknown task {task!r}: use one of {', '.join(TASKS)}")
 
 

@@ -118,6 +118,7 @@ class Evaluator:
             clothes=data.clothes,
             seed=self.exp.config.seed,
             composition=composition,
+            clothed=split.clusters_with_clothes.rank >= 0,
         )
 
     def _final_systems(self, cases: Suite) -> list[str]:

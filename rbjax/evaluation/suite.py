@@ -90,6 +90,7 @@ def build(
     clothes: int = 2,
     seed: int = 0,
     composition: bool = True,
+    clothed: np.ndarray | None = None,
 ) -> Suite:
     """Chooses the cases.
 
@@ -104,6 +105,7 @@ def build(
         seed: of everything that is drawn.
         composition: whether references are given for face and clothes; else they are
             faces + clothes entire images.
+        clothed: bool [N], the images that can show clothes; None: all can.
 
     Raises:
         ValueError: a number is too small, or the split has no character.
@@ -116,12 +118,18 @@ def build(
             f"of {total} characters, {per_character} prompts, {faces} + {clothes} references: see "
             "config.eval.characters, eval.split, eval.prompts, data.faces and data.clothes"
         )
-    choose = _choose_composition if composition else _choose_entire
+    clothed = np.ones(len(clusters), bool) if clothed is None else clothed
     cases = []
     for character in np.random.default_rng(seed).permutation(present)[:characters]:
         rng = np.random.default_rng([seed, int(character)])
         members = clusters.order[slice(*clusters.character_start[character : character + 2])]
-        chosen = choose(members, clusters.outfit[members], rng, faces=faces, clothes=clothes)
+        if composition:
+            outfits, worn = clusters.outfit[members], clothed[members]
+            chosen = _choose_composition(
+                members, outfits, worn, rng=rng, faces=faces, clothes=clothes
+            )
+        else:
+            chosen = _choose_entire(members, rng, count=faces + clothes)
         prompts = _prompts(chosen, tags, vocabulary, rng=rng, count=per_character)
         cases += _cases(int(character), chosen, prompts=prompts, rng=rng)
     return Suite(tuple(cases), _named_tags(cases, tags), vocabulary)
@@ -153,21 +161,31 @@ def tag_answers(
 
 
 def _choose_composition(
-    members: np.ndarray, outfits: np.ndarray, rng: np.random.Generator, *, faces: int, clothes: int
+    members: np.ndarray,
+    outfits: np.ndarray,
+    clothed: np.ndarray,
+    *,
+    rng: np.random.Generator,
+    faces: int,
+    clothes: int,
 ) -> _References:
     """Draws an outfit, faces from other outfits, and clothes.
 
     Args:
         members: positions of the character's images [M].
         outfits: their outfits [M].
+        clothed: whether each can show clothes [M]; outfits of which none can are drawn last.
         rng: draws.
         faces: number of faces.
         clothes: number of clothes.
     """
-    names, sizes = np.unique(outfits, return_counts=True)
-    is_of_outfit = outfits == rng.choice(names[sizes > 1] if (sizes > 1).any() else names)
+    names = np.unique(outfits[clothed] if clothed.any() else outfits)
+    several = names[np.array([(outfits == name).sum() > 1 for name in names])]
+    is_of_outfit = outfits == rng.choice(several if len(several) else names)
     same, other = rng.permutation(members[is_of_outfit]), rng.permutation(members[~is_of_outfit])
-    used = min(clothes, max(len(same) - 1, 1))
+    shows = np.isin(same, members[clothed])
+    same = np.concatenate([same[shows], same[~shows]])
+    used = min(clothes, int(shows.sum()), max(len(same) - 1, 1))
     unused = same[used:]
     if not len(other):  # one outfit only: the face comes from it, one image stays unused
         if len(unused) > 1:
@@ -179,13 +197,10 @@ def _choose_composition(
     return _References(tuple(map(int, positions)), concepts, [int(p) for p in unused])
 
 
-def _choose_entire(
-    members: np.ndarray, outfits: np.ndarray, rng: np.random.Generator, *, faces: int, clothes: int
-) -> _References:
-    """Draws entire images of any outfit; arguments as of `_choose_composition`."""
-    del outfits
+def _choose_entire(members: np.ndarray, rng: np.random.Generator, *, count: int) -> _References:
+    """Draws `count` entire images of any outfit, if there are so many, from positions [M]."""
     drawn = [int(position) for position in rng.permutation(members)]
-    used = min(faces + clothes, max(len(drawn) - 1, 1))
+    used = min(count, max(len(drawn) - 1, 1))
     return _References(tuple(drawn[:used]), (CHARACTER,) * used, drawn[used:])
 
 

@@ -9,6 +9,7 @@ ADDED = {
     "data.crop_jitter": 0.0,
     "data.drop_rates": "apart",
     "data.flip_references": 0.0,
+    "data.blank_background": 0.0,
 }
 
 

@@ -93,7 +93,7 @@ def check_batches(config: ConfigDict, mesh: jax.sharding.Mesh) -> None:
 def check_tasks(data: ConfigDict, split: Split) -> None:
     """Raises ValueError for a task for which no example would have a reference."""
     clusters, reasons = split.clusters, {}
-    if not len(split.clusters_with_box.order):
+    if not len(split.clusters_with_box.order):  # then none shows clothes either
         reasons["composition"] = "has a face box, so none shows a face or clothes"
     if np.diff(clusters.character_start).max() < 2:
         reasons["same_identity"] = "shows a character that another one shows"

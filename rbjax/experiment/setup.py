@@ -82,7 +82,13 @@ class Experiment:
     def examples(self, split: Split, cached: CachedLatents | None = None) -> Examples:
         """Returns what builds the split's examples, from cached latents where there are some."""
         data = self.config.data
-        crops = ConceptCrops(split, size=data.size, view=data.view, cache=data.cache)
+        crops = ConceptCrops(
+            split,
+            size=data.size,
+            view=data.view,
+            cache=data.cache,
+            blank=data.blank_background >= 0.5,
+        )
         return Examples(split, crops, self.tokenizer, data, cached or CachedLatents())
 
 

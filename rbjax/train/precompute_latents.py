@@ -28,7 +28,7 @@ from rbjax.models.clip_text import CLIPTextModel
 from rbjax.models.pixels import to_float
 from rbjax.parallel import mesh as meshes
 from rbjax.text import concepts as concepts_lib
-from rbjax.text.concepts import CHARACTER, CONCEPTS
+from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
 
 T = TypeVar("T")
 Module = TypeVar("Module", bound=nnx.Module)
@@ -64,11 +64,10 @@ def find(exp: Experiment, split: Split, trained: Collection[str]) -> CachedLaten
     moments, text = (
         _find_folder(exp, split, part=part, trained=trained) for part in latent_cache.PARTS
     )
-    changes = ("crop_jitter", "flip_references")
-    if moments and (changing := [name for name in changes if exp.config.data[name]]):
+    if moments and (changing := loader.changing_fields(exp.config.data)):
         print(
-            f"Stored moments: of targets only; config.data.{' and '.join(changing)} make new crops "
-            "of the references, which are encoded in each update.",
+            "Stored moments: of targets only; the references' crops change in each update, by "
+            f"config.data.{' and '.join(changing)}, and are encoded there.",
             flush=True,
         )
     return CachedLatents(
@@ -137,7 +136,8 @@ def fingerprint(exp: Experiment, split: Split, part: str) -> Fingerprint:
         ),
     }
     if part == "moments":
-        return common | {"size": data.size, "view": data.view}
+        blank = data.blank_background >= 0.5
+        return common | {"size": data.size, "view": data.view, "blank_background": blank}
     return common | {
         "prompt_tags": data.prompt_tags,
         "max_tokens": data.max_tokens,
@@ -201,7 +201,8 @@ def _write_moments(
     shape = (len(split), len(CONCEPTS), *jax.eval_shape(encode, blank).shape[1:])
     used = np.zeros(shape[:2], bool)
     used[:, CHARACTER] = True
-    used[split.clusters_with_box.order] = True  # only records with a box serve as a face or clothes
+    used[split.clusters_with_box.order, FACE] = True
+    used[split.clusters_with_clothes.order, CLOTHES] = True
     folder, size = latent_cache.folder_of(split.directory, content), 2 * int(np.prod(shape))
     with (
         ThreadPoolExecutor(exp.config.data.threads) as pool,

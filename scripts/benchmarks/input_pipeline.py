@@ -101,7 +101,7 @@ def examples_of(data_dir: pathlib.Path, size: int) -> loader.Examples:
         {
             **{"faces": 2, "clothes": 2, "vary_references": False, "tasks": {"composition": 1.0}},
             **{"prompt_tags": "free", "max_tokens": 16},
-            **{"crop_jitter": 0.0, "flip_references": 0.0},
+            **{"crop_jitter": 0.0, "flip_references": 0.0, "blank_background": 0.0},
             **{"drop_prompt": 0.0, "drop_references": 0.0, "drop_both": 0.0},
         }
     )

@@ -10,12 +10,12 @@ from tfds_retribooru.boxes import PixelBox
 
 @pytest.fixture
 def record():
-    """40 x 20 pixels, each of its own colour; the figure stands in columns 4 to 15."""
+    """40 x 20 pixels, each of its own colour; the figure: columns 4 to 15, rows 10 to 33."""
     rows, columns = np.mgrid[:40, :20]
     image = np.stack([rows * 6, columns * 12, 0 * rows], axis=-1).astype(np.uint8)
     mask = np.zeros((40, 20, 1), np.uint8)
-    mask[10:, 4:16] = 255
-    mask[30:, 2:18] = 127  # soft: not yet figure
+    mask[10:34, 4:16] = 255
+    mask[30:38, 2:18] = np.maximum(mask[30:38, 2:18], 127)  # soft: not yet figure
     return {"image": image, "mask": mask, "bbox": np.array([0.5, 0.375, 0.4, 0.25], np.float32)}
 
 
@@ -27,32 +27,67 @@ def box(record, concept, **changes):
 
 def test_boxes_of_the_concepts(record):
     assert box(record, FACE) == (6, 10, 14, 20)
-    assert box(record, CLOTHES) == (4, 20, 16, 40)
+    assert box(record, CLOTHES) == (4, 20, 16, 34)
     assert box(record, CHARACTER) == (0, 0, 20, 40)
 
 
 @pytest.mark.parametrize(
     "bbox", [(0.5, 0.5, 4, 4), (0, 0, 0.1, 0.1), (1, 1, 0.1, 0.1), (0.5, 0.5, 0, 0), (2, -1, 0, 0)]
 )
-@pytest.mark.parametrize("concept", [FACE, CLOTHES])
 @pytest.mark.parametrize("view", crops.VIEWS)
-def test_any_box_gives_a_crop(record, bbox, concept, view):
-    left, top, right, bottom = box(record, concept, bbox=bbox)
+def test_any_box_gives_a_face(record, bbox, view):
+    left, top, right, bottom = box(record, FACE, bbox=bbox)
     assert 0 <= top < bottom <= 40 and 0 <= left < right <= 20
-    crop = crops.crop_concept({**record, "bbox": np.array(bbox)}, concept, size=8, view=view)
+    crop = crops.crop_concept({**record, "bbox": np.array(bbox)}, FACE, size=8, view=view)
     assert crop.shape == (8, 8, 3)
 
 
-def test_clothes_without_figure_are_the_entire_image(record):
-    assert box(record, CLOTHES, mask=np.zeros((40, 20, 1), np.uint8)) == (0, 0, 20, 40)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mask": np.zeros((40, 20, 1), np.uint8)},
+        {"bbox": (0.5, 0.5, 0.4, 1.0)},
+        {"bbox": (0.5, 0.5, 0.4, 1.0), "mask": None},
+        {"bbox": (0.5, 0.485, 0.4, 0.97), "mask": None},  # a row or two below the face
+    ],
+)
+def test_the_entire_image_never_serves_as_clothes(record, changes):
+    with pytest.raises(ValueError, match="leaves no clothes to be seen"):
+        box(record, CLOTHES, **changes)
 
 
-def test_without_a_mask_the_figure_is_the_entire_image(record):
+def test_without_a_mask_all_below_the_face_is_figure(record):
     everywhere = np.full((40, 20, 1), 255, np.uint8)
-    for y in (0.1, 0.375, 0.9):
+    for y in (0.1, 0.375, 0.7):
         bbox = (0.5, y, 0.4, 0.25)
         expected = box(record, CLOTHES, bbox=bbox, mask=everywhere)
         assert box(record, CLOTHES, bbox=bbox, mask=None) == expected
+
+
+@pytest.mark.parametrize("view", crops.VIEWS)
+def test_blank_clothes_are_the_figure_over_white(record, view):
+    mask = np.where(record["mask"] == 255, 255, 0).astype(np.uint8)
+    whitened = np.where(mask, record["image"], images.WHITE).astype(np.uint8)
+    loose = crops.Change(left=0.3, top=0.1, right=0.3, bottom=0.3)
+    drawn = [
+        crops.crop_concept({**record, "image": image, "mask": mask}, CLOTHES, size=40, **settings)
+        for image, settings in (
+            (record["image"], {"view": view, "change": loose._replace(blank=True)}),
+            (whitened, {"view": view, "change": loose}),
+            (record["image"], {"view": view, "change": loose}),
+        )
+    ]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert (drawn[0] != drawn[2]).any()
+
+
+@pytest.mark.parametrize("concept", [FACE, CHARACTER])
+def test_only_clothes_are_blanked(record, concept):
+    a, b = (
+        crops.crop_concept(record, concept, size=8, view="crop", change=crops.Change(blank=blank))
+        for blank in (False, True)
+    )
+    np.testing.assert_array_equal(a, b)
 
 
 def test_resize_averages_areas_and_pads_white():
@@ -122,17 +157,21 @@ def test_a_changed_crop_is_that_of_the_moved_box_mirrored(record):
 
 def test_changes_are_drawn_within_the_jitter_and_by_the_rate():
     rng = np.random.default_rng(0)
-    drawn = np.array([crops.draw_change(rng, jitter=0.2, flip=0.3) for _ in range(2000)])
-    edges, flips = drawn[:, :4], drawn[:, 4]
+    rates = {"jitter": 0.2, "flip": 0.3, "blank": 0.6}
+    drawn = np.array([crops.draw_change(rng, **rates) for _ in range(2000)])
+    edges, (flips, blanks) = drawn[:, :4], drawn[:, 4:].T
     assert abs(edges).max() <= 0.2
     np.testing.assert_allclose(edges.std(axis=0), 0.4 / 12**0.5, rtol=0.05)
     np.testing.assert_allclose(np.corrcoef(edges.T), np.eye(4), atol=0.08)
     assert flips.mean() == pytest.approx(0.3, abs=0.04)
+    assert blanks.mean() == pytest.approx(0.6, abs=0.04)
 
 
-def test_without_jitter_and_flip_nothing_is_drawn():
+def test_what_cannot_vary_is_not_drawn():
     rng = np.random.default_rng(0)
-    assert crops.draw_change(rng, jitter=0.0, flip=0.0) == crops.UNCHANGED
+    assert crops.draw_change(rng, jitter=0.0, flip=0.0, blank=0.0) == crops.UNCHANGED
+    sure = crops.draw_change(rng, jitter=0.0, flip=1.0, blank=1.0)
+    assert sure == crops.Change(flip=True, blank=True)
     assert rng.random() == np.random.default_rng(0).random()
 
 

@@ -136,6 +136,25 @@ def test_whether_there_is_a_box_is_kept(tmp_path, reads):
     assert len(reads) == len(first)
 
 
+def test_which_images_show_clothes_is_kept(tmp_path):
+    made = retribooru_folder.records(9)
+    for record in made[::3]:
+        record["bbox"] = [0.5, 0.55, 0.5, 0.9]  # a portrait: nothing below the face
+    made[1]["bbox"] = None
+    retribooru_folder.write(tmp_path / "downloads" / "manual" / "retribooru", made, masks=False)
+    builder = tfds.builder("retribooru/384", data_dir=tmp_path)
+    builder.download_and_prepare()
+    split = dataset.open_split(builder, "train")
+    portraits = {record["id"] for record in made[::3]}
+    for i, record in enumerate(split.records):
+        name = record["id"].decode()
+        with_box = name != made[1]["id"]
+        assert (split.clusters_with_box.rank[i] >= 0) == with_box
+        assert (split.clusters_with_clothes.rank[i] >= 0) == (with_box and name not in portraits)
+    noted = (builder.data_path / "rejected.jsonl").read_text()
+    assert noted.count("the clothes cannot be told from the face") == len(portraits)
+
+
 def test_a_directory_that_cannot_be_written_is_no_error(split, reads, monkeypatch, capsys):
     def read_only(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system")
@@ -165,7 +184,7 @@ def test_cached_crops_equal_those_from_records(split, view):
 def test_jittered_and_mirrored_crops_are_the_same_from_the_cache(split):
     cached, direct = (crops_of(split, 20, cache=cache) for cache in (True, False))
     rng = np.random.default_rng(0)
-    changes = [crops.draw_change(rng, jitter=0.3, flip=0.5) for _ in range(12)]
+    changes = [crops.draw_change(rng, jitter=0.3, flip=0.5, blank=0.5) for _ in range(12)]
     for i, change in enumerate(changes):
         for concept in (FACE, CLOTHES, CHARACTER):
             crop = cached.crop(i, concept, change)

@@ -31,7 +31,7 @@ def config(**changes) -> ConfigDict:
     defaults = {
         **{"faces": 2, "clothes": 2, "vary_references": False, "tasks": {"composition": 1.0}},
         **{"prompt_tags": "free", "max_tokens": TOKENS},
-        **{"crop_jitter": 0.0, "flip_references": 0.0},
+        **{"crop_jitter": 0.0, "flip_references": 0.0, "blank_background": 0.0},
         **{"drop_prompt": 0.0, "drop_references": 0.0, "drop_both": 0.0, "drop_rates": "total"},
     }
     return ConfigDict({**defaults, **changes})

@@ -68,6 +68,28 @@ def test_every_allowed_image_is_chosen_and_no_other(clusters, task, target):
     assert seen == allowed(target, task)
 
 
+def test_clothes_are_chosen_from_the_images_that_show_them(clusters):
+    clothed = np.ones(10, bool)
+    clothed[[2, 4]] = False  # 2: outfit of 9 and 5; 4: outfit of 0
+    seen = {target: set() for target in (9, 0, 2)}
+    for target, images in seen.items():
+        for seed in range(40):
+            rng = np.random.default_rng(seed)
+            chosen = references.choose(
+                clusters,
+                target,
+                task="composition",
+                faces=2,
+                clothes=2,
+                rng=rng,
+                clothed=clusters.restricted(clothed),
+            )
+            worn = chosen.mask & (chosen.concepts == CLOTHES)
+            images |= set(chosen.images[worn].tolist())
+            assert (chosen.mask & (chosen.concepts == FACE)).sum() == 2
+    assert seen == {9: {5}, 0: set(), 2: {9, 5}}
+
+
 @pytest.mark.parametrize("task", references.TASKS)
 @pytest.mark.parametrize("target", range(10))
 def test_as_many_as_requested_and_there_are_without_repetition(clusters, task, target):

@@ -96,6 +96,19 @@ def test_small_characters_give_what_they_have(sizes, references, real):
         assert case.real not in case.references
 
 
+def test_clothes_come_from_images_that_show_them(world):
+    clothed = np.random.default_rng(0).random(len(world.clusters)) < 0.4
+    without = 0
+    for case in build(world, clothed=clothed).cases:
+        worn = [p for p, c in zip(case.references, case.concepts, strict=True) if c == CLOTHES]
+        assert clothed[worn].all()
+        assert case.real not in case.references
+        members = world.clusters.same_character(case.references[0])
+        without += not worn
+        assert bool(worn) == clothed[members].any()
+    assert build(world, clothed=np.ones(len(clothed), bool)).cases == build(world).cases
+
+
 def test_faces_or_clothes_alone_are_possible(world):
     assert build(world, clothes=0).cases[0].concepts == (FACE, FACE)
     assert build(world, faces=0).cases[0].concepts == (CLOTHES, CLOTHES)

@@ -1,5 +1,6 @@
 """Boxes: from one form to another."""
 
+import numpy as np
 import pytest
 
 from tfds_retribooru import boxes
@@ -18,3 +19,21 @@ def test_pixels_are_inside_the_image_and_never_empty(box):
 
 def test_corner_and_size_become_edges():
     assert boxes.from_sized((3, 2, 4, 1)) == boxes.PixelBox(left=3, top=2, right=7, bottom=3)
+
+
+def test_clothes_are_the_rows_and_columns_of_the_figure_below_the_face():
+    mask = np.zeros((40, 30), np.uint8)
+    mask[4:33, 5:12] = 255
+    mask[20:25, 5:26] = 128
+    face = (0.3, 0.2, 0.3, 0.2)
+    assert boxes.clothes_box(face, mask, width=30, height=40) == (5, 12, 26, 33)
+    assert boxes.clothes_box(face, None, width=30, height=40) == (0, 12, 30, 40)
+
+
+@pytest.mark.parametrize("rows", [(), (11,), (10, 39)])
+def test_clothes_that_cannot_be_told_from_the_face_are_none(rows):
+    """No figure below the face, a strip of it, and a column."""
+    mask = np.zeros((40, 30), np.uint8)
+    mask[:10, 5:12] = 255
+    mask[list(rows), 5] = 255
+    assert boxes.clothes_box((0.3, 0.125, 0.3, 0.25), mask, width=30, height=40) is None
