@@ -38,7 +38,7 @@ QUICK = (  # tests that compile no network; below TESTS
         "metrics/test_bootstrap.py",
     ),
     *("metrics/test_leakage.py", "test_command_line.py", "test_main.py", "text", "tfds_retribooru"),
-    *("vqa/test_questions.py", "vqa/test_tag_questions.py"),
+    *("vqa/test_questions.py", "vqa/test_tag_questions.py", "vqa/test_judge.py"),
 )
 
 

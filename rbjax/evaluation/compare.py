@@ -1,0 +1,142 @@
+"""Paired differences between two evaluations: B - A on the same cases, with intervals.
+
+Two models that are scored on the same cases differ by less than the intervals of either tell,
+because hard cases are hard for both. What is resampled are characters, as everywhere.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rbjax.evaluation.results import COLUMNS, label
+from rbjax.interop import json_files
+from rbjax.metrics import bootstrap
+
+KEY = ("character", "references", "concepts", "prompt", "seed", "repeat")  # what makes a case
+
+
+class Difference(NamedTuple):
+    """B - A of a column.
+
+    Attributes:
+        mean: over characters.
+        low: of its interval.
+        high: of its interval.
+        cases: how many have a value in both.
+    """
+
+    mean: float
+    low: float
+    high: float
+    cases: int
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Reads `folder/results.json`.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none, it is damaged, or too old to compare.
+    """
+    path = folder / "results.json" if folder.is_dir() else folder
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: --compare takes two folders of evaluations")
+    results = json_files.read(path)
+    if "scored" not in results:
+        raise ValueError(
+            f"{path} holds no values of single images (schema {results.get('schema')}): evaluate "
+            "again with this version"
+        )
+    return results
+
+
+def compare(
+    first: Mapping[str, Any], second: Mapping[str, Any], rows: tuple[str, str], *, seed: int = 0
+) -> dict[str, Difference | None]:
+    """Returns column -> second - first; None where no case has a value in both.
+
+    Args:
+        first: results of an evaluation, A.
+        second: of another, B.
+        rows: the system of each that is compared.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: a row is not there, or the evaluations have no case in common.
+    """
+    images = [_by_case(results, row) for results, row in zip((first, second), rows, strict=True)]
+    common = images[0].keys() & images[1].keys()
+    if not common:
+        raise ValueError(
+            "the two evaluations have no case in common (character, references, prompt, seed): "
+            "compare the same --suite and options"
+        )
+    columns = list(dict.fromkeys([*COLUMNS, *_nearest_names(first, second)]))
+    return {name: _difference(name, images, sorted(common), seed) for name in columns}
+
+
+def table(differences: Mapping[str, Difference | None], names: tuple[str, str]) -> str:
+    """Returns the differences as a Markdown table: in percent points, those that are sure marked.
+
+    Args:
+        differences: of `compare`.
+        names: of A and B.
+    """
+    lines = [
+        f"{names[1]} - {names[0]}, paired, percent points (* the interval excludes 0):",
+        "| column | difference | cases |",
+        "| --- | --- | --- |",
+    ]
+    for name, found in differences.items():
+        if found is None:
+            continue
+        mean, low, high = (100 * value for value in found[:3])
+        sure = " *" if low > 0 or high < 0 else ""
+        text = f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]{sure}"
+        lines.append(f"| {label(name)} | {text} | {found.cases} |")
+    return "\n".join(lines)
+
+
+def _by_case(results: Mapping[str, Any], row: str) -> dict[str, dict[str, Any]]:
+    """Returns what is known of each image of a row, by its case."""
+    if row not in results["scored"]:
+        raise ValueError(f"there is no row {row!r}, only {', '.join(results['scored'])}")
+    nearest = results.get("nearest") or {"rows": {}}
+    found = {}
+    for number, image in enumerate(results["scored"][row]):
+        values = dict(image.get("columns") or {})
+        for name, cell in nearest["rows"].get(row, {}).items():
+            hit = cell["images"][number]
+            values[_nearest(name)] = None if hit is None else float(hit)
+        key = repr([image[part] for part in KEY])
+        found[key] = {"character": image["character"], "values": values}
+    return found
+
+
+def _nearest(name: str) -> str:
+    return f"nearest by {name}"
+
+
+def _nearest_names(*all_results: Mapping[str, Any]) -> list[str]:
+    return [
+        _nearest(name)
+        for results in all_results
+        for cells in (results.get("nearest") or {"rows": {}})["rows"].values()
+        for name in cells
+    ]
+
+
+def _difference(
+    column: str, images: list[dict[str, dict[str, Any]]], common: list[str], seed: int
+) -> Difference | None:
+    by_character: dict[int, list[float]] = {}
+    for key in common:
+        a, b = (of[key]["values"].get(column) for of in images)
+        if a is not None and b is not None:
+            by_character.setdefault(images[0][key]["character"], []).append(b - a)
+    if not by_character:
+        return None
+    means = np.array([np.mean(values) for values in by_character.values()])
+    bounds = bootstrap.interval(means, seed=seed)
+    return Difference(*bounds, cases=sum(map(len, by_character.values())))
