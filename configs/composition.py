@@ -138,7 +138,7 @@ def avatars() -> ConfigDict:
     c.eval_every = 800  # updates between evaluations while training
     c.eval = ConfigDict()
     c.eval.split = "test"  # characters that training never sees
-    c.eval.characters = 100  # at the end
+    c.eval.characters = 100  # at the end; 0 = no evaluation and no sample grids
     c.eval.prompts = 4  # images of a character
     c.eval.periodic_characters = 16  # while training
     c.eval.batch_size = 64  # images generated at once

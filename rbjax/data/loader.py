@@ -133,7 +133,7 @@ class Examples(grain.transforms.RandomMap):
         means = np.split(moments, 2, axis=-1)[0]
         blank = np.zeros(means.shape[2:], means.dtype)  # masked: its value is not read
         latents = [means[i, c] if visible else blank for i, c, visible in choices]
-        return np.asarray(image), np.stack(latents)
+        return np.asarray(image), np.stack([blank, *latents])[1:]  # there may be none
 
     def _crops(self, chosen: ReferenceChoice, changes: Sequence[Change]) -> np.ndarray:
         """Returns the references' crops, uint8 [R, H, W, 3]."""

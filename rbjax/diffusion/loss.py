@@ -7,7 +7,9 @@ Two weightings besides the plain mean, each the error of a thing that every mode
   and an error d of the noise one of d / a, on the straight line as on the variance-preserving
   curve. Small s and a are taken as 0.2, so that the weight is at most 25 (this bound is ours).
 * `min_snr`: min(SNR, 5) times the squared error of the clean latents, SNR = a² / s² (Hang et al.,
-  arXiv 2303.09556).
+  arXiv 2303.09556). Where the schedule ends in pure noise, SNR 0, that would never train the step
+  at which sampling starts: there the factor is at least 1, as in Salimans and Ho's truncated SNR
+  (arXiv 2202.00512).
 """
 
 import jax
@@ -19,6 +21,7 @@ from rbjax.diffusion.schedule import Schedule
 WEIGHTINGS = ("uniform", "velocity", "min_snr")
 SMALLEST_COEFFICIENT = 0.2
 SNR_LIMIT = 5.0
+SMALLEST_SNR = 1.0  # of schedules that end in noise
 
 
 def diffusion_loss(
@@ -59,7 +62,7 @@ def weights(schedule: Schedule, timesteps: jax.Array, weighting: str) -> jax.Arr
         return jnp.ones_like(alpha)
     if weighting == "velocity":
         return _velocity_weights(schedule.prediction_type, alpha, sigma)
-    return _min_snr_weights(schedule.prediction_type, alpha, sigma)
+    return _min_snr_weights(schedule, alpha, sigma)
 
 
 def _velocity_weights(prediction_type: str, alpha: jax.Array, sigma: jax.Array) -> jax.Array:
@@ -69,9 +72,10 @@ def _velocity_weights(prediction_type: str, alpha: jax.Array, sigma: jax.Array) 
     return 1 / jnp.maximum(divisor, SMALLEST_COEFFICIENT) ** 2
 
 
-def _min_snr_weights(prediction_type: str, alpha: jax.Array, sigma: jax.Array) -> jax.Array:
+def _min_snr_weights(schedule: Schedule, alpha: jax.Array, sigma: jax.Array) -> jax.Array:
     snr = (alpha / sigma) ** 2
-    if prediction_type == "epsilon":
+    if schedule.prediction_type == "epsilon":  # such a schedule never ends in noise
         return jnp.minimum(1.0, SNR_LIMIT / snr)
-    limited = jnp.minimum(snr, SNR_LIMIT)
-    return limited if prediction_type == "sample" else limited * sigma**2
+    smallest = SMALLEST_SNR if schedule.ends_in_noise else 0.0
+    limited = jnp.clip(snr, smallest, SNR_LIMIT)
+    return limited if schedule.prediction_type == "sample" else limited * sigma**2

@@ -23,7 +23,7 @@ CHOICES = {
 PATHS = ("data_dir", "pretrained", "eval.vqa")
 COUNTS = (  # fields that must be at least 1
     *("total_steps", "sample_images"),
-    *("eval.characters", "eval.prompts", "eval.periodic_characters"),
+    *("eval.prompts", "eval.periodic_characters"),
     *(f"{name}_every" for name in ("log", "checkpoint", "sample", "eval")),
 )
 
@@ -31,11 +31,16 @@ COUNTS = (  # fields that must be at least 1
 def check(config: ConfigDict) -> None:
     """Raises ValueError for settings that cannot work, naming the field."""
     data = config.data
-    if min(data.faces, data.clothes) < 0 or data.faces + data.clothes < 1:
+    if min(data.faces, data.clothes) < 0 or (
+        data.faces + data.clothes < 1 and config.eval.characters
+    ):
         raise ValueError(
-            f"config.data.faces={data.faces} and config.data.clothes={data.clothes}: RetriNet "
-            "needs at least one reference; set one of them to 1 or more."
+            f"config.data.faces={data.faces} and config.data.clothes={data.clothes}: set one of "
+            "them to 1 or more. Without references (text to image) nothing can be evaluated; "
+            "config.eval.characters=0 turns the evaluation off."
         )
+    if config.eval.characters < 0:
+        raise ValueError(f"config.eval.characters={config.eval.characters}: must be at least 0")
     unknown = set(data.tasks) - set(TASKS)
     if unknown or sum(data.tasks.values()) <= 0 or min(data.tasks.values()) < 0:
         raise ValueError(

@@ -121,10 +121,10 @@ def write_parts(model: Model, folder: Path, dtype: DTypeLike | None) -> None:
     pipeline = nnx.merge(model.graphdef, nnx_state(model.params))
     retrinet, text = pipeline.retrinet, pipeline.text_encoder
     huggingface.save(retrinet, folder / "retrinet", retrinet_config(retrinet.config), dtype=dtype)
-    ids = _special_ids(model.tokenizer)
+    ids = special_ids(model.tokenizer)
     huggingface.save(text, folder / "text_encoder", text.config.to_dict() | ids, dtype=dtype)
     _save_autoencoder(pipeline.autoencoder, folder / "vae", dtype)
-    _save_tokenizer(model, folder / "tokenizer")
+    save_tokenizer(model.tokenizer, folder / "tokenizer", length=model.config.data.max_tokens)
     _write_json(folder / json_files.SCHEDULER_CONFIG, _scheduler_config(model))
     _write_json(folder / INDEX, _index(model))
 
@@ -149,7 +149,7 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
             f"{', '.join(absent)}. Stable Diffusion is what a training starts from: "
             "--config.pretrained"
         )
-    tokenizer = _load_tokenizer(folder / "tokenizer", index["max_tokens"])
+    tokenizer = tokenizer_lib.read_pretrained(folder / "tokenizer", index["max_tokens"])
     config = ConfigDict(
         {
             "model": _model_section(folder, {"dtype": dtype}),
@@ -217,21 +217,22 @@ def _save_autoencoder(
     safetensors_files.save(tensors, folder / huggingface.DIFFUSERS_WEIGHTS_NAME)
 
 
-def _special_ids(tokenizer: tokenizers.Tokenizer) -> dict[str, int]:
+def special_ids(tokenizer: tokenizers.Tokenizer) -> dict[str, int]:
     """Returns fields that transformers requires of a text encoder."""
     start, *_, end = prompts.encode(tokenizer, [""], 2)[0].tolist()
     return {"bos_token_id": start, "eos_token_id": end, "pad_token_id": _padding(tokenizer)}
 
 
-def _save_tokenizer(model: Model, folder: Path) -> None:
+def save_tokenizer(tokenizer: tokenizers.Tokenizer, folder: Path, *, length: int) -> None:
+    """Writes a tokenizer as transformers reads it, for prompts of `length` tokens."""
     folder.mkdir(parents=True, exist_ok=True)
-    model.tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer.save(str(folder / "tokenizer.json"))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": model.config.data.max_tokens,
-        "pad_token": model.tokenizer.id_to_token(_padding(model.tokenizer)),
+        "model_max_length": length,
+        "pad_token": tokenizer.id_to_token(_padding(tokenizer)),
     }
-    if model.tokenizer.token_to_id(tokenizer_lib.UNKNOWN) is not None:
+    if tokenizer_lib.is_of_words(tokenizer):
         config["unk_token"] = tokenizer_lib.UNKNOWN
     _write_json(folder / "tokenizer_config.json", config)
 
@@ -239,15 +240,6 @@ def _save_tokenizer(model: Model, folder: Path) -> None:
 def _padding(tokenizer: tokenizers.Tokenizer) -> int:
     """Returns the id that fills a prompt up."""
     return int(prompts.encode(tokenizer, [""], 3)[0, -1])
-
-
-def _load_tokenizer(folder: Path, length: int) -> tokenizers.Tokenizer:
-    tokenizer = tokenizer_lib.read(folder / "tokenizer.json")
-    if tokenizer.token_to_id(tokenizer_lib.UNKNOWN) is None:  # not one of words
-        return tokenizer_lib.clip_tokenizer(folder, length)
-    tokenizer.no_truncation()  # transformers saves the lengths of its last call
-    tokenizer.no_padding()
-    return tokenizer
 
 
 def _scheduler_config(model: Model) -> dict[str, Any]:

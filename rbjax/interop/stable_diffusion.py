@@ -225,7 +225,7 @@ def _read_tokenizer(
     folder: pathlib.Path, max_tokens: int, text: CLIPTextConfig
 ) -> tokenizers.Tokenizer:
     """Reads the folder's tokenizer; raises ValueError if the text encoder has fewer tokens."""
-    tokenizer = tokenizer_lib.clip_tokenizer(folder, max_tokens)
+    tokenizer = tokenizer_lib.read_pretrained(folder, max_tokens)
     if tokenizer.get_vocab_size() > text.vocab_size:
         raise ValueError(
             f"config.pretrained: {folder} has {tokenizer.get_vocab_size()} tokens, text_encoder/ "

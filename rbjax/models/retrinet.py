@@ -239,12 +239,14 @@ class RetriNet(nnx.Module):
             latents: noisy target, [B, h, w, C].
             timesteps: [B].
             prompt: text states, [B, T, D].
-            references: clean latents, [B, R, h, w, C].
+            references: clean latents, [B, R, h, w, C]; with R = 0 this is the UNet.
             concepts: text states of the concept words, [B, R, Tc, D].
             mask: [B, R], False at padding.
 
         Returns:
             [B, h, w, C] float32.
         """
+        if not references.shape[1]:
+            return self.unet(latents, timesteps, prompt)
         encoded = self.encode_references(references, concepts, timesteps)
         return self.denoise(latents, timesteps, prompt=prompt, references=encoded, mask=mask)

@@ -63,6 +63,26 @@ def read(path: pathlib.Path) -> tokenizers.Tokenizer:
         return tokenizers.Tokenizer.from_file(str(path))
 
 
+def is_of_words(tokenizer: tokenizers.Tokenizer) -> bool:
+    """Returns whether a tokenizer is one of `word_tokenizer`."""
+    return tokenizer.token_to_id(UNKNOWN) is not None
+
+
+def read_pretrained(folder: str | pathlib.Path, length: int) -> tokenizers.Tokenizer:
+    """Reads the tokenizer of a text encoder: of words, or CLIP's; see `clip_tokenizer`.
+
+    Args:
+        folder: `tokenizer/` of a diffusers folder.
+        length: at which CLIP's truncates; one of words raises an error for longer prompts.
+    """
+    path = pathlib.Path(folder) / "tokenizer.json"
+    if not path.is_file() or not is_of_words(tokenizer := read(path)):
+        return clip_tokenizer(folder, length)
+    tokenizer.no_truncation()  # transformers saves the lengths of its last call
+    tokenizer.no_padding()
+    return tokenizer
+
+
 def clip_tokenizer(folder: str | pathlib.Path, length: int) -> tokenizers.Tokenizer:
     """Reads `tokenizer.json`, or `vocab.json` and `merges.txt`; longer texts are truncated.
 

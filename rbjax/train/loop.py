@@ -58,16 +58,16 @@ def _run(exp: Experiment, workdir: pathlib.Path, planned: int | None) -> None:
     if start:
         print(f"Resuming at step {start}.", flush=True)
         _print_learning_rate(exp.config, start, planned)
-    evaluator = Evaluator.create(exp, workdir)
+    evaluator = Evaluator.create(exp, workdir) if exp.config.eval.characters else None
     writer = metric_writers.create_default_writer(workdir, asynchronous=False)
     history = workdir_lib.read_loss_history(workdir, start)
     progress, log = _reports(exp.config, writer, history=history, workdir=workdir)
     actions = _actions(
         exp.config,
         progress,
+        writer,
         checkpoint=lambda step, state: checkpoints.save(workdir, step, state=state, data=data),
-        sample=lambda step, state: evaluator.sample(step, state.averaged, writer),
-        evaluate=lambda step, state: evaluator.periodic(step, state.averaged, writer),
+        evaluator=evaluator,
     )
     update, metrics = _compile(exp, abstract), _zero_metrics(exp)
     sharding = meshes.batch_sharding(exp.mesh)
@@ -83,7 +83,8 @@ def _run(exp: Experiment, workdir: pathlib.Path, planned: int | None) -> None:
                 metrics = _zero_metrics(exp)
             for action in actions:
                 action(step, state=state)
-    _evaluate_at_end(evaluator, state, history)
+    if evaluator:
+        _evaluate_at_end(evaluator, state, history)
 
 
 def _start(
@@ -129,10 +130,10 @@ def _reports(
 def _actions(
     config: ConfigDict,
     progress: ReportProgress,
+    writer: MetricWriter,
     *,
     checkpoint: Event,
-    sample: Event,
-    evaluate: Event,
+    evaluator: Evaluator | None,
 ) -> list[PeriodicCallback]:
     """Returns what follows an update, in this order; `progress` reports the time that each takes.
 
@@ -148,12 +149,22 @@ def _actions(
         return call
 
     every, last = config.eval_every, config.total_steps
+    save = PeriodicCallback(
+        every_steps=config.checkpoint_every,
+        on_steps=[last],
+        callback_fn=timed("checkpoint", checkpoint),
+    )
+    if evaluator is None:
+        return [save]
+
+    def sample(step: int, state: TrainState) -> None:
+        evaluator.sample(step, state.averaged, writer)
+
+    def evaluate(step: int, state: TrainState) -> None:
+        evaluator.periodic(step, state.averaged, writer)
+
     return [
-        PeriodicCallback(
-            every_steps=config.checkpoint_every,
-            on_steps=[last],
-            callback_fn=timed("checkpoint", checkpoint),
-        ),
+        save,
         PeriodicCallback(
             every_steps=config.sample_every,
             callback_fn=timed("sample", _dispensable("the sample grid", sample)),

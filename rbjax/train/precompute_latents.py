@@ -201,8 +201,9 @@ def _write_moments(
     shape = (len(split), len(CONCEPTS), *jax.eval_shape(encode, blank).shape[1:])
     used = np.zeros(shape[:2], bool)
     used[:, CHARACTER] = True
-    used[split.clusters_with_box.order, FACE] = True
-    used[split.clusters_with_clothes.order, CLOTHES] = True
+    if exp.config.data.faces + exp.config.data.clothes:
+        used[split.clusters_with_box.order, FACE] = True
+        used[split.clusters_with_clothes.order, CLOTHES] = True
     folder, size = latent_cache.folder_of(split.directory, content), 2 * int(np.prod(shape))
     with (
         ThreadPoolExecutor(exp.config.data.threads) as pool,

@@ -93,7 +93,7 @@ def make_update(
         step_key = jax.random.fold_in(key, state.step)
         loss, grads = accumulate(grad_of, batch, step_key, count=config.accumulate)
         grad_norm = optax.global_norm(grads)
-        applied = _apply(tx, state, grads, ema_decay=config.ema_decay)
+        applied = apply_gradients(tx, state, grads, ema_decay=config.ema_decay)
         select = functools.partial(jnp.where, jnp.isfinite(grad_norm))
         new = dataclasses.replace(jax.tree.map(select, applied, state), step=state.step + 1)
         output = TrainMetrics.single_from_model_output(
@@ -133,7 +133,7 @@ def accumulate(
     return jax.tree.map(lambda x: x / count, total)
 
 
-def _apply(
+def apply_gradients(
     tx: optax.GradientTransformation, state: TrainState, grads: Tree, *, ema_decay: float
 ) -> TrainState:
     """Applies gradients; the average's decay grows to `ema_decay` over the first steps."""

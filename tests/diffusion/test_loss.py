@@ -15,6 +15,7 @@ SCHEDULES = [
     Schedule(prediction_type="v_prediction"),
     Schedule(betas="rectified_flow", prediction_type="sample"),
     Schedule(betas="rectified_flow", prediction_type="v_prediction"),
+    Schedule(prediction_type="v_prediction", rescale_betas_zero_snr=True),
 ]
 
 
@@ -79,11 +80,21 @@ def test_min_snr_weighting_is_the_limited_error_of_the_clean_latents(schedule):
     alpha, sigma = levels(schedule)
     clean = schedule_lib.predicted_latents(schedule, output, noisy, alpha=alpha, sigma=sigma)
     error = clean - latents
-    limited = np.minimum(np.square(alpha / sigma), 5.0).ravel()
+    smallest = 1.0 if schedule.ends_in_noise else 0.0
+    limited = np.clip(np.square(alpha / sigma), smallest, 5.0).ravel()
     loss = loss_lib.diffusion_loss(
         schedule, output, latents=latents, noise=noise, timesteps=TIMESTEPS, weighting="min_snr"
     )
     np.testing.assert_allclose(loss, limited * per_example(error), rtol=1e-3)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("weighting", loss_lib.WEIGHTINGS)
+def test_every_timestep_trains_also_where_sampling_starts(schedule, weighting):
+    weights = np.asarray(loss_lib.weights(schedule, jnp.arange(1000), weighting))
+    assert np.isfinite(weights).all() and weights.min() > 0
+    if schedule.ends_in_noise:  # the model returns the clean latents, or minus those
+        np.testing.assert_allclose(weights[-1], 1.0, atol=1e-3)
 
 
 def test_an_unknown_weighting_is_refused():

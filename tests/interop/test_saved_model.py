@@ -41,13 +41,13 @@ def _files(folder):
 
 
 def test_a_failure_leaves_the_old_model(folder, monkeypatch):
-    before, write = _files(folder), saved_model._save_tokenizer
+    before, write = _files(folder), saved_model.save_tokenizer
 
     def fail(*args):
         write(*args)
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(saved_model, "_save_tokenizer", fail)
+    monkeypatch.setattr(saved_model, "save_tokenizer", fail)
     with pytest.raises(OSError, match="No space left"):
         saved_model.save(tiny_saved_model.model(seed=1), folder)
     assert _files(folder) == before

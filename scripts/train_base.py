@@ -1,0 +1,41 @@
+"""Trains the text-to-image model of avatars that RetriNet starts from (rbjax/weights/base).
+
+python scripts/train_base.py --workdir runs/base --out rbjax/weights/base
+
+Three parts, each of which goes on where it was stopped: the KL autoencoder (WORKDIR/autoencoder),
+text encoder and UNet (WORKDIR/unet, configs/base.py), and the folder OUT in diffusers' format.
+"""
+
+import pathlib
+
+from rbjax.command_line import ArgumentParser, one_line_errors, path_argument, set_environment
+
+if __name__ == "__main__":
+    set_environment()  # before JAX and TensorFlow are imported
+
+import numpy as np
+
+from configs import base as base_config
+from rbjax.train import base
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Trains what is missing; ends with one line where the user can put something right."""
+    parser = ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--workdir", type=path_argument, default=pathlib.Path("runs/base"))
+    parser.add_argument("--out", type=path_argument, default=None, help="folder to write")
+    parser.add_argument("--data_dir", default="", help="of TFDS; ~/tensorflow_datasets if empty")
+    parser.add_argument("--autoencoder_steps", type=int, default=base.AUTOENCODER.steps)
+    parser.add_argument("--steps", type=int, default=None, help="of the UNet; as configs/base.py")
+    args = parser.parse_args(argv)
+    with one_line_errors("lower config.batch_size in configs/base.py"):
+        config = base_config.get_config()
+        config.data_dir = args.data_dir
+        config.total_steps = args.steps or config.total_steps
+        base.train(config, args.workdir, autoencoder_steps=args.autoencoder_steps)
+        if args.out:
+            base.export(config, args.workdir, args.out, dtype=np.float16)
+
+
+if __name__ == "__main__":
+    main()
