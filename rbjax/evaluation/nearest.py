@@ -149,7 +149,7 @@ def _nearest_pixels(
 ) -> list[bool]:
     """Returns whether each usable image has the least squared error to its own target."""
     found = []
-    for number in np.flatnonzero(usable):
+    for number in np.flatnonzero(usable).tolist():
         choices = targets.images[_rows(cases[number], targets)]
         found.append(_is_first(((choices - images[number]) ** 2).mean(axis=(1, 2, 3))))
     return found
@@ -176,7 +176,7 @@ def _cell(
     """Returns the mean over characters, and what was found of each image."""
     images: list[bool | None] = [None] * len(cases)
     by_character: dict[int, list[bool]] = {}
-    for number, hit in zip(np.flatnonzero(usable), found, strict=True):
+    for number, hit in zip(np.flatnonzero(usable).tolist(), found, strict=True):
         images[number] = hit
         by_character.setdefault(cases[number].character, []).append(hit)
     means = np.array([np.mean(hits) for hits in by_character.values()])
