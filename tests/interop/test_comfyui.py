@@ -148,6 +148,16 @@ def test_the_generating_node_returns_images_in_comfyuis_axes(cancelled):
         comfyui.RetriNetGenerate().generate(pipe, "smile", 7, 2, 3, 1.5, 2.5)
 
 
+def test_the_generating_node_starts_with_the_exports_own_settings():
+    pipe = FakePipeline()
+    pipe.config = SimpleNamespace(sampling={"steps": 4})
+    inputs = comfyui.RetriNetGenerate.INPUT_TYPES()["required"]
+    names = ("steps", "guidance_references", "guidance_prompt")
+    comfyui.RetriNetGenerate().generate(pipe, "", 0, 1, *(inputs[n][1]["default"] for n in names))
+    assert pipe.settings["num_inference_steps"] == 4
+    assert pipe.settings["guidance_references"] is pipe.settings["guidance_prompt"] is None
+
+
 def test_the_nodes_work_outside_of_comfyui(tmp_path):
     diffusers_export.export(tiny_saved_model.model(), tmp_path)
     alone = load()

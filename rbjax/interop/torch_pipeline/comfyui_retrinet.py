@@ -101,15 +101,15 @@ class RetriNetGenerate:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        """Returns the inputs of the node."""
-        guidance = ("FLOAT", {"default": 1.5, "min": 0.0, "max": 20.0, "step": 0.1})
+        """Returns the inputs of the node; -1 takes the export's own setting."""
+        guidance = ("FLOAT", {"default": -1.0, "min": -1.0, "max": 20.0, "step": 0.1})
         return {
             "required": {
                 "model": ("RETRINET",),
                 "prompt": ("STRING", {"multiline": True, "default": ""}),
                 "seed": ("INT", {"default": 0, "min": 0, "max": 2**64 - 1}),
                 "num_images": ("INT", {"default": 1, "min": 1, "max": 64}),
-                "steps": ("INT", {"default": 20, "min": 1, "max": 1000}),
+                "steps": ("INT", {"default": -1, "min": -1, "max": 1000}),
                 "guidance_references": guidance,
                 "guidance_prompt": guidance,
             },
@@ -127,7 +127,11 @@ class RetriNetGenerate:
         guidance_prompt: float,
         references: tuple = (),
     ) -> tuple:
-        """Returns images [num_images, H, W, 3] in [0, 1]; image i has the seed `seed` + i."""
+        """Returns images [num_images, H, W, 3] in [0, 1]; image i has the seed `seed` + i.
+
+        Steps below 1 and guidance below 0 are the export's own settings.
+        """
+        steps = steps if steps > 0 else model.config.sampling["steps"]
         seeds = [(seed + i) % 2**64 for i in range(num_images)]
         noise = [torch.Generator().manual_seed(number) for number in seeds]
         images = model(
@@ -135,8 +139,8 @@ class RetriNetGenerate:
             list(references),
             num_images_per_prompt=num_images,
             num_inference_steps=steps,
-            guidance_references=guidance_references,
-            guidance_prompt=guidance_prompt,
+            guidance_references=None if guidance_references < 0 else guidance_references,
+            guidance_prompt=None if guidance_prompt < 0 else guidance_prompt,
             generator=noise,
             output_type="pt",
             callback_on_step_end=_progress(steps),
