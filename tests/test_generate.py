@@ -89,6 +89,7 @@ def test_other_prompts_seeds_and_references_compile_nothing(model, progress, cap
     assert not compiled(**arguments, seed=5)
     assert not compiled(**arguments | {"prompt": "open mouth"}, seed=5)
     assert not compiled(**arguments | {"references": references()[::-1]}, seed=4)
+    assert not compiled(**arguments | {"sampling": Sampling(2, "euler", 1.7, 0.3)}, seed=4)
     assert compiled(**arguments | {"sampling": Sampling(1, "ddim", 1.0, 2.0)}, seed=4)
 
 

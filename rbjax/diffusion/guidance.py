@@ -15,6 +15,9 @@ from rbjax.models.batch import Batch, EncodedBatch
 from rbjax.models.params import Tree, nnx_state
 from rbjax.models.retrinet import References, RetriNet
 
+GUIDANCE = ("guidance_references", "guidance_prompt")
+FIXED = ((2, 3), (2, 2), (1, 2), (1, 1), (2, 0), (1, 0), (0, 0))  # of each set of weights not zero
+
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
@@ -36,7 +39,7 @@ class Sampling:
     guidance_prompt: float
 
     def __post_init__(self) -> None:
-        for name in ("guidance_references", "guidance_prompt"):
+        for name in GUIDANCE:
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be a finite number")
 
@@ -44,6 +47,20 @@ class Sampling:
     def from_config(cls, config: ConfigDict) -> "Sampling":
         """Reads the experiment's `sampling` section."""
         return cls(**dict(config))
+
+    def weights(self) -> tuple[float, float, float]:
+        """Returns the weights of the predictions from neither, references only, and both.
+
+        With u, r, f: u + guidance_references (r - u) + guidance_prompt (f - r).
+        """
+        for_references, for_prompt = self.guidance_references, self.guidance_prompt
+        return 1 - for_references, for_references - for_prompt, for_prompt
+
+    def fixed_guidance(self) -> "Sampling":
+        """Returns settings whose weights are zero where these are: one for all of one program."""
+        kept = [bool(weight) for weight in self.weights()]
+        options = (dataclasses.replace(self, **dict(zip(GUIDANCE, g, strict=True))) for g in FIXED)
+        return next(option for option in options if list(map(bool, option.weights())) == kept)
 
 
 def make_generate(
@@ -71,6 +88,7 @@ def make_traced_generate(
     sampling: Sampling,
     empty_prompt: jax.Array,
     on_step: Callable[[], None] | None = None,
+    weights: jax.Array | None = None,
 ) -> Callable[[Tree, Batch, jax.Array], tuple[jax.Array, jax.Array]]:
     """Returns generate(params, batch, seeds) -> (images, latents), to jit.
 
@@ -85,13 +103,15 @@ def make_traced_generate(
         sampling: settings.
         empty_prompt: int32 [T], ids of the dropped prompt.
         on_step: called on the host at every step, also when jitted.
+        weights: those of `Sampling.weights` that are not zero, in place of `sampling`'s own: may be
+            traced, so that other guidance is the same program.
     """
 
     def generate(params: Tree, batch: Batch, seeds: jax.Array) -> tuple[jax.Array, jax.Array]:
         pipeline = nnx.merge(graphdef, nnx_state(params))
-        weights, variants = zip(*guidance_variants(batch, empty_prompt, sampling), strict=True)
+        own, variants = zip(*guidance_variants(batch, empty_prompt, sampling), strict=True)
         encoded = pipeline.encode(_join(variants))
-        denoise = _guide(pipeline.retrinet, encoded, weights)
+        denoise = _guide(pipeline.retrinet, encoded, own if weights is None else list(weights))
         if on_step is not None:
             denoise = _with_callback(denoise, on_step)
         noise = _noise(seeds, encoded.latents.shape[1:])
@@ -116,19 +136,13 @@ def guidance_variants(
 ) -> list[tuple[float, Batch]]:
     """Returns (weight, batch) pairs: the prediction is the weighted sum over the batches.
 
-    With u = neither, r = references only, f = both:
-    u + guidance_references (r - u) + guidance_prompt (f - r). Batches of weight 0 are left out.
+    The batches are those of `Sampling.weights`; those of weight 0 are left out.
     """
     prompt = jnp.broadcast_to(empty_prompt, batch.prompt.shape)
     no_prompt = dataclasses.replace(batch, prompt=prompt)
     mask = jnp.zeros_like(batch.reference_mask)
     unconditional = dataclasses.replace(no_prompt, reference_mask=mask)
-    for_references, for_prompt = sampling.guidance_references, sampling.guidance_prompt
-    weighted = [
-        (1 - for_references, unconditional),
-        (for_references - for_prompt, no_prompt),
-        (for_prompt, batch),
-    ]
+    weighted = zip(sampling.weights(), (unconditional, no_prompt, batch), strict=True)
     return [(weight, variant) for weight, variant in weighted if weight]
 
 
@@ -149,7 +163,9 @@ def _noise(seeds: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jax.vmap(lambda seed: jax.random.normal(jax.random.key(seed), shape))(seeds)
 
 
-def _guide(retrinet: RetriNet, encoded: EncodedBatch, weights: Sequence[float]) -> sampler.Denoiser:
+def _guide(
+    retrinet: RetriNet, encoded: EncodedBatch, weights: Sequence[float | jax.Array]
+) -> sampler.Denoiser:
     """Returns the weighted sum over joined variants as a denoiser: one call of the model a step.
 
     The variants share the references' keys and values. With `reference_timestep` "zero" these are

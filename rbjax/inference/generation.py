@@ -62,8 +62,9 @@ def generate(
 ) -> np.ndarray:
     """Generates images; the same arguments give the same bytes.
 
-    The first call with a number of images and references, a size and a sampling compiles the
-    sampler; further calls use it again, whatever their prompt, seed and references.
+    The first call with a number of images and references, a size, a number of steps and a method
+    compiles the sampler; further calls use it again, whatever their prompt, seed, references and
+    guidance (one that is off, or two that are equal, make a smaller program).
 
     Args:
         model: see `load_model`.
@@ -118,10 +119,11 @@ def sample(
             model.params,
             batch,
             np.arange(seed, seed + num_images).astype(np.uint32),
+            weights=np.array([w for w in sampling.weights() if w], np.float32),
             empty_prompt=empty,
             graphdef=model.graphdef,
             schedule=model.schedule,
-            sampling=sampling,
+            sampling=sampling.fixed_guidance(),
             on_step=_advance_bar if progress else None,
         )
         return Sampled(pixels.to_uint8(np.asarray(images)), latents, batch, sampling)
@@ -133,6 +135,7 @@ def _sample(
     batch: Batch,
     seeds: jax.Array,
     *,
+    weights: jax.Array,
     empty_prompt: jax.Array,
     graphdef: nnx.GraphDef,
     schedule: Schedule,
@@ -150,6 +153,7 @@ def _sample(
         sampling=sampling,
         empty_prompt=empty_prompt,
         on_step=on_step,
+        weights=weights,
     )
     return run(params, batch, seeds)
 

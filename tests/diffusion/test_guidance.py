@@ -50,6 +50,15 @@ def test_guidance_off_is_plain_conditional_sampling():
     np.testing.assert_allclose(compiled(OFF)(batch, seeds), plain([(1, batch)]), atol=1e-5)
 
 
+@pytest.mark.parametrize("references", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("prompt", [0.0, 0.5, 1.0, 2.0, 3.0])
+def test_fixed_guidance_has_the_same_zeros(references, prompt):
+    sampling = Sampling(2, "euler", references, prompt)
+    fixed = sampling.fixed_guidance()
+    assert [bool(w) for w in fixed.weights()] == [bool(w) for w in sampling.weights()]
+    assert fixed.fixed_guidance() == fixed
+
+
 def test_guidance_on_changes_the_image():
     batch, seeds = tiny_pipeline.batch(2), jnp.array([4, 5], jnp.uint32)
     found = jnp.abs(compiled(ON)(batch, seeds) - compiled(OFF)(batch, seeds))

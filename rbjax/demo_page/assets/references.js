@@ -1,0 +1,292 @@
+// The reference slots: element, props, trigger, server and watch are Gradio's (gr.HTML, js_on_load).
+const TYPES = props.types;
+const MAX = props.max_references;
+const MAX_BYTES = props.max_bytes;
+let items = [];
+let crops = [];
+const slots = element.querySelector(".rb-slots");
+const problem = element.querySelector(".rb-problem");
+const chosenType = () => element.querySelector("input[name=rb-type]:checked").value;
+
+function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children);
+  return node;
+}
+
+function say(text) {
+  problem.textContent = text;
+  problem.hidden = !text;
+}
+
+function publish() {
+  props.value = items.map((item) => ({ ...item }));
+  document.rbjaxConcepts = items.map((item) => item.concept); // the prompt may load later
+  document.dispatchEvent(new CustomEvent("rbjax-references"));
+}
+
+function changed() {
+  publish();
+  render();
+}
+
+async function showCrop(index) {
+  const item = items[index];
+  const slot = slots.children[index];
+  if (!slot || !item.picture) return;
+  const answer = await server.preview({ item, number: index + 1 });
+  if (items[index] !== item || slots.children[index] !== slot) return; // changed meanwhile
+  slot.querySelector(".rb-slot-problem").textContent = answer.error || "";
+  const crop = slot.querySelector(".rb-crop img");
+  crop.hidden = !answer.crop;
+  if (answer.crop) crop.src = answer.crop;
+}
+
+function setBox(index, box) {
+  items[index] = { ...items[index], box };
+  publish();
+  drawBox(index);
+  showCrop(index);
+}
+
+function drawBox(index) {
+  const slot = slots.children[index];
+  const picture = slot.querySelector(".rb-draw img");
+  const frame = slot.querySelector(".rb-box");
+  const { naturalWidth: width, naturalHeight: height } = picture;
+  if (!width) return;
+  const box = items[index].box || [0, 0, width, height];
+  frame.hidden = !items[index].box;
+  const share = [box[0] / width, box[1] / height, box[2] / width, box[3] / height];
+  ["left", "top", "width", "height"].forEach((side, i) => (frame.style[side] = `${100 * share[i]}%`));
+  slot.querySelectorAll(".rb-numbers input").forEach((input, i) => {
+    if (document.activeElement !== input) input.value = box[i];
+    input.max = i % 2 ? height : width;
+  });
+}
+
+function startDrawing(index, event) {
+  const picture = slots.children[index].querySelector(".rb-draw img");
+  if (!picture.naturalWidth) return;
+  event.preventDefault();
+  const area = picture.getBoundingClientRect();
+  const place = (e) => [
+    Math.round(Math.min(Math.max((e.clientX - area.left) / area.width, 0), 1) * picture.naturalWidth),
+    Math.round(Math.min(Math.max((e.clientY - area.top) / area.height, 0), 1) * picture.naturalHeight),
+  ];
+  const from = place(event);
+  const before = items[index];
+  const boxTo = (e) => {
+    const to = place(e);
+    return [
+      Math.min(from[0], to[0]),
+      Math.min(from[1], to[1]),
+      Math.abs(to[0] - from[0]),
+      Math.abs(to[1] - from[1]),
+    ];
+  };
+  const move = (e) => {
+    items[index] = { ...before, box: boxTo(e) };
+    drawBox(index);
+  };
+  const end = (e) => {
+    window.removeEventListener("pointermove", move);
+    window.removeEventListener("pointerup", end);
+    window.removeEventListener("pointercancel", end);
+    const box = boxTo(e);
+    items[index] = before;
+    if (e.type === "pointerup" && Math.min(box[2], box[3]) >= 2) setBox(index, box);
+    else drawBox(index); // a click draws nothing
+  };
+  window.addEventListener("pointermove", move);
+  window.addEventListener("pointerup", end);
+  window.addEventListener("pointercancel", end);
+}
+
+function numbers(index) {
+  const names = ["Left", "Top", "Width", "Height"];
+  const fields = names.map((name, i) => {
+    const input = make("input", {
+      type: "number",
+      min: i < 2 ? 0 : 1,
+      step: 1,
+      onchange: () => {
+        const values = fields.map((field) => Math.round(Number(field.querySelector("input").value)));
+        setBox(index, values);
+      },
+    });
+    return make("label", {}, name, input);
+  });
+  return make("div", { class: "rb-numbers", role: "group", "aria-label": "Box in pixels" }, ...fields);
+}
+
+function button(text, label, action, disabled = false) {
+  return make("button", { type: "button", "aria-label": label, title: label, disabled, onclick: action }, text);
+}
+
+function slotOf(item, index) {
+  const name = `Reference ${index + 1}`;
+  const select = make("select", {
+    onchange: (event) => {
+      items[index] = { ...items[index], concept: event.target.value };
+      changed();
+    },
+  });
+  for (const type of TYPES) select.append(make("option", { value: type, selected: type === item.concept }, type));
+  const picture = make("img", { alt: `${name}, the picture`, draggable: "false" });
+  picture.addEventListener("load", () => drawBox(index));
+  picture.addEventListener("error", () => picture.removeAttribute("src"));
+  if (item.picture) picture.src = item.picture;
+  const file = make("input", {
+    type: "file",
+    accept: "image/*",
+    class: "rb-file",
+    "aria-label": `Choose another picture for reference ${index + 1}`,
+    onchange: (event) => take(event.target.files, index),
+  });
+  const area = make(
+    "div",
+    { class: "rb-area", onpointerdown: (event) => startDrawing(index, event) },
+    picture,
+    make("div", { class: "rb-box", hidden: true }),
+  );
+  const slot = make(
+    "li",
+    { class: "rb-slot", "aria-label": `${name}: ${item.concept}` },
+    make(
+      "div",
+      { class: "rb-slot-head" },
+      make("strong", {}, name),
+      make("label", {}, "Type ", select),
+      make(
+        "span",
+        { class: "rb-buttons" },
+        button("↑", `Move reference ${index + 1} up`, () => swap(index, index - 1), index === 0),
+        button("↓", `Move reference ${index + 1} down`, () => swap(index, index + 1), index === items.length - 1),
+        button("Remove", `Remove reference ${index + 1}`, () => remove(index)),
+      ),
+    ),
+    make(
+      "div",
+      { class: "rb-slot-body" },
+      make("figure", { class: "rb-draw" }, area, make("figcaption", {}, `Drag a box around the ${item.concept}`)),
+      make(
+        "figure",
+        { class: "rb-crop" },
+        make("img", { alt: `${name}, what the model sees`, hidden: true }),
+        make("figcaption", {}, "What the model sees"),
+      ),
+    ),
+    numbers(index),
+    make(
+      "div",
+      { class: "rb-slot-foot" },
+      button("Entire picture", `Use the entire picture of reference ${index + 1}`, () => setBox(index, null)),
+      make("label", { class: "rb-choose" }, "Other picture", file),
+    ),
+    make("p", { class: "rb-slot-problem", role: "alert" }),
+  );
+  onDrop(slot, (files) => take(files, index));
+  return slot;
+}
+
+function render() {
+  slots.replaceChildren(...items.map(slotOf));
+  items.forEach((_, index) => showCrop(index));
+  element.querySelector(".rb-none").hidden = items.length > 0;
+}
+
+function swap(a, b) {
+  [items[a], items[b]] = [items[b], items[a]];
+  changed();
+}
+
+function remove(index) {
+  items.splice(index, 1);
+  say("");
+  changed();
+}
+
+function add(item) {
+  if (items.length >= MAX) {
+    say(`There are ${MAX} references already, which is the most: remove one first.`);
+    return;
+  }
+  say("");
+  items.push(item);
+  changed();
+}
+
+function read(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(file);
+  });
+}
+
+async function take(files, index = null) {
+  for (const file of files) {
+    if (!file.type.startsWith("image/")) {
+      say(`${file.name} is no picture: use a PNG, JPEG or WebP file.`);
+      continue;
+    }
+    if (file.size > MAX_BYTES) {
+      say(`${file.name} has more than ${MAX_BYTES >> 20} MB: make it smaller.`);
+      continue;
+    }
+    const picture = await read(file);
+    if (index === null) add({ concept: chosenType(), picture, box: null });
+    else {
+      say("");
+      items[index] = { ...items[index], picture, box: null };
+      changed();
+    }
+  }
+}
+
+function onDrop(node, receive) {
+  node.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    node.classList.add("rb-over");
+  });
+  node.addEventListener("dragleave", () => node.classList.remove("rb-over"));
+  node.addEventListener("drop", (event) => {
+    event.preventDefault();
+    event.stopPropagation();
+    node.classList.remove("rb-over");
+    if (event.dataTransfer.files.length) receive(event.dataTransfer.files);
+    else say("Drop picture files: links to pictures of other pages are not opened.");
+  });
+}
+
+element.querySelector(".rb-upload").addEventListener("change", (event) => {
+  take([...event.target.files]);
+  event.target.value = "";
+});
+onDrop(element.querySelector(".rb-drop"), (files) => take(files));
+document.addEventListener("paste", (event) => {
+  const files = [...(event.clipboardData?.files || [])];
+  if (files.length && element.offsetParent) take(files);
+});
+element.querySelector(".rb-gallery").addEventListener("click", (event) => {
+  const portrait = event.target.closest("button[data-index]");
+  if (!portrait) return;
+  const { picture, boxes } = props.gallery[Number(portrait.dataset.index)];
+  const concept = chosenType();
+  add({ concept, picture, box: boxes[concept] || null });
+});
+watch("value", () => {
+  items = (props.value || []).map((item) => ({ ...item }));
+  say("");
+  publish();
+  render();
+});
+items = (props.value || []).map((item) => ({ ...item }));
+publish();
+render();

@@ -1,0 +1,172 @@
+"""Settings of an image: what the page asks for, and how the image's file keeps it."""
+
+import dataclasses
+import io
+import json
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from rbjax.demo_page import pictures
+from rbjax.inference.reference import Reference
+
+KEY = "rbjax"  # of the PNG's metadata, as in inference/generation.py
+FIELDS = ("prompt", "seed", "steps", "guidance_references", "guidance_prompt", "size")
+MAX_STEPS, MAX_IMAGES, MAX_GUIDANCE = 100, 16, 20.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is asked for.
+
+    Attributes:
+        prompt: comma-joined tags, at least one.
+        seed: of the first image; the next has seed + 1.
+        num_images: how many.
+        steps: of sampling.
+        guidance_references: see `diffusion.guidance.Sampling`.
+        guidance_prompt: of the same.
+        size: pixels of a side; None = the model's own.
+    """
+
+    prompt: str
+    seed: int
+    num_images: int
+    steps: int
+    guidance_references: float
+    guidance_prompt: float
+    size: int | None = None
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> "Settings":
+        """Reads what the page sends.
+
+        Args:
+            values: by field; `seed` None draws one.
+
+        Raises:
+            ValueError: a sentence about the first value that cannot be used.
+        """
+        prompt = str(values["prompt"] or "").strip()
+        if not prompt.strip(", "):
+            raise ValueError(
+                "The prompt is empty: write what the references do not decide, such as "
+                '"smile, blue background".'
+            )
+        seed = secrets.randbelow(2**31) if values["seed"] is None else values["seed"]
+        size = values["size"]
+        return cls(
+            prompt=prompt,
+            seed=_number(seed, "seed", 0, 2**32 - MAX_IMAGES, whole=True),
+            num_images=_number(values["num_images"], "number of images", 1, MAX_IMAGES, whole=True),
+            steps=_number(values["steps"], "number of steps", 1, MAX_STEPS, whole=True),
+            guidance_references=_number(
+                values["guidance_references"], "guidance of the references", 0, MAX_GUIDANCE
+            ),
+            guidance_prompt=_number(
+                values["guidance_prompt"], "guidance of the prompt", 0, MAX_GUIDANCE
+            ),
+            size=None if size is None else _number(size, "size", 8, 2048, whole=True),
+        )
+
+
+def _number(value: Any, name: str, low: float, high: float, *, whole: bool = False) -> Any:
+    """Returns a number in [low, high].
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not low <= number <= high or (whole and number != round(number)):
+        kind = "a whole number" if whole else "a number"
+        raise ValueError(f"The {name} is {value!r}; it must be {kind} from {low:g} to {high:g}.")
+    return int(number) if whole else number
+
+
+def png_url(
+    image: np.ndarray,
+    settings: Settings,
+    *,
+    references: Sequence[tuple[str, np.ndarray]],
+    model: str,
+) -> str:
+    """Returns an image as a PNG's data URL, with what `restore` reads.
+
+    Args:
+        image: uint8 [H, W, 3].
+        settings: with the image's own seed.
+        references: concept and crop, as the model saw it, of each.
+        model: its name.
+    """
+    content = {
+        "checkpoint": model,
+        **{name: getattr(settings, name) for name in FIELDS},
+        "size": int(image.shape[0]),
+        "references": [[concept, pictures.data_url(crop)] for concept, crop in references],
+    }
+    return pictures.data_url(image, {KEY: json.dumps(content)})
+
+
+def restore(url: Any) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
+    """Reads the settings of a picture that this page or `python -m rbjax.generate` made.
+
+    References are restored as the crops that the model saw. Paths of files in the metadata
+    (`rbjax.generate` writes them) are not opened.
+
+    Args:
+        url: data URL of the picture.
+
+    Returns:
+        Values of FIELDS, references as the page holds them, and what to tell.
+
+    Raises:
+        ValueError: a sentence: the picture holds no settings, or they are damaged.
+    """
+    content = _metadata(pictures.data_of(url, "The picture"))
+    absent = [name for name in FIELDS if name not in content]
+    if absent:
+        raise ValueError(f"The picture's settings lack {', '.join(absent)}: nothing was restored.")
+    values = {name: content[name] for name in FIELDS}
+    Settings.read({**values, "prompt": values["prompt"] or "none", "num_images": 1})  # checks
+    items, lost = [], 0
+    for pair in content.get("references") or []:
+        item = _item(pair)
+        items, lost = (items, lost + 1) if item is None else ([*items, item], lost)
+    note = f"Restored from {content.get('checkpoint', 'a model')}, seed {values['seed']}."
+    if lost:
+        note += f" {lost} reference(s) are only named in it: add their pictures again."
+    return values, items[: pictures.MAX_REFERENCES], note
+
+
+def _metadata(data: bytes) -> dict[str, Any]:
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            text = image.info.get(KEY)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ValueError(f"The picture is no PNG that can be read: {error}.") from error
+    if not isinstance(text, str):
+        raise ValueError("The picture holds no settings: use a PNG that was made here.")
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError("The settings of the picture are damaged.") from error
+    if not isinstance(content, dict):
+        raise ValueError("The settings of the picture are damaged.")
+    return content
+
+
+def _item(pair: Any) -> dict[str, Any] | None:
+    """Returns a reference of the metadata, or None if it has no picture."""
+    try:
+        concept, picture = pair
+        Reference(concept, pictures.decode(picture, "A reference"))
+    except (TypeError, ValueError):
+        return None
+    return {"concept": concept, "picture": picture, "box": None}

@@ -1,0 +1,108 @@
+"""Tags of a prompt: what a model knows of them, what its references decide, and what is missing."""
+
+import random
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import tokenizers
+
+from rbjax.text.concepts import CARRIED, CONCEPTS
+from rbjax.text.prompts import split_tags
+from rbjax.text.tokenizer import UNKNOWN
+from tfds_retribooru.avatars import attributes
+
+SUGGESTIONS = 8
+SPECIAL = "["  # first letter of the word tokenizer's special tokens
+
+Vocabulary = Mapping[str, Any]  # of a data set, see tfds_retribooru/vocabulary.py
+
+
+def vocabulary_of(tokenizer: tokenizers.Tokenizer) -> Vocabulary:
+    """Returns the tags that a model knows, with the questions that can be asked about them.
+
+    A saved model holds words only. One that knows all words of `avatars` gets that data set's tags
+    and questions; of others each word is a tag of which nothing more is known, and a tokenizer of
+    pieces of words (CLIP's) gives none.
+    """
+    words = tokenizer.get_vocab()
+    avatars = attributes.vocabulary()
+    if UNKNOWN not in words:
+        return {"tags": {}, "questions": {}}
+    if all(word in words for tag in avatars["tags"] for word in tag.split()):
+        return avatars
+    known = sorted(word for word in words if not word.startswith(SPECIAL))
+    tags = {word: {"attribute": word, "answer": word, "kind": "free"} for word in known}
+    return {"tags": tags, "questions": {}}
+
+
+def complete(prompt: str, vocabulary: Vocabulary, limit: int = SUGGESTIONS) -> list[str]:
+    """Returns tags that the last, unfinished tag of a prompt may become.
+
+    Tags that begin with it come first, then those of which another word does.
+    """
+    *done, begun = (part.strip().lower() for part in prompt.split(","))
+    if not begun:
+        return []
+    tags = [tag for tag in vocabulary["tags"] if tag not in done and tag != begun]
+    first = [tag for tag in tags if tag.startswith(begun)]
+    inside = [tag for tag in tags if f" {begun}" in tag and tag not in first]
+    return [*first, *inside][:limit]
+
+
+def mark(
+    prompt: str,
+    concepts: Iterable[str],
+    *,
+    vocabulary: Vocabulary,
+    tokenizer: tokenizers.Tokenizer,
+) -> list[dict[str, str]]:
+    """Returns what is to be said of each tag of a prompt: {"tag", "mark", "note"}.
+
+    The mark is "known"; "decided" if a reference carries what the tag names; "unknown" if it has a
+    word that the model was never trained with.
+
+    Args:
+        prompt: comma-joined tags.
+        concepts: of the references.
+        vocabulary: of `vocabulary_of`.
+        tokenizer: of the model.
+    """
+    concepts = [concept for concept in CONCEPTS if concept in set(concepts)]
+    return [_mark(tag, concepts, vocabulary, tokenizer) for tag in split_tags(prompt)]
+
+
+def _mark(
+    tag: str, concepts: list[str], vocabulary: Vocabulary, tokenizer: tokenizers.Tokenizer
+) -> dict[str, str]:
+    if unknown := unknown_words(tag, tokenizer):
+        note = f"the model does not know {', '.join(unknown)}"
+        return {"tag": tag, "mark": "unknown", "note": note}
+    kind = vocabulary["tags"].get(tag.lower(), {}).get("kind")
+    carriers = [c for c in concepts if kind in CARRIED[CONCEPTS.index(c)]]
+    if carriers:
+        note = f"the {' and '.join(carriers)} reference decides this ({kind})"
+        return {"tag": tag, "mark": "decided", "note": note}
+    return {"tag": tag, "mark": "known", "note": ""}
+
+
+def unknown_words(text: str, tokenizer: tokenizers.Tokenizer) -> list[str]:
+    """Returns the words of a text that the tokenizer does not know."""
+    unknown = tokenizer.token_to_id(UNKNOWN)
+    encoding = tokenizer.encode(text)
+    pairs = zip(encoding.ids, encoding.offsets, strict=True)
+    return [text[start:end] for token, (start, end) in pairs if token == unknown]
+
+
+def randomized(prompt: str, vocabulary: Vocabulary, seed: int) -> str:
+    """Returns a prompt with a random tag for each attribute that no reference ever decides.
+
+    Tags of the prompt that name these attributes (expression, background) are replaced, others
+    stay.
+    """
+    rng, tags = random.Random(seed), vocabulary["tags"]
+    choices: dict[str, list[str]] = {}
+    for tag, entry in tags.items():
+        if entry["kind"] == "free" and entry["attribute"] in vocabulary["questions"]:
+            choices.setdefault(entry["attribute"], []).append(tag)
+    kept = [t for t in split_tags(prompt) if tags.get(t, {}).get("attribute") not in choices]
+    return ", ".join([*kept, *(rng.choice(values) for values in choices.values())])

@@ -1,0 +1,45 @@
+"""A page of a small model that knows the tags of `avatars`, served for all tests of this folder."""
+
+import dataclasses
+
+import pytest
+from flax import nnx
+
+from rbjax.demo_page import tags
+from rbjax.demo_page.studio import Studio
+from rbjax.interop.saved_model import Model
+from rbjax.models.pipeline import abstract_pipeline
+from rbjax.text.tokenizer import word_tokenizer
+from rbjax.vqa.model import VQA
+from tests.helpers import tiny_pipeline, tiny_saved_model
+from tfds_retribooru.avatars import attributes
+
+
+def small_model(seed: int = 0) -> Model:
+    """32 px, the least that the VQA model is asked about; its images are noise."""
+    config, tokenizer = tiny_saved_model.config(), word_tokenizer(attributes.vocabulary())
+    config.data.size, config.data.max_tokens = 32, 24
+    graphdef, abstract = nnx.split(abstract_pipeline(config, tokenizer), nnx.Param)
+    params = tiny_pipeline.random_params(nnx.to_pure_dict(abstract), seed)
+    return Model(config, tokenizer, graphdef, params)
+
+
+@pytest.fixture(scope="package")
+def studio() -> Studio:
+    model = small_model()
+    return Studio("small model", model, tags.vocabulary_of(model.tokenizer), VQA.load())
+
+
+@pytest.fixture(scope="package")
+def other_studio(studio) -> Studio:
+    return dataclasses.replace(studio, name="other model", model=small_model(1))
+
+
+@pytest.fixture(scope="package")
+def address(studio):
+    """Of the served page."""
+    pytest.importorskip("gradio", reason="the page needs Gradio: pip install -e '.[demo]'")
+    from rbjax.demo_page import page  # Gradio is optional
+
+    with page.serving(page.build(studio), host="127.0.0.1", port=None, share=False) as address:
+        yield address

@@ -1,0 +1,251 @@
+"""Headless Chromium uses the page as a person would."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rbjax.demo_page import gallery, pictures
+
+playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+WAIT = 60_000  # milliseconds; the first image is compiled
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(browser, address):
+    """The page, open; errors of its scripts fail the test."""
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    errors = []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.set_default_timeout(WAIT)
+    open_page(tab, address)
+    yield tab
+    tab.close()
+    assert not errors
+
+
+def open_page(tab, address) -> None:
+    tab.goto(address)
+    tab.wait_for_selector(".rb-slot")
+    tab.wait_for_selector(".rb-mark")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> list[str]:
+    """Two portraits as files of a person."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = [folder / f"{i}.png" for i in range(2)]
+    for path, portrait in zip(paths, gallery.portraits(), strict=False):
+        path.write_bytes(pictures.data_of(portrait.picture, "it"))
+    return [str(path) for path in paths]
+
+
+def remove_all(tab) -> None:
+    while tab.locator(".rb-slot").count():
+        tab.locator(".rb-slot button", has_text="Remove").first.click()
+
+
+def upload(tab, path: str, concept: str) -> None:
+    count = tab.locator(".rb-slot").count()
+    tab.check(f"input[name=rb-type][value={concept}]")
+    tab.set_input_files(".rb-upload", path)
+    tab.locator(".rb-slot").nth(count).locator(".rb-crop img[src]").wait_for()
+
+
+def draw_box(tab, slot: int) -> None:
+    """Drags over the middle of the picture, half of it in each direction."""
+    picture = tab.locator(".rb-slot").nth(slot).locator(".rb-area img")
+    picture.scroll_into_view_if_needed()
+    area = picture.bounding_box()
+    corner = lambda share: (area["x"] + share * area["width"], area["y"] + share * area["height"])  # noqa: E731
+    tab.mouse.move(*corner(0.25))
+    tab.mouse.down()
+    tab.mouse.move(*corner(0.5), steps=3)
+    tab.mouse.move(*corner(0.75))
+    tab.mouse.up()
+
+
+def numbers(tab, slot: int) -> list[int]:
+    fields = tab.locator(".rb-slot").nth(slot).locator(".rb-numbers input")
+    return [int(fields.nth(i).input_value()) for i in range(4)]
+
+
+def generate(tab, images: int = 2) -> None:
+    tab.click("#generate")
+    tab.wait_for_selector(f"#results .rb-image >> nth={images - 1}")
+    tab.wait_for_function(
+        f"document.querySelector('#status').innerText.includes('Image {images} of')"
+    )
+
+
+def test_compose_from_own_pictures_see_answers_and_map_and_restore(tab, files, tmp_path):
+    remove_all(tab)
+    upload(tab, files[0], "face")
+    upload(tab, files[1], "clothes")
+    whole = tab.get_attribute(".rb-slot >> nth=0 >> .rb-crop img", "src")
+    draw_box(tab, 0)
+    assert np.abs(np.array(numbers(tab, 0)) - [32, 32, 64, 64]).max() <= 1
+    tab.wait_for_function(
+        "before => document.querySelector('.rb-crop img').src !== before", arg=whole
+    )
+    tab.uncheck("#random-seed input")
+    tab.fill("#seed input", "5")
+    tab.fill("#rb-prompt-input", "frown, red background")
+    generate(tab)
+
+    rows = tab.locator(".rb-image").first.locator(".rb-answers tbody tr").all_inner_texts()
+    assert any("background" in row and "red (prompt)" in row for row in rows)
+    assert any("(reference 2)" in row for row in rows)
+    assert all(row.split()[-1] in ("right", "wrong") for row in rows)
+
+    tab.hover(".rb-explore >> nth=0", position={"x": 3, "y": 3})
+    said = tab.inner_text(".rb-said >> nth=0")
+    assert said.startswith("Row 1 of 16, column 1 of 16: ")
+    assert "% from 1 face" in said and "% from 2 clothes" in said
+    tab.focus(".rb-explore >> nth=0")
+    tab.keyboard.press("ArrowDown")
+    assert tab.inner_text(".rb-said >> nth=0").startswith("Row 2 of 16, column 1")
+
+    with tab.expect_download() as download:
+        tab.click(".rb-image >> nth=1 >> a[download]")
+    made = tmp_path / download.value.suggested_filename
+    download.value.save_as(made)
+    assert made.name == "rbjax_000006.png"
+    before = np.asarray(Image.open(made))
+    assert before.shape == (32, 32, 3)
+
+    tab.fill("#rb-prompt-input", "smile")
+    remove_all(tab)
+    tab.set_input_files("#restore input", str(made))
+    tab.wait_for_function("document.querySelectorAll('.rb-slot').length === 2")
+    assert tab.input_value("#rb-prompt-input") == "frown, red background"
+    assert tab.input_value("#seed input") == "6"
+    generate(tab)
+    source = tab.get_attribute(".rb-image >> nth=0 >> .rb-made", "src")
+    assert (pictures.decode(source, "it") == before).all()
+
+
+def test_the_prompt_is_completed_and_marked(tab):
+    tab.fill("#rb-prompt-input", "smile, blue hair, zorgle, green b")
+    tab.wait_for_selector("#rb-suggestions li")
+    assert tab.locator("#rb-suggestions li").all_inner_texts() == ["green background"]
+    tab.keyboard.press("ArrowDown")
+    tab.keyboard.press("Enter")
+    assert tab.input_value("#rb-prompt-input") == "smile, blue hair, zorgle, green background, "
+    tab.wait_for_selector(".rb-decided")
+    assert "the face reference decides this" in tab.inner_text(".rb-decided")
+    assert "does not know zorgle" in tab.inner_text(".rb-unknown")
+    tab.locator(".rb-slot button", has_text="Remove").first.click()  # the face
+    tab.wait_for_selector(".rb-decided", state="detached")
+    tab.click("text=Random expression and background")
+    tab.wait_for_function("!document.querySelector('#rb-prompt-input').value.includes('smile,')")
+    assert "zorgle" in tab.input_value("#rb-prompt-input")
+
+
+def test_bad_input_gives_a_sentence(tab, tmp_path):
+    text, large = tmp_path / "text.png", tmp_path / "large.png"
+    text.write_text("hello")
+    Image.new("1", (8000, 5000)).save(large)
+    (tmp_path / "notes.txt").write_text("hello")
+    tab.set_input_files(".rb-upload", str(tmp_path / "notes.txt"))
+    tab.wait_for_selector("text=notes.txt is no picture")
+    remove_all(tab)
+    tab.set_input_files(".rb-upload", [str(text)])
+    tab.wait_for_selector("text=Reference 1 cannot be used: the file is no picture")
+    tab.click("#generate")
+    tab.wait_for_selector("#status >> text=Reference 1 cannot be used")
+    remove_all(tab)
+    tab.set_input_files(".rb-upload", [str(large)])
+    tab.wait_for_selector("text=40 megapixels, at most 32 can be used")
+    remove_all(tab)
+    for _ in range(7):
+        tab.click(".rb-gallery button >> nth=0")
+    tab.wait_for_selector("text=There are 6 references already")
+    assert tab.locator(".rb-slot").count() == 6
+    remove_all(tab)
+    tab.fill("#rb-prompt-input", "")
+    tab.click("#generate")
+    tab.wait_for_selector("#status >> text=The prompt is empty")
+    tab.set_input_files("#restore input", str(large))
+    tab.wait_for_selector("#status >> text=The picture holds no settings")
+
+
+def test_references_are_reordered_and_typed(tab):
+    types = lambda: tab.locator(".rb-slot select").evaluate_all("all => all.map(s => s.value)")  # noqa: E731
+    assert types() == ["face", "clothes"]
+    tab.click("[aria-label='Move reference 2 up']")
+    assert types() == ["clothes", "face"]
+    tab.select_option(".rb-slot select >> nth=0", "character")
+    assert types() == ["character", "face"]
+
+
+def test_two_users_at_once_both_get_their_images(browser, address, tab):
+    other = browser.new_page()
+    other.set_default_timeout(WAIT)
+    open_page(other, address)
+    for page, prompt in ((tab, "smile"), (other, "frown")):
+        page.fill("#rb-prompt-input", prompt)
+        page.click("#generate")
+    for page, prompt in ((tab, "smile"), (other, "frown")):
+        page.wait_for_selector("#results .rb-image >> nth=1")
+        assert page.get_attribute(".rb-made >> nth=0", "alt").endswith(prompt)
+    other.close()
+
+
+UNNAMED = """() => [...document.querySelectorAll("input, select, textarea, button, img, a, canvas")]
+  .filter((node) => node.checkVisibility() && node.getAttribute("aria-hidden") !== "true")
+  .filter((node) => !(node.tagName === "IMG" && node.hasAttribute("alt")))
+  .filter((node) => !(node.labels?.length && [...node.labels].some((l) => l.innerText.trim())))
+  .filter((node) => !(node.getAttribute("aria-label") || node.innerText || node.title))
+  .filter((node) => !node.getAttribute("aria-labelledby"))
+  .map((node) => node.outerHTML.slice(0, 120))"""
+CONTRAST = """() => {
+  const parse = (text) => (text.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
+  const luminance = ([r, g, b]) => [r, g, b]
+    .map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = (node) => {
+    for (; node; node = node.parentElement) {
+      const color = parse(getComputedStyle(node).backgroundColor);
+      if (color.length === 3 || color[3] === 1) return color;
+    }
+    return [255, 255, 255];
+  };
+  const poor = [];
+  for (const node of document.querySelectorAll("[class*=rb-] *, .rb-status")) {
+    const own = [...node.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !node.checkVisibility() || node.closest(":disabled")) continue;
+    const [a, b] = [parse(getComputedStyle(node).color), behind(node)].map(luminance);
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) poor.push(`${ratio.toFixed(1)} ${node.outerHTML.slice(0, 100)}`);
+  }
+  return poor;
+}"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_all_controls_have_names_and_text_has_contrast(tab, width):
+    tab.set_viewport_size({"width": width, "height": 844})
+    tab.fill("#rb-prompt-input", "smile, blue hair, zorgle")
+    generate(tab)
+    assert tab.evaluate(UNNAMED) == []
+    assert tab.evaluate(CONTRAST) == []
+    overflow = tab.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    assert overflow <= 0
+    if folder := os.environ.get("RBJAX_SCREENSHOTS"):
+        tab.screenshot(path=f"{folder}/page_{width}.png", full_page=True)

@@ -1,0 +1,68 @@
+"""Completion and marks of the prompt."""
+
+import pytest
+
+from rbjax.demo_page import tags
+from rbjax.text.tokenizer import word_tokenizer
+from tfds_retribooru.avatars import attributes
+
+VOCABULARY = attributes.vocabulary()
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return word_tokenizer(VOCABULARY)
+
+
+def marks(prompt, concepts, tokenizer) -> list[str]:
+    found = tags.mark(prompt, concepts, vocabulary=VOCABULARY, tokenizer=tokenizer)
+    return [one["mark"] for one in found]
+
+
+def test_the_vocabulary_is_that_of_the_model(tokenizer):
+    assert tags.vocabulary_of(tokenizer) == VOCABULARY
+    other = tags.vocabulary_of(word_tokenizer({"tags": {"smile": {}, "night sky": {}}}))
+    assert {"smile", "night", "sky"} < set(other["tags"]) and other["questions"] == {}
+    assert not any(tag.startswith("[") for tag in other["tags"])
+
+
+def test_the_last_tag_is_completed():
+    assert tags.complete("smile, blue b", VOCABULARY) == ["blue background"]
+    assert tags.complete("Clenched", VOCABULARY) == ["clenched teeth"]
+    assert "blue background" in tags.complete("backgr", VOCABULARY, limit=12)  # a later word
+
+
+@pytest.mark.parametrize("prompt", ["", "smile,", "smile, ", "zorgle"])
+def test_nothing_is_completed_to_nothing(prompt):
+    assert tags.complete(prompt, VOCABULARY) == []
+
+
+def test_tags_that_stand_there_are_not_offered():
+    assert "smile" not in tags.complete("smile, s", VOCABULARY, limit=100)
+
+
+def test_references_decide_what_they_carry(tokenizer):
+    prompt = "smile, blue hair, red clothes"
+    assert marks(prompt, [], tokenizer) == ["known"] * 3
+    assert marks(prompt, ["face"], tokenizer) == ["known", "decided", "known"]
+    assert marks(prompt, ["clothes"], tokenizer) == ["known", "known", "decided"]
+    assert marks(prompt, ["character"], tokenizer) == ["known", "decided", "decided"]
+
+
+def test_unknown_words_are_named(tokenizer):
+    (found,) = tags.mark("green zorgle", [], vocabulary=VOCABULARY, tokenizer=tokenizer)
+    assert found == {
+        "tag": "green zorgle",
+        "mark": "unknown",
+        "note": "the model does not know zorgle",
+    }
+
+
+def test_random_tags_replace_expression_and_background_alone():
+    found = tags.randomized("blue hair, smile, red background, zorgle", VOCABULARY, seed=1)
+    kept, drawn = found.split(", ")[:2], found.split(", ")[2:]
+    assert kept == ["blue hair", "zorgle"]
+    names = [VOCABULARY["tags"][tag]["attribute"] for tag in drawn]
+    assert sorted(names) == ["background", "eyebrows", "eyes", "mouth"]
+    assert found == tags.randomized("blue hair, smile, red background, zorgle", VOCABULARY, seed=1)
+    assert len({tags.randomized("", VOCABULARY, seed) for seed in range(5)}) > 1
