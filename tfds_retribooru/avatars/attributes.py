@@ -170,18 +170,26 @@ def names(kind: str) -> list[str]:
 
 
 def visible(values: dict[str, str]) -> dict[str, str]:
-    """Returns the attributes that can be seen and named, of all of an image (name -> value)."""
+    """Returns the attributes that can be seen and named, of all of an image (name -> value).
+
+    Of those of one kind, it returns what can be seen whatever the others are.
+    """
     hidden = {name for name, value in values.items() if value == "none"}
     hidden |= {name for name, attribute in ATTRIBUTES.items() if not attribute.tag}
-    if values["hair"] == "bald" and values["facial_hair"] == "none":
+    if values.get("hair") == "bald" and values.get("facial_hair") == "none":
         hidden.add("hair_color")
-    if values["accessory"] in HIDES_EYES:
+    if values.get("accessory") in HIDES_EYES:
         hidden.add("eyes")
-    if values["accessory"] in HIDES_EYEBROWS:
+    if values.get("accessory") in HIDES_EYEBROWS:
         hidden.add("eyebrows")
-    if values["clothing_color"] in HIDES_PRINT:
+    if values.get("clothing_color") in HIDES_PRINT:
         hidden.add("graphic")
     return {name: value for name, value in values.items() if name not in hidden}
+
+
+def tag(name: str, value: str) -> str:
+    """Returns the tag of an attribute's value."""
+    return ATTRIBUTES[name].tag.format(value)
 
 
 def tags(
@@ -189,7 +197,7 @@ def tags(
 ) -> list[str]:
     """Returns the tags of an image, of the given kinds."""
     return [
-        ATTRIBUTES[name].tag.format(value)
+        tag(name, value)
         for name, value in visible(values).items()
         if ATTRIBUTES[name].kind in kinds
     ]
@@ -199,7 +207,7 @@ def vocabulary() -> Vocabulary:
     """Returns what `vocabulary.json` holds: every tag, and the question for its attribute."""
     tagged = {name: a for name, a in ATTRIBUTES.items() if a.tag}
     entries = {
-        a.tag.format(value): {"attribute": name, "answer": value, "kind": a.kind}
+        tag(name, value): {"attribute": name, "answer": value, "kind": a.kind}
         for name, a in tagged.items()
         for value in a.values
         if value != "none"

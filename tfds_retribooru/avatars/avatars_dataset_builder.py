@@ -1,15 +1,16 @@
 """The TFDS builder `avatars`: RetriBooru's features, and the attributes of every image."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_builder import BuilderConfig
 
-from tfds_retribooru.avatars import attributes, characters, drawing
-from tfds_retribooru.avatars.characters import Portrait
+from tfds_retribooru.avatars import attributes, characters, drawing, held_out, portraits
+from tfds_retribooru.avatars.characters import Character, Population
+from tfds_retribooru.avatars.portraits import Portrait
 from tfds_retribooru.building import base
 from tfds_retribooru.vocabulary import Vocabulary
 
@@ -22,29 +23,51 @@ class AvatarsConfig(BuilderConfig):
         characters: how many; each has 3 outfits of 4 images.
         varied: whether flip, position and scale vary.
         seed: of every choice.
+        holds_out: see `characters.Population`.
+        size: pixels of an image's side.
     """
 
     characters: int = 1000
     varied: bool = False
     seed: int = 0
+    holds_out: bool = True
+    size: int = drawing.SIZE
+
+    @property
+    def population(self) -> Population:
+        """Which characters there are."""
+        return Population(self.seed, self.characters, self.holds_out)
 
 
 class Builder(base.ArrayRecordBuilder):
     """Illustrated avatars with known identity, outfit and expression."""
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("2.0.0")
     RELEASE_NOTES = {
         "1.0.0": "First release.",
         "1.1.0": "No character of test looks like another one.",
+        "2.0.0": "Unseen characters in validation too; values and combinations held out for "
+        "test_out_of_domain; nobody looks like another one; figures of varied move further.",
     }
     BUILDER_CONFIGS = [
         AvatarsConfig(name="centered", description="Figures in one place."),
         AvatarsConfig(name="varied", varied=True, description="Flipped, moved, scaled."),
+        AvatarsConfig(
+            name="varied_256", varied=True, size=256, description="As varied, 256 pixels."
+        ),
+        AvatarsConfig(
+            name="base",
+            characters=2000,
+            varied=True,
+            seed=1,
+            holds_out=False,
+            description="As varied, other characters, nothing held out: for a base model.",
+        ),
         AvatarsConfig(name="tiny", characters=24, description="As centered, for trying out."),
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        size, f = drawing.SIZE, tfds.features
+        size, f = self.builder_config.size, tfds.features
         labels = {
             name: f.ClassLabel(names=list(attribute.values))
             for name, attribute in attributes.ATTRIBUTES.items()
@@ -66,33 +89,36 @@ class Builder(base.ArrayRecordBuilder):
         return self.dataset_info_from_configs(features=f.FeaturesDict(features))
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        splits = characters.splits(self.builder_config.characters, self.builder_config.seed)
-        return {name: self._generate_examples(part) for name, part in splits.items()}
+        splits = characters.splits(self.builder_config.population)
+        return {name: self._generate_examples(people) for name, people in splits.items()}
 
     def _generate_examples(
-        self, clusters: list[tuple[int, int]]
+        self, people: Iterable[Character]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         config = self.builder_config
-        for portrait, image, mask in drawing.draw_all(config.seed, clusters, varied=config.varied):
+        drawings = drawing.draw_all(config.seed, people, varied=config.varied, size=config.size)
+        for portrait, image, mask in drawings:
             yield portrait.id, example(portrait, image, mask)
 
     def _vocabulary(self) -> Vocabulary:
-        return attributes.vocabulary()
+        config = self.builder_config
+        rare = held_out.vocabulary(config.seed) if config.holds_out else {}
+        return {**attributes.vocabulary(), "held_out": rare}
 
 
 def example(portrait: Portrait, image: bytes, mask: bytes) -> dict[str, Any]:
     """Returns what TFDS stores of a portrait."""
-    numbers = portrait.character, portrait.outfit
+    numbers = portrait.character.number, portrait.outfit
     return {
         "id": portrait.id,
-        "character": portrait.name,
+        "character": portrait.character.name,
         "artists": "python_avatars",
         "image": image,
         "mask": mask,
         "bbox": drawing.face_box(portrait),
         "cloths": attributes.tags(portrait.values, ["outfit"]),
         "similar": [
-            characters.id_of(*numbers, i) for i in range(characters.IMAGES) if i != portrait.image
+            portraits.id_of(*numbers, i) for i in range(portraits.IMAGES) if i != portrait.image
         ],
         "prompts": ", ".join(["solo", *attributes.tags(portrait.values)]),
         "attributes": portrait.values,

@@ -1,127 +1,122 @@
-"""Characters, their outfits and images, each a function of the seed and its numbers."""
+"""Characters: their splits, what they are and wear, functions of a seed and their numbers.
 
-import collections
+A character depends on the seed and on those with smaller numbers, not on how many there are. No
+two of a population look alike: they differ in what can be seen and has a tag.
+"""
+
 import dataclasses
-import hashlib
+import functools
 from collections.abc import Collection
 
 import numpy as np
 
 from tfds_retribooru.avatars import attributes
 from tfds_retribooru.avatars.attributes import ATTRIBUTES, PALETTE, SKIN
+from tfds_retribooru.avatars.held_out import Combination, combinations
 
-OUTFITS, IMAGES = 3, 4  # of a character, of an outfit
+OUTFITS = 3  # of a character
 JITTER = 6  # of a colour, in steps of 255, either way
 NONE_RATE = {"accessory": 0.35, "facial_hair": 0.45}
+OUT_OF_DOMAIN = "test_out_of_domain"
+BLOCK = 20  # characters among which the splits are dealt out
+SHARES = {"test": 2, "validation": 1, OUT_OF_DOMAIN: 2}  # of BLOCK; the others train
+SHARES_OF_ALL = {"validation": 1}  # where nothing is held out
 
 Color = tuple[int, int, int]  # RGB
 
 
 @dataclasses.dataclass(frozen=True)
-class Portrait:
-    """One image: what it shows, and where.
+class Population:
+    """Which characters there are.
 
     Attributes:
-        character: its number.
-        outfit: its number within the character.
-        image: its number within the outfit.
-        values: attribute -> value, of all attributes.
-        colors: "hair", "skin", "clothing", "background" -> RGB after jitter.
-        flip: mirrored.
-        left: of the square of the drawing that the image shows, in its units (264 x 280).
-        top: of the same.
-        side: of the same.
+        seed: of every choice.
+        count: of characters, at least BLOCK.
+        holds_out: whether there are test splits, and values and combinations that only one of them
+            shows. If not, all are in `train` and `validation`, and nobody looks like one whom
+            `Population()` evaluates.
     """
 
-    character: int
-    outfit: int
-    image: int
+    seed: int = 0
+    count: int = 1000
+    holds_out: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Outfit:
+    """Attributes of kind "outfit", and the colour of the clothing after jitter."""
+
+    values: dict[str, str]
+    color: Color
+
+
+@dataclasses.dataclass(frozen=True)
+class Character:
+    """What stays the same in its images.
+
+    Attributes:
+        number: in its population.
+        split: that has all its images.
+        values: attributes of kind "identity".
+        colors: "hair", "skin" -> RGB after jitter.
+        outfits: OUTFITS of different clothing and different colours.
+    """
+
+    number: int
+    split: str
     values: dict[str, str]
     colors: dict[str, Color]
-    flip: bool
-    left: float
-    top: float
-    side: float
+    outfits: tuple[Outfit, ...]
 
     @property
     def name(self) -> str:
-        """The character's name."""
-        return f"avatar_{self.character:04d}"
+        """As recorded."""
+        return f"avatar_{self.number:04d}"
 
     @property
-    def id(self) -> str:
-        """A decimal number, as Danbooru's."""
-        return id_of(self.character, self.outfit, self.image)
+    def looks(self) -> tuple[tuple[str, str], ...]:
+        """What can be seen of its identity and has a tag."""
+        return looks(self.values)
 
 
-def id_of(character: int, outfit: int, image: int) -> str:
-    """Returns the id of an image."""
-    return str(100000 + (character * OUTFITS + outfit) * IMAGES + image)
+def looks(identity: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """Returns the (attribute, value) pairs that can be seen and have a tag."""
+    return tuple(attributes.visible(identity).items())
 
 
-def portraits(seed: int, character: int, *, varied: bool) -> list[Portrait]:
-    """Returns all images of a character, outfit by outfit; no two have equal free attributes.
+@functools.lru_cache(maxsize=2)
+def characters(population: Population) -> tuple[Character, ...]:
+    """Returns all characters, by number.
 
-    Args:
-        seed: of the data set.
-        character: its number.
-        varied: whether flip, position and scale vary.
+    Raises:
+        ValueError: they are too few for all splits, or more than can look different.
     """
-    identity, colors = _identity(seed, character)
-    made: list[Portrait] = []
-    seen: set[tuple[str, ...]] = set()
-    for number, (clothing, dye) in enumerate(_outfits(seed, character)):
-        for image in range(IMAGES):
-            rng = np.random.default_rng([seed, 2, character, number, image])
-            fixed = {**identity, **clothing}
-            free = _free_attributes(rng, fixed, seen)
-            background = _shade(rng, PALETTE[free["background"]])
-            flip, left, top, side = _frame(rng, varied=varied)
-            made.append(
-                Portrait(
-                    character=character,
-                    outfit=number,
-                    image=image,
-                    values={**fixed, **free},
-                    colors={**colors, "clothing": dye, "background": background},
-                    flip=flip,
-                    left=left,
-                    top=top,
-                    side=side,
-                )
-            )
-    return made
+    seed, count = population.seed, population.count
+    if not BLOCK <= count <= 3000:
+        raise ValueError(f"{count} characters: give {BLOCK} to 3,000, of whom no two look alike")
+    shares = SHARES if population.holds_out else SHARES_OF_ALL
+    rare = combinations(seed) if population.holds_out else ()
+    taken = set() if population.holds_out else _evaluated(Population())
+    found = []
+    for number in range(count):
+        split = _split(seed, number, shares)
+        is_rare = split == OUT_OF_DOMAIN
+        values, colors = _identity(seed, number, rare, is_rare=is_rare, taken=taken)
+        taken.add(looks(values))
+        outfits = _outfits(seed, number, rare, is_rare=is_rare)
+        found.append(Character(number, split, values, colors, outfits))
+    return tuple(found)
 
 
-def splits(count: int, seed: int = 0) -> dict[str, list[tuple[int, int]]]:
-    """Returns the (character, outfit) clusters of each split, chosen by hash of their numbers.
-
-    10 % of the characters are `test`, 5 % of the other characters' outfits are `validation`. Two
-    characters can be drawn alike; such a one is never in `test`, which is smaller by them.
-
-    Args:
-        count: of characters.
-        seed: of the data set.
-    """
-
-    def rank(key: int | tuple[int, int]) -> str:
-        return hashlib.md5(repr(key).encode()).hexdigest()
-
-    identities = [tuple(_identity(seed, c)[0].values()) for c in range(count)]
-    copies = collections.Counter(identities)
-    chosen = sorted(range(count), key=rank)[: max(2, count // 10)]
-    test = [c for c in chosen if copies[identities[c]] == 1]
-    rest = [c for c in range(count) if c not in test]
-    clusters = sorted(((c, o) for c in rest for o in range(OUTFITS)), key=rank)
-    held_out = max(2, len(clusters) // 20)
-    return {
-        "train": sorted(clusters[held_out:]),
-        "validation": sorted(clusters[:held_out]),
-        "test": sorted((c, o) for c in test for o in range(OUTFITS)),
-    }
+def splits(population: Population) -> dict[str, list[Character]]:
+    """Returns the characters of each split."""
+    shares = SHARES if population.holds_out else SHARES_OF_ALL
+    everyone = characters(population)
+    return {name: [c for c in everyone if c.split == name] for name in ("train", *shares)}
 
 
-def _draw(rng: np.random.Generator, name: str, without: Collection[str] = ()) -> str:
+def draw_value(rng: np.random.Generator, name: str, without: Collection[str] = ()) -> str:
+    """Draws a value of an attribute."""
     values = [v for v in ATTRIBUTES[name].values if v not in without]
     if name in NONE_RATE:
         if rng.random() < NONE_RATE[name]:
@@ -130,54 +125,64 @@ def _draw(rng: np.random.Generator, name: str, without: Collection[str] = ()) ->
     return values[int(rng.integers(len(values)))]
 
 
-def _shade(rng: np.random.Generator, color: Color) -> Color:
+def shade(rng: np.random.Generator, color: Color) -> Color:
+    """Returns a colour close to another."""
     red, green, blue = np.clip(rng.integers(-JITTER, JITTER + 1, 3) + color, 0, 255)
     return int(red), int(green), int(blue)
 
 
-def _identity(seed: int, character: int) -> tuple[dict[str, str], dict[str, Color]]:
+def _split(seed: int, number: int, shares: dict[str, int]) -> str:
+    names = [name for name, share in shares.items() for _ in range(share)]
+    names += ["train"] * (BLOCK - len(names))
+    order = np.random.default_rng([seed, 3, number // BLOCK]).permutation(BLOCK)
+    return names[order[number % BLOCK]]
+
+
+def _evaluated(population: Population) -> set[tuple[tuple[str, str], ...]]:
+    """Returns the looks of all who are not in `train`."""
+    return {c.looks for c in characters(population) if c.split != "train"}
+
+
+def _is_rare(values: dict[str, str], rare: Collection[Combination]) -> bool:
+    pairs = set(values.items())
+    return any(pairs.issuperset(combination) for combination in rare)
+
+
+def _identity(
+    seed: int,
+    number: int,
+    rare: Collection[Combination],
+    *,
+    is_rare: bool,
+    taken: Collection[tuple[tuple[str, str], ...]],
+) -> tuple[dict[str, str], dict[str, Color]]:
     """Returns the attributes of kind "identity", and the colours of hair and skin."""
-    rng = np.random.default_rng([seed, 0, character])
-    values = {name: _draw(rng, name) for name in attributes.names("identity")}
+    rng = np.random.default_rng([seed, 0, number])
+    while True:
+        values = {name: draw_value(rng, name) for name in attributes.names("identity")}
+        if _is_rare(values, rare) == is_rare and looks(values) not in taken:
+            break
     colors = {
-        "hair": _shade(rng, PALETTE[values["hair_color"]]),
-        "skin": _shade(rng, SKIN[values["skin"]]),
+        "hair": shade(rng, PALETTE[values["hair_color"]]),
+        "skin": shade(rng, SKIN[values["skin"]]),
     }
     return values, colors
 
 
-def _outfits(seed: int, character: int) -> list[tuple[dict[str, str], Color]]:
-    """Returns three outfits with different clothing and different colours."""
-    rng = np.random.default_rng([seed, 1, character])
-    clothing: list[str] = []
-    dyes: list[str] = []
-    outfits = []
-    for _ in range(OUTFITS):
-        clothing.append(_draw(rng, "clothing", clothing))
-        dyes.append(_draw(rng, "clothing_color", dyes))
-        graphic = _draw(rng, "graphic", ["none"]) if clothing[-1] == "graphic shirt" else "none"
-        values = {"clothing": clothing[-1], "clothing_color": dyes[-1], "graphic": graphic}
-        outfits.append((values, _shade(rng, PALETTE[dyes[-1]])))
-    return outfits
-
-
-def _free_attributes(
-    rng: np.random.Generator, fixed: dict[str, str], seen: set[tuple[str, ...]]
-) -> dict[str, str]:
-    """Returns attributes of kind "free" that are not yet in `seen`, and adds them."""
-    taken = (fixed["hair_color"], fixed["clothing_color"])
-    while True:
-        free = {name: _draw(rng, name) for name in ("eyes", "eyebrows", "mouth")}
-        free["background"] = _draw(rng, "background", taken)
-        if tuple(free.values()) not in seen:
-            seen.add(tuple(free.values()))
-            return free
-
-
-def _frame(rng: np.random.Generator, *, varied: bool) -> tuple[bool, float, float, float]:
-    """Returns (flip, left, top, side); the drawing's bottom is always the image's bottom."""
-    if not varied:
-        return False, 12.0, 40.0, 240.0
-    side = float(rng.uniform(232, 280))
-    left = float(132 - side / 2 + rng.uniform(-16, 16))
-    return bool(rng.integers(2)), left, 280 - side, side
+def _outfits(
+    seed: int, number: int, rare: Collection[Combination], *, is_rare: bool
+) -> tuple[Outfit, ...]:
+    """Returns outfits with different clothing and different colours."""
+    rng = np.random.default_rng([seed, 1, number])
+    found: list[Outfit] = []
+    while len(found) < OUTFITS:
+        values = {
+            name: draw_value(rng, name, [outfit.values[name] for outfit in found])
+            for name in ("clothing", "clothing_color")
+        }
+        if _is_rare(values, rare) != is_rare:
+            continue
+        printed = values["clothing"] == "graphic shirt"
+        values["graphic"] = draw_value(rng, "graphic", ["none"]) if printed else "none"
+        found.append(Outfit(values, shade(rng, PALETTE[values["clothing_color"]])))
+    return tuple(found)

@@ -1,8 +1,7 @@
 """Draws portraits: python_avatars writes the SVG, resvg rasterises it."""
 
-import functools
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 
 import joblib
@@ -11,27 +10,36 @@ import python_avatars as pa
 import resvg_py
 from PIL import Image
 
-from tfds_retribooru.avatars import characters
 from tfds_retribooru.avatars.attributes import ATTRIBUTES
-from tfds_retribooru.avatars.characters import Portrait
+from tfds_retribooru.avatars.characters import Character
+from tfds_retribooru.avatars.portraits import BUST, Portrait, portraits
 
-SIZE = 128  # pixels
-HEAD = (40.0, 30.0, 224.0, 196.0)  # left, top, right, bottom of head and hair in the drawing
+SIZE = 128  # pixels, where nothing else is said
+HEAD = (32.0, 10.0, 232.0, 196.0)  # left, top, right, bottom of head and hair in the drawing
 
 Drawing = tuple[Portrait, bytes, bytes]  # with image (RGB) and figure's mask (grey), both PNG
 
 
-def draw_all(seed: int, clusters: list[tuple[int, int]], *, varied: bool) -> Iterator[Drawing]:
-    """Yields the drawings of (character, outfit) clusters in order, drawn on all cores.
+def draw_all(
+    seed: int, characters: Iterable[Character], *, varied: bool, size: int = SIZE
+) -> Iterator[Drawing]:
+    """Yields the drawings of characters in order, drawn on all cores.
 
     joblib's processes ("loky") are started afresh whatever the caller is: a script without a main
     guard, a notebook, a program with threads. They go when they have had nothing to do for 10 s.
+
+    Args:
+        seed: of the data set.
+        characters: whom to draw.
+        varied: whether flip, position and scale vary.
+        size: pixels of an image's side.
 
     Raises:
         RuntimeError: a process ended, for instance because there was no memory for it.
     """
     parallel = joblib.Parallel(n_jobs=-1, return_as="generator", idle_worker_timeout=10)
-    jobs = (joblib.delayed(draw_cluster)(seed, *cluster, varied=varied) for cluster in clusters)
+    draw_one = joblib.delayed(draw_character)
+    jobs = (draw_one(seed, character, varied=varied, size=size) for character in characters)
     try:
         for drawings in parallel(jobs):
             yield from drawings
@@ -39,39 +47,54 @@ def draw_all(seed: int, clusters: list[tuple[int, int]], *, varied: bool) -> Ite
         raise RuntimeError(f"a drawing process ended early: {error}") from error
 
 
-def draw_cluster(seed: int, character: int, outfit: int, *, varied: bool) -> list[Drawing]:
-    """Returns the drawings of one outfit of a character."""
-    portraits = _portraits(seed, character, varied=varied)
-    return [(p, *draw(p)) for p in portraits if p.outfit == outfit]
+def draw_character(seed: int, character: Character, *, varied: bool, size: int) -> list[Drawing]:
+    """Returns the drawings of a character."""
+    return [(p, *draw(p, size)) for p in portraits(seed, character, varied=varied)]
 
 
-_portraits = functools.lru_cache(maxsize=1)(characters.portraits)  # for a character's next outfit
+def draw(portrait: Portrait, size: int = SIZE) -> tuple[bytes, bytes]:
+    """Returns the image (RGB) and the figure's mask (grey), both PNG of size x size."""
+    image, mask = rasterise(portrait, size)
+    return _png(image), _png(mask)
 
 
-def draw(portrait: Portrait) -> tuple[bytes, bytes]:
-    """Returns the image (RGB) and the figure's mask (grey), both PNG of SIZE x SIZE."""
-    svg = _svg(portrait)
-    png = resvg_py.svg_to_bytes(svg_string=svg, width=SIZE, height=SIZE, skip_system_fonts=True)
+def rasterise(portrait: Portrait, size: int = SIZE) -> tuple[Image.Image, Image.Image]:
+    """Returns the image (RGB) and the figure's mask (grey), both of size x size."""
+    svg = _svg(portrait, size)
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True)
     figure = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
-    if portrait.flip:
+    figure = _extend_bust(figure, portrait)
+    if portrait.frame.flip:
         figure = figure.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     image = Image.new("RGBA", figure.size, portrait.colors["background"])
     image.alpha_composite(figure)
-    return _png(image.convert("RGB")), _png(figure.getchannel("A"))
+    return image.convert("RGB"), figure.getchannel("A")
 
 
 def face_box(portrait: Portrait) -> np.ndarray:
     """Returns the head's box from the drawing's geometry, float32 [4]; see boxes.Box."""
+    frame = portrait.frame
     left, top, right, bottom = np.clip(
-        (np.array(HEAD) - [portrait.left, portrait.top] * 2) / portrait.side, 0, 1
+        (np.array(HEAD) - [frame.left, frame.top] * 2) / frame.side, 0, 1
     )
-    if portrait.flip:
+    if frame.flip:
         left, right = 1 - right, 1 - left
     box = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
     return np.array(box, np.float32)
 
 
-def _svg(portrait: Portrait) -> str:
+def _extend_bust(figure: Image.Image, portrait: Portrait) -> Image.Image:
+    """Repeats the lowest row of the drawing, down to the picture's lower edge."""
+    frame = portrait.frame
+    last = int((BUST - frame.top) / frame.side * figure.height) - 1  # is wholly in the drawing
+    if last >= figure.height - 1:
+        return figure
+    pixels = np.array(figure)
+    pixels[last + 1 :] = pixels[last]
+    return Image.fromarray(pixels)
+
+
+def _svg(portrait: Portrait, size: int) -> str:
     v = portrait.values
     colors = {k: "#{:02x}{:02x}{:02x}".format(*c) for k, c in portrait.colors.items()}
     parts = {
@@ -88,9 +111,9 @@ def _svg(portrait: Portrait) -> str:
         clothing_color=colors["clothing"],
         **parts,
     )
-    left, top, side = portrait.left, portrait.top, portrait.side
-    box = f"{left:.3f} {top:.3f} {side:.3f} {side:.3f}"
-    square = f'width="{SIZE}px" height="{SIZE}px" viewBox="{box}"'
+    frame = portrait.frame
+    box = f"{frame.left:.3f} {frame.top:.3f} {frame.side:.3f} {frame.side:.3f}"
+    square = f'width="{size}px" height="{size}px" viewBox="{box}"'
     canvas = 'width="264px" height="280px" viewBox="0 0 264 280"'
     svg = avatar.render()
     if canvas not in svg:
