@@ -11,11 +11,12 @@ from rbjax.data import crops
 from rbjax.demo_page import pictures
 from rbjax.text.concepts import CARRIED, CLOTHES, CONCEPTS, FACE
 from tfds_retribooru.avatars import attributes, characters, drawing
+from tfds_retribooru.avatars import portraits as portraits_lib
+from tfds_retribooru.avatars.characters import Character, Population
 from tfds_retribooru.boxes import SizedBox
 
-CHARACTERS = 1000  # of the data set `avatars`, whose split this is
+POPULATION = Population()  # of the data set `avatars`
 SHOWN = 8
-SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +39,7 @@ class Portrait:
 @functools.cache
 def portraits() -> tuple[Portrait, ...]:
     """Returns a picture of each of SHOWN characters that training never saw."""
-    test = sorted({c for c, _ in characters.splits(CHARACTERS, SEED)["test"]})
-    return tuple(_portrait(character) for character in test[:SHOWN])
+    return tuple(map(_portrait, characters.splits(POPULATION)["test"][:SHOWN]))
 
 
 def item(portrait: Portrait, concept: str) -> dict[str, object]:
@@ -48,8 +48,8 @@ def item(portrait: Portrait, concept: str) -> dict[str, object]:
     return {"concept": concept, "picture": portrait.picture, "box": list(box) if box else None}
 
 
-def _portrait(character: int) -> Portrait:
-    made = characters.portraits(SEED, character, varied=False)[0]
+def _portrait(character: Character) -> Portrait:
+    made = portraits_lib.portraits(POPULATION.seed, character, varied=False)[0]
     png, mask = drawing.draw(made)
     image = np.asarray(Image.open(io.BytesIO(png)))
     figure = np.asarray(Image.open(io.BytesIO(mask)))[..., None]
@@ -65,4 +65,4 @@ def _portrait(character: int) -> Portrait:
         CONCEPTS[c]: ", ".join(attributes.tags(made.values, list(CARRIED[c])))
         for c in (FACE, CLOTHES)
     }
-    return Portrait(made.name.replace("_", " "), pictures.png_url(png), tags, found)
+    return Portrait(character.name.replace("_", " "), pictures.png_url(png), tags, found)
