@@ -1,7 +1,7 @@
 """References and a prompt to images, in a browser.
 
     python -m rbjax.demo
-    python -m rbjax.demo --checkpoint runs/composition
+    python -m rbjax.demo --checkpoint runs/composition --checkpoint export --run runs/composition
 
 The page shows the images, what the VQA model answers about them, and where each region was read
 from. It needs `pip install -e '.[demo]'`.
@@ -28,7 +28,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--checkpoint",
         type=path_argument,
-        help="saved model, export or --workdir of a training (default: the shipped model)",
+        action="append",
+        default=[],
+        help="saved model, export or --workdir of a training (default: the shipped model); again "
+        "for each other one that can be compared with it",
+    )
+    add(
+        "--run",
+        type=path_argument,
+        action="append",
+        default=[],
+        help="--workdir of a training to show, also while it runs; as often as wanted",
     )
     add("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     add("--port", type=int, help="default: the first free one from 7860")
@@ -45,13 +55,16 @@ def run(args: argparse.Namespace) -> None:
     if importlib.util.find_spec("gradio") is None:
         raise ValueError("the page needs Gradio: pip install -e '.[demo]'")
     from rbjax.demo_page import page
-    from rbjax.demo_page.studio import Studio
+    from rbjax.demo_page.studio import open_all
     from rbjax.vqa.model import VQA
 
-    studio = Studio.open(args.checkpoint, VQA.load())
+    for folder in args.run:
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"--run={folder} is no --workdir of a training: no config.json")
+    studios = open_all(args.checkpoint or [None], VQA.load())
     print("Compiling; the first start takes longest ...", flush=True)
-    page.warm_up(studio)
-    built = page.build(studio)
+    page.warm_up(studios[0])
+    built = page.build(studios, args.run)
     with page.serving(built, host=args.host, port=args.port, share=args.share) as address:
         print(f"Open {address} in a browser; Ctrl-C ends it.", flush=True)
         built.block_thread()

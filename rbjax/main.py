@@ -1,6 +1,9 @@
 """Trains and evaluates an experiment.
 
-python -m rbjax.main --config configs/composition.py
+    python -m rbjax.main --config configs/composition.py
+
+While it trains, `touch WORKDIR/sample_now` makes samples and `touch WORKDIR/save_now` a checkpoint
+after the step that runs (not in a run of several processes).
 """
 
 import logging as std_logging
@@ -28,7 +31,8 @@ WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
     "Directory of the run: checkpoints, samples, TensorBoard events, results.json, report. "
-    "The same directory again resumes the run. Default: runs/CONFIG or runs/CONFIG_VARIANT.",
+    "The same directory again resumes the run. While it trains, a file sample_now or save_now in "
+    "it asks for samples or a checkpoint. Default: runs/CONFIG or runs/CONFIG_VARIANT.",
 )
 
 

@@ -32,7 +32,7 @@ def render(
     crops = studio.crops(references, settings.size)
     concepts = [reference.concept for reference in references]
     pairs = list(zip(concepts, crops, strict=True))
-    return _template().render(
+    return template("results.html.jinja").render(
         prompt=settings.prompt,
         colors=COLORS,
         references=[
@@ -44,11 +44,12 @@ def render(
     )
 
 
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """Returns a template of `assets/`; what it is filled with is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    return environment.get_template("results.html.jinja")
+    return environment.get_template(name)
 
 
 def _image(

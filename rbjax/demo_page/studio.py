@@ -126,3 +126,14 @@ class Studio:
         except ValueError:  # below the smallest size that it was measured at
             return None
         return Judge(self.vqa, self.vocabulary, size)
+
+
+def open_all(checkpoints: Sequence[Path | None], vqa: VQA) -> list[Studio]:
+    """Opens checkpoints, and gives those of equal names numbers; None is the shipped model."""
+    studios: list[Studio] = []
+    for checkpoint in checkpoints:
+        studio = Studio.open(checkpoint, vqa)
+        equal = sum(other.name.split(" (")[0] == studio.name for other in studios)
+        name = f"{studio.name} ({equal + 1})" if equal else studio.name
+        studios.append(dataclasses.replace(studio, name=name))
+    return studios

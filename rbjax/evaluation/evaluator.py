@@ -77,6 +77,9 @@ class Evaluator:
             if value is not None
         }
         writer.write_scalars(step, scalars)
+        workdir_lib.write_text(
+            self.workdir / workdir_lib.PERIODIC_RESULTS, json.dumps({"step": step, **results})
+        )
         print(f"Evaluation at step {step}:\n{results_lib.table(results)}", flush=True)
 
     def final(self, step: int, params: Tree, losses: Sequence[tuple[int, float]]) -> None:

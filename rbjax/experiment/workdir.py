@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import math
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,8 @@ from rbjax.experiment import added_fields
 from rbjax.interop import json_files
 
 LOSSES = "loss.json"
+PERIODIC_RESULTS = "periodic_results.json"  # of the newest evaluation before the end
+REQUESTS = ("sample_now", "save_now")  # files that ask a training that runs for something
 CHANGEABLE = (  # fields that may differ between two runs in one working directory
     *("total_steps", "data_dir", "mesh", "eval", "sampling", "sample_images"),
     *(f"{name}_every" for name in ("log", "checkpoint", "sample", "eval")),
@@ -103,11 +106,30 @@ def write_loss_history(workdir: pathlib.Path, history: list[tuple[int, float]]) 
     write_text(workdir / LOSSES, json.dumps(history))
 
 
-def read_loss_history(workdir: pathlib.Path, start: int) -> list[tuple[int, float]]:
-    """Reads the pairs (step, loss) up to the step from which the run resumes."""
+def read_loss_history(workdir: pathlib.Path, start: float = math.inf) -> list[tuple[int, float]]:
+    """Reads the pairs (step, loss), up to the step from which a run resumes."""
     path = workdir / LOSSES
     pairs = json.loads(path.read_text()) if path.exists() else []
     return [(step, loss) for step, loss in pairs if step <= start]
+
+
+def request(workdir: pathlib.Path, name: str) -> None:
+    """Asks the training in a working directory for one of REQUESTS, after its current step.
+
+    `touch WORKDIR/sample_now` does the same.
+    """
+    if name not in REQUESTS:
+        raise ValueError(f"request {name!r}: use one of {', '.join(REQUESTS)}")
+    (workdir / name).touch()
+
+
+def take_request(workdir: pathlib.Path, name: str) -> bool:
+    """Returns whether something was asked for, and forgets it."""
+    try:
+        (workdir / name).unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _compare(old: dict[str, Any], new: dict[str, Any], workdir: pathlib.Path) -> None:

@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import grain
 import jax
@@ -62,13 +62,12 @@ def _run(exp: Experiment, workdir: pathlib.Path, planned: int | None) -> None:
     writer = metric_writers.create_default_writer(workdir, asynchronous=False)
     history = workdir_lib.read_loss_history(workdir, start)
     progress, log = _reports(exp.config, writer, history=history, workdir=workdir)
-    actions = _actions(
-        exp.config,
-        progress,
-        writer,
-        checkpoint=lambda step, state: checkpoints.save(workdir, step, state=state, data=data),
-        evaluator=evaluator,
-    )
+
+    def save(step: int, state: TrainState) -> None:
+        checkpoints.save(workdir, step, state=state, data=data)
+
+    actions = _actions(exp.config, progress, writer, checkpoint=save, evaluator=evaluator)
+    requests = _requests(save, evaluator, writer)
     update, metrics = _compile(exp, abstract), _zero_metrics(exp)
     sharding = meshes.batch_sharding(exp.mesh)
     if start < total:
@@ -83,6 +82,7 @@ def _run(exp: Experiment, workdir: pathlib.Path, planned: int | None) -> None:
                 metrics = _zero_metrics(exp)
             for action in actions:
                 action(step, state=state)
+            _answer(requests, workdir, step=step, state=state)
     if evaluator:
         _evaluate_at_end(evaluator, state, history)
 
@@ -174,6 +174,31 @@ def _actions(
             callback_fn=timed("evaluate", _dispensable("the evaluation", evaluate)),
         ),
     ]
+
+
+def _requests(save: Event, evaluator: Evaluator | None, writer: MetricWriter) -> dict[str, Event]:
+    """Returns what answers each of `workdir.REQUESTS`.
+
+    A run of several processes answers none: they would read a request after different steps.
+    """
+    if jax.process_count() > 1:
+        return {}
+
+    def sample(step: int, state: TrainState) -> None:
+        if evaluator:
+            evaluator.sample(step, state.averaged, writer)
+
+    return {"save_now": save, "sample_now": _dispensable("the sample grid", sample)}
+
+
+def _answer(
+    requests: Mapping[str, Event], workdir: pathlib.Path, *, step: int, state: TrainState
+) -> None:
+    """Does what was asked for since the last step; training is the same with it and without."""
+    for name, event in requests.items():
+        if workdir_lib.take_request(workdir, name):
+            event(step, state)
+            print(f"Step {step}: {name} is done.", flush=True)
 
 
 def _dispensable(name: str, event: Event) -> Event:

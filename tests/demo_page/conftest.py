@@ -1,9 +1,11 @@
 """A page of a small model that knows the tags of `avatars`, served for all tests of this folder."""
 
 import dataclasses
+import pathlib
 
 import pytest
 from flax import nnx
+from PIL import Image
 
 from rbjax.demo_page import tags
 from rbjax.demo_page.studio import Studio
@@ -36,10 +38,22 @@ def other_studio(studio) -> Studio:
 
 
 @pytest.fixture(scope="package")
-def address(studio):
+def workdir(tmp_path_factory) -> pathlib.Path:
+    """What a training leaves that runs."""
+    folder = tmp_path_factory.mktemp("runs") / "training"
+    (folder / "samples").mkdir(parents=True)
+    (folder / "config.json").write_text('{"total_steps": 20}')
+    (folder / "loss.json").write_text("[[5, 0.75], [10, 0.5]]")
+    Image.new("RGB", (8, 8)).save(folder / "samples" / "0000010.png")
+    return folder
+
+
+@pytest.fixture(scope="package")
+def address(studio, other_studio, workdir):
     """Of the served page."""
     pytest.importorskip("gradio", reason="the page needs Gradio: pip install -e '.[demo]'")
     from rbjax.demo_page import page  # Gradio is optional
 
-    with page.serving(page.build(studio), host="127.0.0.1", port=None, share=False) as address:
+    built = page.build([studio, other_studio], [workdir])
+    with page.serving(built, host="127.0.0.1", port=None, share=False) as address:
         yield address

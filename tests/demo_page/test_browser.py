@@ -249,3 +249,33 @@ def test_all_controls_have_names_and_text_has_contrast(tab, width):
     assert overflow <= 0
     if folder := os.environ.get("RBJAX_SCREENSHOTS"):
         tab.screenshot(path=f"{folder}/page_{width}.png", full_page=True)
+
+
+def test_two_models_are_compared_on_the_same_seeds(tab):
+    tab.uncheck("#random-seed input")
+    tab.fill("#seed input", "11")
+    generate(tab)
+    own = tab.get_attribute("#results .rb-made >> nth=0", "src")
+    tab.click("role=tab[name=Compare]")
+    tab.click("#compare")
+    tab.wait_for_selector("#compare-second .rb-image >> nth=1")
+    first, second = (
+        tab.get_attribute(f"#compare-{side} .rb-made >> nth=0", "src")
+        for side in ("first", "second")
+    )
+    first, second, own = (pictures.decode(url, "it") for url in (first, second, own))
+    assert (first == own).all() and (first != second).any()
+    tab.hover("#compare-second .rb-explore >> nth=0", position={"x": 3, "y": 3})
+    assert tab.inner_text("#compare-second .rb-said >> nth=0").startswith("Row 1 of")
+
+
+def test_a_training_is_shown_and_asked(tab, workdir):
+    tab.click("role=tab[name=Training]")
+    tab.wait_for_selector("#run-report >> text=Step 10 of 20, loss 0.5000")
+    for request in ("sample", "save"):
+        tab.click(f"#{request}-now")
+        tab.wait_for_selector("#run-status >> text=Asked for")
+        tab.wait_for_timeout(200)
+    assert {"sample_now", "save_now"} <= {path.name for path in workdir.iterdir()}
+    (workdir / "loss.json").write_text("[[5, 0.75], [10, 0.5], [15, 0.25]]")
+    tab.wait_for_selector("#run-report >> text=Step 15 of 20, loss 0.2500")

@@ -108,3 +108,16 @@ def test_losses_after_the_step_that_is_resumed_are_dropped(tmp_path):
     assert workdir.read_loss_history(tmp_path, 0) == []
     workdir.write_loss_history(tmp_path, [(2, 0.5), (4, 0.25), (6, 0.125)])
     assert workdir.read_loss_history(tmp_path, 4) == [(2, 0.5), (4, 0.25)]
+
+
+def test_a_request_is_taken_once(tmp_path):
+    workdir.request(tmp_path, "sample_now")
+    assert not workdir.take_request(tmp_path, "save_now")
+    assert workdir.take_request(tmp_path, "sample_now")
+    assert not workdir.take_request(tmp_path, "sample_now")
+
+
+def test_requests_have_known_names(tmp_path):
+    with pytest.raises(ValueError, match="use one of sample_now, save_now"):
+        workdir.request(tmp_path, "../stop")
+    assert not list(tmp_path.iterdir())

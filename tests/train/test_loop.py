@@ -3,6 +3,7 @@
 from clu.periodic_actions import ReportProgress
 from ml_collections import ConfigDict
 
+from rbjax.experiment import workdir as workdir_lib
 from rbjax.train import loop
 
 EVENTS = ("checkpoint", "sample", "evaluate")
@@ -54,3 +55,27 @@ def test_training_longer_says_what_becomes_of_the_learning_rate(capsys):
     for unchanged in (None, 14):
         loop._print_learning_rate(config, 8, planned=unchanged)
     assert not capsys.readouterr().out
+
+
+def test_what_is_asked_for_follows_the_step(tmp_path, capsys):
+    found = []
+
+    class Evaluator:
+        def sample(self, step, params, writer):
+            found.append(("sample", step, params, writer))
+
+    class State:
+        averaged = "averages"
+
+    requests = loop._requests(
+        lambda step, state: found.append(("save", step, state)), Evaluator(), "writer"
+    )
+    assert tuple(sorted(requests)) == workdir_lib.REQUESTS
+    state = State()
+    loop._answer(requests, tmp_path, step=1, state=state)
+    for name in workdir_lib.REQUESTS:
+        (tmp_path / name).touch()
+    for step in (2, 3):
+        loop._answer(requests, tmp_path, step=step, state=state)
+    assert found == [("save", 2, state), ("sample", 2, "averages", "writer")]
+    assert "Step 2: sample_now is done." in capsys.readouterr().out

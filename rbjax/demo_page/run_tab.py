@@ -1,0 +1,80 @@
+"""The third tab: a run's report while it trains, and requests to it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import gradio as gr
+
+from rbjax.demo_page import pictures, results, widgets
+from rbjax.demo_page.compose_tab import QUIET
+from rbjax.evaluation import plots
+from rbjax.evaluation import results as results_lib
+from rbjax.experiment import workdir as workdir_lib
+
+EVERY = 5.0  # seconds between two readings
+TITLES = {"sample_now": "Sample now", "save_now": "Save now"}
+NOTES = {
+    "sample_now": "Asked for samples: they come after the step that runs.",
+    "save_now": "Asked for a checkpoint: it comes after the step that runs.",
+}
+
+
+def build(runs: Sequence[Path]) -> None:
+    """Makes the tab's content for the working directories of runs."""
+    if not runs:
+        gr.Markdown("Start with `--run DIR`, the `--workdir` of a training, to see it here.")
+        return
+    names = {_name(run, runs): run for run in runs}
+    chosen = gr.Dropdown(list(names), value=next(iter(names)), label="Run")
+    with gr.Row():
+        buttons = {
+            request: gr.Button(title, elem_id=request.replace("_", "-"))
+            for request, title in TITLES.items()
+        }
+    status, shown = widgets.status("run-status"), widgets.status("run-report")
+    shown.value = report(next(iter(names.values())))
+
+    def show(name: str) -> str:
+        return report(names[name])
+
+    for request, button in buttons.items():
+
+        def ask(name: str, request: str = request) -> str:
+            workdir_lib.request(names[name], request)
+            return results.status(NOTES[request])
+
+        button.click(ask, chosen, status, queue=False, **QUIET)
+    gr.Timer(EVERY).tick(show, chosen, shown, queue=False, **QUIET)
+    chosen.change(show, chosen, shown, queue=False, **QUIET)
+
+
+def report(workdir: Path) -> str:
+    """Returns the HTML of what a run has written so far; paths are not in it."""
+    losses = workdir_lib.read_loss_history(workdir)
+    samples = sorted((workdir / "samples").glob("*.png"))[-1:]
+    config = _json(workdir / "config.json")
+    scores = _json(workdir / "results.json") or _json(workdir / workdir_lib.PERIODIC_RESULTS)
+    saved = (path.name for path in (workdir / "checkpoints").glob("*") if path.name.isdigit())
+    return results.template("run.html.jinja").render(
+        step=losses[-1][0] if losses else 0,
+        total=config.get("total_steps", "?"),
+        loss=f"{losses[-1][1]:.4f}" if losses else "",
+        checkpoints=", ".join(sorted(saved, key=int)),
+        curve=pictures.png_url(plots.loss_curve(losses)) if len(losses) > 1 else "",
+        samples=pictures.png_url(samples[0].read_bytes()) if samples else "",
+        samples_step=int(samples[0].stem) if samples else 0,
+        scored=scores.get("step", 0),
+        table=results_lib.table(scores) if scores else "",
+    )
+
+
+def _json(path: Path) -> dict:
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _name(run: Path, runs: Sequence[Path]) -> str:
+    """Returns a run's name for people: that of its directory, numbered where two are equal."""
+    name = run.resolve().name
+    equal = [other for other in runs if other.resolve().name == name]
+    return name if len(equal) == 1 else f"{name} ({equal.index(run) + 1})"
