@@ -139,7 +139,10 @@ def avatars() -> ConfigDict:
     c.eval = ConfigDict()
     c.eval.split = "test"  # characters that training never sees
     c.eval.characters = 100  # at the end; 0 = no evaluation and no sample grids
-    c.eval.prompts = 4  # images of a character
+    c.eval.prompts = 2  # prompts of a character
+    c.eval.repeats = 3  # images of a prompt, each with noise of its own
+    c.eval.open_characters = 50  # of them, how many get images without a prompt too (diversity)
+    c.eval.variant_characters = 24  # of them, how many are asked for with changed references too
     c.eval.periodic_characters = 16  # while training
     c.eval.batch_size = 64  # images generated at once
     # Folder of a BLIP-VQA: of scripts/train_vqa.py, or as transformers saves it (every question of
@@ -203,6 +206,9 @@ def smoke() -> ConfigDict:
     c.eval_every = 3
     c.eval.characters = 2
     c.eval.prompts = 2
+    c.eval.repeats = 2
+    c.eval.open_characters = 2
+    c.eval.variant_characters = 2
     c.eval.periodic_characters = 1
     c.eval.batch_size = 8
     return c

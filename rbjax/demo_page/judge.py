@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rbjax.demo_page.tags import Vocabulary
-from rbjax.evaluation.suite import tag_answers
+from rbjax.evaluation.case_prompts import tag_answers
 from rbjax.inference.reference import Reference
 from rbjax.text.concepts import CARRIED, CONCEPTS
 from rbjax.text.prompts import split_tags

@@ -5,16 +5,24 @@ The systems are described in `rbjax/evaluation/results.py`.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
+from rbjax.evaluation import no_learning
+from rbjax.evaluation.no_learning import ReadRecord, TrainingImages
 from rbjax.evaluation.suite import Case, Suite
+from rbjax.models.pixels import to_float
 from rbjax.text.concepts import CHARACTER, CLOTHES, carried_kinds
 from rbjax.text.prompts import free_tags
 
-SYSTEMS = ("trained", "references_blanked", "other_references", "copy_reference", "real_images")
+COMPARED = (  # the rows of the table
+    *("trained", "references_blanked", "other_references", "copy_reference", "paste"),
+    *("nearest_training", "real_images"),
+)
+CONTROLS = ("constant", "mean", "noise")  # of the metrics: they must score badly
+SYSTEMS = COMPARED + CONTROLS
 
 # N positions of records -> their entire images, float32 [N, H, W, 3] in [-1, 1]
 ReadImages = Callable[[Sequence[int]], np.ndarray]
@@ -48,48 +56,96 @@ class SystemImages:
     Attributes:
         images: float32 [N, H, W, 3] in [-1, 1].
         cases: the N cases that they are scored against.
+        faults: number of an image to why there is none to score (its pixels are not read).
     """
 
     images: np.ndarray
     cases: tuple[Case, ...]
+    faults: Mapping[int, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class RealData:
+    """What systems without a model are made from.
+
+    Attributes:
+        read_images: reads real images of the split that the suite is about.
+        read_record: reads a record of it (for `paste`).
+        training: what the model was trained on (for `nearest_training`).
+    """
+
+    read_images: ReadImages
+    read_record: ReadRecord | None = None
+    training: TrainingImages | None = None
 
 
 def collect(
-    generate: Generate,
-    suite: Suite,
-    *,
-    read_images: ReadImages,
-    systems: Sequence[str] = SYSTEMS,
+    generate: Generate, suite: Suite, data: RealData, systems: Sequence[str] = SYSTEMS
 ) -> dict[str, SystemImages]:
     """Makes the images of the systems; a system that would have none is not in the result.
+
+    Only a model's images depend on the sampling seed: other systems have no repeats.
 
     Args:
         generate: the model.
         suite: the cases.
-        read_images: reads real images.
+        data: real images.
         systems: some of SYSTEMS.
 
     Raises:
-        ValueError: an unknown system, or `other_references` with one character.
+        ValueError: an unknown system, `other_references` with one character, or `data` lacks what
+            a system needs.
     """
     if unknown := set(systems) - set(SYSTEMS):
         raise ValueError(f"unknown systems {sorted(unknown)}; systems are {', '.join(SYSTEMS)}.")
+    made = {name: _make(name, generate, suite, data) for name in SYSTEMS if name in systems}
+    return {name: images for name, images in made.items() if images.cases}
+
+
+def _make(name: str, generate: Generate, suite: Suite, data: RealData) -> SystemImages:
+    """Makes the images of one system."""
     cases = suite.cases
+    if name == "trained":
+        return SystemImages(generate(cases), cases)
+    if name == "references_blanked":
+        return SystemImages(generate(cases, blank=True), cases)
+    if name == "other_references":
+        return SystemImages(generate(cases, references_of=other_characters(cases)), cases)
+    cases = tuple(case for case in cases if not case.repeat)
+    if name == "real_images":
+        return _real_images(cases, suite, data.read_images)
+    return SystemImages(_without_model(name, cases, suite, data), cases)
+
+
+def _without_model(name: str, cases: Sequence[Case], suite: Suite, data: RealData) -> np.ndarray:
+    """Returns the images of a system that needs no model."""
+    if name == "copy_reference":
+        return data.read_images(copied_references(cases))
+    if name == "nearest_training" and data.training is not None:
+        training = data.training
+        return training.read(
+            no_learning.nearest_training(cases, suite.tags, suite.vocabulary, training.tags)
+        )
+    references = data.read_images([case.references[0] for case in cases])
+    size = references.shape[1]
+    if name == "paste" and data.read_record is not None:
+        pasted = [no_learning.paste(case, data.read_record, size) for case in cases]
+        return to_float(np.stack(pasted))
+    if name == "constant":
+        return np.stack([no_learning.constant(case, size) for case in cases])
+    if name == "noise":
+        return np.stack([no_learning.noise(case, size) for case in cases])
+    if name == "mean":
+        return np.broadcast_to(references.mean(axis=0), references.shape).copy()
+    raise ValueError(f"{name} needs records or training images; baselines.RealData has none.")
+
+
+def _real_images(cases: Sequence[Case], suite: Suite, read_images: ReadImages) -> SystemImages:
+    """Returns the real images of the cases that have one, scored by their own prompts."""
     real = [(case, case.real) for case in cases if case.real is not None]
-    make = {
-        "trained": lambda: SystemImages(generate(cases), cases),
-        "references_blanked": lambda: SystemImages(generate(cases, blank=True), cases),
-        "other_references": lambda: SystemImages(
-            generate(cases, references_of=other_characters(cases)), cases
-        ),
-        "copy_reference": lambda: SystemImages(read_images(copied_references(cases)), cases),
-        "real_images": lambda: SystemImages(
-            read_images([position for _, position in real]),
-            tuple(_with_own_prompt(case, position, suite) for case, position in real),
-        ),
-    }
-    chosen = [name for name in SYSTEMS if name in systems and (real or name != "real_images")]
-    return {name: make[name]() for name in chosen}
+    own = tuple(_with_own_prompt(case, position, suite) for case, position in real)
+    images = read_images([position for _, position in real]) if real else np.zeros((0, 1, 1, 3))
+    return SystemImages(images, own)
 
 
 def other_characters(cases: Sequence[Case]) -> list[Case]:
@@ -125,5 +181,7 @@ def copied_references(cases: Sequence[Case]) -> list[int]:
 
 def _with_own_prompt(case: Case, position: int, suite: Suite) -> Case:
     """Returns the case with the free tags of its real image, at `position`, as its prompt."""
+    if case.is_open:
+        return case
     own = free_tags(suite.tags[position], suite.vocabulary, carried_kinds([CHARACTER]))
     return dataclasses.replace(case, prompt=tuple(own))

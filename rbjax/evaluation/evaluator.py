@@ -4,17 +4,20 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from clu import metric_writers
 from ml_collections import ConfigDict
 
-from rbjax.evaluation import baselines, report, scoring, suite
+from rbjax.evaluation import baselines, report, scoring, suite, variants
 from rbjax.evaluation import results as results_lib
+from rbjax.evaluation.asking import VQAModel
+from rbjax.evaluation.baselines import RealData, SystemImages
+from rbjax.evaluation.case_prompts import Vocabulary
 from rbjax.evaluation.generator import CaseGenerator
-from rbjax.evaluation.scoring import VQAModel
-from rbjax.evaluation.suite import Suite, Vocabulary
+from rbjax.evaluation.no_learning import TrainingImages
+from rbjax.evaluation.suite import Suite
 from rbjax.experiment import workdir as workdir_lib
 from rbjax.experiment.setup import Experiment
 from rbjax.models.params import Tree
@@ -91,8 +94,16 @@ class Evaluator:
             losses: (step, loss) pairs of the training.
         """
         config = self.exp.config
-        cases = self._suite(config.eval.characters, config.eval.prompts)
+        cases = self._suite(
+            config.eval.characters,
+            config.eval.prompts,
+            repeats=config.eval.repeats,
+            open_characters=config.eval.open_characters,
+        )
         images = self._collect(params, cases, self._final_systems(cases))
+        if self.vqa is not None and config.eval.variant_characters:
+            made, tags = self._variants(params, cases, images["trained"])
+            images, cases = images | made, dataclasses.replace(cases, tags={**tags, **cases.tags})
         results = {"step": step, **self._score(images, cases)}
         page = report.write(
             self.workdir / "report",
@@ -104,21 +115,60 @@ class Evaluator:
         )
         workdir_lib.write_text(self.workdir / "results.json", json.dumps(results, indent=1))
         if self.vqa is not None:
-            print(results_lib.table(results))
+            print(results_lib.table(results, baselines.COMPARED))
         print(f"Results: {self.workdir / 'results.json'}; report: {page}")
 
-    def _suite(self, characters: int, prompts: int) -> Suite:
-        """Builds the cases of so many characters."""
+    @property
+    def _is_composed(self) -> bool:
+        """Whether references are given for face and clothes, not entire."""
+        split, tasks = self.generator.examples.split, self.exp.config.data.tasks
+        return bool(len(split.clusters_with_box.order) and tasks.get("composition", 0))
+
+    def _variants(
+        self, params: Tree, cases: Suite, trained: SystemImages
+    ) -> tuple[dict[str, SystemImages], Mapping[int, tuple[str, ...]]]:
+        """Returns the rows with changed references, and the tags of those that are new."""
+        config = self.exp.config.eval
+        more = self._suite(config.variant_characters, config.prompts, more=1)
+        used = variants.first(cases.cases, config.variant_characters)
+        references = {position for case in used for position in case.references}
+        masked = all(self.generator.read_record(p).get("has_mask", True) for p in references)
+        left_out = {name for name in variants.OF_COMPOSITION if not self._is_composed}
+        names = [n for n in variants.VARIANTS if n not in left_out and (masked or n != "recolored")]
+        made = variants.collect(
+            functools.partial(self.generator.generate, params),
+            trained,
+            characters=config.variant_characters,
+            more=more.cases,
+            names=names,
+        )
+        return made, more.tags
+
+    def _suite(
+        self,
+        characters: int,
+        prompts: int,
+        *,
+        repeats: int = 1,
+        open_characters: int = 0,
+        more: int = 0,
+    ) -> Suite:
+        """Builds the cases of so many characters, with `more` references of each concept.
+
+        The other arguments are those of `suite.build`.
+        """
         split, data = self.generator.examples.split, self.exp.config.data
-        composition = bool(len(split.clusters_with_box.order) and data.tasks.get("composition", 0))
+        composition = self._is_composed
         return suite.build(
             split.clusters_with_box if composition else split.clusters,
             split.tags,
             split.vocabulary,
             characters=characters,
             per_character=prompts,
-            faces=data.faces,
-            clothes=data.clothes,
+            faces=data.faces + more,
+            clothes=data.clothes + more,
+            repeats=repeats,
+            open_characters=open_characters,
             seed=self.exp.config.seed,
             composition=composition,
             clothed=split.clusters_with_clothes.rank >= 0,
@@ -132,15 +182,19 @@ class Evaluator:
 
     def _collect(
         self, params: Tree, cases: Suite, systems: Sequence[str]
-    ) -> dict[str, baselines.SystemImages]:
+    ) -> dict[str, SystemImages]:
         generate = functools.partial(self.generator.generate, params)
-        return baselines.collect(
-            generate, cases, read_images=self.generator.read_images, systems=systems
-        )
+        return baselines.collect(generate, cases, self._real_data(systems), systems)
 
-    def _score(
-        self, images: dict[str, baselines.SystemImages], cases: Suite, resamples: int = 2000
-    ) -> dict:
+    def _real_data(self, systems: Sequence[str]) -> RealData:
+        training = None
+        if "nearest_training" in systems:
+            examples = self.exp.examples(self.exp.open("train"))
+            read = CaseGenerator(self.exp, examples, self.generator.batch_size).read_images
+            training = TrainingImages(examples.split.tags, read)
+        return RealData(self.generator.read_images, self.generator.read_record, training)
+
+    def _score(self, images: dict[str, SystemImages], cases: Suite, resamples: int = 2000) -> dict:
         return scoring.score(
             images, cases, self.vqa, read_images=self.generator.read_images, resamples=resamples
         )

@@ -15,9 +15,14 @@ COLOURS = {
     "references_blanked": "#94a3b8",
     "other_references": "#cbd5e1",
     "copy_reference": "#f59e0b",
+    "paste": "#a855f7",
+    "nearest_training": "#fb7185",
     "real_images": "#16a34a",
+    "constant": "#e5e7eb",
+    "mean": "#e5e7eb",
+    "noise": "#e5e7eb",
 }
-INK, LINES = "#334155", "#e2e8f0"
+INK, LINES, OTHER = "#334155", "#e2e8f0", "#93c5fd"
 
 
 def bars(results: Mapping[str, Any], columns: Sequence[str]) -> bytes:
@@ -40,7 +45,7 @@ def _draw_bars(axis: Axes, systems: Mapping[str, Any], column: str) -> None:
         if value is None:
             continue
         mean, low, high = (100 * value[name] for name in ("mean", "low", "high"))
-        axis.barh(place, mean, color=COLOURS[system], height=0.72)
+        axis.barh(place, mean, color=COLOURS.get(system, OTHER), height=0.72)
         axis.plot([low, high], [place, place], color=INK, linewidth=1.6)
         axis.text(max(high, mean) + 2, place, f"{mean:.0f}", va="center", fontsize=8, color=INK)
     axis.set_title(label(column), fontsize=10, color=INK, loc="left")

@@ -22,15 +22,11 @@ TITLE = "Composition from references"
 TEMPLATE = "report.html.jinja"
 COLUMN_NOTES = {
     "vqa_flexibility": (
-        "↑ Does the image show what the prompt asks for? Mean cosine between the embedding of the "
-        "VQA model's answer and that of the wanted answer; 100 if all answers are right."
-    ),
-    "vqa_diversity": (
-        "How different are images made from the same references? Mean pairwise (1 − cosine) of "
-        "the answers to one question. Near the real images' is good: 0 means always the same."
+        "↑ Does the image show what the prompt asks for? Share of the prompt's attributes for "
+        "which the VQA model's answer is the wanted one."
     ),
     "p_yes": (
-        "↑ The same question asked the other way: product over the prompt's phrases of the "
+        "↑ The same question asked the other way: product over all phrases of the prompt of the "
         "probability that the VQA model says yes to each."
     ),
     "outfit_agreement": (
@@ -42,21 +38,43 @@ COLUMN_NOTES = {
         "for which it gives the same answer as for the face references."
     ),
     "leakage": (
-        "↓ Share of what the prompt decides (eyes, eyebrows, mouth, background) that was taken "
-        "from a reference instead. The prompts ask for values that no reference has."
+        "↓ How often the image shows what a reference has beyond its concept (its expression and "
+        "background; the clothes of the face's image), where something else is wanted. Chance is "
+        "how often images of other characters show it."
+    ),
+    "seed_diversity": (
+        "↑ With an empty prompt and the same references, do images of several seeds vary as real "
+        "images of the character do? 100 is so, 0 is one real image again and again, below are "
+        "constant answers that real images seldom have."
+    ),
+    "swd": (
+        "↑ Similarity weighted diversity of the same images: mean over pairs of agreement with "
+        "the references times difference. Copying scores 0, ignoring the references too."
     ),
 }
 SYSTEM_NOTES = {
     "trained": "The model, with prompt and references.",
     "references_blanked": "The same model, prompts and noise, without references.",
-    "other_references": (
-        "Control: with another character's references, compared with the original ones."
-    ),
-    "copy_reference": "Leak baseline: no model, one of the references as it is.",
+    "other_references": ("With another character's references, compared with the original ones."),
+    "copy_reference": "No model: one of the references as it is. The most that leakage can be.",
+    "paste": "No learning: face and clothes cut out and pasted on the prompt's colour.",
+    "nearest_training": "No model: the training image with most of the tags that are asked for.",
     "real_images": (
-        "Upper bound: other images of the same character in the same outfit, scored by their own "
-        "tags."
+        "Other images of the same character in the same outfit, scored by their own tags."
     ),
+    "constant": "Control of the metrics: the prompt's background and nothing else.",
+    "mean": "Control of the metrics: the mean of all references.",
+    "noise": "Control of the metrics: noise.",
+    "unchanged": "The model again, on the characters of the rows below.",
+    "moved": "References moved to the side.",
+    "scaled": "References made smaller.",
+    "flipped": "References mirrored.",
+    "loose": "References cropped with a larger box around the face.",
+    "recolored": "References before another background.",
+    "face_only": "No clothes references.",
+    "clothes_only": "No face references.",
+    "more_references": "One more reference for the face and one more for the clothes.",
+    "cross_composition": "The face of one character in the clothes of another.",
 }
 
 

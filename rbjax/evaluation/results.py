@@ -7,55 +7,90 @@ Systems that are compared (the rows), in this order, each optional:
 * `other_references`: with another character's references, scored against the case's own;
 * `copy_reference`: no model; one of the case's references, entire (clothes if there are any), as
   it is: the most that leakage can be;
+* `paste`: no learning; face and clothes cut out of the references and pasted on the prompt's
+  colour;
+* `nearest_training`: no model; the training image that has most of the tags that are asked for;
 * `real_images`: images of the same character in the same outfit that are no references, scored by
-  their own tags instead of the case's prompt: the most that a model can reach.
+  their own tags instead of the case's prompt: the most that a model can reach;
+* `constant` (the prompt's colour and nothing else), `mean` (the mean of all references), `noise`:
+  controls of the metrics themselves.
+* `unchanged`, `moved`, `scaled`, `flipped`, `loose`, `recolored`, `face_only`, `clothes_only`,
+  `more_references`, `cross_composition`: the model on a part of the cases, with changed references
+  (rbjax/evaluation/variants.py). But for the last these should score alike.
 
-Columns, each the mean over characters:
+Columns, each the mean over characters; higher is better, but for leakage:
 
-* `vqa_flexibility`: mean cosine between the embedding of the answer and that of the expected one;
-* `vqa_diversity`: mean pairwise (1 - cosine) of the answers to one question over the images made
-  from the same references;
-* `p_yes`: product over the prompt's phrases of P(yes) / (P(yes) + P(no)), of the phrases for which
-  the VQA model's yes or no is reliable at this size;
+* `vqa_flexibility`: share of the prompt's attributes for which the answer is the wanted one;
+* `p_yes`: product over all phrases of the prompt of P(yes) / (P(yes) + P(no));
 * `outfit_agreement`, `identity_agreement`: share of the outfit's (or the character's) attributes
   for which the answer is the same as for the references. The latter is the majority of the
   answers on entire images of those references that are given for the clothes (or the face, or the
   entire character), at the generated size. Asked is what a tag of these references says;
-* `leakage`: of the free attributes, share that shows a reference's value, not the prompt's.
+* `leakage`: of the attributes for which a reference shows, beyond the concept that it was given
+  for, something else than what is wanted: the share for which the image shows that. `chance` is
+  the same share for the row's images of other characters, which were not made from them;
+* `seed_diversity`: with an empty prompt and the same references, do images of several seeds vary
+  as real images of that character do? 1: their answers are distributed alike; 0: as one real image
+  again and again (rbjax/metrics/diversity.py);
+* `swd`: mean over pairs of the same images of the product of their agreements with the references
+  and of the share of free attributes in which they differ (rbjax/metrics/swd.py).
 
-Only questions for which the VQA model is reliable at the generated size are asked; all, if nothing
-is known of its accuracy. What `scoring.score` returns is JSON; these keys stay:
+"What ...?" is asked where the VQA model is reliable at the generated size, everything if nothing is
+known of its accuracy; "is there ...?" of every phrase of a prompt. An answer that is no word is
+wrong; it is never a reference's value. An image that is not finite, or that is missing, has no
+value in any column, and is counted in `unscored`.
 
-    {"schema": 1, "size": int, "characters": int, "cases": int, "confidence": 0.95,
-     "asked": [attribute, ...], "phrases": [attribute, ...],
-     "rows": {row: {column: {"mean": float, "low": float, "high": float} | null}},
-     "images": {row: int},
-     "attributes": {row: {attribute: {"kind": str, "share": float}}}}
+What `scoring.score` returns is JSON; these keys stay:
 
-`null` stands for a column that is undefined (no clothes references, one image a character).
+    {"schema": 2, "size": int, "characters": int, "cases": int, "confidence": 0.95,
+     "asked": [attribute, ...], "phrases": [attribute for which yes or no is reliable, ...],
+     "rows": {row: {column: cell | null}}, "images": {row: int},
+     "unscored": {row: {reason: int}},
+     "attributes": {row: {attribute: {"kind": str, "share": float, "images": int}}},
+     "confusion": {row: {attribute: {wanted: {given: int}}}},
+     "variety": {row: {attribute: {"generated" or "real": {answer: int}}}},
+     "scored": {row: [what an image should show and shows, ...]},
+     "real_answers": {position: {attribute: answer}}, "real_variety": {character: [position, ...]},
+     "real_no_words": int,
+     "separability": {concept: {kind: cell with "wanted" | null}} (of cross_composition) | null}
+
+    cell = {"mean": float, "low": float, "high": float, "seeds": [mean of each sampling seed, ...],
+            "unscored": int, "chance": float (of leakage)}
+
+A cell is null where nothing can be scored (no clothes references, no image that is finite).
 `attributes` separates where a score comes from: the share of images with the expected answer (the
-prompt's, or the references').
+prompt's, or the references'). In `scored` everything is there to compute the columns again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 COLUMNS = (
     "vqa_flexibility",
-    "vqa_diversity",
     "p_yes",
     "outfit_agreement",
     "identity_agreement",
     "leakage",
+    "seed_diversity",
+    "swd",
 )
-SCHEMA = 1
+SCHEMA = 2
+LABELS = {"p_yes": "P(yes)", "vqa_flexibility": "VQA flexibility", "swd": "SWD"}
 
 
-def table(results: Mapping[str, Any]) -> str:
-    """Returns systems and columns as an aligned Markdown table: percent, with intervals."""
-    cells = [["", *map(label, COLUMNS)]]
-    for system, columns in results["rows"].items():
-        cells.append([label(system), *(percent(columns[name]) for name in COLUMNS)])
+def table(results: Mapping[str, Any], systems: Iterable[str] | None = None) -> str:
+    """Returns systems and columns as an aligned Markdown table: percent, with intervals.
+
+    Args:
+        results: as `scoring.score` returns them.
+        systems: the rows to show; all by default.
+    """
+    cells = [["", *map(label, COLUMNS), "unscored images"]]
+    shown = results["rows"] if systems is None else systems
+    for system in (name for name in results["rows"] if name in shown):
+        columns = results["rows"][system]
+        row = [label(system), *(percent(columns[name]) for name in COLUMNS)]
+        cells.append([*row, str(unscored_images(results, system))])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     cells.insert(1, ["-" * width for width in widths])
     return "\n".join(
@@ -64,14 +99,20 @@ def table(results: Mapping[str, Any]) -> str:
     )
 
 
+def unscored_images(results: Mapping[str, Any], system: str) -> int:
+    """Returns how many images of a row could not be asked about."""
+    return sum(bool(image.get("fault")) for image in results["scored"][system])
+
+
 def label(name: str) -> str:
     """Returns the name of a system or column in a table."""
-    return {"p_yes": "P(yes)"}.get(name, name.replace("vqa", "VQA").replace("_", " "))
+    return LABELS.get(name, name.replace("_", " "))
 
 
-def percent(value: Mapping[str, float] | None) -> str:
-    """Returns `mean [low, high]` in percent."""
+def percent(value: Mapping[str, Any] | None) -> str:
+    """Returns `mean [low, high]` in percent, with the chance level where there is one."""
     if value is None:
         return "–"
     mean, low, high = (100 * value[name] for name in ("mean", "low", "high"))
-    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+    chance = f", chance {100 * value['chance']:.0f}" if "chance" in value else ""
+    return f"{mean:.1f} [{low:.1f}, {high:.1f}{chance}]"

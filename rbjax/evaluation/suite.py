@@ -17,22 +17,25 @@ Where the vocabulary has no questions (real data: nobody knows all that an image
 is the recorded one of an image of the outfit that is no reference, without the tags that name what
 a reference carries. Without `composition` (no image has a face box, or training never composes),
 the references are entire images of the character in any outfit, and so are the real images.
+
+An *open* case has an empty prompt: several of them, which differ in the seed alone, tell whether
+images vary as real ones do (rbjax/metrics/diversity.py). A *repeat* is the same case with another
+seed.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from rbjax.text.concepts import CHARACTER, CLOTHES, FACE, carried_kinds
-from rbjax.text.prompts import free_tags
+from rbjax.evaluation import case_prompts
+from rbjax.evaluation.case_prompts import Prompt, Vocabulary
+from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
 from tfds_retribooru.clusters import Clusters
 
-FIRST_TAG = "solo"  # of every prompt
-
-Vocabulary = Mapping[str, Any]
-Prompt = tuple[str, ...]
+OPEN_IMAGES = 4  # of a character
+MAX_VARIETY = 16  # real images of a character that open cases are compared with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +46,12 @@ class Case:
         character: index of the character in the clusters.
         references: positions of the references, faces first.
         concepts: index into CONCEPTS of each reference.
-        prompt: tags; the first is FIRST_TAG.
+        prompt: tags; the first is case_prompts.FIRST_TAG. Empty in an open case.
         seed: of the noise.
-        real: position of an image of the same character and outfit that is no reference, or None.
+        real: position of an image of the same character and outfit that is no reference (in an
+            open case in any outfit), or None.
+        repeat: how often the case came before, with another seed.
+        transformation: of the references, a name of transformations.TRANSFORMATIONS; "" for none.
     """
 
     character: int
@@ -54,6 +60,13 @@ class Case:
     prompt: Prompt
     seed: int
     real: int | None
+    repeat: int = 0
+    transformation: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the prompt is empty."""
+        return not self.prompt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +77,14 @@ class Suite:
         cases: what to generate.
         tags: position to tags, of every record that a case names.
         vocabulary: attribute, answer and kind of each tag; `vocabulary.json` of the data set.
+        variety: character to real images of it that no case names, what an open case's images are
+            compared with.
     """
 
     cases: tuple[Case, ...]
     tags: Mapping[int, tuple[str, ...]]
     vocabulary: Vocabulary
+    variety: Mapping[int, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
 
 class _References(NamedTuple):
@@ -88,6 +104,9 @@ def build(
     per_character: int = 4,
     faces: int = 2,
     clothes: int = 2,
+    repeats: int = 1,
+    open_characters: int = 0,
+    open_images: int = OPEN_IMAGES,
     seed: int = 0,
     composition: bool = True,
     clothed: np.ndarray | None = None,
@@ -102,6 +121,9 @@ def build(
         per_character: prompts of a character.
         faces: face references of a case.
         clothes: clothes references of a case.
+        repeats: how often each case comes, each time with another seed.
+        open_characters: how many of the characters have open cases too.
+        open_images: open cases of such a character.
         seed: of everything that is drawn.
         composition: whether references are given for face and clothes; else they are
             faces + clothes entire images.
@@ -112,16 +134,18 @@ def build(
     """
     present = np.flatnonzero(np.diff(clusters.character_start))
     total = len(present)
-    if min(characters, per_character, faces + clothes, total) < 1:
+    if min(characters, per_character, repeats, faces + clothes, total) < 1:
         raise ValueError(
             f"an evaluation needs at least one character, prompt and reference; got {characters} "
-            f"of {total} characters, {per_character} prompts, {faces} + {clothes} references: see "
-            "config.eval.characters, eval.split, eval.prompts, data.faces and data.clothes"
+            f"of {total} characters, {per_character} prompts, {repeats} repeats, {faces} + "
+            f"{clothes} references: see config.eval.characters, eval.split, eval.prompts, "
+            "eval.repeats, data.faces and data.clothes"
         )
     clothed = np.ones(len(clusters), bool) if clothed is None else clothed
-    cases = []
-    for character in np.random.default_rng(seed).permutation(present)[:characters]:
-        rng = np.random.default_rng([seed, int(character)])
+    cases: list[Case] = []
+    variety: dict[int, tuple[int, ...]] = {}
+    for number, character in enumerate(_drawn_characters(present, seed)[:characters]):
+        rng = np.random.default_rng([seed, character])
         members = clusters.order[slice(*clusters.character_start[character : character + 2])]
         if composition:
             outfits, worn = clusters.outfit[members], clothed[members]
@@ -131,8 +155,56 @@ def build(
         else:
             chosen = _choose_entire(members, rng, count=faces + clothes)
         prompts = _prompts(chosen, tags, vocabulary, rng=rng, count=per_character)
-        cases += _cases(int(character), chosen, prompts=prompts, rng=rng)
-    return Suite(tuple(cases), _named_tags(cases, tags), vocabulary)
+        cases += _repeated(_cases(character, chosen, prompts=prompts, rng=rng), repeats)
+        if number < open_characters:
+            opened, variety[character] = _open_cases(cases[-1], members, open_images, rng)
+            cases += opened
+    named = {p for case in cases for p in (*case.references, case.real) if p is not None}
+    named.update(position for positions in variety.values() for position in positions)
+    named_tags = {position: tuple(tags[position]) for position in sorted(named)}
+    return Suite(tuple(cases), named_tags, vocabulary, variety)
+
+
+def _drawn_characters(present: np.ndarray, seed: int) -> list[int]:
+    return np.random.default_rng(seed).permutation(present).tolist()
+
+
+def _repeated(cases: Sequence[Case], repeats: int) -> list[Case]:
+    """Returns the cases and their repeats; the first of each is the case itself."""
+    return [
+        case
+        if not repeat
+        else dataclasses.replace(case, seed=new_seed(case, repeat), repeat=repeat)
+        for case in cases
+        for repeat in range(repeats)
+    ]
+
+
+def new_seed(case: Case, number: int) -> int:
+    """Returns another seed of a case, below 2**31."""
+    return int(np.random.default_rng([case.seed, number]).integers(2**31))
+
+
+def _open_cases(
+    case: Case, members: np.ndarray, count: int, rng: np.random.Generator
+) -> tuple[list[Case], tuple[int, ...]]:
+    """Returns open cases with the references of `case`, and the character's images that are left.
+
+    At most half of the images that are no references serve as the cases' real ones.
+    """
+    unused = rng.permutation(np.setdiff1d(members, case.references)).tolist()
+    real = unused[: min(count, len(unused) // 2)]
+    cases = [
+        dataclasses.replace(
+            case,
+            prompt=(),
+            seed=int(rng.integers(2**31)),
+            real=real[number] if number < len(real) else None,
+            repeat=0,
+        )
+        for number in range(count)
+    ]
+    return cases, tuple(unused[len(real) :][:MAX_VARIETY])
 
 
 def _cases(
@@ -150,14 +222,6 @@ def _cases(
         )
         for number, prompt in enumerate(prompts)
     ]
-
-
-def tag_answers(
-    tags: Sequence[str], vocabulary: Vocabulary, kinds: Sequence[str]
-) -> dict[str, str]:
-    """Returns {attribute: answer} of the tags whose attribute is of one of the kinds."""
-    known = (vocabulary["tags"][tag] for tag in tags if tag in vocabulary["tags"])
-    return {entry["attribute"]: entry["answer"] for entry in known if entry["kind"] in kinds}
 
 
 def _choose_composition(
@@ -214,54 +278,7 @@ def _prompts(
 ) -> list[Prompt]:
     """Returns `count` prompts: drawn ones, or recorded ones where there are no questions."""
     if vocabulary["questions"]:
-        return _drawn_prompts([tags[p] for p in chosen.positions], vocabulary, rng, count=count)
+        shown = [tags[position] for position in chosen.positions]
+        return case_prompts.drawn(shown, vocabulary, rng, count=count)
     sources = [tags[position] for position in chosen.unused or chosen.positions]
-    carried = carried_kinds(chosen.concepts)
-    free = [free_tags(source, vocabulary, carried) for source in sources]
-    return [
-        (FIRST_TAG, *(tag for tag in free[number % len(free)] if tag != FIRST_TAG))
-        for number in range(count)
-    ]
-
-
-def _drawn_prompts(
-    reference_tags: Sequence[Sequence[str]],
-    vocabulary: Vocabulary,
-    rng: np.random.Generator,
-    *,
-    count: int,
-) -> list[Prompt]:
-    """Draws prompts; a value comes again only when all others were used."""
-    choices = _possible_tags(reference_tags, vocabulary)
-    orders = [rng.permutation(np.array(tags, dtype=object)) for tags in choices]
-    return [
-        (FIRST_TAG, *(str(order[number % len(order)]) for order in orders))
-        for number in range(count)
-    ]
-
-
-def _possible_tags(
-    reference_tags: Sequence[Sequence[str]], vocabulary: Vocabulary
-) -> list[list[str]]:
-    """Returns, of each attribute that a prompt may name, the tags that no reference has."""
-    values = [tag_answers(tags, vocabulary, ("free",)) for tags in reference_tags]
-    colours = {
-        answer
-        for tags in reference_tags
-        for name, answer in tag_answers(tags, vocabulary, ("identity", "outfit")).items()
-        if name.endswith("_color")
-    }
-    choices: dict[str, list[str]] = {}
-    for tag, entry in vocabulary["tags"].items():
-        name, answer = entry["attribute"], entry["answer"]
-        if entry["kind"] != "free" or any(value.get(name, answer) == answer for value in values):
-            continue
-        if name != "background" or answer not in colours:
-            choices.setdefault(name, []).append(tag)
-    return list(choices.values())
-
-
-def _named_tags(cases: Sequence[Case], tags: Sequence[Sequence[str]]) -> dict[int, tuple[str, ...]]:
-    named = {position for case in cases for position in case.references}
-    named |= {case.real for case in cases if case.real is not None}
-    return {position: tuple(tags[position]) for position in sorted(named)}
+    return case_prompts.recorded(sources, chosen.concepts, vocabulary, count=count)

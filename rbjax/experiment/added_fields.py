@@ -10,6 +10,9 @@ ADDED = {
     "data.drop_rates": "apart",
     "data.flip_references": 0.0,
     "data.blank_background": 0.0,
+    "eval.repeats": 1,
+    "eval.open_characters": 0,
+    "eval.variant_characters": 0,
 }
 
 

@@ -1,49 +1,45 @@
 """The VQA score: what a VQA model answers about generated images.
 
 The paper's formula is not public; this is ours. Each image is asked the questions that its prompt
-implies, e(x) is an embedding of an answer, cos the cosine:
+implies:
 
-- flexibility = mean over images and questions of cos(e(answer), e(expected answer)): does the
-  image show what the prompt asks for? 1 is always, about 0 is never.
-- diversity = mean over questions and over pairs of images made from the same references of
-  1 - cos(e(answer), e(answer')): do images of one subject differ where prompts leave them free? 0
-  to about 1.
-- P(yes) = mean over images of the product over the prompt's phrases of P(yes) / (P(yes) + P(no)),
-  for "is there PHRASE?" (as in T2I-CompBench).
+- flexibility = share of the prompt's attributes for which the answer is the wanted one: does the
+  image show what the prompt asks for? Equal or not: an answer's words have no similarity that is
+  known to mean anything (the model's own word vectors, whitened, are equally far apart).
+- P(yes) = product over all phrases of the prompt of P(yes) / (P(yes) + P(no)), as the BLIP-VQA
+  score of T2I-CompBench (arXiv 2307.06350, section 4.1).
 
-Axes: N images, K images of one subject, Q questions, D width of an embedding.
+What cannot be scored is NaN, never right and never 0.
 """
+
+import math
+from collections.abc import Mapping
 
 import numpy as np
 
 
-def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Returns the cosines [...] of the rows of two arrays [..., D]; 0 where a row is zero."""
-    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    return np.clip(np.sum(a * b, axis=-1) / np.where(norms == 0, 1, norms), -1, 1)
+def normalised(answer: str) -> str:
+    """Returns an answer in lower case with single spaces ("_" is a space); "" if it is no word."""
+    text = " ".join(answer.lower().replace("_", " ").replace("[unk]", " ").split())
+    return text if any(character.isalnum() for character in text) else ""
 
 
-def flexibility(answers: np.ndarray, expected: np.ndarray) -> float:
-    """Returns the mean cosine of answers and expected answers [..., D]; NaN if there is none."""
-    return float(np.mean(cosine(answers, expected))) if answers.size else float("nan")
-
-
-def diversity(answers: np.ndarray) -> float:
-    """Returns the mean of 1 - cosine over pairs of images and over questions.
+def agreement(given: Mapping[str, str], expected: Mapping[str, str]) -> float:
+    """Returns the share of the expected answers that are given, 0 to 1.
 
     Args:
-        answers: embeddings [K, Q, D] of the answers to the same questions about images of one
-            subject.
+        given: attribute to answer, of every expected attribute; "" is never right.
+        expected: attribute to answer; an attribute without one ("") is not counted.
 
-    Raises:
-        ValueError: there are fewer than two images.
+    Returns:
+        NaN if no attribute is expected.
     """
-    if len(answers) < 2:
-        raise ValueError(f"Diversity compares pairs of images; got {len(answers)} image.")
-    first, second = np.triu_indices(len(answers), k=1)
-    return float(np.mean(1 - cosine(answers[first], answers[second])))
+    counted = {name: normalised(answer) for name, answer in expected.items() if normalised(answer)}
+    if not counted:
+        return math.nan
+    return float(np.mean([normalised(given[name]) == answer for name, answer in counted.items()]))
 
 
 def probability_yes(phrases: np.ndarray) -> float:
     """Returns the product of an image's P(yes) over its phrases [Q]; NaN if there is none."""
-    return float(np.prod(phrases)) if phrases.size else float("nan")
+    return float(np.prod(phrases)) if phrases.size else math.nan

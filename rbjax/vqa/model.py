@@ -1,9 +1,8 @@
 """The VQA model that is asked about images: a BLIP-VQA, its tokenizer, its measured accuracy.
 
-Axes: N images, Q questions, D width of an embedding.
+Axes: N images, Q questions.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -63,11 +62,9 @@ class VQA:
         self._tokenizer = tokenizer
         self._preprocess = preprocess
         self._text = model.config.text
-        self._embedding = model.text_decoder.bert.embeddings.word_embeddings.embedding[...]
         ids = tokenizer.get_vocab()
-        if absent := {"yes", "no", "[UNK]"} - ids.keys():
+        if absent := {"yes", "no"} - ids.keys():
             raise ValueError(f"The tokenizer has no {', '.join(sorted(absent))} token.")
-        self._unknown = ids["[UNK]"]
         length = min(
             MAX_NEW_TOKENS if accuracy is None else OUR_MAX_NEW_TOKENS,
             self._text.max_position_embeddings,
@@ -128,21 +125,6 @@ class VQA:
         """
         asked = [[questions_lib.yes_or_no(phrase) for phrase in row] for row in phrases]
         return self._each(self._yes, images, asked)
-
-    def embed(self, answers: Sequence[str]) -> np.ndarray:
-        """Returns float32 [len(answers), D]: equal answers have cosine 1, unrelated ones about 0.
-
-        An answer is the mean of its words' embeddings in the decoder, centred and whitened over the
-        vocabulary: as they are, all words of a kind (such as colours) point one way. No word counts
-        as [UNK].
-        """
-        ids = [self._tokenizer.encode(a, add_special_tokens=False).ids for a in answers]
-        rows = [self._words[row or [self._unknown]].mean(axis=0) for row in ids]
-        return np.array(rows, np.float32).reshape(len(answers), self._words.shape[1])
-
-    @functools.cached_property
-    def _words(self) -> np.ndarray:
-        return _whiten(self._embedding)
 
     def _decode(self, tokens: Sequence[int]) -> str:
         """Returns the text of a generated row: without its start, end and padding."""
@@ -224,15 +206,6 @@ def _preprocess(folder: Path, size: int, *, ours: bool) -> Preprocess:
 
 def _round_up(number: int, step: int) -> int:
     return max(1, -(-number // step)) * step
-
-
-def _whiten(embedding: jax.Array) -> np.ndarray:
-    """Centres [V, D] and gives it equal variance in all directions that it spans."""
-    rows = np.asarray(embedding, np.float64)
-    rows = rows - rows.mean(axis=0)
-    variances, axes = np.linalg.eigh(rows.T @ rows)
-    spanned = variances > 1e-6 * variances[-1]
-    return rows @ (axes[:, spanned] / np.sqrt(variances[spanned]))
 
 
 def _generate(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rbjax.evaluation import baselines, plots, report, scoring
+from rbjax.evaluation import baselines, plots, report, scoring, variants
 from rbjax.evaluation import results as results_lib
 from rbjax.evaluation import suite as suite_lib
 from rbjax.models.pixels import to_uint8
@@ -36,7 +36,7 @@ class Balance(HTMLParser):
 @pytest.fixture
 def page(world, vqa, tmp_path):
     suite = suite_lib.build(world.clusters, world.tags, vocabulary(), characters=5)
-    made = baselines.collect(world.generate, suite, read_images=world.images)
+    made = baselines.collect(world.generate, suite, world.real_data())
     results = scoring.score(made, suite, vqa, read_images=world.images, resamples=50)
     losses = [(step, 1 / step) for step in range(1, 200)]
     config = {"name": "<b>&", "model": {"channels": [32, 64]}}
@@ -57,7 +57,8 @@ def test_every_system_and_column_is_shown_and_explained(page):
     for name in (*baselines.SYSTEMS, *results_lib.COLUMNS):
         assert page.count(results_lib.label(name)) >= 2
     assert set(report.COLUMN_NOTES) == set(results_lib.COLUMNS)
-    assert set(report.SYSTEM_NOTES) == set(plots.COLOURS) == set(baselines.SYSTEMS)
+    assert set(report.SYSTEM_NOTES) == {*baselines.SYSTEMS, *variants.VARIANTS}
+    assert set(plots.COLOURS) == set(baselines.SYSTEMS)
 
 
 def test_the_page_is_well_formed_and_escapes_what_it_is_given(page):
@@ -79,9 +80,7 @@ def test_references_generated_and_targets_are_shown(page):
 
 def test_a_report_without_training_or_model_is_possible(world, vqa, tmp_path):
     suite = suite_lib.build(world.clusters, world.tags, vocabulary(), characters=2, clothes=0)
-    made = baselines.collect(
-        world.generate, suite, read_images=world.images, systems=("copy_reference",)
-    )
+    made = baselines.collect(world.generate, suite, world.real_data(), ("copy_reference",))
     results = scoring.score(made, suite, vqa, read_images=world.images, resamples=50)
     page = report.write(tmp_path, results, made, read_images=world.images).read_text()
     assert "Training" not in page and "Config" not in page and "Examples" not in page
@@ -90,7 +89,7 @@ def test_a_report_without_training_or_model_is_possible(world, vqa, tmp_path):
 
 def test_without_scores_the_page_says_why(world, tmp_path):
     suite = suite_lib.build(world.clusters, world.tags, vocabulary(), characters=2)
-    made = baselines.collect(world.generate, suite, read_images=world.images, systems=("trained",))
+    made = baselines.collect(world.generate, suite, world.real_data(), ("trained",))
     results = scoring.score(made, suite, None, read_images=world.images)
     page = report.write(tmp_path, results, made, read_images=world.images).read_text()
     assert "nothing was asked" in page and "By attribute" not in page

@@ -1,0 +1,219 @@
+"""Asks a VQA model what images show, and says what they should show.
+
+What cannot be asked is named and counted, never guessed: see `AskedImage.fault`.
+"""
+
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rbjax.evaluation.baselines import ReadImages, SystemImages
+from rbjax.evaluation.case_prompts import FIRST_TAG, tag_answers
+from rbjax.evaluation.suite import Case, Suite
+from rbjax.metrics.vqa_score import normalised
+from rbjax.text.concepts import CARRIED, CHARACTER, CLOTHES, FACE
+
+KINDS = ("free", "outfit", "identity")
+# As concepts.CARRIED, but for one: an entire image carries an outfit too, yet the entire references
+# of a case are of any outfit (suite.py), so that together they tell none to agree with.
+CONCEPTS_OF_KIND = {"outfit": (CLOTHES,), "identity": (FACE, CHARACTER)}
+NOT_FINITE = "image is not finite"
+NO_WORD = "answer is no word"
+
+Answers = dict[str, str]  # attribute -> answer; "" is no word
+
+
+class VQAModel(Protocol):
+    """What answers questions about images, such as `rbjax.vqa.model.VQA`."""
+
+    def asked_at(self, size: int) -> set[str] | None:
+        """Returns the attributes that it names reliably in images of `size` pixels; None is any."""
+
+    def phrases_at(self, size: int) -> set[str] | None:
+        """Returns the attributes about whose tags its yes or no is reliable there; None is any."""
+
+    def answers(
+        self, images: np.ndarray, questions: Sequence[Sequence[str]]
+    ) -> Sequence[Sequence[str]]:
+        """Returns the answer to each question about each of the N images."""
+
+    def probability_yes(
+        self, images: np.ndarray, phrases: Sequence[Sequence[str]]
+    ) -> Sequence[ArrayLike]:
+        """Returns P(yes) / (P(yes) + P(no)) of each phrase about each of the N images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AskedImage:
+    """What an image should show, and what the VQA model says that it shows.
+
+    Attributes:
+        case: that the image is scored against.
+        expected: kind to attribute to the wanted answer: the prompt's (free), the references'.
+        given: attribute to the answer, of all that is expected, in an open case of all free
+            attributes; nothing where the image has a fault.
+        unwanted: attribute to the answers about references, beyond the concept that each is for.
+        phrases: phrase of the prompt to P(yes); nothing where the image has a fault.
+        fault: why the image cannot be asked about; "" if it can.
+    """
+
+    case: Case
+    expected: Mapping[str, Answers]
+    given: Answers
+    unwanted: Mapping[str, Sequence[str]]
+    phrases: Mapping[str, float]
+    fault: str = ""
+
+    @property
+    def wanted(self) -> Answers:
+        """The wanted answers of all kinds."""
+        return {name: text for kind in KINDS for name, text in self.expected[kind].items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Asker:
+    """A VQA model and what it is asked about a suite.
+
+    Attributes:
+        suite: the cases.
+        vqa: the model.
+        asked: the attributes that it is asked about with "what ...?".
+        real_answers: position of a real image (references and `Suite.variety`) to the answers
+            about it, of the attributes that its tags name.
+    """
+
+    suite: Suite
+    vqa: VQAModel
+    asked: frozenset[str]
+    real_answers: Mapping[int, Answers]
+
+    @classmethod
+    def create(cls, suite: Suite, vqa: VQAModel, *, read_images: ReadImages, size: int) -> "Asker":
+        """Asks about every entire reference image what its tags can answer.
+
+        Args:
+            suite: the cases.
+            vqa: the model.
+            read_images: reads real images.
+            size: pixels of the images that are scored.
+        """
+        named = vqa.asked_at(size)
+        questions = frozenset(suite.vocabulary["questions"])
+        asker = cls(suite, vqa, questions if named is None else questions.intersection(named), {})
+        positions = {p for case in suite.cases for p in case.references}
+        positions.update(p for images in suite.variety.values() for p in images)
+        ordered = sorted(positions)
+        names = [list(asker.tag_answers(suite.tags[position], KINDS)) for position in ordered]
+        answers = asker.ask(read_images(ordered), names)
+        return dataclasses.replace(asker, real_answers=dict(zip(ordered, answers, strict=True)))
+
+    def tag_answers(self, tags: Sequence[str], kinds: Sequence[str]) -> Answers:
+        """Returns the answers that tags give, of the attributes that are asked."""
+        answers = tag_answers(tags, self.suite.vocabulary, kinds)
+        return {name: normalised(text) for name, text in answers.items() if name in self.asked}
+
+    def ask(self, images: np.ndarray, names: Sequence[Sequence[str]]) -> list[Answers]:
+        """Asks about images, float32 [N, H, W, 3] in [-1, 1], the attributes `names` of each."""
+        texts = self.suite.vocabulary["questions"]
+        replies = self.vqa.answers(images, [[texts[name] for name in image] for image in names])
+        return [
+            {name: normalised(reply) for name, reply in zip(*pair, strict=True)}
+            for pair in zip(names, replies, strict=True)
+        ]
+
+    def ask_system(self, system: SystemImages) -> list[AskedImage]:
+        """Asks about the images of a system that which their cases say."""
+        faults = [_fault(system, number) for number in range(len(system.cases))]
+        sound = np.array([not fault for fault in faults], bool)
+        images = np.where(sound[:, None, None, None], system.images, 0)  # asked nothing
+        expected = [self.expected_answers(case) for case in system.cases]
+        names = [
+            self._names(case, wanted) if not fault else []
+            for case, wanted, fault in zip(system.cases, expected, faults, strict=True)
+        ]
+        phrases = [
+            list(dict.fromkeys(tag for tag in case.prompt if tag != FIRST_TAG)) if not fault else []
+            for case, fault in zip(system.cases, faults, strict=True)
+        ]
+        answers = self.ask(images, names)
+        asked_for = [[normalised(tag) for tag in row] for row in phrases]
+        replies = self.vqa.probability_yes(images, asked_for)
+        return [
+            AskedImage(
+                case=case,
+                expected=expected[i],
+                given=answers[i],
+                unwanted=self.unwanted_answers(case),
+                phrases=dict(zip(phrases[i], map(float, np.asarray(replies[i])), strict=True)),
+                fault=faults[i],
+            )
+            for i, case in enumerate(system.cases)
+        ]
+
+    def expected_answers(self, case: Case) -> dict[str, Answers]:
+        """Returns by kind what the prompt asks for (free), or the references show."""
+        return {
+            "free": self.tag_answers(case.prompt, ("free",)),
+            "outfit": self._majority(case, "outfit"),
+            "identity": self._majority(case, "identity"),
+        }
+
+    def unwanted_answers(self, case: Case) -> dict[str, list[str]]:
+        """Returns for each attribute the answers about references that are not given for it.
+
+        A reference whose tags say what a reference that is given for the attribute says too is left
+        out: it shows what is wanted, whatever the model answers.
+        """
+        wanted: dict[str, set[str]] = defaultdict(set)
+        shown: list[tuple[int, str, str]] = []
+        for position, concept in zip(case.references, case.concepts, strict=True):
+            for kind in KINDS:
+                for name, tag in self.tag_answers(self.suite.tags[position], (kind,)).items():
+                    if kind in CARRIED[concept]:
+                        wanted[name].add(tag)
+                    else:
+                        shown.append((position, name, tag))
+        values: dict[str, set[str]] = defaultdict(set)
+        for position, name, tag in shown:
+            answer = self.real_answers[position][name]
+            if answer and tag not in wanted[name]:
+                values[name].add(answer)
+        return {name: sorted(answers) for name, answers in values.items()}
+
+    def no_words(self) -> int:
+        """Returns the number of answers about real images that are no word."""
+        return sum(not text for answers in self.real_answers.values() for text in answers.values())
+
+    def _names(self, case: Case, expected: Mapping[str, Answers]) -> list[str]:
+        """Returns the attributes that an image of the case is asked about."""
+        names = [name for kind in KINDS for name in expected[kind]]
+        if case.is_open:
+            names += self.varied_names(case.character)
+        return list(dict.fromkeys(names))
+
+    def varied_names(self, character: int) -> list[str]:
+        """Returns the free attributes that every real image of `Suite.variety` shows."""
+        tags = [self.suite.tags[position] for position in self.suite.variety.get(character, ())]
+        names = [self.tag_answers(image, ("free",)).keys() for image in tags]
+        return sorted(set.intersection(*map(set, names))) if names else []
+
+    def _majority(self, case: Case, kind: str) -> Answers:
+        """Returns the majority answer of the references whose concept carries the kind."""
+        votes: dict[str, Counter[str]] = defaultdict(Counter)
+        for position, concept in zip(case.references, case.concepts, strict=True):
+            if concept in CONCEPTS_OF_KIND[kind]:
+                for name in self.tag_answers(self.suite.tags[position], (kind,)):
+                    if answer := self.real_answers[position][name]:
+                        votes[name][answer] += 1
+        return {name: vote.most_common(1)[0][0] for name, vote in votes.items()}
+
+
+def _fault(system: SystemImages, number: int) -> str:
+    """Returns why an image cannot be asked about, or ""."""
+    if number in system.faults:
+        return system.faults[number]
+    return "" if np.isfinite(system.images[number]).all() else NOT_FINITE
