@@ -26,19 +26,19 @@ from rbjax.train import checkpoints, loop, precompute_latents
 
 AUTOENCODER = autoencoder_lib.Settings(
     model=AutoencoderKLConfig(
-        latent_channels=8,
+        latent_channels=16,
         block_out_channels=(16, 32, 64, 128),
         layers_per_block=1,
         norm_num_groups=8,
     ),
-    steps=40_000,
+    steps=12_000,
     batch_size=4,
     learning_rate=1e-3,
-    kl_weight=5e-6,
+    kl_weight=1e-6,
 )
 UNET = UNetConfig(
-    in_channels=8,
-    out_channels=8,
+    in_channels=16,
+    out_channels=16,
     block_out_channels=(64, 128, 192),
     down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     layers_per_block=1,
