@@ -5,6 +5,7 @@
 * `SizedBox`: corner and size in pixels, as a user gives it.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,14 @@ import numpy as np
 Box = tuple[float, float, float, float]  # centre x, centre y, width, height, in [0, 1]
 
 SizedBox = tuple[int, int, int, int]  # left, top, width, height, in pixels
+
+PIXELS = 2.0  # of a box in pixels, the last two numbers are above this
+MANY = 10**7  # above the side of any picture, in pixels
+FORMATS = (  # of boxes in pixels, by what their four numbers are
+    "centre x, centre y, width, height",  # as relative ones
+    "left, top, width, height",
+    "left, top, right, bottom",
+)
 
 EDGE = 0.01  # how far a box may stick out of the image and is cut, instead of being refused
 FIGURE = 127  # values of a mask above it belong to the figure
@@ -31,6 +40,25 @@ def from_sized(box: SizedBox) -> PixelBox:
     """Converts corner and size to edges."""
     left, top, width, height = box
     return PixelBox(left, top, left + width, top + height)
+
+
+def is_in_pixels(box: Sequence[float]) -> bool:
+    """Returns whether four numbers are pixels; relative ones are at most 1."""
+    return min(box[2:]) > PIXELS and all(-MANY < number < MANY for number in box)
+
+
+def from_pixels(box: Box, size: tuple[int, int], form: str = FORMATS[0]) -> Box | None:
+    """Returns a box in pixels as a relative one; None if it is not inside the image, or empty.
+
+    Args:
+        box: four numbers of pixels.
+        size: (width, height) of the image.
+        form: one of FORMATS.
+    """
+    a, b, c, d = box
+    width, height = (c - a, d - b) if form == FORMATS[2] else (c, d)
+    x, y = (a, b) if form == FORMATS[0] else (a + width / 2, b + height / 2)
+    return cut_box((x / size[0], y / size[1], width / size[0], height / size[1]))
 
 
 def to_pixels(box: Box, *, width: int, height: int) -> PixelBox:

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, ImageDraw
 
-from tfds_retribooru import array_record
+from tfds_retribooru import array_record, tag_kinds, vocabulary
 from tfds_retribooru.clusters import Clusters
 from tfds_retribooru.local_paths import local_path
 
@@ -66,7 +66,20 @@ def statistics(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
         "top_characters": dict(characters.most_common(TOP)),
         "top_tags": dict(tags.most_common(TOP)),
         "top_cloths": dict(cloths.most_common(TOP)),
+        "kinds": _kinds(tags, vocabulary.read(builder.data_path)),
     }
+
+
+_FREE = {"kind": "free"}  # of a tag that the vocabulary lacks
+
+
+def _kinds(tags: Counter[str], words: vocabulary.Vocabulary) -> dict[str, dict[str, Any]]:
+    """Returns, of each kind: how many tags are of it, how often, and the most frequent of them."""
+    known, found = words["tags"], {}
+    for kind in tag_kinds.KINDS:
+        own = Counter({t: n for t, n in tags.items() if known.get(t, _FREE)["kind"] == kind})
+        found[kind] = {"tags": len(own), "uses": own.total(), "top": dict(own.most_common(TOP))}
+    return found
 
 
 def _lengths(counts: Counter[int]) -> dict[str, int]:
@@ -103,6 +116,10 @@ def table(found: dict[str, Any]) -> str:
     for name in ("top_characters", "top_tags", "top_cloths"):
         lines.append(f"{name.replace('_', ' ')}:")
         lines += [f"  {count:>8,}  {tag}" for tag, count in found[name].items()]
+    lines.append("kinds of tags (a prompt names those only that no reference of it carries):")
+    for kind, counts in found["kinds"].items():
+        examples = ", ".join(f"{tag} {count:,}" for tag, count in counts["top"].items())
+        lines.append(f"  {kind}: {counts['tags']:,} tags, {counts['uses']:,} uses: {examples}")
     return "\n".join(lines)
 
 

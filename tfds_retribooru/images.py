@@ -11,7 +11,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from tfds_retribooru import decoding, masks
+from tfds_retribooru import boxes, decoding, masks
 from tfds_retribooru.boxes import Box, clothes_box, cut_box
 from tfds_retribooru.decoding import Unreadable
 
@@ -50,6 +50,7 @@ def prepare(
     *,
     mask: bytes | None = None,
     bbox: Box | None = None,
+    pixel_box: tuple[Box, str] | None = None,
     original: tuple[int, int] | None = None,
 ) -> PreparedImage:
     """Converts an image file to what is stored.
@@ -61,6 +62,8 @@ def prepare(
         mask: of the mask's file; see `masks.decode`. It has the size of the image (upright,
             letterbox included).
         bbox: relative to the same.
+        pixel_box: instead of it, a box in pixels of the original (of the file, where its size is
+            not known) and which of boxes.FORMATS it has.
         original: (width, height) of the image before it was letterboxed, if known.
 
     Raises:
@@ -79,7 +82,12 @@ def prepare(
         except Unreadable as error:
             faults.append(("mask", error.reason, error.detail))
     moved = bbox
-    if bbox is not None and has_bars:
+    if pixel_box is not None:
+        moved = boxes.from_pixels(pixel_box[0], original or image.size, pixel_box[1])
+        if moved is None:
+            reason = f"the box in pixels ({pixel_box[1]}) is not inside the picture"
+            faults.append(("bbox", reason, str(pixel_box[0])))
+    elif bbox is not None and has_bars:
         moved = _move(bbox, image.size, frame)
         if moved is None:
             reason = "the box is outside the picture without its letterbox"

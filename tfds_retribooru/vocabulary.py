@@ -2,15 +2,12 @@
 
 It holds {"tags": {tag: {"attribute", "answer", "kind"}}, "questions": {attribute: text}}. The keys
 are the tags as the prompts spell them. Real data has no questions, because nobody knows what the
-answers should be. The kind of its tags is, in this order:
-
-* "outfit": the tag is a clothing tag (`cloths`) of some record; underscores count as spaces;
-* "identity": its last word is one of IDENTITY ("blue hair", "cat ears"), unless it is one of
-  TEMPORARY ("closed eyes"), or it is the name of a character;
-* "free": any other tag; the prompt decides about it.
+answers should be; the kind of its tags is what `tag_kinds` says, and the file also holds what that
+needs: {"records": {"cloths", "characters"}, "kinds": digest of the lists of kinds}.
 """
 
 import json
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,27 +15,12 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.core.utils import incomplete_file
 
-from tfds_retribooru import array_record
-
-IDENTITY = frozenset(
-    "hair eyes ears tail horns horn skin bangs braid braids twintails ponytail ahoge fang "
-    "heterochromia freckles beard mustache mole".split()
-)
-TEMPORARY = frozenset(
-    f"{word} {part}"
-    for part, words in {
-        "eyes": "closed half-closed crossed rolling covering narrowed wide empty crazy glowing",
-        "hair": "floating wet messy playing_with adjusting holding hand_in brushing",
-        "ears": "covering",
-        "skin": "wet shiny",
-    }.items()
-    for word in words.replace("_", " ").split()
-) | {"playing with hair", "playing with own hair", "adjusting hair", "hand in own hair"}
+from tfds_retribooru import array_record, tag_kinds, tag_text
 
 NAME = "vocabulary.json"
 
 
-Vocabulary = dict[str, dict[str, Any]]
+Vocabulary = dict[str, Any]
 
 
 def read(directory: epath.PathLike) -> Vocabulary:
@@ -59,44 +41,81 @@ def write(directory: epath.PathLike, make: Callable[[], Vocabulary]) -> None:
     """Writes what `make` returns beside the records, if there is no vocabulary yet."""
     path = epath.Path(directory) / NAME
     if not path.exists():
-        with incomplete_file(path) as partial:
-            partial.write_text(json.dumps(make(), indent=1))
+        _write(path, make())
 
 
-def from_records(builder: tfds.core.DatasetBuilder) -> Vocabulary:
-    """Returns the vocabulary of all records of a built data set."""
+def update(builder: tfds.core.DatasetBuilder, own: str) -> None:
+    """Writes the vocabulary of real data anew, where the lists of kinds are not those it has.
+
+    Args:
+        builder: of a built data set.
+        own: content of the user's file of kinds, "" without one.
+
+    Raises:
+        ValueError: see `tag_kinds.parse`.
+    """
+    path = epath.Path(builder.data_path) / NAME
+    found = read(builder.data_path)
+    if found.get("kinds") == tag_kinds.digest(own):
+        return
+    if "records" in found:
+        made = build(found["tags"], **found["records"], own=own)
+    else:  # of an older version
+        made = from_records(builder, own)
+    changed = sum(entry != found["tags"].get(tag) for tag, entry in made["tags"].items())
+    try:
+        _write(path, made)
+    except OSError as error:
+        warnings.warn(
+            f"{path} cannot be written ({error.strerror}): {changed} tags keep the kinds that they "
+            "had when the data set was built.",
+            stacklevel=2,
+        )
+        return
+    print(f"{path}: the kinds of {changed:,} tags are new.", flush=True)
+
+
+def from_records(builder: tfds.core.DatasetBuilder, own: str = "") -> Vocabulary:
+    """Returns the vocabulary of all records of a built data set; `own` is as of `update`."""
     prompts, cloths, characters = set(), set(), set()
     for split in builder.info.splits:
         for record in array_record.Part(builder, split, ("prompts", "cloths", "character")):
             prompts.update(tag.strip() for tag in record["prompts"].decode().split(","))
             cloths.update(tag.decode() for tag in record["cloths"])
             characters.add(record["character"].decode())
-    return build(prompts, cloths, characters)
+    return build(prompts, cloths, characters, own=own)
 
 
-def build(prompts: Iterable[str], cloths: Iterable[str], characters: Iterable[str]) -> Vocabulary:
+def build(
+    prompts: Iterable[str], cloths: Iterable[str], characters: Iterable[str], *, own: str = ""
+) -> Vocabulary:
     """Returns the vocabulary of all tags of all records.
 
     Args:
         prompts: comma-joined tags of each record.
         cloths: clothing tags.
         characters: names.
+        own: content of the user's file of kinds, "" without one.
+
+    Raises:
+        ValueError: see `tag_kinds.parse`.
     """
-    outfit, names = ({_words(tag) for tag in tags} for tags in (cloths, characters))
+    cloths, characters = sorted(set(cloths)), sorted(set(characters))
+    kinds = tag_kinds.Kinds(cloths, characters, own)
     tags = {tag.strip() for prompt in prompts for tag in prompt.split(",")} - {""}
-    return {"tags": {tag: _entry(tag, outfit, names) for tag in sorted(tags)}, "questions": {}}
+    return {
+        "tags": {tag: _entry(tag, kinds.of(tag)) for tag in sorted(tags)},
+        "questions": {},
+        "records": {"cloths": cloths, "characters": characters},
+        "kinds": tag_kinds.digest(own),
+    }
 
 
-def _entry(tag: str, outfit: set[str], names: set[str]) -> dict[str, str]:
-    words = _words(tag)
-    last = words.rpartition(" ")[2]
-    kind = "free"
-    if words in outfit:
-        kind = "outfit"
-    elif words in names or (last in IDENTITY and words not in TEMPORARY):
-        kind = "identity"
-    return {"attribute": words if kind != "identity" else last, "answer": words, "kind": kind}
+def _entry(tag: str, kind: str) -> dict[str, str]:
+    words = tag_text.normal(tag)
+    return {"attribute": words, "answer": words, "kind": kind}
 
 
-def _words(tag: str) -> str:
-    return tag.strip().lower().replace("_", " ")
+def _write(path: epath.Path, vocabulary: Vocabulary) -> None:
+    with incomplete_file(path) as partial:
+        partial.write_text(json.dumps(vocabulary, indent=1))

@@ -33,6 +33,19 @@ def test_top_tags_are_counted_over_all_records(found, avatars):
     assert next(iter(found["top_tags"].items())) == ("solo", 288)
 
 
+def test_kinds_are_shown_with_counts_and_examples(found, avatars):
+    kinds = found["kinds"]
+    assert kinds.keys() == {"identity", "outfit", "free"}
+    assert sum(kind["uses"] for kind in kinds.values()) == sum(
+        len(record["prompts"].decode().split(", "))
+        for split in avatars.info.splits
+        for record in avatars.as_data_source(split)
+    )
+    assert "solo" in kinds["free"]["top"] and kinds["free"]["top"]["solo"] == 288
+    (line,) = (t for t in describe.table(found).splitlines() if t.startswith("  outfit:"))
+    assert f"{kinds['outfit']['tags']} tags, {kinds['outfit']['uses']:,} uses: " in line
+
+
 @pytest.mark.parametrize(
     "length, name", [(0, "0"), (5, "5"), (6, "6-14"), (14, "6-14"), (15, "15+")]
 )

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from tests.helpers import retribooru_folder
-from tfds_retribooru import check
+from tfds_retribooru import boxes, check
 from tfds_retribooru import images as images_lib
 from tfds_retribooru.building import examples, splits
 from tfds_retribooru.building.records import Record
@@ -101,7 +102,7 @@ def test_clusters_and_vocabulary_lie_beside_the_records(good, made):
     assert words["questions"] == {}
     kinds = {tag: entry["kind"] for tag, entry in words["tags"].items()}
     assert kinds == {
-        **{"1girl": "free", "smile": "free", "closed_eyes": "free"},
+        **{"1girl": "identity", "smile": "free", "closed_eyes": "free"},
         **{"blue_hair": "identity", "red_skirt": "outfit", "hat_0": "outfit", "hat_1": "outfit"},
     }
 
@@ -339,6 +340,72 @@ def test_a_bad_image_stops_the_build_too(good, tmp_path, made):
         build(tmp_path)
     assert not (tmp_path / "retribooru" / "384" / "1.0.0").exists()
     assert build(tmp_path, max_rejected=0.02).info.splits.total_num_examples == 71
+
+
+@pytest.mark.parametrize(
+    "part, value, reason",
+    [
+        ("bbox", {"x": 1}, "the box is not a list of four numbers"),
+        ("bbox", [0.1, 0.5, 0.4, 0.4], "the box is not inside the picture"),
+        ("bbox", [40, 50, 60, 40], r"the box in pixels \(centre x.*\) is not inside the picture"),
+        ("cloths", {"skirt": 1}, "cloths is of the wrong type"),
+        ("similar", ["77777"], "a similar id is of no record"),
+        ("similar", "6001", "similar is not a list"),
+        ("prompts", 3, "prompts is of the wrong type"),
+    ],
+)
+def test_a_part_that_most_records_lose_stops_the_build(tmp_path, made, part, value, reason):
+    spoiled = [record | {part: value} for record in made[:20]] + made[20:30]
+    retribooru_folder.write(manual(tmp_path), spoiled, masks=False)
+    with pytest.raises(TooManyRejected, match=f"20 of the .* records with {part} lose it") as error:
+        build(tmp_path)
+    assert re.search(f"20  {part}: {reason}; first of record {made[0]['id']}: ", str(error.value))
+    kept = tmp_path / "retribooru" / "384" / "rejected.jsonl"
+    assert [path.name for path in kept.parent.iterdir()] == [kept.name] and len(
+        manifest(kept)
+    ) >= 20
+    assert build(tmp_path, max_rejected=1).info.splits.total_num_examples == 30
+
+
+def test_masks_that_most_records_lose_stop_the_build(tmp_path, made):
+    retribooru_folder.write(manual(tmp_path), made[:30])
+    for record in made[:20]:
+        path = manual(tmp_path) / "masks" / f"{record['id']}.png"
+        path.write_bytes(retribooru_folder.encoded(Image.new("L", (48, 64))))
+    with pytest.raises(TooManyRejected, match="records with mask lose it"):
+        build(tmp_path)
+
+
+@pytest.mark.parametrize("form", range(3))
+def test_boxes_in_pixels_are_read_in_the_format_that_fits(tmp_path, made, form, capsys):
+    """The pictures have 48 x 64 pixels, the box is that of every record: [0.5, 0.25, 0.4, 0.3]."""
+    x, y, w, h = 24, 16, 19.2, 19.2
+    values = [
+        [x, y, w, h],
+        [x - w / 2, y - h / 2, w, h],
+        [x - w / 2, y - h / 2, x + w / 2, y + h / 2],
+    ]
+    size = {"width": 48, "height": 64}
+    pixels = [record | {"bbox": values[form]} | size for record in made]
+    retribooru_folder.write(manual(tmp_path), pixels, masks=False)
+    builder = build(tmp_path)
+    for record in builder.as_data_source("train"):
+        np.testing.assert_allclose(record["bbox"], [0.5, 0.25, 0.4, 0.3], rtol=1e-5)
+    assert f"72 boxes in pixels were read as {boxes.FORMATS[form]}." in capsys.readouterr().out
+
+
+def test_the_report_says_what_the_data_lacks(tmp_path, made, capsys):
+    bare = [{"id": r["id"], "character": r["character"]} for r in made[:3]] + made[3:6]
+    retribooru_folder.write(manual(tmp_path), bare, masks=False)
+    build(tmp_path)
+    text = capsys.readouterr().out
+    assert "3 records have no tags: their prompts are empty." in text and "No record" not in text
+    shutil.rmtree(tmp_path / "retribooru")
+    retribooru_folder.write(manual(tmp_path), bare[:3], masks=False)
+    build(tmp_path)
+    text = capsys.readouterr().out
+    assert "No record has a face box" in text
+    assert "No record names another one in the same outfit (`similar`" in text
 
 
 @pytest.mark.parametrize("limit", [-0.1, 1.5])

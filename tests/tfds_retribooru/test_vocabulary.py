@@ -1,44 +1,67 @@
 """What a tag of real data is about."""
 
-import pytest
+import json
+import shutil
 
+import pytest
+import tensorflow_datasets as tfds
+
+from tests.helpers import retribooru_folder
 from tfds_retribooru import vocabulary
 
 
-@pytest.mark.parametrize(
-    "tag, kind",
-    [
-        ("blue_hair", "identity"),
-        ("cat ears", "identity"),
-        ("Long_Hair", "identity"),
-        ("closed eyes", "free"),
-        ("half-closed_eyes", "free"),
-        ("floating_hair", "free"),
-        ("playing_with_own_hair", "free"),
-        ("hair", "identity"),
-        ("hairband", "free"),
-        ("single_thighhigh", "outfit"),
-        ("skirt", "outfit"),
-        ("sendai_(kantai_collection)", "identity"),
-        ("smile", "free"),
-    ],
-)
-def test_kinds(tag, kind):
-    words = vocabulary.build(
-        [f"1girl, {tag}"], ["single thighhigh", "skirt"], ["sendai_(kantai_collection)"]
+def kinds(made) -> dict[str, str]:
+    return {tag: entry["kind"] for tag, entry in made["tags"].items()}
+
+
+def test_tags_are_spelled_as_the_prompts_spell_them_and_compared_in_one_form():
+    made = vocabulary.build(["B_c, (blue Hair:1.2)", " B_c ,", ""], ["b C"], ["Ann_(x)"])
+    assert kinds(made) == {"(blue Hair:1.2)": "identity", "B_c": "outfit"}
+    assert made["tags"]["B_c"]["answer"] == "b c" and made["questions"] == {}
+
+
+def test_new_kinds_reach_a_data_set_that_is_built(tmp_path, capsys):
+    root = tmp_path / "downloads" / "manual" / "retribooru"
+    retribooru_folder.write(root, retribooru_folder.records(4), masks=False)
+    builder = tfds.builder("retribooru/384", data_dir=tmp_path)
+    builder.download_and_prepare()
+    made = vocabulary.read(builder.data_path)
+    assert kinds(made)["smile"] == "free" and kinds(made)["blue_hair"] == "identity"
+    (tmp_path / "retribooru" / "kinds.txt").write_text(
+        "# mine\n[identity]\nSmile\n[free]\n* hair  # of the wig\n", encoding="utf-8-sig"
     )
-    assert words["tags"][tag]["kind"] == kind
+    capsys.readouterr()
+    tfds.builder("retribooru/384", data_dir=tmp_path).download_and_prepare()
+    changed = kinds(vocabulary.read(builder.data_path))
+    assert changed == kinds(made) | {"smile": "identity", "blue_hair": "free"}
+    assert "the kinds of 2 tags are new" in capsys.readouterr().out
+    tfds.builder("retribooru/384", data_dir=tmp_path).download_and_prepare()
+    assert capsys.readouterr().out == ""
+    shutil.rmtree(builder.data_path)  # a rebuild keeps the file
+    tfds.builder("retribooru/384", data_dir=tmp_path).download_and_prepare()
+    assert kinds(vocabulary.read(builder.data_path)) == changed
 
 
-def test_what_an_annotation_calls_clothes_is_an_outfit():
-    words = vocabulary.build(["animal_ears, fake animal ears"], ["fake_animal_ears"], [])
-    assert words["tags"]["fake animal ears"]["kind"] == "outfit"
-    assert words["tags"]["animal_ears"]["kind"] == "identity"
+def test_the_vocabulary_of_an_older_build_gets_the_kinds_of_now(tmp_path):
+    root = tmp_path / "downloads" / "manual" / "retribooru"
+    retribooru_folder.write(root, retribooru_folder.records(4), masks=False)
+    builder = tfds.builder("retribooru/384", data_dir=tmp_path)
+    builder.download_and_prepare()
+    path = builder.data_path / vocabulary.NAME
+    made = json.loads(path.read_text())
+    old = {"tags": {t: e | {"kind": "free"} for t, e in made["tags"].items()}, "questions": {}}
+    path.write_text(json.dumps(old))
+    tfds.builder("retribooru/384", data_dir=tmp_path).download_and_prepare()
+    assert vocabulary.read(builder.data_path) == made
 
 
-def test_tags_are_spelled_as_the_prompts_spell_them():
-    words = vocabulary.build(["b_c, a", " a ,", ""], [], [])
-    assert list(words["tags"]) == ["a", "b_c"] and words["questions"] == {}
+def test_a_file_of_kinds_without_a_kind_stops_before_the_build(tmp_path):
+    root = tmp_path / "downloads" / "manual" / "retribooru"
+    retribooru_folder.write(root, retribooru_folder.records(4), masks=False)
+    (tmp_path / "retribooru").mkdir()
+    (tmp_path / "retribooru" / "kinds.txt").write_text("afro\n")
+    with pytest.raises(ValueError, match=r"kinds.txt: 'afro' stands under no kind; begin"):
+        tfds.builder("retribooru/384", data_dir=tmp_path).download_and_prepare()
 
 
 def test_what_is_written_is_read_and_made_once(tmp_path):

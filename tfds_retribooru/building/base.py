@@ -6,6 +6,7 @@ reads annotated image files, keeps a manifest of what it rejects, and can build 
 
 import abc
 import contextlib
+import dataclasses
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow_datasets as tfds
 
-from tfds_retribooru import array_record, clusters, vocabulary
+from tfds_retribooru import array_record, clusters, tag_kinds, vocabulary
 from tfds_retribooru.building import examples, locks, splits
 from tfds_retribooru.building.examples import Plan, Source
 from tfds_retribooru.building.rejections import NAME, Rejections
@@ -96,6 +97,7 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
         source = self._source(dl_manager)
         self._log = log = Rejections(pathlib.Path(self.data_path), self.max_rejected)
         plan = examples.plan_splits(source, log)
+        source = dataclasses.replace(source, box_format=plan.box_format)
         config = self._download_config
         if config and (config.beam_runner or config.beam_options):
             from tfds_retribooru.building import beam  # needs apache_beam, which is optional
@@ -124,12 +126,33 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
     ) -> None:
         """Builds the records and, beside them, manifest, clusters and vocabulary."""
         self._download_config, self._log = download_config, None
+        own = self._own_kinds()
         super().download_and_prepare(download_config=download_config, **kwargs)
+        vocabulary.update(self, own)
         beam_files = pathlib.Path(self.data_path) / BEAM_FOLDER
         if beam_files.exists():
             shutil.rmtree(beam_files)
         if self._log is not None:
             print(self._report(self._log), flush=True)
+
+    def _vocabulary(self) -> Vocabulary:
+        return vocabulary.from_records(self, self._own_kinds())
+
+    def _own_kinds(self) -> str:
+        """Returns the user's file of kinds; it lies above the versions, so that builds keep it.
+
+        Raises:
+            ValueError: it cannot be used; the message names it.
+        """
+        path = pathlib.Path(self.data_path).parents[1] / tag_kinds.OWN
+        if not path.exists():
+            return ""
+        try:
+            text = path.read_text("utf-8-sig")
+            tag_kinds.parse(text)
+        except ValueError as error:  # of the encoding, too
+            raise ValueError(f"{path}: {error}") from error
+        return text
 
     def _report(self, log: Rejections) -> str:
         """Returns how many records were stored and, by reason, rejected."""
@@ -139,4 +162,4 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
         text = f"{log.total:,} records, {sum(counts.values()):,} stored ({stored})"
         if log.counts:
             text += f"; left out, see {self.data_path / NAME}:\n{log.summary()}"
-        return text
+        return "\n".join([text, *log.notes])

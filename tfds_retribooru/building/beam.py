@@ -107,7 +107,11 @@ def _inspect(text: str, source: Source) -> str:
     if isinstance(image, Unreadable):
         found = {"reason": image.reason, "detail": image.detail}
     else:
-        found = {"digest": image.digest.hex(), "faults": image.faults}
+        found = {
+            "digest": image.digest.hex(),
+            "faults": image.faults,
+            "has_mask": image.mask is not None,
+        }
     return json.dumps({"number": line["number"]} | found)
 
 
@@ -127,10 +131,10 @@ def _choose(folder: pathlib.Path, plan: Plan, log: Rejections) -> set[int]:
         elif line["digest"] in seen:
             log.add(record.fault(examples.SAME_IMAGE, detail=seen[line["digest"]]))
         else:
-            for part, reason, detail in line["faults"]:
-                log.add(record.fault(reason, part=part, detail=detail))
+            log.add_image(record, line["faults"], has_mask=line["has_mask"])
             seen[line["digest"]] = record.id
             chosen.add(number)
+    log.check_parts()
     return chosen
 
 

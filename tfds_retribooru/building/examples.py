@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tfds_retribooru import images
+from tfds_retribooru import boxes, images
 from tfds_retribooru.building import splits
+from tfds_retribooru.building.parts import PartCounts
 from tfds_retribooru.building.records import Fault, Record
 from tfds_retribooru.building.rejections import Rejections
 from tfds_retribooru.images import PreparedImage, Unreadable
@@ -31,11 +32,13 @@ class Source:
         read: makes the stream of records and faults, each time anew.
         locate: the paths of a record's files.
         side: of stored images; see images.prepare.
+        box_format: of boxes in pixels, one of boxes.FORMATS; see `plan_splits`.
     """
 
     read: Callable[[], Iterator[Record | Fault]]
     locate: Callable[[Record], Paths]
     side: int | None
+    box_format: str = boxes.FORMATS[0]
 
     def records(self) -> Iterator[Record]:
         """Yields the records without the faults."""
@@ -52,6 +55,7 @@ class Source:
                 self.side,
                 mask=None if mask is None else mask.read_bytes(),
                 bbox=record.bbox,
+                pixel_box=record.pixels and (record.pixels, self.box_format),
                 original=record.size,
             )
         except Unreadable as error:
@@ -67,10 +71,12 @@ class Plan:
     Attributes:
         split: int8 [N], index into splits.SPLITS.
         similar: each record's links, without those that lead nowhere or to another character.
+        box_format: of the boxes in pixels, one of boxes.FORMATS.
     """
 
     split: np.ndarray
     similar: Sequence[tuple[str, ...]]
+    box_format: str = boxes.FORMATS[0]
 
 
 def plan_splits(source: Source, log: Rejections) -> Plan:
@@ -80,7 +86,9 @@ def plan_splits(source: Source, log: Rejections) -> Plan:
         ValueError: there is no record at all, or too many are rejected.
     """
     records: list[Record] = []
+    parts = PartCounts()
     for item in source.read():
+        parts.add(item)
         if isinstance(item, Fault):
             log.add(item)
             continue
@@ -91,8 +99,11 @@ def plan_splits(source: Source, log: Rejections) -> Plan:
         raise ValueError(f"there is no record to build from.\n{log.summary()}")
     log.check()
     similar = _checked_links(records, log)
+    parts.add_links(records, similar)
+    parts.report(log)
+    log.check_parts()
     split = splits.assign([r.id for r in records], [r.character for r in records], similar)
-    return Plan(split, similar)
+    return Plan(split, similar, parts.box_format)
 
 
 def _checked_links(records: Sequence[Record], log: Rejections) -> list[tuple[str, ...]]:
@@ -165,11 +176,11 @@ def examples(
         elif image.digest in seen:
             log.add(record.fault(SAME_IMAGE, detail=seen[image.digest]))
         else:
-            for part, reason, detail in image.faults:
-                log.add(record.fault(reason, part=part, detail=detail))
+            log.add_image(record, image.faults, has_mask=image.mask is not None)
             seen[image.digest] = record.id
             is_empty = False
             yield record.id, example(record, image)
+    log.check_parts()
     if is_empty:
         raise ValueError(f"all pictures of the split {split!r} were there before.\n{log.summary()}")
 

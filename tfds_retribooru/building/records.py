@@ -3,7 +3,8 @@
 The keys of an object are those of RetriBooru's annotation figure (paper, Dataset), and a few of
 Danbooru's metadata: id, character, artists, bbox, cloths, similar, prompts (or prompt), md5,
 width, height, file_ext. What cannot be used becomes a `Fault`: of the record, or of a part of it,
-which then is left out while the record stays.
+which then is left out while the record stays. Tags are lists of texts, or texts of tags (see
+`tag_text.split`).
 """
 
 import dataclasses
@@ -11,7 +12,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tfds_retribooru.boxes import Box, cut_box
+from tfds_retribooru import boxes, tag_text
+from tfds_retribooru.boxes import Box
 
 KNOWN = frozenset(
     "id character artists bbox cloths similar prompts prompt md5 width height file_ext".split()
@@ -55,6 +57,8 @@ class Record:
         character: its identity.
         artists: as recorded.
         bbox: of the face, relative to the image file, letterbox included; None without a detector.
+        pixels: a box that is in pixels of the original, four numbers of a format that the whole of
+            the data tells (see boxes.FORMATS); then there is no `bbox`.
         cloths: clothing tags.
         similar: ids of the same character in the same outfit, never its own.
         prompts: comma-joined tags.
@@ -68,6 +72,7 @@ class Record:
     character: str
     artists: str = ""
     bbox: Box | None = None
+    pixels: Box | None = None
     cloths: tuple[str, ...] = ()
     similar: tuple[str, ...] = ()
     prompts: str = ""
@@ -109,11 +114,14 @@ def parse(item: Any, file: str, line: int) -> tuple[Record | None, list[Fault]]:
     def report(part: str, reason: str, value: Any) -> None:
         faults.append(fault(reason, value, name=name, part=part))
 
+    box = _box(item.get("bbox"), report)
+    in_pixels = box is not None and boxes.is_in_pixels(box)
     record = Record(
         id=name,
         character=character,
         artists=_joined("artists", item.get("artists"), report),
-        bbox=_box(item.get("bbox"), report),
+        bbox=None if in_pixels else box,
+        pixels=box if in_pixels else None,
         cloths=tuple(_texts("cloths", item.get("cloths"), report)),
         similar=_similar(name, item.get("similar"), report),
         prompts=_joined("prompts", item.get("prompts", item.get("prompt")), report),
@@ -151,16 +159,16 @@ def _text(value: Any) -> str:
 
 
 def _joined(part: str, value: Any, report: Report) -> str:
-    """Returns tags as one comma-joined text, from a text or a list."""
-    if isinstance(value, str):
-        value = value.split(",") if value else []
-    return ", ".join(tag for tag in (t.strip() for t in _texts(part, value, report)) if tag)
+    """Returns tags as one comma-joined text."""
+    return ", ".join(_texts(part, value, report))
 
 
 def _texts(part: str, value: Any, report: Report) -> list[str]:
-    """Returns the texts of a list; anything else in it is reported."""
+    """Returns the tags of a list or a text; anything else in it is reported."""
     if value is None:
         return []
+    if isinstance(value, str):
+        value = tag_text.split(value)
     if not isinstance(value, list):
         report(part, f"{part} is of the wrong type", value)
         return []
@@ -171,7 +179,7 @@ def _texts(part: str, value: Any, report: Report) -> list[str]:
         elif tag != _text(tag):
             report(part, f"a tag of {part} is not UTF-8", tag)
         else:
-            texts.append(tag)
+            texts += [word for word in (w.strip() for w in tag.split(",")) if word]
     return texts
 
 
@@ -194,6 +202,7 @@ def _similar(own: str, value: Any, report: Report) -> tuple[str, ...]:
 
 
 def _box(value: Any, report: Report) -> Box | None:
+    """Returns a relative box that is inside the picture, or one in pixels as it is."""
     if value is None:
         return None
     numbers = isinstance(value, list) and all(type(v) in (int, float) for v in value)
@@ -201,7 +210,9 @@ def _box(value: Any, report: Report) -> Box | None:
         report("bbox", "the box is not a list of four numbers", value)
         return None
     x, y, w, h = value
-    box = cut_box((x, y, w, h))
+    if boxes.is_in_pixels(value):
+        return x, y, w, h
+    box = boxes.cut_box((x, y, w, h))
     if box is None:
         report("bbox", "the box is not inside the picture", value)
     return box

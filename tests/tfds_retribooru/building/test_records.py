@@ -96,8 +96,8 @@ def test_whole_records_that_are_lost(item, reason):
         ({"bbox": [0.5, 0.5, 0.2, 10**400]}, "bbox", None),
         ({"bbox": [0.5, 0.5, 0.2, 0.0]}, "bbox", None),
         ({"bbox": [0.1, 0.5, 0.3, 0.2]}, "bbox", None),
-        ({"bbox": [420, 302, 222, 153]}, "bbox", None),
-        ({"cloths": "skirt"}, "cloths", ()),
+        ({"bbox": [0.5, 0.5, 3, 0.4]}, "bbox", None),
+        ({"cloths": {"0": "skirt"}}, "cloths", ()),
         ({"cloths": ["skirt", 3]}, "cloths", ("skirt",)),
         ({"cloths": ["skirt", "\udce9"]}, "cloths", ("skirt",)),
         ({"prompts": "1girl, b\udce9ret"}, "prompts", "1girl"),
@@ -120,6 +120,20 @@ def test_a_fault_of_a_part_costs_that_part_alone(changes, part, kept):
     others = {name for name in Record.__dataclass_fields__ if name != field}
     intact, _ = parse(FIGURE, "", 0)
     assert all(getattr(record, name) == getattr(intact, name) for name in others)
+
+
+@pytest.mark.parametrize(
+    "cloths", ["skirt, red_hat", "skirt\nred_hat", "skirt red_hat", ["skirt, red_hat"]]
+)
+def test_clothing_tags_in_one_text_are_read(cloths):
+    record, faults = parse(FIGURE | {"cloths": cloths, "prompts": cloths}, "", 0)
+    assert record.cloths == ("skirt", "red_hat") and record.prompts == "skirt, red_hat"
+    assert faults == []
+
+
+def test_a_box_in_pixels_waits_for_the_picture():
+    record, faults = parse(FIGURE | {"bbox": [420, 302, 222, 153]}, "", 0)
+    assert record.pixels == (420, 302, 222, 153) and record.bbox is None and faults == []
 
 
 @pytest.mark.parametrize("bbox", [None, "missing"])

@@ -1,0 +1,119 @@
+"""Kinds of tags: what names something that a reference carries is not free, all else is."""
+
+import itertools
+
+import pytest
+
+from tfds_retribooru import tag_kinds
+
+KINDS = tag_kinds.Kinds()
+
+
+# A tag or more of every group of Danbooru's that is about people and what they wear, and what a
+# prompt may say about pose, expression, view, place and things.
+EXPECTED = {
+    "identity": """
+        1girl, 1boy, old man, mature female, loli, elf, dark elf, orc, cat girl, android, blue
+        hair, two-tone hair, afro, bob cut, mohawk, hair bun, messy hair, bald, blonde, twintails,
+        low twin braids, drill hair, hime cut, ahoge, swept bangs, sidelocks, hair over one eye,
+        hair between eyes, hair behind ear, hair tied back, hair up, short hair with long locks,
+        colored inner hair, low-tied long hair, red streaks, red eyes, heterochromia, slit pupils,
+        tsurime, thick eyebrows, long eyelashes, dark skin, dark-skinned male, tan, colored skin,
+        freckles, mole under eye, scar across eye, facial tattoo, red lips, makeup, beard,
+        stubble, fang, bindi, pointy ears, fox ears, cat tail, demon horns, feathered wings, halo,
+        fins, large breasts, muscular, tall, plump, thick thighs, flat chest, white-haired,
+        glasses, eyepatch, hair ribbon, x hair ornament, stud earrings, mouth mask""",
+    "outfit": """
+        shirt, blue shirt, blue-and-white striped shirt, t-shirt, off-shoulder sweater, pleated
+        skirt, sundress, black leather jacket, tabard, plate armor, gold greaves, thighhighs,
+        thigh-highs, single kneehigh, high heels, brown boots, barefoot, long sleeves, sleeves
+        past wrists, detached sleeves, sleeveless, fingerless gloves, witch hat, baseball cap,
+        tiara, hood up, jacket on shoulders, shirt tucked in, serafuku, school uniform, maid,
+        playboy bunny, nurse, kimono, red hakama, bikini, panties under pantyhose, black over-
+        kneehighs, see-through clothes, side slit, red bowtie, pearl necklace, belt, polka dot,
+        floral print, lace trim, zipper, bare shoulders, midriff, cleavage cutout, nude, alternate
+        costume, alice (cosplay), fake animal ears, denim, armored boots, wrist scrunchie""",
+    "free": """
+        solo, smile, open mouth, closed eyes, half-closed eyes, one eye closed, blush, tears,
+        v-shaped eyebrows, raised eyebrows, glowing eyes, parted lips, tongue out, crying,
+        floating hair, wet hair, holding hat, adjusting hair, playing with own hair, hand in own
+        hair, covering own eyes, shirt lift, unworn hat, wet clothes, undressing, hand on own hip,
+        arm around neck, blood on face, food on hair, looking at viewer, standing, from behind,
+        cowboy shot, full body, upper body, white background, outdoors, sword, bow (weapon),
+        bottle cap, stuffed toy, flower, star (symbol), cat, 2girls, multiple girls, multiple
+        boys, faceless male, crowd, best quality, :3""",
+}
+CASES = [(tag.strip(), kind) for kind, text in EXPECTED.items() for tag in text.split(",")]
+
+
+@pytest.mark.parametrize("tag, kind", CASES)
+def test_kinds(tag, kind):
+    assert KINDS.of(tag) == kind
+    assert KINDS.of(f"({tag.replace(' ', '_').title()}:1.1)") == kind
+
+
+def test_what_collect_calls_clothes_is_an_outfit():
+    lines = tag_kinds.read_lines(tag_kinds._CLOTHING.read_text())
+    assert [line for line in lines if KINDS.of(line) != "outfit"] == []
+
+
+def test_no_line_has_two_kinds():
+    lines = [
+        line
+        for kind in tag_kinds.KINDS
+        for line in tag_kinds.read_lines((tag_kinds._FOLDER / f"{kind}.txt").read_text())
+    ]
+    assert len(lines) == len(set(lines)) > 1500
+
+
+COLORS = """aqua black blonde blue brown gold green grey light-blue orange pink purple red white
+    yellow""".split()
+LPC = {  # the tags of a public set of sprites, put into words by somebody else
+    "identity": """
+        1girl, 1boy, tan, dark skin, colored skin, purple skin, grey skin, green skin, red skin,
+        orc, short hair, bangs, medium hair, long hair, messy hair, twintails, afro, mohawk, hair
+        bun, bob cut, parted hair, ponytail, very long hair, hair over shoulder, swept bangs,
+        pointy ears, elf, big ears, beard, facial hair, mustache, stubble""",
+    "outfit": """
+        sleeveless shirt, crop top, tunic, long sleeves, brown vest, purple tabard, robe, dress,
+        armor, plate armor, gold armor, leather armor, chainmail, gold boots, grey boots, brown
+        belt, white belt, belt, gold gloves, grey gloves, brown bracers, cape, tiara, red bandana,
+        brown hat, grey greaves, gold greaves""",
+    "free": """
+        solo, standing, walking, casting spell, slashing, thrusting, aiming, looking at viewer,
+        facing left, facing right, simple background, gradient background""",
+}
+DYED = {"identity": ("hair", "eyes"), "free": ("background",)}
+DYED["outfit"] = ("shirt", "tunic", "robe", "dress", "pants", "shoes", "boots", "cape")
+
+
+@pytest.mark.parametrize("kind", tag_kinds.KINDS)
+def test_of_somebody_else_s_tags_none_of_a_reference_is_left_in_the_prompt(kind):
+    dyed = itertools.product(COLORS, DYED[kind])
+    tags = [tag.strip() for tag in LPC[kind].split(",")]
+    tags += [f"{color} {thing}" for color, thing in dyed]
+    assert {tag: KINDS.of(tag) for tag in tags} == dict.fromkeys(tags, kind)
+
+
+def test_clothing_tags_of_the_records_cover_their_colours_and_spellings():
+    kinds = tag_kinds.Kinds(["zorkle", "fake_animal_ears", "Mage \\(x\\)"])
+    for tag in ("purple zorkle", "Zorkle", "zorkles", "(big zorkle:1.2)", "zorkle on head", "mage"):
+        assert kinds.of(tag) == "outfit"
+    assert kinds.of("fake animal ears") == "outfit" and kinds.of("animal ears") == "identity"
+    assert kinds.of("holding zorkle") == kinds.of("zorkle shop") == "free"
+
+
+@pytest.mark.parametrize("name", ["sendai_(kantai_collection)", "Sendai", r"sendai \(x\)"])
+def test_a_name_with_and_without_its_qualifier_is_an_identity(name):
+    kinds = tag_kinds.Kinds(names=[name])
+    assert kinds.of("sendai") == kinds.of("(SENDAI:1.2)") == "identity"
+    assert kinds.of(r"sendai_\(kantai collection\)") == "identity"
+    assert kinds.of("sendai (cosplay)") == "outfit"
+
+
+def test_a_user_s_file_goes_first():
+    own = "[Free]\nelf # of the shelf\n* shirt\nbig *\n[outfit]\nsmile\n[identity]\nred shirt\n"
+    kinds = tag_kinds.Kinds(["shirt"], ["elf"], own)
+    expected = {"elf": "free", "blue shirt": "free", "big hat": "free", "Smile": "outfit"}
+    assert {tag: kinds.of(tag) for tag in expected} == expected
+    assert kinds.of("red_shirt") == "identity" and kinds.of("dark elf") == "identity"

@@ -1,0 +1,76 @@
+"""Tags in one form, whoever wrote them."""
+
+import pytest
+
+from tfds_retribooru import tag_text
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("blue hair", "blue_hair", "Blue_Hair", " BLUE  hair ", "blue\u3000hair"),
+        *("(blue hair)", "((blue hair))", "[blue hair]", "{{blue_hair}}", "(blue hair:1.2)"),
+        *("((blue hair:1.2):.5)", "blue hair:1.05", "(blue hair: 1)", "( blue hair:-0.5 )"),
+        *("(blue hair", "blue hair:1.2)", "blue hair)", "((blue hair", "blue hair]]"),
+    ],
+)
+def test_case_underscores_and_weights_do_not_count(written):
+    assert tag_text.normal(written) == "blue hair"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("sendai_(kantai_collection)", "Sendai (Kantai Collection)"),
+        *(r"sendai \(kantai collection\)", r"sendai_\(kantai_collection\)"),
+        *(r"(sendai \(kantai collection\):1.2)", "(sendai (kantai collection):1.2)"),
+        *(r"[sendai \(kantai collection\)]", r"sendai \(kantai collection\):1.1)"),
+    ],
+)
+def test_a_qualifier_stays_and_its_escapes_do_not_count(written):
+    assert tag_text.normal(written) == "sendai (kantai collection)"
+    assert tag_text.bare(written) == "sendai"
+
+
+@pytest.mark.parametrize(
+    "tag", [":)", ":(", ";(", "(:", ":3", "=)", "(o)_(o)", "^_^", "@_@", "?", ""]
+)
+def test_emoticons_are_no_weights(tag):
+    assert tag_text.normal(tag) == tag.replace("_", " ")
+
+
+@pytest.mark.parametrize(
+    "tag, normal",
+    [
+        ("nier:automata", "nier:automata"),
+        ("re:zero", "re:zero"),
+        ("2b_(nier:automata)", "2b (nier:automata)"),
+        ("don&#039;t_stop", "don't stop"),
+        ("saber_(fate)_(cosplay)", "saber (fate) (cosplay)"),
+        ("16:9", "16:9"),
+    ],
+)
+def test_what_only_looks_like_a_weight_stays(tag, normal):
+    assert tag_text.normal(tag) == normal
+
+
+def test_all_qualifiers_go_together_and_a_tag_of_nothing_else_stays():
+    assert tag_text.bare("saber_(fate)_(cosplay)") == "saber"
+    assert tag_text.bare("(9)") == "(9)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1girl, blue hair,smile", "1girl,\nblue hair,\n smile,", "1girl\nblue hair\r\nsmile\n"),
+        *(",1girl,, blue hair , smile", "1girl, blue hair\nsmile"),
+    ],
+)
+def test_lists_by_comma_or_line(text):
+    assert tag_text.split(text) == ["1girl", "blue hair", "smile"]
+
+
+def test_spaces_split_only_where_underscores_say_so():
+    assert tag_text.split("1girl blue_hair ^_^ smile\n") == ["1girl", "blue_hair", "^_^", "smile"]
+    assert tag_text.split("a girl with blue hair") == ["a girl with blue hair"]
+    assert tag_text.split("blue_hair") == ["blue_hair"] and tag_text.split(" \n") == []

@@ -1,0 +1,200 @@
+"""Kinds of tags: "identity" (a face reference carries it), "outfit" (clothes do), "free" (neither).
+
+The kinds are read from files of lines, `kinds/{identity,outfit,free}.txt` of this package; the
+first explains the lines. A user's own file (`OWN`) has all three kinds, each under a line
+`[identity]`, `[outfit]` or `[free]`, and goes before them.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
+
+from tfds_retribooru import tag_text
+
+KINDS = ("identity", "outfit", "free")
+OWN = "kinds.txt"  # a user's file, beside the data set
+_FOLDER = pathlib.Path(__file__).parent / "kinds"
+_CLOTHING = pathlib.Path(__file__).parent / "collect" / "clothing.txt"
+# From one of these on a tag says where or in what state the thing is: "hair over one eye".
+_PLACES = frozenset(
+    "above against around as at before behind below beside between by for from in inside into near "
+    "of on onto outside over past through to under with without".split()
+)
+_STATES = frozenset(
+    "back down draped half loose off open out pinned pulled rolled slicked tied tucked undone up "
+    "worn wrapped".split()
+)
+
+
+@dataclasses.dataclass
+class Lines:
+    """Lines of kinds, by how they are looked up; all texts as `_words` returns them.
+
+    Attributes:
+        exact: tag -> kind.
+        heads: first words -> kind.
+        tails: last words -> kind.
+        endings: ending of the last word -> kind.
+    """
+
+    exact: dict[str, str] = dataclasses.field(default_factory=dict)
+    heads: dict[str, str] = dataclasses.field(default_factory=dict)
+    tails: dict[str, str] = dataclasses.field(default_factory=dict)
+    endings: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def add(self, lines: Iterable[str], kind: str) -> None:
+        """Adds lines; what is there stays. Plurals of names of things are added, too."""
+        for line in lines:
+            words = " ".join(re.sub(r"[-_]", " ", line.strip("*").lower()).split())
+            place = self.exact
+            if line.endswith("*"):
+                place = self.heads
+            elif line.startswith("*"):
+                place = self.tails if line.startswith("* ") else self.endings
+            place.setdefault(words, kind)
+            if kind != "free" and place is not self.heads:
+                place.setdefault(_plural(words), kind)
+
+    def head(self, words: str) -> str | None:
+        """Returns the kind of the longest beginning."""
+        parts = words.split()
+        beginnings = (" ".join(parts[:n]) for n in range(len(parts), 0, -1))
+        return next((self.heads[b] for b in beginnings if b in self.heads), None)
+
+    def tail(self, words: str) -> str | None:
+        """Returns the kind of the longest end; one that is a place ("in hair") tells no kind."""
+        parts = words.split()
+        place = _place(parts)
+        ends = (" ".join(parts[n:]) for n in range(min(place + 1, len(parts))))
+        found = next((self.tails[e] for e in ends if e in self.tails), None)
+        if found is None and place == len(parts) > 0:
+            last = parts[-1]
+            ends = (last[n:] for n in range(len(last)))
+            found = next((self.endings[e] for e in ends if e in self.endings), None)
+        return found
+
+
+class Kinds:
+    """Tells the kind of a tag of one data set.
+
+    What decides, in this order: the user's file; the clothing tags (`cloths`) and the names of the
+    records; a line of this package that is the tag itself, or its beginning; a clothing tag that
+    the tag ends with ("shirt": "blue shirt"); a line that the tag ends with. Any other is free.
+    """
+
+    def __init__(
+        self, cloths: Iterable[str] = (), names: Iterable[str] = (), own: str = ""
+    ) -> None:
+        """Makes the kinds of a data set.
+
+        Args:
+            cloths: clothing tags of its records.
+            names: of its characters.
+            own: content of the user's file.
+
+        Raises:
+            ValueError: a line of the user's file belongs to no kind.
+        """
+        self._own = parse(own)
+        self._known = Lines()
+        garments = [form for tag in cloths for form in (tag_text.normal(tag), tag_text.bare(tag))]
+        self._known.add(garments, "outfit")
+        self._known.add((f"* {garment}" for garment in garments), "outfit")
+        for name in names:
+            for form in (_words(name), _words(tag_text.bare(name))):
+                self._known.exact.setdefault(form, "identity")
+
+    def of(self, tag: str) -> str:
+        """Returns the kind of a tag in any spelling."""
+        bare = _words(tag_text.bare(tag))
+        for words in dict.fromkeys((_words(tag), bare, _thing(bare))):
+            kind = self._of(words)
+            if kind is not None:
+                return kind
+        return "free"
+
+    def _of(self, words: str) -> str | None:
+        own, known, package = self._own, self._known, package_lines()
+        return (
+            own.exact.get(words)
+            or own.head(words)
+            or own.tail(words)
+            or known.exact.get(words)
+            or package.exact.get(words)
+            or package.head(words)
+            or known.tail(words)
+            or package.tail(words)
+        )
+
+
+def _place(parts: Sequence[str]) -> int:
+    """Returns the number of the words before a place ("hair | over one eye"): all if none is."""
+    places = (n for n, word in enumerate(parts) if n and word in _PLACES)
+    return next(places, len(parts))
+
+
+def _thing(words: str) -> str:
+    """Returns a tag without place and state: "hair over one eye", "hair tied back" -> "hair"."""
+    parts = words.split()
+    ends = (n for n, word in enumerate(parts) if n and word in _PLACES | _STATES)
+    return " ".join(parts[: next(ends, len(parts))])
+
+
+@functools.cache
+def package_lines() -> Lines:
+    """Returns the lines of this package."""
+    lines = Lines()
+    for kind in reversed(KINDS):  # what is free has no plurals made by rule, and its lines stay
+        lines.add(read_lines((_FOLDER / f"{kind}.txt").read_text(encoding="utf-8")), kind)
+    lines.add(read_lines(_CLOTHING.read_text(encoding="utf-8")), "outfit")
+    return lines
+
+
+def parse(own: str) -> Lines:
+    """Reads a user's file.
+
+    Raises:
+        ValueError: a line stands under none of the headings; it is named.
+    """
+    lines, kind = Lines(), ""
+    for line in read_lines(own):
+        heading = re.fullmatch(r"\[\s*(.*?)\s*\]:?", line)
+        if heading and heading[1].lower() in KINDS:
+            kind = heading[1].lower()
+        elif not kind:
+            raise ValueError(
+                f"{line!r} stands under no kind; begin the file with a line [identity], [outfit] "
+                "or [free], and write a tag a line below"
+            )
+        else:
+            lines.add([line], kind)
+    return lines
+
+
+def read_lines(text: str) -> list[str]:
+    """Returns the lines without comments and empty ones."""
+    lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines())
+    return [line for line in lines if line]
+
+
+def digest(own: str) -> str:
+    """Returns what changes when the kinds of this package, or those of the user's file, do."""
+    texts = [(_FOLDER / f"{kind}.txt").read_bytes() for kind in KINDS]
+    texts += [_CLOTHING.read_bytes(), pathlib.Path(__file__).read_bytes(), own.encode()]
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
+
+
+def _words(text: str) -> str:
+    """Returns the normal form with spaces for hyphens: how lines and tags are compared."""
+    return " ".join(tag_text.normal(text).replace("-", " ").split())
+
+
+def _plural(words: str) -> str:
+    if re.search(r"(s|x|z|ch|sh)$", words):
+        return words + "es"
+    if re.search(r"[^aeiou]y$", words):
+        return words[:-1] + "ies"
+    return words + "s"

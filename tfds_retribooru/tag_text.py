@@ -1,0 +1,83 @@
+"""One form of tags, in which they are compared: `Blue_Hair`, `(blue hair:1.2)` -> `blue hair`.
+
+Tags come as Danbooru writes them (underscores), as taggers and caption tools write them (spaces,
+backslashes before parentheses) and as prompts weight them (parentheses, brackets, `:1.2`).
+"""
+
+import functools
+import html
+import re
+import unicodedata
+
+_PAIRS = {"(": ")", "[": "]", "{": "}"}
+_ESCAPED = re.compile(r"\\([()\[\]{}<>_:,.'\"\\-])")
+_HIDDEN = 0xE000  # escaped characters stand in Unicode's private use area while weights are read
+_SHOWN = re.compile("[\ue000-\ue0ff]")
+_WEIGHT = re.compile(r"(?<=[^\s:]):\s*[+-]?(\d+\.?\d*|\.\d+)$")
+_QUALIFIERS = re.compile(r"(\s*\([^()]*\))+$")
+_EMOTICON = re.compile(r"\w\w")  # what has no two letters together is an emoticon, such as `:(`
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def normal(tag: str) -> str:
+    """Returns a tag as it is compared: lower case, spaces, without escapes and weights.
+
+    A qualifier stays: `Sendai \\(Kantai_Collection\\)` -> `sendai (kantai collection)`; see `bare`.
+    """
+    text = unicodedata.normalize("NFKC", html.unescape(tag)).strip()
+    if _EMOTICON.search(text):
+        text = _ESCAPED.sub(lambda found: chr(_HIDDEN + ord(found[1])), text)
+        text = _without_weight(text)
+        text = _SHOWN.sub(lambda found: chr(ord(found[0]) - _HIDDEN), text)
+    return " ".join(text.replace("_", " ").split()).lower()
+
+
+def bare(tag: str) -> str:
+    """Returns the normal form without qualifiers: `sendai_(kantai_collection)` -> `sendai`."""
+    text = normal(tag)
+    return _QUALIFIERS.sub("", text) or text
+
+
+def split(text: str) -> list[str]:
+    """Splits tags as people write them: by commas, else by lines, else by spaces (as Danbooru).
+
+    A text without commas is split by spaces where underscores say that a tag has none.
+    """
+    if "," in text or "\n" in text.strip():
+        parts = re.split(r"[,\n]", text)
+    else:
+        words = text.split()
+        parts = words if len(words) > 1 and any(map(_has_underscore, words)) else [text]
+    return [part for part in (p.strip() for p in parts) if part]
+
+
+def _has_underscore(word: str) -> bool:
+    return re.search(r"\w_\w", word) is not None
+
+
+def _without_weight(text: str) -> str:
+    """Removes brackets around all of a tag, or left by a split inside of them, and a weight."""
+    weighted = False
+    while text:
+        partner = _partners(text)
+        if text[0] in _PAIRS and partner.get(0) in (None, len(text) - 1):
+            text = text[1 : partner[0] if 0 in partner else None].strip()
+        elif text[-1] in _PAIRS.values() and len(text) - 1 not in partner.values():
+            text = text[:-1].strip()
+        else:
+            break
+        weighted = True
+        text = _WEIGHT.sub("", text).strip()
+    return text if weighted else re.sub(r"(?<=[^\s:]):\d*\.\d+$", "", text).strip()
+
+
+def _partners(text: str) -> dict[int, int]:
+    """Returns place of a bracket -> place of the bracket that closes it."""
+    found: dict[int, int] = {}
+    waiting: list[int] = []
+    for place, letter in enumerate(text):
+        if letter in _PAIRS:
+            waiting.append(place)
+        elif waiting and letter == _PAIRS[text[waiting[-1]]]:
+            found[waiting.pop()] = place
+    return found
