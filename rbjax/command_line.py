@@ -10,6 +10,7 @@ import functools
 import os
 import re
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,6 +19,8 @@ from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 SCHEME = re.compile(r"[A-Za-z][\w+.-]+:/", re.ASCII)  # of a URL; `Path` leaves it one slash
+
+CONFIGS = Path(__file__).parent / "configs"  # of the repository, installed with the package
 
 
 @functools.cache
@@ -61,8 +64,9 @@ def local_path(text: str | os.PathLike[str], option: str = "") -> Path:
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses absl's flags; ends the program with one line that says what is wrong with them.
 
-    The folder above the file of --config is put on the import path: configurations can import
-    their siblings (`from configs import composition`) wherever the program is started.
+    Wherever the program is started, a configuration of CONFIGS is found by its name, and one of the
+    user's own can import them (`from configs import composition`), or its siblings by the name of
+    their folder.
     """
     try:
         return flags.FLAGS(_locate_config(argv))
@@ -86,12 +90,36 @@ def _locate_config(argv: list[str]) -> list[str]:
         if option not in ("--config", "-config") or index == len(argv):
             continue
         value = str(local_path(value if separator else argv[index], "--config"))
-        file = Path(value.partition(":")[0])
-        if not file.is_file():
-            raise FileNotFoundError(f"--config={file}: there is no such file")
-        sys.path.insert(0, str(file.absolute().parents[1]))
+        name, colon, variant = value.partition(":")
+        file = _find_config(Path(name))
+        _make_importable(file.absolute().parent)
+        value = f"{file}{colon}{variant}"
         argv[index] = f"{option}={value}" if separator else value
     return argv
+
+
+def _find_config(file: Path) -> Path:
+    """Returns the file, or the one of CONFIGS with its name: `own_data.py`, `configs/own_data.py`.
+
+    Raises:
+        FileNotFoundError: there is neither.
+    """
+    if file.is_file():
+        return file
+    ours = CONFIGS / file.name
+    if str(file.parent) in (".", "configs") and ours.is_file():
+        return ours
+    names = ", ".join(sorted(path.name for path in CONFIGS.glob("*.py")))
+    raise FileNotFoundError(f"--config={file}: there is no such file; {names} are found anywhere")
+
+
+def _make_importable(folder: Path) -> None:
+    """Makes the package of a folder of configurations, and CONFIGS as `configs`, importable."""
+    if folder != CONFIGS:  # above that are packages with names such as `data`
+        sys.path.insert(0, str(folder.parent))
+    package = types.ModuleType("configs", "Configurations: the user's, then those of rbjax.")
+    package.__path__ = [str(path) for path in (folder, CONFIGS) if path.name == "configs"]
+    sys.modules["configs"] = package
 
 
 class ArgumentParser(argparse.ArgumentParser):

@@ -1,6 +1,8 @@
 """What all commands share, without the commands."""
 
+import runpy
 import sys
+from pathlib import Path
 
 import pytest
 from absl import flags, logging
@@ -37,6 +39,36 @@ def test_the_home_directory_may_be_abbreviated(config_folder, words, expected):
 def test_the_folder_above_a_configuration_is_on_the_import_path(config_folder):
     command_line._locate_config([f"--config={config_folder}/experiment.py"])
     assert sys.path[0] == str(config_folder.parent)
+
+
+@pytest.mark.parametrize("name", ["own_data.py", "configs/own_data.py:folders"])
+def test_an_installed_configuration_is_found_anywhere(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (argument,) = command_line._locate_config([f"--config={name}"])
+    file, colon, variant = argument.removeprefix("--config=").partition(":")
+    assert Path(file) == command_line.CONFIGS / "own_data.py" and Path(file).is_file()
+    assert colon + variant == name.removeprefix("configs/").removeprefix("own_data.py")
+
+
+def test_a_file_that_exists_goes_before_an_installed_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("own_data.py").touch()
+    assert command_line._locate_config(["--config=own_data.py"]) == ["--config=own_data.py"]
+
+
+def test_a_configuration_anywhere_imports_the_installed_ones(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("from configs import composition\nVARIANT = composition.smoke()\n")
+    paths = [path for path in sys.path if not (Path(path) / "configs").exists()]
+    monkeypatch.setattr(sys, "path", paths)
+    monkeypatch.delitem(sys.modules, "configs.composition", raising=False)
+    command_line._locate_config(["--config=mine.py"])
+    assert runpy.run_path("mine.py")["VARIANT"].total_steps == 6
+
+
+def test_a_configuration_that_is_nowhere_names_the_installed_ones():
+    with pytest.raises(FileNotFoundError, match="x/own_data.py: there is no .* own_data.py, "):
+        command_line._locate_config(["--config=x/own_data.py"])
 
 
 @pytest.mark.parametrize("words", [["--config=gs://a/b.py:c"], ["--config", "s3://a/b.py"]])

@@ -20,6 +20,7 @@ CASES = [
     *(("composition", v) for v in ("avatars", "avatars_64", "avatars_128", "smoke", "sd15")),
     *((name, v) for name in ("same_identity", "reconstruction") for v in ("avatars", "sd15")),
     ("faces", None),
+    *(("own_data", v) for v in ("annotated", "folders", "smoke", "folders_smoke")),
     *(("ablations", change) for change in ABLATIONS),
     *(("ablations", f"avatars,{change}") for change in ABLATIONS if "train" not in change),
 ]

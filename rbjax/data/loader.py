@@ -24,7 +24,7 @@ from rbjax.data.latent_cache import CachedLatents
 from rbjax.data.references import ReferenceChoice
 from rbjax.models.batch import Batch
 from rbjax.text import prompts
-from rbjax.text.concepts import CHARACTER, CONCEPTS, carried_kinds
+from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE, carried_kinds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +114,23 @@ class Examples(grain.transforms.RandomMap):
         if self.config.prompt_tags == "all":
             return tags
         return prompts.free_tags(tags, self.split.vocabulary, carried)
+
+    def count_cut(self, most: int = 20_000) -> tuple[int, int]:
+        """Counts prompts of examples with all references: (those that are cut, those looked at).
+
+        Args:
+            most: number of targets that are looked at; they are spread over the split.
+        """
+        tasks = {name for name, weight in self.config.tasks.items() if weight > 0}
+        concepts = {CHARACTER} if tasks - {"composition"} else set()
+        if "composition" in tasks:
+            wanted = ((FACE, self.config.faces), (CLOTHES, self.config.clothes))
+            concepts |= {concept for concept, number in wanted if number}
+        carried, count = carried_kinds(concepts), len(self.split)
+        targets = range(0, count, -(-count // most))
+        texts = [", ".join(self.tags(target, carried)) for target in targets]
+        cut = prompts.are_too_long(self.tokenizer, texts, self.config.max_tokens)
+        return sum(cut), len(texts)
 
     def prompt_ids(self, tags: list[str]) -> np.ndarray:
         """Encodes the first tags, as many as fit into a prompt: int32 [T]."""

@@ -43,6 +43,12 @@ def fitting(tokenizer: tokenizers.Tokenizer, tags: list[str], length: int) -> li
     return tags[: bisect.bisect_left(range(len(tags)), True, key=is_too_long) - 1]
 
 
+def are_too_long(tokenizer: tokenizers.Tokenizer, texts: Sequence[str], length: int) -> list[bool]:
+    """Returns of each text whether it has more than `length` tokens."""
+    encodings = tokenizer.encode_batch(list(texts))
+    return [len(encoded.ids) > length or bool(encoded.overflowing) for encoded in encodings]
+
+
 def encode(tokenizer: tokenizers.Tokenizer, texts: Sequence[str], length: int) -> np.ndarray:
     """Encodes texts as token ids, int32 [N, length].
 

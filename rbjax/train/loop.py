@@ -217,9 +217,22 @@ def _batches(exp: Experiment, split: Split, state: TrainState) -> grain.DatasetI
     """Returns training's batches, from stored latents and text states where some fit."""
     config = exp.config
     examples = exp.examples(split, precompute_latents.find(exp, split, state.trained))
+    _print_cut_prompts(examples)
     return loader.iterator(
         examples, batch_size=config.batch_size, seed=config.seed, threads=config.data.threads
     )
+
+
+def _print_cut_prompts(examples: loader.Examples) -> None:
+    """Says how many prompts lose their last tags."""
+    cut, count = examples.count_cut()
+    if cut:
+        length = examples.config.max_tokens
+        print(
+            f"Prompts with more than config.data.max_tokens={length} tokens lose their last tags: "
+            f"{cut:,} of {count:,} ({cut / count:.0%}).",
+            flush=True,
+        )
 
 
 def _compile(exp: Experiment, abstract: TrainState) -> Update:

@@ -107,6 +107,27 @@ def test_free_prompts_say_nothing_that_the_references_carry(make, task):
         assert any(known[t]["kind"] == "free" for t in free if t != "solo")
 
 
+@pytest.mark.parametrize("tokens, most", [(40, 20_000), (9, 20_000), (9, 30), (2, 100)])
+def test_prompts_that_are_cut_are_counted(make, tokens, most):
+    """Of composition; the words of a prompt without what face and clothes carry, and two more."""
+    examples = make(max_tokens=tokens)
+    cut, count = examples.count_cut(most)
+    step = -(-len(examples.split) // most)
+    lengths = [
+        2 + sum(len(tag.split()) for tag in examples.tags(target, {"identity", "outfit"}))
+        for target in range(0, len(examples.split), step)
+    ]
+    assert (cut, count) == (sum(length > tokens for length in lengths), len(lengths))
+    assert count <= most and (tokens == 9) == (0 < cut < count)
+
+
+def test_with_whole_references_prompts_without_them_are_counted(make):
+    """All of the tags are shorter than that only where the references carry no part of them."""
+    tags = {"same_identity": 1.0, "composition": 0.0}
+    assert make(tasks=tags, max_tokens=9).count_cut() == make(max_tokens=9).count_cut()
+    assert make(faces=0, max_tokens=9).count_cut() > make(max_tokens=9).count_cut()
+
+
 def test_all_prompts_say_everything(make):
     examples = make(prompt_tags="all")
     for example in draw(examples):

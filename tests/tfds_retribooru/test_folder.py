@@ -1,6 +1,9 @@
 """The builder `folder`: people sorted into folders."""
 
 import json
+import os
+import shlex
+import time
 
 import pytest
 import tensorflow_datasets as tfds
@@ -95,6 +98,53 @@ def test_other_files_are_no_images(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert [record.id for record in layout.read(tmp_path)] == ["ann/a.jpg"]
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("a.txt", b"smile, blue hair,\n"),
+        ("a.caption", b"smile\r\nblue hair\r\n"),
+        ("a.TXT", b"\xef\xbb\xbfsmile,blue hair"),
+        ("a.jpg.Caption", "smile, blue hair".encode("utf-16")),
+        ("a.jpg.txt", b"smile\nblue hair"),
+    ],
+)
+def test_files_of_tags_have_one_of_several_names_and_forms(tmp_path, name, content):
+    put(tmp_path / "ann" / "a.jpg", 1)
+    (tmp_path / "ann" / name).write_bytes(content)
+    (record,) = layout.read(tmp_path)
+    assert record.prompts == "smile, blue hair"
+
+
+def test_files_of_tags_that_no_picture_uses_are_named(tmp_path):
+    put(tmp_path / "ann" / "suit" / "a.jpg", 1, "smile")
+    for name in ("a.caption", "b.txt"):
+        (tmp_path / "ann" / "suit" / name).write_text("frown")
+    record, *faults = layout.read(tmp_path)
+    assert record.prompts == "smile"
+    assert [fault.file for fault in faults] == ["ann/suit/b.txt", "ann/suit/a.caption"]
+    assert {(fault.part, fault.reason) for fault in faults} == {("place", layout.NO_IMAGE)}
+
+
+def test_what_is_newer_than_the_data_set_is_told_with_the_command_that_builds_it(tmp_path, capsys):
+    for n in range(3):
+        put(tmp_path / "in" / "ann" / f"{n}.jpg", n)
+    where = {"path": str(tmp_path / "in"), "data_dir": tmp_path / "it's out"}
+    tfds.builder("folder", **where).download_and_prepare()
+    capsys.readouterr()
+    tfds.builder("folder", **where).download_and_prepare()
+    assert capsys.readouterr().out == ""
+    put(tmp_path / "in" / "ann" / "suit" / "3.jpg", 3)
+    later = time.time() + 5
+    os.utime(tmp_path / "in" / "ann" / "suit", (later, later))
+    builder = tfds.builder("folder", **where)
+    builder.download_and_prepare()
+    text = capsys.readouterr().out
+    assert "ann/suit and " in text and "changed after folder was built" in text
+    _, _, code = shlex.split(text.splitlines()[-1])
+    exec(code)
+    assert tfds.builder("folder", **where).info.splits.total_num_examples == 4
 
 
 def test_tags_that_are_no_text_cost_the_tags(tmp_path):

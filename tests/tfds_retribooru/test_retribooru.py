@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -406,6 +407,19 @@ def test_the_report_says_what_the_data_lacks(tmp_path, made, capsys):
     text = capsys.readouterr().out
     assert "No record has a face box" in text
     assert "No record names another one in the same outfit (`similar`" in text
+
+
+def test_newer_annotations_are_told(tmp_path, made, capsys):
+    root = retribooru_folder.write(manual(tmp_path), made[:6], masks=False)
+    build(tmp_path)
+    later = time.time() + 5
+    os.utime(root / "annotations" / "all.json", (later, later))
+    capsys.readouterr()
+    build(tmp_path, max_rejected=0.5)
+    text = capsys.readouterr().out
+    assert "annotations/all.json changed after retribooru was built" in text
+    assert "tfds.builder('\"'\"'retribooru/384'\"'\"', data_dir=" in text
+    assert "max_rejected=0.5)" in text
 
 
 @pytest.mark.parametrize("limit", [-0.1, 1.5])

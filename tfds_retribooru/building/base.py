@@ -8,8 +8,9 @@ import abc
 import contextlib
 import dataclasses
 import pathlib
+import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import tensorflow_datasets as tfds
@@ -23,6 +24,7 @@ from tfds_retribooru.vocabulary import Vocabulary
 if TYPE_CHECKING:
     import tensorflow as tf
 
+MAX_REJECTED = 0.01
 BEAM_FOLDER = "beam"  # of files between pipelines, while a data set is built
 
 
@@ -75,7 +77,7 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
     _log: Rejections | None = None  # of the build, where this builder built
     _download_config: tfds.download.DownloadConfig | None
 
-    def __init__(self, *, max_rejected: float = 0.01, **kwargs: Any) -> None:
+    def __init__(self, *, max_rejected: float = MAX_REJECTED, **kwargs: Any) -> None:
         """Makes a builder.
 
         Args:
@@ -92,6 +94,10 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
         Raises:
             FileNotFoundError: they are not there; it says where to put them.
         """
+
+    @abc.abstractmethod
+    def _inputs(self, manual_dir: pathlib.Path) -> Iterable[pathlib.Path]:
+        """Returns files and folders that change where the data does; () where they are gone."""
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         source = self._source(dl_manager)
@@ -124,7 +130,10 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
     def download_and_prepare(
         self, *, download_config: tfds.download.DownloadConfig | None = None, **kwargs: Any
     ) -> None:
-        """Builds the records and, beside them, manifest, clusters and vocabulary."""
+        """Builds the records and, beside them, manifest, clusters and vocabulary.
+
+        Where they are built already, and what they were built from is newer, it says so.
+        """
         self._download_config, self._log = download_config, None
         own = self._own_kinds()
         super().download_and_prepare(download_config=download_config, **kwargs)
@@ -134,6 +143,43 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
             shutil.rmtree(beam_files)
         if self._log is not None:
             print(self._report(self._log), flush=True)
+        elif newer := self._newer(download_config):
+            more = f" and {len(newer) - 1} more files" if newer[1:] else ""
+            print(
+                f"{newer[0]}{more} changed after {self.name} was built, which is used as it was "
+                f"built. To build it again:\n{self._rebuild()}",
+                flush=True,
+            )
+
+    def _newer(self, config: tfds.download.DownloadConfig | None) -> list[pathlib.Path]:
+        """Returns what was changed after the data set was built from it, the newest first."""
+        root = pathlib.Path(self._data_dir_root) / "downloads" / "manual"
+        manual_dir = config.manual_dir if config and config.manual_dir else root
+        built = (self.data_path / "dataset_info.json").stat().mtime
+        times = {
+            path: path.stat().st_mtime
+            for path in self._inputs(pathlib.Path(manual_dir))
+            if path.exists()
+        }
+        return sorted((p for p in times if times[p] > built), key=lambda p: -times[p])
+
+    def _rebuild(self) -> str:
+        """Returns the command that builds the data set again."""
+        options = {"data_dir": str(self._data_dir_root), **self._own_options()}
+        if self.max_rejected != MAX_REJECTED:
+            options["max_rejected"] = self.max_rejected
+        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        code = (
+            "import tensorflow_datasets as tfds, tfds_retribooru; "
+            f"tfds.builder({f'{self.name}/{self.builder_config.name}'!r}, {given})"
+            ".download_and_prepare(download_config=tfds.download.DownloadConfig("
+            "download_mode=tfds.GenerateMode.REUSE_CACHE_IF_EXISTS))"
+        )
+        return f"python -c {shlex.quote(code)}"
+
+    def _own_options(self) -> dict[str, Any]:
+        """Returns the options of the builder's class that this one was made with."""
+        return {}
 
     def _vocabulary(self) -> Vocabulary:
         return vocabulary.from_records(self, self._own_kinds())

@@ -1,11 +1,15 @@
 """What the records of a data set have and lose: boxes, clothing tags, prompts, links."""
 
-from collections import Counter
+import math
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from tfds_retribooru import boxes
+from tfds_retribooru.boxes import Box
 from tfds_retribooru.building.records import Fault, Record
 from tfds_retribooru.building.rejections import Rejections
+
+SAME = 0.99  # formats in which about as many boxes are inside
 
 
 class PartCounts:
@@ -23,6 +27,10 @@ class PartCounts:
         self.kept: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
         self.inside: Counter[str] = Counter()
+        # Of the boxes inside, by format: sums of how far right of the middle they are, as shares of
+        # the picture, and of how far they are from squares, as logarithms of width / height.
+        self._right: dict[str, float] = defaultdict(float)
+        self._long: dict[str, float] = defaultdict(float)
         self.in_pixels = self.untagged = 0
         self._faulty: set[tuple[str, str]] = set()  # (id, part) of the record that comes
         self._faulty_links: set[str] = set()
@@ -43,8 +51,7 @@ class PartCounts:
         if item.pixels:
             self.in_pixels += 1
             if item.size:
-                forms = (f for f in boxes.FORMATS if boxes.from_pixels(item.pixels, item.size, f))
-                self.inside.update(forms)
+                self._add_pixels(item.pixels, item.size)
 
     def add_links(self, records: Sequence[Record], checked: Sequence[tuple[str, ...]]) -> None:
         """Counts the records whose links are left after they were checked."""
@@ -54,8 +61,14 @@ class PartCounts:
 
     @property
     def box_format(self) -> str:
-        """The format in which most boxes in pixels are inside their pictures; see boxes.FORMATS."""
-        return max(boxes.FORMATS, key=lambda form: self.inside[form])  # the first of equals
+        """The format (see boxes.FORMATS) of the boxes in pixels.
+
+        It is that in which most are inside their pictures. Where several are, faces tell: they are
+        about as wide as high, and not more often on one side of a picture than on the other.
+        """
+        most = max(self.inside.values(), default=0)
+        forms = [form for form in boxes.FORMATS if self.inside[form] >= SAME * most]
+        return min(forms, key=self._unlikeliness)  # the first of equals
 
     def report(self, log: Rejections) -> None:
         """Hands the counts on, and what they mean in sentences."""
@@ -75,6 +88,19 @@ class PartCounts:
                 "No record names another one in the same outfit (`similar`, or a folder OUTFIT): "
                 "each picture is an outfit of its own, which no reference shows."
             )
+
+    def _add_pixels(self, box: Box, size: tuple[int, int]) -> None:
+        for form in boxes.FORMATS:
+            relative = boxes.from_pixels(box, size, form)
+            if relative is not None:
+                x, _, width, height = relative
+                self.inside[form] += 1
+                self._right[form] += x - 0.5
+                self._long[form] += abs(math.log(width * size[0] / (height * size[1])))
+
+    def _unlikeliness(self, form: str) -> float:
+        count = max(self.inside[form], 1)
+        return round((abs(self._right[form]) + self._long[form]) / count, 6)
 
     def _count(self, part: str, is_kept: bool, was_faulty: bool) -> None:
         if is_kept:

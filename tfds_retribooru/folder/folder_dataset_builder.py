@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -37,10 +38,8 @@ class Builder(base.AnnotatedImageBuilder):
         return self.dataset_info_from_configs(features=features.features())
 
     def _source(self, dl_manager: tfds.download.DownloadManager) -> Source:
-        if self.path:
-            root = pathlib.Path(self.path).expanduser()
-        else:
-            root = pathlib.Path(dl_manager.manual_dir) / self.name
+        # TFDS raises where there is no manual_dir, which a `path` does not need
+        root = self._root(pathlib.Path("" if self.path else dl_manager.manual_dir))
         if not root.is_dir():
             raise FileNotFoundError(f"{root} is not a folder.\n{self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         return Source(
@@ -48,3 +47,15 @@ class Builder(base.AnnotatedImageBuilder):
             functools.partial(layout.locate, root),
             self.builder_config.side,
         )
+
+    def _root(self, manual_dir: pathlib.Path) -> pathlib.Path:
+        return pathlib.Path(self.path).expanduser() if self.path else manual_dir / self.name
+
+    def _inputs(self, manual_dir: pathlib.Path) -> Iterator[pathlib.Path]:
+        root = self._root(manual_dir)
+        for pattern in (".", "*", "*/*", "*/*/*"):
+            found = root.glob(pattern) if pattern != "." else [root]
+            yield from (path for path in found if "/." not in f"/{path.relative_to(root)}")
+
+    def _own_options(self) -> dict[str, Any]:
+        return {"path": self.path} if self.path else {}

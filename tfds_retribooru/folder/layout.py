@@ -1,14 +1,17 @@
-"""DIR/CHARACTER/[OUTFIT/]IMAGE, with IMAGE's tags in a .txt beside it -> records."""
+"""DIR/CHARACTER/[OUTFIT/]IMAGE, with IMAGE's tags in a text file beside it -> records."""
 
+import codecs
 import os
 import pathlib
 from collections.abc import Iterator
 
-from tfds_retribooru import formats
+from tfds_retribooru import formats, tag_text
 from tfds_retribooru.building.records import Fault, Record
 
 NEIGHBOURS = 8  # links of an image in an outfit folder of more than 2 * NEIGHBOURS images
 NOT_TAKEN = "the picture is not in CHARACTER/ or CHARACTER/OUTFIT/"
+CAPTIONS = (".txt", ".caption")  # of an image's tags, in any case; of several, the first is read
+NO_IMAGE = "the tags are of no picture in their folder, or the picture's other text is read"
 
 
 def read(root: pathlib.Path) -> Iterator[Record | Fault]:
@@ -21,14 +24,9 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
     """
     yield from _not_taken(root, _images(root))
     for character in _folders(root):
-        texts = _texts(character)
-        for image in _images(character):
-            yield from _record(root, image, character.name, (), texts)
+        yield from _records(root, character, character.name, linked=False)
         for outfit in _folders(character):
-            images, texts = _images(outfit), _texts(outfit)
-            names = [_id(root, image) for image in images]
-            for number, image in enumerate(images):
-                yield from _record(root, image, character.name, _links(names, number), texts)
+            yield from _records(root, outfit, character.name, linked=True)
             for deeper in _folders(outfit):
                 for folder, folders, _ in os.walk(deeper):
                     folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -55,15 +53,15 @@ def _images(folder: pathlib.Path) -> list[pathlib.Path]:
         for p in folder.iterdir()
         if not p.name.startswith(".")
         and p.is_file()
-        and p.suffix.lower() != ".txt"
+        and p.suffix.lower() not in CAPTIONS
         and (formats.has_image_extension(p.name) or formats.is_image(p))
     )
 
 
-def _texts(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Returns image's name without its ending -> its tags, of the texts in a folder."""
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".txt" and p.is_file())
-    return {p.stem: p for p in files}  # of a.TXT and a.txt, the latter
+def _texts(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the files of tags in a folder, those that are preferred first."""
+    files = (p for p in folder.iterdir() if p.suffix.lower() in CAPTIONS and p.is_file())
+    return sorted(files, key=lambda p: (CAPTIONS.index(p.suffix.lower()), p.name.swapcase()))
 
 
 def _id(root: pathlib.Path, image: pathlib.Path) -> str:
@@ -76,25 +74,45 @@ def _links(names: list[str], number: int) -> tuple[str, ...]:
     return tuple(name for name in names if name != names[number])
 
 
-def _record(
-    root: pathlib.Path,
-    image: pathlib.Path,
-    character: str,
-    similar: tuple[str, ...],
-    texts: dict[str, pathlib.Path],
+def _records(
+    root: pathlib.Path, folder: pathlib.Path, character: str, *, linked: bool
 ) -> Iterator[Record | Fault]:
-    name = _id(root, image)
+    """Yields the records of a folder's images, and the faults of its files of tags."""
+    images, texts = _images(folder), _texts(folder)
+    names = [_id(root, image) for image in images]
+    by_name: dict[str, pathlib.Path] = {}
+    for text in texts:
+        by_name.setdefault(text.stem, text)
+    used = set()
+    for number, image in enumerate(images):
+        text = by_name.get(image.stem) or by_name.get(image.name)  # a.txt, a.jpg.txt
+        used.add(text)
+        similar = _links(names, number) if linked else ()
+        yield from _record(names[number], character, similar, text)
+    for text in texts:
+        if text not in used:
+            yield Fault("", NO_IMAGE, file=ascii(_id(root, text))[1:-1], part="place")
+
+
+def _record(
+    name: str, character: str, similar: tuple[str, ...], text: pathlib.Path | None
+) -> Iterator[Record | Fault]:
     try:
         name.encode()
     except UnicodeEncodeError:
         yield Fault("", "the file's name is not UTF-8", file=ascii(name))
         return
-    tags = ""
-    if image.stem in texts:
+    tags: list[str] = []
+    if text is not None:
         try:
-            tags = texts[image.stem].read_text("utf-8-sig")
+            tags = tag_text.split(_decoded(text.read_bytes()))
         except UnicodeDecodeError as error:
             reason = "the tags are not UTF-8"
             yield Fault(name, reason, file=name, part="prompts", detail=str(error))
-    tags = ", ".join(tag for tag in (t.strip() for t in tags.replace("\n", ",").split(",")) if tag)
-    yield Record(id=name, character=character, similar=similar, prompts=tags, file=name)
+    yield Record(id=name, character=character, similar=similar, prompts=", ".join(tags), file=name)
+
+
+def _decoded(data: bytes) -> str:
+    """Returns a text of UTF-8, or of UTF-16 where its first bytes say so."""
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if is_utf16 else "utf-8-sig")

@@ -40,6 +40,13 @@ class Builder(base.AnnotatedImageBuilder):
             self.builder_config.side,
         )
 
+    def _inputs(self, manual_dir: pathlib.Path) -> list[pathlib.Path]:
+        for root in (manual_dir / self.name, manual_dir):
+            if (root / "annotations").is_dir():
+                folder = root / "annotations"
+                return [folder, *folder.iterdir()]
+        return []
+
     def _root(self, manual_dir: pathlib.Path) -> pathlib.Path:
         """Returns the folder with annotations/: MANUAL_DIR/retribooru, or MANUAL_DIR itself."""
         for root in (manual_dir / self.name, manual_dir):

@@ -1,0 +1,39 @@
+"""The format of boxes in pixels, told by all of them together."""
+
+import numpy as np
+import pytest
+
+from tfds_retribooru import boxes
+from tfds_retribooru.building.parts import PartCounts
+from tfds_retribooru.building.records import Record
+
+
+def pixels(form: str, x: float, y: float, w: float, h: float):
+    corner = x - w / 2, y - h / 2
+    return {
+        boxes.FORMATS[0]: (x, y, w, h),
+        boxes.FORMATS[1]: (*corner, w, h),
+        boxes.FORMATS[2]: (*corner, x + w / 2, y + h / 2),
+    }[form]
+
+
+@pytest.mark.parametrize("form", boxes.FORMATS)
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.45])  # of the picture; small boxes fit in any format
+@pytest.mark.parametrize("spread", [0.02, 0.25])
+def test_the_format_of_boxes_in_pixels(form, share, spread):
+    rng = np.random.default_rng(3)
+    counts = PartCounts()
+    for number in range(200):
+        width, height = rng.integers(300, 900, 2).tolist()
+        side = share * min(width, height)
+        x = np.clip(rng.normal(0.5, spread), 0, 1) * (width - side) + side / 2
+        y = np.clip(rng.normal(0.3, spread), 0, 1) * (height - side) + side / 2
+        box = pixels(form, x, y, side * rng.uniform(0.8, 1), side * rng.uniform(0.8, 1))
+        counts.add(Record(str(number), "ann", pixels=box, size=(width, height)))
+    assert counts.box_format == form and counts.in_pixels == 200
+
+
+def test_without_sizes_boxes_have_the_documented_format():
+    counts = PartCounts()
+    counts.add(Record("1", "ann", pixels=(10, 10, 200, 200)))
+    assert counts.box_format == boxes.FORMATS[0]
