@@ -155,7 +155,7 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
         """Returns what was changed after the data set was built from it, the newest first."""
         root = pathlib.Path(self._data_dir_root) / "downloads" / "manual"
         manual_dir = config.manual_dir if config and config.manual_dir else root
-        built = (self.data_path / "dataset_info.json").stat().mtime
+        built = pathlib.Path(self.data_path, "dataset_info.json").stat().st_mtime
         times = {
             path: path.stat().st_mtime
             for path in self._inputs(pathlib.Path(manual_dir))

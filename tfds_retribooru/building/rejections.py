@@ -71,7 +71,7 @@ class Rejections:
         for part, reason, detail in faults:
             self.add(record.fault(reason, part=part, detail=detail))
             parts.add(part)
-        self.lost.update(parts)
+        self.lost.update(parts & {"mask", "bbox"})
         self.kept["mask"] += has_mask
         if "bbox" in parts:
             self.kept["bbox"] -= 1  # it was counted when the annotations were read
