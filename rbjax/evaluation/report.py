@@ -1,22 +1,19 @@
-"""The report of an evaluation: one HTML page that carries its images with it."""
+"""The report of an evaluation: one HTML page that carries its images with it.
 
-import base64
-import io
+It is drawn from `results.json` and from the images that are saved beside it, and can be drawn
+again from them.
+"""
+
 import json
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
-from PIL import Image
 
-from rbjax.evaluation import plots
+from rbjax.evaluation import plots, report_parts, saved_images
 from rbjax.evaluation.baselines import ReadImages, SystemImages
-from rbjax.evaluation.results import COLUMNS, label, percent
-from rbjax.models.pixels import to_uint8
-from rbjax.text.concepts import CONCEPTS
+from rbjax.evaluation.results import COLUMNS, label, percent, unscored_images
 
 TITLE = "Composition from references"
 TEMPLATE = "report.html.jinja"
@@ -88,7 +85,7 @@ def write(
     config: Mapping[str, Any] | None = None,
     characters: int = 8,
 ) -> Path:
-    """Writes `folder/index.html` and returns its path.
+    """Saves all images, writes `folder/index.html` and returns its path.
 
     Args:
         folder: is made if it is missing.
@@ -99,41 +96,51 @@ def write(
         config: of the experiment; what `json` cannot write is written as `str` does.
         characters: how many characters are shown.
     """
-    attributes = [pair for of in results["attributes"].values() for pair in of.items()]
-    is_scored = bool(results["asked"] or results["phrases"])
+    saved_images.save(Path(folder), systems, read_images)
+    return draw(folder, results, losses=losses, config=config, characters=characters)
+
+
+def draw(
+    folder: Path | str,
+    results: Mapping[str, Any],
+    *,
+    losses: Sequence[tuple[int, float]] = (),
+    config: Mapping[str, Any] | None = None,
+    characters: int = 8,
+) -> Path:
+    """Writes `folder/index.html` from results and saved images; arguments as of `write`."""
+    folder = Path(folder)
+    kinds = [pair for of in results["attributes"].values() for pair in of.items()]
+    groups = report_parts.groups(results)
     page = _template().render(
         title=TITLE,
         results=results,
         columns=COLUMNS,
         column_notes=COLUMN_NOTES,
-        system_notes=SYSTEM_NOTES,
-        is_scored=is_scored,
-        bars=plots.bars(results, COLUMNS) if is_scored else None,
-        loss_curve=plots.loss_curve(losses) if losses else None,
-        examples=_examples(systems["trained"], read_images, characters)
-        if "trained" in systems
-        else None,
-        attribute_kinds={name: value["kind"] for name, value in attributes},
+        notes=SYSTEM_NOTES,
+        groups=groups,
+        is_scored=bool(results["asked"] or results["phrases"]),
+        bars=report_parts.bars(results, groups["compared"]),
+        seeds=report_parts.seeds(results, groups["compared"]),
+        loss_curve=report_parts.png_uri(plots.loss_curve(losses)) if losses else None,
+        examples=report_parts.examples(folder, results, characters),
+        extremes=report_parts.extremes(folder, results),
+        strips=report_parts.strips(folder, results),
+        confusions={
+            row: report_parts.confusion(results, row)
+            for row in ("trained", "real_images")
+            if row in results["rows"]
+        },
+        variety=report_parts.variety(results, "trained"),
+        attribute_kinds={name: value["kind"] for name, value in kinds},
         config_text=None
         if config is None
         else json.dumps(config, indent=2, default=str, ensure_ascii=False),
     )
-    path = Path(folder) / "index.html"
+    path = folder / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     return path
-
-
-def data_uri(image: np.ndarray) -> str:
-    """Returns an image [H, W, 3] in [-1, 1] as the `src` of an HTML image."""
-    buffer = io.BytesIO()
-    Image.fromarray(to_uint8(image)).save(buffer, "PNG", optimize=True)
-    return png_uri(buffer.getvalue())
-
-
-def png_uri(data: bytes) -> str:
-    """Returns a PNG file as the `src` of an HTML image."""
-    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 
 def _template() -> jinja2.Template:
@@ -144,31 +151,6 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "label": label,
-        "percent": percent,
-        "data_uri": data_uri,
-        "png_uri": png_uri,
-    }
+    environment.filters |= {"label": label, "percent": percent}
+    environment.globals.update(unscored_images=unscored_images, zip=zip)
     return environment.get_template(TEMPLATE)
-
-
-def _examples(
-    trained: SystemImages, read_images: ReadImages, characters: int
-) -> list[dict[str, list[tuple[np.ndarray, str]]]]:
-    """Returns for each character images with captions: references, generated ones, targets."""
-    pairs = zip(trained.cases, trained.images, strict=True)
-    groups = [list(group) for _, group in groupby(pairs, key=lambda pair: pair[0].character)]
-    examples = []
-    for group in groups[:characters]:
-        case = group[0][0]
-        names = [CONCEPTS[concept] for concept in case.concepts]
-        real = [other.real for other, _ in group if other.real is not None]
-        examples.append(
-            {
-                "references": list(zip(read_images(case.references), names, strict=True)),
-                "generated": [(image, ", ".join(other.prompt)) for other, image in group],
-                "targets": [(image, "") for image in (read_images(real) if real else ())],
-            }
-        )
-    return examples
