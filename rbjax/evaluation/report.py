@@ -115,6 +115,8 @@ def draw(
     page = _template().render(
         title=TITLE,
         results=results,
+        unscored_images=unscored_images,
+        zip=zip,
         columns=COLUMNS,
         column_notes=COLUMN_NOTES,
         notes=SYSTEM_NOTES,
@@ -152,5 +154,4 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"label": label, "percent": percent}
-    environment.globals.update(unscored_images=unscored_images, zip=zip)
     return environment.get_template(TEMPLATE)
