@@ -73,6 +73,15 @@ class Split:
         needed[CLOTHES] = ["image", "bbox", "mask", "has_mask"]
         return tuple(array_record.Part(builder, self.name, needed[c]) for c in range(len(CONCEPTS)))
 
+    def record_id(self, position: int) -> str:
+        """Returns the id of a record, without decoding its image; its position if it has none."""
+        found = self._ids[position].get("id", position)
+        return found.decode() if isinstance(found, bytes) else str(found)
+
+    @functools.cached_property
+    def _ids(self) -> array_record.Part:
+        return array_record.Part(tfds.builder_from_directory(self.directory), self.name, ["id"])
+
     @functools.cached_property
     def _texts(self) -> "_Texts":
         return _read_texts(self.directory, self.name)

@@ -10,6 +10,7 @@ size, view and jitter, and crops are the same with and without it:
 For large data sets (`cache=False`) images are decoded each time.
 """
 
+import contextlib
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -17,9 +18,11 @@ from typing import Any
 import numpy as np
 import tqdm
 from etils import epath
+from PIL import Image
 from tensorflow_datasets.core.utils import incomplete_file
 
-from rbjax.data import crops, disk_space
+from rbjax.data import bad_records, crops, disk_space
+from rbjax.data.bad_records import BadRecord
 from rbjax.data.crops import Change
 from rbjax.data.dataset import Split
 from rbjax.text.concepts import CLOTHES
@@ -56,11 +59,14 @@ class ConceptCrops:
         return self.crop(*key, self.plain)
 
     def crop(self, index: int, concept: int, change: Change) -> np.ndarray:
-        """Returns the crop of a concept from a record, changed."""
+        """Returns the crop of a concept from a record, changed.
+
+        Raises:
+            BadRecord: its image cannot be decoded.
+        """
         records = self.split.crop_records[concept] if self.pictures is None else self.pictures
-        return crops.crop_concept(
-            records[index], concept, size=self.size, view=self.view, change=change
-        )
+        record = _decoded(self.split, records, index)
+        return crops.crop_concept(record, concept, size=self.size, view=self.view, change=change)
 
 
 class Pictures:
@@ -76,13 +82,15 @@ class Pictures:
             self._start, self._shape, self._bbox, self._has_mask = (
                 index[name] for name in ("start", "shape", "bbox", "has_mask")
             )
-        self._pixels = np.memmap(path, np.uint8, mode="r")
+        self._path, self._pixels = path, np.memmap(path, np.uint8, mode="r")
 
     def __len__(self) -> int:
         return len(self._start)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         (height, width), start = self._shape[index].tolist(), int(self._start[index])
+        if not height:
+            raise ValueError(f"as it was when {self._path} was made")
         middle = start + height * width * 3
         record = {
             "image": self._pixels[start:middle].reshape(height, width, 3),
@@ -113,25 +121,44 @@ def open_pictures(split: Split) -> Pictures:
     return Pictures(path)
 
 
+def _decoded(split: Split, records: Any, index: int) -> Mapping[str, Any]:
+    """Returns a record whose image is decoded.
+
+    Raises:
+        BadRecord: it cannot be.
+    """
+    with bad_records.named(split, index):
+        record = records[index]
+        if isinstance(record["image"], Image.Image):
+            record["image"].load()
+    return record
+
+
 def _estimate(split: Split) -> int:
     """Returns about how many bytes the images of a split have."""
-    positions = np.linspace(0, len(split) - 1, SAMPLED).astype(int)
-    records = [split.crop_records[CLOTHES][int(i)] for i in positions]
-    return 4 * len(split) * sum(r["image"].width * r["image"].height for r in records) // SAMPLED
+    sizes = []
+    for position in np.linspace(0, len(split) - 1, SAMPLED).astype(int):
+        with contextlib.suppress(BadRecord):
+            record = _decoded(split, split.crop_records[CLOTHES], int(position))
+            sizes.append(record["image"].width * record["image"].height)
+    return 4 * len(split) * sum(sizes) // max(len(sizes), 1)
 
 
 def _write(split: Split, path: pathlib.Path) -> None:
-    """Decodes all records on all cores, and writes the two files."""
-    shapes, boxes, masked = [], [], []
+    """Decodes all records on all cores, and writes the two files; bad ones have no pixels."""
+    shapes, boxes, masked, skipped = [], [], [], bad_records.Skipped()
 
-    def decode(index: int) -> tuple[np.ndarray, Mapping[str, Any]]:
-        record = split.crop_records[CLOTHES][index]
-        return np.asarray(record["image"]), record
+    def decode(index: int) -> Mapping[str, Any]:
+        try:
+            return _decoded(split, split.crop_records[CLOTHES], index)
+        except BadRecord as error:
+            skipped.add(error, split)
+            return {"image": np.zeros((0, 0, 3), np.uint8), "bbox": np.zeros(4), "has_mask": False}
 
     with incomplete_file(epath.Path(path)) as partial, partial.open("wb") as file:
         done = map_in_order(decode, range(len(split)))
-        for image, record in tqdm.tqdm(done, total=len(split), desc=f"images of {split.name}"):
-            has_mask = bool(record.get("has_mask", True))
+        for record in tqdm.tqdm(done, total=len(split), desc=f"images of {split.name}"):
+            image, has_mask = np.asarray(record["image"]), bool(record.get("has_mask", True))
             file.write(np.ascontiguousarray(image).data)
             if has_mask:
                 file.write(np.ascontiguousarray(record["mask"]).data)

@@ -14,8 +14,9 @@ import numpy as np
 import tokenizers
 from ml_collections import ConfigDict
 
+from rbjax.data import bad_records, references
 from rbjax.data import crops as crops_lib
-from rbjax.data import references
+from rbjax.data.bad_records import BadRecord
 from rbjax.data.crops import Change
 from rbjax.data.dataset import Split
 from rbjax.data.image_cache import ConceptCrops
@@ -37,6 +38,7 @@ class Examples(grain.transforms.RandomMap):
         tokenizer: of prompts and concept words.
         config: the experiment's `data` section.
         cached: latents and text states to read in place of images and token ids.
+        skipped: records that cannot be decoded.
     """
 
     split: Split
@@ -44,11 +46,27 @@ class Examples(grain.transforms.RandomMap):
     tokenizer: tokenizers.Tokenizer
     config: ConfigDict
     cached: CachedLatents = CachedLatents()
+    skipped: bad_records.Skipped = dataclasses.field(default_factory=bad_records.Skipped)
 
     def random_map(  # pyrefly: ignore[bad-override]  grain's abstract method has no annotations
         self, element: int, rng: np.random.Generator
     ) -> Batch:
-        """Draws task, references and what is dropped for the target at position `element`."""
+        """Draws the example of the target at position `element`.
+
+        Where a record of it cannot be decoded, that of the next target takes its place.
+
+        Raises:
+            ValueError: too many records cannot be decoded.
+        """
+        while True:
+            try:
+                return self._draw(element, rng)
+            except BadRecord as error:
+                self.skipped.add(error, self.split)
+                element = (element + 1) % len(self.split)
+
+    def _draw(self, element: int, rng: np.random.Generator) -> Batch:
+        """Draws task, references and what is dropped."""
         task = _draw_task(self.config.tasks, rng)
         is_composed = task == "composition"
         clusters = self.split.clusters_with_box if is_composed else self.split.clusters
