@@ -34,6 +34,7 @@ QUICK = (  # tests that compile no network; below TESTS
         "data",
         "evaluation",
         "experiment",
+        "fuzz",
         "inference/test_reference.py",
         "metrics/test_bootstrap.py",
     ),

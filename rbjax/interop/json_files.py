@@ -19,7 +19,7 @@ def read(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter: brackets in brackets in ...
         raise ValueError(f"{path} is not JSON: {error}. {REMEDY}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds {str(content)[:40]!r} instead of a JSON object. {REMEDY}")

@@ -60,7 +60,7 @@ def encode(tokenizer: tokenizers.Tokenizer, texts: Sequence[str], length: int) -
     """
     rows = np.full((len(texts), length), _padding(tokenizer), np.int32)
     for row, text in zip(rows, texts, strict=True):
-        encoded = tokenizer.encode(text)
+        encoded = tokenizer.encode(text.encode("utf-8", "replace").decode())  # no half characters
         ids = encoded.ids
         if encoded.overflowing:
             _warn_of_cut(text, encoded)
