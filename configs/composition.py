@@ -124,6 +124,8 @@ def avatars() -> ConfigDict:
     c.train.ema_decay = 0.998  # of the averaged parameters, which generate
     c.train.weighting = "uniform"  # of the loss: "uniform", "velocity" or "min_snr"
     c.train.accumulate = 1  # parts of a batch that go through the model one after the other
+    # Updates that are not finite are not applied; the run ends after so many in a row.
+    c.train.max_bad_updates = 50
 
     c.sampling = ConfigDict()
     c.sampling.steps = 10  # calls of the model

@@ -6,6 +6,7 @@ A run, or a configuration of a user, that lacks one of them is completed with th
 from ml_collections import ConfigDict
 
 ADDED = {
+    "train.max_bad_updates": 50,  # before, such a run went on to its end
     "data.crop_jitter": 0.0,
     "data.drop_rates": "apart",
     "data.flip_references": 0.0,

@@ -23,7 +23,7 @@ CHOICES = {
 PATHS = ("data_dir", "pretrained", "eval.vqa")
 COUNTS = (  # fields that must be at least 1
     *("total_steps", "sample_images"),
-    *("eval.prompts", "eval.repeats", "eval.periodic_characters"),
+    *("eval.prompts", "eval.repeats", "eval.periodic_characters", "train.max_bad_updates"),
     *(f"{name}_every" for name in ("log", "checkpoint", "sample", "eval")),
 )
 

@@ -24,6 +24,7 @@ CHANGEABLE = (  # fields that may differ between two runs in one working directo
     *("total_steps", "data_dir", "mesh", "eval", "sampling", "sample_images"),
     *(f"{name}_every" for name in ("log", "checkpoint", "sample", "eval")),
     *("data.cached_latents", "data.threads", "model.unet.remat", "train.accumulate"),
+    "train.max_bad_updates",
 )
 
 

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 
 from rbjax.experiment import workdir as workdir_lib
+from rbjax.interop import json_files
 
 CHECKSUMS = "checksums.json"  # in a checkpoint: SHA-256 of its other files
 PLAIN = re.compile(r"[\w ./,=+@%-]*", re.ASCII)
@@ -51,13 +52,13 @@ def find_damage(checkpoint: pathlib.Path) -> str:
     if not path.exists():
         return ""
     try:
-        for name, expected in json.loads(path.read_text()).items():
+        for name, expected in json_files.read(path).items():
             if _checksum(checkpoint / name) != expected:
                 return f"{checkpoint / name} is not what was saved"
     except FileNotFoundError as error:
         return f"{error.filename} is missing"
     except (OSError, ValueError) as error:
-        return f"{path}: {error}"
+        return f"{path} cannot be read: {error}"
     return ""
 
 

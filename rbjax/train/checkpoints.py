@@ -8,13 +8,17 @@ from typing import Any, TypeVar
 
 import grain
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 import tokenizers
 from absl import logging
+from clu.metrics import Collection
 from flax import nnx
 from ml_collections import ConfigDict
 
 from rbjax.data import dataset as dataset_lib
+from rbjax.data import disk_space
+from rbjax.interop import json_files
 from rbjax.interop.saved_model import Model
 from rbjax.models.params import Tree, merge, split_trained
 from rbjax.models.pipeline import abstract_pipeline
@@ -23,19 +27,26 @@ from rbjax.train import checkpoint_files
 from rbjax.train.state import TrainState
 
 FOLDER = "checkpoints"
+KEPT = 2  # checkpoints
+METRICS = "log_metrics"  # in a checkpoint; "metrics" means something else to Orbax
 TOKENIZER = "tokenizer.json"
 T = TypeVar("T")
 
 
 def save(
-    workdir: pathlib.Path, step: int, *, state: TrainState, data: grain.DatasetIterator
+    workdir: pathlib.Path,
+    step: int,
+    *,
+    state: TrainState,
+    data: grain.DatasetIterator,
+    metrics: Collection | None = None,
 ) -> None:
-    """Saves the state and the iterator's state, unless there is a checkpoint of this step.
+    """Saves the state, the iterator's state and the metrics since the last line of the log.
 
-    The newest two are kept.
+    Nothing is done where there is a checkpoint of this step. The newest KEPT stay.
 
     Raises:
-        OSError: what was saved cannot be read back.
+        OSError: it cannot be written (no space, say), or not be read back.
     """
     folder = workdir / FOLDER
     if step in checkpoint_files.steps(folder):
@@ -45,11 +56,33 @@ def save(
         "state": ocp.args.StandardSave(state),
         _data_item(): ocp.args.JsonSave(data.get_state()),
     }
+    if metrics is not None:
+        values = [np.asarray(x).item() for x in jax.tree.leaves(metrics)]
+        items[METRICS] = ocp.args.JsonSave({"values": values})
     with _manager(folder) as manager:
-        manager.save(step, args=ocp.args.Composite(**items), force=True)
+        try:
+            manager.save(step, args=ocp.args.Composite(**items), force=True)
+        except (OSError, ValueError, RuntimeError) as error:  # the latter two are TensorStore's
+            raise OSError(
+                f"the checkpoint of step {step} cannot be written in {folder}: {error}. Those that "
+                "were saved before are intact; with room on the disk the same command goes on"
+            ) from error
         _check_saved(manager, step, state, folder)
     if jax.process_index() == 0:
         checkpoint_files.write_checksums(folder / str(step))
+
+
+def check_space(workdir: pathlib.Path, abstract: TrainState) -> None:
+    """Raises OSError where the disk has no room for the checkpoints that are still to come.
+
+    Args:
+        workdir: of the run.
+        abstract: arrays of the state.
+    """
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract))
+    folder = workdir / FOLDER
+    coming = KEPT + 1 - min(len(checkpoint_files.steps(folder)), KEPT)  # one while it is written
+    disk_space.check(folder, coming * size, "give a --workdir on another disk")
 
 
 def restore(
@@ -86,10 +119,45 @@ def restore(
     return restored["state"]
 
 
+def read_metrics(workdir: pathlib.Path, step: int, zero: Collection) -> Collection:
+    """Returns the metrics of a checkpoint; `zero`, those of no step, where there are none."""
+    path = workdir / FOLDER / str(step) / METRICS / "metadata"
+    values = json.loads(path.read_text())["values"] if path.exists() else ()
+    leaves, structure = jax.tree.flatten(zero)
+    if len(leaves) != len(values):  # of another version
+        return zero
+    arrays = (np.asarray(v, x.dtype) for v, x in zip(values, leaves, strict=True))
+    placed = (jax.device_put(v, x.sharding) for v, x in zip(arrays, leaves, strict=True))
+    return jax.tree.unflatten(structure, placed)
+
+
+def restore_state(workdir: pathlib.Path, abstract: TrainState) -> TrainState:
+    """Restores the state alone of the newest checkpoint that is not damaged.
+
+    Args:
+        workdir: of the run.
+        abstract: as of `restore`.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: as `restore`.
+    """
+    folder = workdir / FOLDER
+
+    def read(step: int) -> Any:
+        with checkpoint_files.orbax_path(folder) as path, ocp.StandardCheckpointer() as reader:
+            return reader.restore(path / str(step) / "state", abstract)
+
+    _, state = _read_newest(folder, read)
+    if state is None:
+        raise FileNotFoundError(f"{folder} holds no finished checkpoint")
+    return state
+
+
 @contextlib.contextmanager
 def _manager(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
     )
     with checkpoint_files.orbax_path(folder) as path:
         with ocp.CheckpointManager(path, options=options) as manager:
@@ -148,12 +216,6 @@ def _data_item() -> str:
     return f"data-{jax.process_index()}"
 
 
-def _abstract_array(
-    array: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding
-) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
-
-
 def load_model(workdir: pathlib.Path, dtype: str | None = None) -> Model:
     """Reads a run's newest checkpoint that is not damaged: its averages and frozen parameters.
 
@@ -165,10 +227,7 @@ def load_model(workdir: pathlib.Path, dtype: str | None = None) -> Model:
         FileNotFoundError: there is no configuration or no checkpoint.
         ValueError: no checkpoint can be read.
     """
-    path = workdir / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: {workdir} is not the workdir of a training")
-    config = ConfigDict(_tuples(json.loads(path.read_text())))
+    config = read_config(workdir)
     for part in ("unet", "vae", "text"):
         if dtype and config.model.get(part):  # an empty `vae` means BlockDCT: it has to stay empty
             config.model[part].dtype = dtype
@@ -176,6 +235,19 @@ def load_model(workdir: pathlib.Path, dtype: str | None = None) -> Model:
     graphdef, abstract = nnx.split(abstract_pipeline(config, tokenizer), nnx.Param)
     params = _restore_averages(workdir, nnx.to_pure_dict(abstract), config.train)
     return Model(config, tokenizer, graphdef, params)
+
+
+def read_config(workdir: pathlib.Path) -> ConfigDict:
+    """Reads the configuration of a run.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no JSON object.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: {workdir} is not the workdir of a training")
+    return ConfigDict(_tuples(json_files.read(path)))
 
 
 def _restore_averages(workdir: pathlib.Path, abstract: Tree, config: ConfigDict) -> Tree:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 
 import grain
 import jax
-import numpy as np
 from absl import logging
-from clu import metric_writers, parameter_overview
+from clu import metric_writers
 from clu.metric_writers import MetricWriter
 from clu.metrics import Collection
 from clu.periodic_actions import PeriodicCallback, ReportProgress
@@ -21,10 +20,11 @@ from rbjax.experiment import setup as setup_lib
 from rbjax.experiment import workdir as workdir_lib
 from rbjax.experiment.setup import Experiment
 from rbjax.parallel import mesh as meshes
-from rbjax.train import checkpoints, precompute_latents
+from rbjax.train import bad_updates, checkpoints, overview, precompute_latents, termination
 from rbjax.train import state as states
 from rbjax.train.state import TrainState
 from rbjax.train.step import TrainMetrics, Update, make_update
+from rbjax.train.termination import Termination
 
 Event = Callable[[int, TrainState], None]  # of (step, state after that step's update)
 
@@ -43,60 +43,70 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     workdir_lib.check_workdir(resolved.config, workdir)
     if workdir_lib.is_finished(resolved.config, workdir):
         return
-    with workdir_lib.lock(workdir):
+    with workdir_lib.lock(workdir), termination.handled() as stop:
         exp = setup_lib.setup(resolved)
         planned = workdir_lib.read_total_steps(workdir)
         workdir_lib.write_config(exp.config, workdir)
         workdir_lib.write_text(workdir / checkpoints.TOKENIZER, exp.tokenizer.to_str(pretty=True))
         with jax.set_mesh(exp.mesh):
-            _run(exp, workdir, planned)
+            _run(exp, workdir, planned, stop)
 
 
-def _run(exp: Experiment, workdir: pathlib.Path, planned: int | None) -> None:
-    state, data, abstract = _start(exp, workdir)
+def _run(exp: Experiment, workdir: pathlib.Path, planned: int | None, stop: Termination) -> None:
+    split, abstract = exp.open_training(), states.abstract_state(exp)
+    overview.print_parameters(abstract)
+    data = _batches(exp, split, abstract)
+    state, metrics = _start(exp, workdir, abstract=abstract, data=data)
     start, total = int(state.step), exp.config.total_steps
     if start:
         print(f"Resuming at step {start}.", flush=True)
-        _print_learning_rate(exp.config, start, planned)
+        overview.print_learning_rate(exp.config, start, planned)
     evaluator = Evaluator.create(exp, workdir) if exp.config.eval.characters else None
     writer = metric_writers.create_default_writer(workdir, asynchronous=False)
     history = workdir_lib.read_loss_history(workdir, start)
     progress, log = _reports(exp.config, writer, history=history, workdir=workdir)
 
     def save(step: int, state: TrainState) -> None:
-        checkpoints.save(workdir, step, state=state, data=data)
+        with stop.deferred():
+            checkpoints.save(workdir, step, state=state, data=data, metrics=metrics)
 
     actions = _actions(exp.config, progress, writer, checkpoint=save, evaluator=evaluator)
     requests = _requests(save, evaluator, writer)
-    update, metrics = _compile(exp, abstract), _zero_metrics(exp)
-    sharding = meshes.batch_sharding(exp.mesh)
+    check = bad_updates.check(exp.config, split, workdir)
+    update, sharding = _compile(exp, abstract), meshes.batch_sharding(exp.mesh)
     if start < total:
+        checkpoints.check_space(workdir, abstract)
         print("Training starts; the first step takes longer: it is compiled.", flush=True)
-    with metric_writers.ensure_flushes(writer):
-        for step in range(start + 1, total + 1):
-            batch = loader.place(next(data), sharding)
-            with jax.transfer_guard("disallow"):
-                state, metrics = update(state, metrics, batch)
-            progress(step)
-            if log(step, metrics=metrics):
-                metrics = _zero_metrics(exp)
-            for action in actions:
-                action(step, state=state)
-            _answer(requests, workdir, step=step, state=state)
-    if evaluator:
-        _evaluate_at_end(evaluator, state, history)
+    try:
+        with metric_writers.ensure_flushes(writer):
+            for step in range(start + 1, total + 1):
+                with stop.deferred():  # state, data and metrics stay at the same step
+                    examples = next(data)
+                    batch = loader.place(examples, sharding)
+                    with jax.transfer_guard("disallow"):
+                        state, metrics = update(state, metrics, batch)
+                    progress(step)
+                    if log(step, metrics=metrics):
+                        metrics = bad_updates.begin(metrics, _zero_metrics(exp))
+                    check(step, metrics=metrics, batch=examples)
+                for action in actions:
+                    action(step, state=state)
+                _answer(requests, workdir, step=step, state=state)
+        if evaluator:
+            _evaluate_at_end(evaluator, state, history)
+    except termination.Terminated:
+        save(int(state.step), state)
+        print(f"Step {int(state.step)} is saved.", flush=True)
+        raise
 
 
 def _start(
-    exp: Experiment, workdir: pathlib.Path
-) -> tuple[TrainState, grain.DatasetIterator, TrainState]:
-    """Returns (state, data, shapes of the state) of the newest checkpoint, or of step 0."""
-    split = exp.open_training()
-    abstract = states.abstract_state(exp)
-    _print_overview(abstract)
-    data = _batches(exp, split, abstract)
+    exp: Experiment, workdir: pathlib.Path, *, abstract: TrainState, data: grain.DatasetIterator
+) -> tuple[TrainState, Collection]:
+    """Returns (state, metrics) of the newest checkpoint, also setting `data`, or of step 0."""
     state = checkpoints.restore(workdir, abstract=abstract, data=data)
-    return state or states.create_state(exp)[0], data, abstract
+    state = state or states.create_state(exp)[0]
+    return state, checkpoints.read_metrics(workdir, int(state.step), _zero_metrics(exp))
 
 
 def _evaluate_at_end(
@@ -249,31 +259,6 @@ def _compile(exp: Experiment, abstract: TrainState) -> Update:
     return jax.jit(update, donate_argnums=(0, 1), out_shardings=out_shardings)
 
 
-def _print_overview(state: TrainState) -> None:
-    """Prints every parameter with its shape, and the part that it belongs to."""
-    for name, params in (("trained", state.trained), ("frozen", state.frozen)):
-        if params:
-            print(f"Parameters that are {name}:")
-            print(parameter_overview.get_parameter_overview(params, include_stats=False))
-    counts = [sum(x.size for x in jax.tree.leaves(p)) for p in (state.trained, state.frozen)]
-    print(f"{counts[0]:,} parameters train, {counts[1]:,} are frozen.", flush=True)
-
-
-def _print_learning_rate(config: ConfigDict, step: int, planned: int | None) -> None:
-    """Prints how the learning rate goes on where `total_steps` is not what was planned before."""
-    total = config.total_steps
-    if planned is None or planned == total:
-        return
-    before, after = (
-        np.asarray(states.learning_rate(config.train, n)(step)).item() for n in (planned, total)
-    )
-    print(
-        f"config.total_steps was {planned} and is {total} now: the learning rate, which falls "
-        f"up to the last step, goes on with {after:.3g} in place of {before:.3g}.",
-        flush=True,
-    )
-
-
 def _zero_metrics(exp: Experiment) -> Collection:
     return jax.device_put(TrainMetrics.empty(), meshes.replicated(exp.mesh))
 
@@ -292,8 +277,12 @@ def _log(
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_in_use" in stats:
         values["device_memory_gib"] = stats["bytes_in_use"] / 2**30
-    if not np.isfinite([values["loss"], values["grad_norm"]]).all():
-        logging.warning("step %d: a gradient was not finite; such updates are not applied", step)
+    if count := int(values["bad_updates"]):
+        logging.warning(
+            "step %d: %d updates since the last line were not applied: something was not finite",
+            step,
+            count,
+        )
     writer.write_scalars(step, values)
     history.append((step, values["loss"]))
     workdir_lib.write_loss_history(workdir, history)

@@ -18,6 +18,7 @@ from rbjax.models.batch import Batch
 from rbjax.models.params import Tree, merge, nnx_state
 from rbjax.models.pipeline import Pipeline
 from rbjax.train import state as states
+from rbjax.train.bad_updates import BadUpdates
 from rbjax.train.state import TrainState
 
 TrainMetrics = Collection.create(  # what is written at log steps, averaged since the last one
@@ -25,6 +26,7 @@ TrainMetrics = Collection.create(  # what is written at log steps, averaged sinc
     grad_norm=Average.from_output("grad_norm"),
     learning_rate=LastValue.from_output("learning_rate"),
     references=Average.from_output("references"),  # visible ones of an example
+    bad_updates=BadUpdates,  # not averaged
 )
 
 Update = Callable[[TrainState, Collection, Batch], tuple[TrainState, Collection]]
@@ -34,7 +36,14 @@ T = TypeVar("T")
 def diffusion_loss(
     pipeline: Pipeline, batch: Batch, key: jax.Array, *, schedule: Schedule, weighting: str
 ) -> jax.Array:
-    """Returns the mean loss of a batch at random times, float32 [].
+    """Returns the mean of `example_losses`, float32 []."""
+    return example_losses(pipeline, batch, key, schedule=schedule, weighting=weighting).mean()
+
+
+def example_losses(
+    pipeline: Pipeline, batch: Batch, key: jax.Array, *, schedule: Schedule, weighting: str
+) -> jax.Array:
+    """Returns the loss of every example of a batch at random times, float32 [B].
 
     Args:
         pipeline: of which parts train.
@@ -54,7 +63,7 @@ def diffusion_loss(
     output = pipeline.predict(encoded, noisy, timesteps)
     return losses.diffusion_loss(
         schedule, output, latents=latents, noise=noise, timesteps=timesteps, weighting=weighting
-    ).mean()
+    )
 
 
 def make_update(
@@ -67,8 +76,9 @@ def make_update(
 ) -> Update:
     """Returns update(state, metrics, batch) -> (state, metrics), ready to be jitted.
 
-    An update whose gradient is not finite is not applied. With `accumulate` above 1 the batch
-    goes through the model in so many parts, one after the other, and their gradients are averaged.
+    An update is not applied where loss, gradient or updated parameters are not finite. With
+    `accumulate` above 1 the batch goes through the model in so many parts, one after the other, and
+    their gradients are averaged.
 
     Args:
         graphdef: of the pipeline.
@@ -94,13 +104,15 @@ def make_update(
         loss, grads = accumulate(grad_of, batch, step_key, count=config.accumulate)
         grad_norm = optax.global_norm(grads)
         applied = apply_gradients(tx, state, grads, ema_decay=config.ema_decay)
-        select = functools.partial(jnp.where, jnp.isfinite(grad_norm))
+        finite = jnp.isfinite(loss + grad_norm + optax.global_norm(applied.trained))
+        select = functools.partial(jnp.where, finite)
         new = dataclasses.replace(jax.tree.map(select, applied, state), step=state.step + 1)
         output = TrainMetrics.single_from_model_output(
             loss=loss,
             grad_norm=grad_norm,
             learning_rate=rate(state.step),
             references=batch.reference_mask.sum(1),
+            finite=finite,
         )
         return new, metrics.merge(output)
 

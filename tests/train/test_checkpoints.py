@@ -2,15 +2,19 @@
 
 import contextlib
 import pathlib
+import resource
 import shutil
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rbjax.data import disk_space
 from rbjax.train import checkpoint_files, checkpoints, loop
 from rbjax.train import state as states
+from rbjax.train import step as step_lib
 from tests.helpers import tiny_run
 
 
@@ -27,8 +31,8 @@ def run(avatars_dir, monkeypatch):
     def train(workdir, stop_after=None):
         saved = {}
 
-        def save(workdir, step, state, data):
-            original(workdir, step, state=state, data=data)
+        def save(workdir, step, state, data, metrics):
+            original(workdir, step, state=state, data=data, metrics=metrics)
             saved[step] = (jax.tree.map(np.asarray, state), data.get_state())
             if step == stop_after:
                 raise Interrupted
@@ -84,10 +88,18 @@ def state_of(step: int) -> states.TrainState:
     return states.TrainState(jnp.asarray(step), w, {"f": jnp.ones(2)}, w, ({"mu": w}, ()))
 
 
+def metrics_of(step: int) -> step_lib.TrainMetrics:
+    zero = jax.tree.leaves(step_lib.TrainMetrics.empty())
+    values = [jnp.asarray(step / 3 + i, x.dtype) for i, x in enumerate(zero)]
+    return jax.tree.unflatten(jax.tree.structure(step_lib.TrainMetrics.empty()), values)
+
+
 def saved(workdir: pathlib.Path, steps: tuple[int, ...] = (2, 4)) -> pathlib.Path:
     """Saves checkpoints; returns their folder."""
     for step in steps:
-        checkpoints.save(workdir, step, state=state_of(step), data=Data(10 * step))
+        checkpoints.save(
+            workdir, step, state=state_of(step), data=Data(10 * step), metrics=metrics_of(step)
+        )
     return workdir / "checkpoints"
 
 
@@ -98,7 +110,9 @@ def restored_step(workdir: pathlib.Path) -> int:
     )
     data = Data(0)
     state = checkpoints.restore(workdir, abstract=abstract, data=data)
+    metrics = checkpoints.read_metrics(workdir, int(state.step), metrics_of(0))
     jax.tree.map(np.testing.assert_array_equal, state, state_of(int(state.step)))
+    jax.tree.map(np.testing.assert_array_equal, metrics, metrics_of(int(state.step)))
     assert data.position == 10 * int(state.step)
     return int(state.step)
 
@@ -196,3 +210,30 @@ def test_what_a_killed_save_left_is_removed(tmp_path):
     (folder / "6.orbax-checkpoint-tmp-1/state").mkdir(parents=True)
     assert restored_step(tmp_path) == 4
     assert sorted(path.name for path in folder.iterdir()) == ["2", "4"]
+
+
+def test_a_full_disk_is_named_and_costs_no_older_checkpoint(tmp_path):
+    folder = saved(tmp_path)
+    _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # bytes of a file
+    try:
+        with pytest.raises(OSError, match=f"step 6 cannot be written in {folder}: .* are intact"):
+            saved(tmp_path, (6,))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert checkpoint_files.steps(folder) == [4, 2] and restored_step(tmp_path) == 4
+
+
+@pytest.mark.parametrize("steps, needed", [((), 3), ((2,), 2), ((2, 4), 1)])
+def test_room_for_the_checkpoints_is_checked_first(tmp_path, monkeypatch, steps, needed):
+    (tmp_path / "checkpoints").mkdir()
+    saved(tmp_path, steps)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state_of(0)))
+    for free in (needed * size - 1, needed * size):
+        usage = types.SimpleNamespace(free=free)
+        monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _, usage=usage: usage)
+        if free < needed * size:
+            with pytest.raises(OSError, match="GB are free: make room, or give a --workdir"):
+                checkpoints.check_space(tmp_path, state_of(0))
+        else:
+            checkpoints.check_space(tmp_path, state_of(0))

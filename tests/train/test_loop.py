@@ -1,5 +1,7 @@
 """The order of events in the training loop."""
 
+import types
+
 from clu.periodic_actions import ReportProgress
 from ml_collections import ConfigDict
 
@@ -13,14 +15,19 @@ def events(start: int, **settings: int) -> list[tuple[str, int]]:
     """What happens from the step after `start` to the last one."""
     found, config = [], ConfigDict(settings)
     progress = ReportProgress(num_train_steps=config.total_steps)
-    calls = {
-        name: lambda step, state, name=name: found.append((f"{state} {name}", step))
-        for name in EVENTS
-    }
-    actions = loop._actions(config, progress, **calls)
+
+    def event(name):
+        return lambda step, params, *_: found.append((f"{params} {name}", step))
+
+    def checkpoint(step, state):
+        event("checkpoint")(step, state.averaged)
+
+    evaluator = types.SimpleNamespace(sample=event("sample"), periodic=event("evaluate"))
+    actions = loop._actions(config, progress, None, checkpoint=checkpoint, evaluator=evaluator)
+    state = types.SimpleNamespace(averaged="state")
     for step in range(start + 1, config.total_steps + 1):
         for action in actions:
-            action(step, state="state")
+            action(step, state=state)
     return found
 
 
@@ -43,18 +50,6 @@ def test_one_event_of_every_kind_may_share_a_step():
     settings = dict.fromkeys(("sample_every", "eval_every", "checkpoint_every"), 2)
     found = events(0, **settings, total_steps=3)
     assert found == [(f"state {name}", 2) for name in EVENTS] + [("state checkpoint", 3)]
-
-
-def test_training_longer_says_what_becomes_of_the_learning_rate(capsys):
-    """0.25 of the peak is the end of the old cosine, 0.625 the middle of the new one."""
-    train = {"warmup_steps": 2, "learning_rate": 0.8, "final_rate": 0.25}
-    config = ConfigDict({"total_steps": 14, "train": train})
-    loop._print_learning_rate(config, 8, planned=8)
-    output = capsys.readouterr().out
-    assert "was 8 and is 14 now" in output and "goes on with 0.5 in place of 0.2." in output
-    for unchanged in (None, 14):
-        loop._print_learning_rate(config, 8, planned=unchanged)
-    assert not capsys.readouterr().out
 
 
 def test_what_is_asked_for_follows_the_step(tmp_path, capsys):

@@ -91,7 +91,9 @@ def constant_gradient(config, value, steps: int = 1):
     state = state_lib.init({"w": jnp.ones(4)}, config, 10)
     tx = state_lib.optimizer(config, 10)
     for _ in range(steps):
-        state = step._apply(tx, state, {"w": jnp.full(4, value)}, ema_decay=config.ema_decay)
+        state = step.apply_gradients(
+            tx, state, {"w": jnp.full(4, value)}, ema_decay=config.ema_decay
+        )
         state = state.replace(step=state.step + 1)
     return state
 
@@ -101,7 +103,7 @@ def test_average_follows_its_formula():
     state, tx, average = state_lib.init({"w": jnp.ones(4)}, config, 10), None, 1.0
     tx = state_lib.optimizer(config, 10)
     for number in range(3):
-        state = step._apply(tx, state, {"w": jnp.ones(4)}, ema_decay=config.ema_decay)
+        state = step.apply_gradients(tx, state, {"w": jnp.ones(4)}, ema_decay=config.ema_decay)
         state = state.replace(step=state.step + 1)
         decay = min(0.15, (1 + number) / (10 + number))  # 0.1, 0.15, 0.15
         average = decay * average + (1 - decay) * float(state.trained["w"][0])

@@ -1,0 +1,130 @@
+"""Updates that are not applied, as something is not finite: counted; many in a row end the run."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from clu.metrics import Collection, Metric
+from clu.periodic_actions import PeriodicCallback
+from flax import struct
+from ml_collections import ConfigDict
+from safetensors import numpy as safetensors
+from safetensors import safe_open
+
+from rbjax.data.dataset import Split
+from rbjax.models.batch import Batch
+
+
+@struct.dataclass
+class BadUpdates(Metric):
+    """Updates that were not applied.
+
+    Attributes:
+        count: int32 [], since the last log step.
+        in_row: int32 [], up to the last step; goes on over log steps.
+    """
+
+    count: jax.Array
+    in_row: jax.Array
+
+    @classmethod
+    def empty(cls) -> "BadUpdates":
+        """Returns none."""
+        return cls(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+
+    @classmethod
+    def from_model_output(cls, *, finite: jax.Array, **_: jax.Array) -> "BadUpdates":
+        """Counts one step, by whether all of it was finite."""
+        bad = (~finite).astype(jnp.int32)
+        return cls(bad, bad)
+
+    def merge(self, other: "BadUpdates") -> "BadUpdates":
+        """Adds the step after; `other` is of one step."""
+        return BadUpdates(self.count + other.count, other.in_row * (self.in_row + 1))
+
+    def compute(self) -> jax.Array:
+        """Returns the count."""
+        return self.count
+
+
+def of(metrics: Collection) -> BadUpdates:
+    """Returns those of the training's metrics, whose fields no type checker sees."""
+    return cast(Any, metrics).bad_updates
+
+
+def begin(metrics: Collection, zero: Collection) -> Collection:
+    """Returns `zero`, the metrics of no step, in which the row of `metrics` goes on."""
+    bad = dataclasses.replace(of(zero), in_row=of(metrics).in_row)
+    return dataclasses.replace(cast(Any, zero), bad_updates=bad)
+
+
+def check(config: ConfigDict, split: Split, workdir: pathlib.Path) -> PeriodicCallback:
+    """Returns a callback that raises ValueError after `max_bad_updates` in a row.
+
+    It is called with the step, its metrics and its batch, on the host; the batch is left in the
+    working directory for scripts/replay_batch.py.
+    """
+    limit = config.train.max_bad_updates
+
+    def call(step: int, t: float, metrics: Collection, batch: Batch) -> None:
+        count = int(of(metrics).in_row)
+        if count < limit:
+            return
+        records = [split.record_id(i) for i in np.asarray(batch.index).tolist()]
+        path = dump(BadBatch(step, batch, records), workdir)
+        raise ValueError(
+            f"step {step}: the last {count} updates were not applied, as loss, gradient or updated "
+            f"parameters were not finite. The checkpoints hold finite parameters. The last batch "
+            f"has the records {', '.join(records)} of the split train; it is in {path}, and "
+            f"scripts/replay_batch.py --workdir {workdir} finds its examples that are not finite. "
+            "Lower --config.train.learning_rate, or compute in float32, in another --workdir"
+        )
+
+    return PeriodicCallback(every_steps=min(limit, config.log_every), callback_fn=call)
+
+
+@dataclasses.dataclass(frozen=True)
+class BadBatch:
+    """A batch that gave an update that was not finite.
+
+    Attributes:
+        step: of the update; the first is 1.
+        batch: on the host.
+        records: ids of its targets.
+    """
+
+    step: int
+    batch: Batch
+    records: list[str]
+
+
+def dump(found: BadBatch, workdir: pathlib.Path) -> pathlib.Path:
+    """Writes a batch where `load` finds it; returns the file."""
+    path = _path(workdir)
+    arrays = {name: np.ascontiguousarray(value) for name, value in vars(found.batch).items()}
+    texts = {"step": str(found.step), "records": json.dumps(found.records)}
+    safetensors.save_file(arrays, path, texts)
+    return path
+
+
+def load(workdir: pathlib.Path) -> BadBatch:
+    """Reads what `dump` wrote.
+
+    Raises:
+        FileNotFoundError: no run of this directory was ended by bad updates.
+    """
+    path = _path(workdir)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: no run in {workdir} ended with bad updates")
+    with safe_open(path, "numpy") as file:
+        texts = file.metadata()
+        batch = Batch(**{name: file.get_tensor(name) for name in file.keys()})
+    return BadBatch(int(texts["step"]), batch, json.loads(texts["records"]))
+
+
+def _path(workdir: pathlib.Path) -> pathlib.Path:
+    return workdir / f"bad_batch-{jax.process_index()}.safetensors"  # each process has its share

@@ -1,0 +1,34 @@
+"""What a training prints before it starts: its parameters, and how its learning rate goes on."""
+
+import jax
+import numpy as np
+from clu import parameter_overview
+from ml_collections import ConfigDict
+
+from rbjax.train import state as states
+from rbjax.train.state import TrainState
+
+
+def print_parameters(state: TrainState) -> None:
+    """Prints every parameter with its shape, and the part that it belongs to."""
+    for name, params in (("trained", state.trained), ("frozen", state.frozen)):
+        if params:
+            print(f"Parameters that are {name}:")
+            print(parameter_overview.get_parameter_overview(params, include_stats=False))
+    counts = [sum(x.size for x in jax.tree.leaves(p)) for p in (state.trained, state.frozen)]
+    print(f"{counts[0]:,} parameters train, {counts[1]:,} are frozen.", flush=True)
+
+
+def print_learning_rate(config: ConfigDict, step: int, planned: int | None) -> None:
+    """Prints how the learning rate goes on where `total_steps` is not what was planned before."""
+    total = config.total_steps
+    if planned is None or planned == total:
+        return
+    before, after = (
+        np.asarray(states.learning_rate(config.train, n)(step)).item() for n in (planned, total)
+    )
+    print(
+        f"config.total_steps was {planned} and is {total} now: the learning rate, which falls "
+        f"up to the last step, goes on with {after:.3g} in place of {before:.3g}.",
+        flush=True,
+    )
