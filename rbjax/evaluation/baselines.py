@@ -22,6 +22,7 @@ COMPARED = (  # the rows of the table
     *("nearest_training", "real_images"),
 )
 CONTROLS = ("constant", "mean", "noise")  # of the metrics: they must score badly
+GENERATED = ("trained", "references_blanked", "other_references")  # by a model
 SYSTEMS = COMPARED + CONTROLS
 
 # N positions of records -> their entire images, float32 [N, H, W, 3] in [-1, 1]

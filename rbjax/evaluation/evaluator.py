@@ -5,26 +5,29 @@ import functools
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from clu import metric_writers
-from ml_collections import ConfigDict
 
-from rbjax.evaluation import baselines, report, scoring, suite, variants
+from rbjax.evaluation import baselines, other_systems, report, scoring, suite, variants
+from rbjax.evaluation import judging as judging_lib
+from rbjax.evaluation import nearest as nearest_lib
 from rbjax.evaluation import results as results_lib
 from rbjax.evaluation.asking import VQAModel
 from rbjax.evaluation.baselines import RealData, SystemImages
-from rbjax.evaluation.case_prompts import Vocabulary
 from rbjax.evaluation.generator import CaseGenerator
+from rbjax.evaluation.judging import Judging
 from rbjax.evaluation.no_learning import TrainingImages
 from rbjax.evaluation.suite import Suite
 from rbjax.experiment import workdir as workdir_lib
 from rbjax.experiment.setup import Experiment
 from rbjax.models.params import Tree
-from rbjax.vqa.model import ACCURACY, PACKAGED, VQA
 
 PERIODIC_SYSTEMS = ("trained", "references_blanked")
-UNSCORED_SYSTEMS = ("trained", "references_blanked", "real_images")  # shown in the report
+UNSCORED_SYSTEMS = (  # where nothing can be asked
+    *("trained", "references_blanked", "other_references", "copy_reference", "real_images"),
+)
 PERIODIC_RESAMPLES = 200  # of the bootstrap
 
 
@@ -36,13 +39,20 @@ class Evaluator:
         exp: the experiment.
         workdir: where results go.
         generator: of the evaluation's split.
-        vqa: the model that is asked; None where the data set has no questions.
+        judging: who is asked, and what.
+        others: name of another system to the folder of its images, with a manifest.
     """
 
     exp: Experiment
     workdir: pathlib.Path
     generator: CaseGenerator
-    vqa: VQAModel | None
+    judging: Judging
+    others: Mapping[str, pathlib.Path] = dataclasses.field(default_factory=dict)
+
+    @property
+    def vqa(self) -> VQAModel | None:
+        """The model that is asked; None where it may be asked nothing."""
+        return self.judging.vqa
 
     @classmethod
     def create(cls, exp: Experiment, workdir: pathlib.Path) -> "Evaluator":
@@ -54,7 +64,10 @@ class Evaluator:
         config = exp.config.eval
         split = exp.open(config.split)
         generator = CaseGenerator(exp, exp.examples(split), config.batch_size)
-        return cls(exp, workdir, generator, load_vqa(exp.config, split.vocabulary))
+        judging = judging_lib.create(
+            config.vqa, split, exp.open, names=exp.builder.info.splits, size=exp.config.data.size
+        )
+        return cls(exp, workdir, generator, judging)
 
     def sample(self, step: int, params: Tree, writer: metric_writers.MetricWriter) -> None:
         """Writes a grid references | generated | target to TensorBoard and samples/."""
@@ -85,26 +98,34 @@ class Evaluator:
         )
         print(f"Evaluation at step {step}:\n{results_lib.table(results)}", flush=True)
 
-    def final(self, step: int, params: Tree, losses: Sequence[tuple[int, float]]) -> None:
+    def final(
+        self, step: int, params: Tree | None, losses: Sequence[tuple[int, float]] = ()
+    ) -> None:
         """Scores all systems; writes results.json and the report.
 
         Args:
             step: that is evaluated.
-            params: of the pipeline.
+            params: of the pipeline; None = there is no model.
             losses: (step, loss) pairs of the training.
         """
-        config = self.exp.config
-        cases = self._suite(
-            config.eval.characters,
-            config.eval.prompts,
-            repeats=config.eval.repeats,
-            open_characters=config.eval.open_characters,
+        config, cases = self.exp.config, self.suite()
+        others = self._read_others(cases)  # raises before anything is generated
+        images = self._collect(
+            params, cases, self._final_systems(cases, has_model=params is not None)
         )
-        images = self._collect(params, cases, self._final_systems(cases))
-        if self.vqa is not None and config.eval.variant_characters:
+        if params is not None and self.vqa is not None and config.eval.variant_characters:
             made, tags = self._variants(params, cases, images["trained"])
             images, cases = images | made, dataclasses.replace(cases, tags={**tags, **cases.tags})
-        results = {"step": step, **self._score(images, cases)}
+        images |= others
+        nearest = self._nearest(images, cases)
+        results = {
+            "step": step,
+            "suite": config.eval.split,
+            **self._score(images, cases),
+            "judge": self.judging.record,
+            "questions": self.judging.coverage,
+            "nearest": nearest,
+        }
         page = report.write(
             self.workdir / "report",
             results,
@@ -115,7 +136,9 @@ class Evaluator:
         )
         workdir_lib.write_text(self.workdir / "results.json", json.dumps(results, indent=1))
         if self.vqa is not None:
-            print(results_lib.table(results, baselines.COMPARED))
+            print(results_lib.table(results, [*baselines.COMPARED, *others]))
+        if nearest:
+            print(nearest_lib.table(nearest))
         print(f"Results: {self.workdir / 'results.json'}; report: {page}")
 
     @property
@@ -144,6 +167,35 @@ class Evaluator:
         )
         return made, more.tags
 
+    def suite(self) -> Suite:
+        """Returns the cases of the final evaluation."""
+        config = self.exp.config.eval
+        return self._suite(
+            config.characters,
+            config.prompts,
+            repeats=config.repeats,
+            open_characters=config.open_characters,
+        )
+
+    def _read_others(self, cases: Suite) -> dict[str, SystemImages]:
+        """Returns the images of other systems; raises as `other_systems.read_system`."""
+        config = self.exp.config
+        return {
+            name: other_systems.read_system(
+                folder,
+                cases,
+                config.eval.split,
+                size=config.data.size,
+                read_record=self.generator.read_record,
+            )
+            for name, folder in self.others.items()
+        }
+
+    def _nearest(self, images: Mapping[str, SystemImages], cases: Suite) -> dict[str, Any] | None:
+        """Returns which rows are nearest to their own real images; None where none can be told."""
+        embeddings = {"judge's features": self.judging.embed}
+        return nearest_lib.of_systems(images, cases.cases, self.generator.read_images, embeddings)
+
     def _suite(
         self,
         characters: int,
@@ -159,7 +211,7 @@ class Evaluator:
         """
         split, data = self.generator.examples.split, self.exp.config.data
         composition = self._is_composed
-        return suite.build(
+        made = suite.build(
             split.clusters_with_box if composition else split.clusters,
             split.tags,
             split.vocabulary,
@@ -173,17 +225,19 @@ class Evaluator:
             composition=composition,
             clothed=split.clusters_with_clothes.rank >= 0,
         )
+        return dataclasses.replace(made, vocabulary=self.judging.vocabulary)
 
-    def _final_systems(self, cases: Suite) -> list[str]:
+    def _final_systems(self, cases: Suite, *, has_model: bool) -> list[str]:
         """Returns the systems at the end; one character only has no other's references."""
         systems = UNSCORED_SYSTEMS if self.vqa is None else baselines.SYSTEMS
+        systems = [name for name in systems if has_model or name not in baselines.GENERATED]
         several = len({case.character for case in cases.cases}) > 1
         return [name for name in systems if several or name != "other_references"]
 
     def _collect(
-        self, params: Tree, cases: Suite, systems: Sequence[str]
+        self, params: Tree | None, cases: Suite, systems: Sequence[str]
     ) -> dict[str, SystemImages]:
-        generate = functools.partial(self.generator.generate, params)
+        generate = functools.partial(self.generator.generate, params or {})
         return baselines.collect(generate, cases, self._real_data(systems), systems)
 
     def _real_data(self, systems: Sequence[str]) -> RealData:
@@ -198,30 +252,3 @@ class Evaluator:
         return scoring.score(
             images, cases, self.vqa, read_images=self.generator.read_images, resamples=resamples
         )
-
-
-def load_vqa(config: ConfigDict, vocabulary: Vocabulary) -> VQAModel | None:
-    """Loads the model that is asked about images; None where there is nothing to ask.
-
-    Args:
-        config: of the experiment.
-        vocabulary: of the data set.
-
-    Raises:
-        FileNotFoundError, ValueError: as `VQA.load`; the images are too small for the model.
-    """
-    if not vocabulary["questions"]:
-        print(
-            f"{config.data.dataset} has no questions to ask: images are made and shown, not "
-            "scored.",
-            flush=True,
-        )
-        return None
-    vqa = VQA.load(config.eval.vqa or PACKAGED)
-    if vqa.asked_at(config.data.size) is None:  # raises before anything trains
-        print(
-            f"{config.eval.vqa} has no {ACCURACY}: every question of {config.data.dataset} is "
-            "asked, although nothing is known of how reliable the answers are.",
-            flush=True,
-        )
-    return vqa

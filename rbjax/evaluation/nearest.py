@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rbjax.evaluation.baselines import SystemImages
 from rbjax.evaluation.suite import Case
 from rbjax.metrics import bootstrap
 
@@ -51,7 +52,8 @@ class Targets:
             read_images: reads real images.
             seed: of the draws.
         """
-        real = {case.real: case.character for case in cases if case.real is not None}
+        wanted = [case for case in cases if not case.is_open]  # an open one is of any outfit
+        real = {case.real: case.character for case in wanted if case.real is not None}
         by_character: dict[int, list[int]] = {}
         for position, character in real.items():
             by_character.setdefault(character, []).append(position)
@@ -79,6 +81,36 @@ class Targets:
         return len(next(iter(self.choices.values())))
 
 
+def of_systems(
+    systems: Mapping[str, SystemImages],
+    cases: Sequence[Case],
+    read_images: Callable[[Sequence[int]], np.ndarray],
+    embeddings: Mapping[str, Embed],
+) -> dict[str, Any] | None:
+    """Returns `score` of systems; None where there are no targets to tell apart.
+
+    Args:
+        systems: the rows; those whose cases have no real image are left out.
+        cases: of the suite.
+        read_images: reads real images.
+        embeddings: as of `score`.
+    """
+    targets = Targets.of(cases, read_images)
+    if targets is None:
+        return None
+    rows = {
+        name: (system.images, system.cases)
+        for name, system in systems.items()
+        if any(_has_target(case, targets) for case in system.cases)
+    }
+    return score(rows, targets, embeddings) if rows else None
+
+
+def _has_target(case: Case, targets: Targets) -> bool:
+    """Whether a case asks for what one of the targets shows."""
+    return case.real in targets.row and not case.is_open
+
+
 def score(
     systems: Mapping[str, tuple[np.ndarray, Sequence[Case]]],
     targets: Targets,
@@ -103,7 +135,7 @@ def score(
     rows = {}
     for system, (images, cases) in systems.items():
         sound = np.isfinite(images).reshape(len(images), -1).all(axis=1)
-        usable = np.array([case.real in targets.row for case in cases], bool) & sound
+        usable = np.array([_has_target(case, targets) for case in cases], bool) & sound
         rows[system] = {
             "pixels": _cell(
                 usable, cases, resamples, _nearest_pixels(images, cases, usable, targets)
@@ -181,7 +213,7 @@ def _cell(
         by_character.setdefault(cases[number].character, []).append(hit)
     means = np.array([np.mean(hits) for hits in by_character.values()])
     bounds = bootstrap.interval(means, seed=0, resamples=resamples) if len(means) else (None,) * 3
-    due = sum(case.real is not None for case in cases)
+    due = sum(case.real is not None and not case.is_open for case in cases)
     return {
         **dict(zip(("mean", "low", "high"), bounds, strict=True)),
         "unscored": due - len(found),

@@ -72,6 +72,7 @@ class VQA:
         graph, self._state = nnx.split(model)
         self._generate = jax.jit(partial(_generate, graph, length))
         self._yes = jax.jit(partial(_yes, graph, (ids["yes"], ids["no"])))
+        self._embed = jax.jit(partial(_embed, graph))
 
     @classmethod
     def load(cls, folder: str | Path = PACKAGED) -> "VQA":
@@ -125,6 +126,21 @@ class VQA:
         """
         asked = [[questions_lib.yes_or_no(phrase) for phrase in row] for row in phrases]
         return self._each(self._yes, images, asked)
+
+    def embed_images(self, images: Images) -> np.ndarray:
+        """Returns a vector for each image, float32 [N, D]: the mean of the vision model's states.
+
+        Args:
+            images: as of `answers`.
+        """
+        rows = []
+        for start in range(0, len(images), _BATCH):
+            batch = list(images[start : start + _BATCH])
+            filled = batch + batch[-1:] * (_BATCH - len(batch))
+            rows.append(
+                np.asarray(self._embed(self._state, self._preprocess(filled)))[: len(batch)]
+            )
+        return np.concatenate(rows)
 
     def _decode(self, tokens: Sequence[int]) -> str:
         """Returns the text of a generated row: without its start, end and padding."""
@@ -218,6 +234,11 @@ def _generate(
 ) -> jax.Array:
     """Returns the tokens of answers, int32 [B * Q, 1 + length]."""
     return nnx.merge(graph, state).generate(images, ids, mask, max_new_tokens=length)
+
+
+def _embed(graph: nnx.GraphDef, state: nnx.State, images: jax.Array) -> jax.Array:
+    """Returns the mean states of images, float32 [B, D]."""
+    return nnx.merge(graph, state).vision_model(images).mean(axis=1)
 
 
 def _yes(

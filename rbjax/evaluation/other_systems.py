@@ -1,0 +1,224 @@
+"""A suite's cases for other systems to fill, and their images as rows of the same table."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rbjax.data import crops
+from rbjax.data import images as images_lib
+from rbjax.evaluation import baselines, manifest
+from rbjax.evaluation.baselines import SystemImages
+from rbjax.evaluation.manifest import Entry, Reference
+from rbjax.evaluation.suite import Case, Suite
+from rbjax.text.concepts import CHARACTER
+from tfds_retribooru import decoding
+
+MAX_SIZE = 512  # pixels of images that are scored
+RESERVED = baselines.SYSTEMS  # names of rows that another system cannot have
+ReadRecord = Callable[[int], Mapping[str, Any]]  # as `crops.crop_concept` reads it
+
+
+def entries(suite: Suite, name: str, read_record: ReadRecord) -> list[Entry]:
+    """Returns the entry of each case.
+
+    Args:
+        suite: the cases.
+        name: of the suite.
+        read_record: reads a record.
+    """
+    boxes: dict[tuple[int, int], Reference] = {}
+    made = []
+    for number, case in enumerate(suite.cases):
+        for pair in zip(case.references, case.concepts, strict=True):
+            if pair not in boxes:
+                boxes[pair] = _reference(*pair, read_record(pair[0]))
+        name_of_case = f"{name}-{number:05d}"
+        made.append(
+            Entry(
+                id=name_of_case,
+                image=f"images/{name_of_case}.png",
+                references=tuple(
+                    boxes[pair] for pair in zip(case.references, case.concepts, strict=True)
+                ),
+                prompt=case.prompt,
+                seed=case.seed,
+                character=str(case.character),
+            )
+        )
+    return made
+
+
+def write_cases(folder: Path, suite: Suite, name: str, read_record: ReadRecord) -> Path:
+    """Writes a manifest with the references' files; the images are for others to make.
+
+    Returns:
+        The manifest's path.
+
+    Raises:
+        FileExistsError: the folder holds something.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty: name a new folder for the cases")
+    for part in ("references", "images"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for position in sorted({p for case in suite.cases for p in case.references}):
+        image = images_lib.to_pillow(read_record(position)["image"])
+        image.convert("RGB").save(folder / _file(position))
+    return manifest.write(folder, entries(suite, name, read_record))
+
+
+def read_system(
+    folder: Path, suite: Suite, name: str, *, size: int, read_record: ReadRecord
+) -> SystemImages:
+    """Reads the images that another system made of a suite's cases.
+
+    Args:
+        folder: with a manifest of `write_cases`.
+        suite: the cases.
+        name: of the suite.
+        size: pixels of the images that are scored.
+        read_record: reads a record.
+
+    Raises:
+        FileNotFoundError: there is no manifest, or no image.
+        ValueError: the manifest is damaged, or is of other cases; the entry is named.
+    """
+    given = {entry.id: entry for entry in manifest.read(folder)}
+    wanted = entries(suite, name, read_record)
+    if strange := given.keys() - {entry.id for entry in wanted}:
+        raise ValueError(
+            f"{folder / manifest.NAME}: {sorted(strange)[0]!r} and {len(strange) - 1} other "
+            f"entries are none of the suite {name!r} with these options: score them without "
+            "--suite, or write the cases again (--write_manifest)"
+        )
+    for entry in wanted:
+        if entry.id in given:
+            _compare(entry, given[entry.id], folder)
+    found = [given.get(entry.id) for entry in wanted]
+    images, faults = manifest.read_images(folder, found, size)
+    return SystemImages(images, suite.cases, faults)
+
+
+def _compare(wanted: Entry, given: Entry, folder: Path) -> None:
+    """Raises ValueError where an entry asks for something else than its case."""
+    for field in ("references", "prompt", "seed", "character"):
+        a, b = getattr(wanted, field), getattr(given, field)
+        if a != b:
+            raise ValueError(
+                f"{folder / manifest.NAME}, entry {given.id!r}: its {field} is not that of the "
+                f"suite's case ({b!r} instead of {a!r}): images of other cases cannot stand in one "
+                "table; write the cases again (--write_manifest)"[:600]
+            )
+
+
+def _reference(position: int, concept: int, record: Mapping[str, Any]) -> Reference:
+    if concept == CHARACTER:
+        return Reference(_file(position), concept)
+    image = images_lib.to_pillow(record["image"])
+    mask = record["mask"] if record.get("has_mask", True) else None
+    box = crops.concept_box(
+        record["bbox"], mask, concept=concept, shape=(image.height, image.width)
+    )
+    sized = (box.left, box.top, box.right - box.left, box.bottom - box.top)
+    return Reference(_file(position), concept, sized)
+
+
+def _file(position: int) -> str:
+    return f"references/{position}.png"
+
+
+@dataclasses.dataclass(frozen=True)
+class Foreign:
+    """Images with manifests of their own, as a suite that no data set knows.
+
+    Attributes:
+        suite: the cases of all folders; positions number files. Its vocabulary is empty.
+        systems: name to images.
+        files: of each position.
+        size: pixels of the images.
+    """
+
+    suite: Suite
+    systems: Mapping[str, SystemImages]
+    files: tuple[Path, ...]
+    size: int
+
+    def read_images(self, positions: Sequence[int]) -> np.ndarray:
+        """Reads references and targets, float32 [N, size, size, 3] in [-1, 1].
+
+        Raises:
+            ValueError: a file cannot be read; it is named.
+        """
+        images = []
+        for position in positions:
+            try:
+                images.append(manifest.read_image(self.files[position], self.size))
+            except (OSError, ValueError) as error:
+                raise ValueError(
+                    f"{self.files[position]}, which a manifest names as reference or target, "
+                    f"cannot be read: {error}"
+                ) from error
+        return np.stack(images) if images else np.zeros((0, self.size, self.size, 3), np.float32)
+
+
+def size_of(folder: Path) -> int:
+    """Returns the larger side of the first image that is there, at most MAX_SIZE.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    for entry in manifest.read(folder):
+        path = folder / entry.image
+        if path.is_file():
+            try:
+                return min(max(decoding.decode(path.read_bytes()).image.size), MAX_SIZE)
+            except (OSError, decoding.Unreadable):
+                continue
+    raise FileNotFoundError(f"none of the images that {folder / manifest.NAME} names can be read")
+
+
+def read_foreign(folders: Mapping[str, Path], size: int) -> Foreign:
+    """Reads folders with manifests of any cases.
+
+    Args:
+        folders: name of a system to its folder.
+        size: pixels of the images that are scored.
+
+    Raises:
+        FileNotFoundError, ValueError: as `manifest.read` and `manifest.read_images`.
+    """
+    places: dict[tuple[Path, tuple[str, ...] | None], int] = {}
+    characters: dict[str, int] = {}
+    tags: dict[int, tuple[str, ...]] = {}
+    systems, all_cases = {}, []
+    for name, folder in folders.items():
+        read = manifest.read(folder)
+        cases = []
+        for entry in read:
+            shown = [(folder / r.image, r.tags) for r in entry.references]
+            positions = [places.setdefault(key, len(places)) for key in shown]
+            tags |= {p: of or () for p, (_, of) in zip(positions, shown, strict=True)}
+            real = None
+            if entry.target:
+                real = places.setdefault((folder / entry.target, None), len(places))
+                tags.setdefault(real, ())
+            character = entry.character or repr([(r.image, r.box) for r in entry.references])
+            cases.append(
+                Case(
+                    character=characters.setdefault(character, len(characters)),
+                    references=tuple(positions),
+                    concepts=tuple(r.concept for r in entry.references),
+                    prompt=entry.prompt,
+                    seed=entry.seed,
+                    real=real,
+                )
+            )
+        images, faults = manifest.read_images(folder, read, size)
+        systems[name] = SystemImages(images, tuple(cases), faults)
+        all_cases += cases
+    files = tuple(path for path, _ in places)
+    suite = Suite(tuple(all_cases), tags, {"tags": {}, "questions": {}})
+    return Foreign(suite, systems, files, size)

@@ -1,0 +1,195 @@
+"""An evaluation apart from a training: of a model, of other systems' images, or of both."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from rbjax.data import dataset as dataset_lib
+from rbjax.diffusion.guidance import Sampling
+from rbjax.evaluation import judging, other_systems, report, scoring
+from rbjax.evaluation import nearest as nearest_lib
+from rbjax.evaluation import results as results_lib
+from rbjax.evaluation.evaluator import Evaluator
+from rbjax.evaluation.judging import Judging
+from rbjax.experiment import added_fields
+from rbjax.experiment import workdir as workdir_lib
+from rbjax.experiment.setup import Experiment
+from rbjax.interop.saved_model import Model
+from rbjax.models.params import Tree
+from rbjax.parallel import mesh as mesh_lib
+
+NO_DATASET = "none"
+DATASET = "avatars/centered"
+# What a saved model does not say of its training.
+DEFAULTS = {
+    "seed": 0,
+    "data_dir": "",
+    "data": {
+        **{"dataset": DATASET, "faces": 1, "clothes": 1},
+        **{"vary_references": False, "tasks": {"composition": 1.0}, "prompt_tags": "free"},
+        **{"drop_prompt": 0.0, "drop_references": 0.0, "drop_both": 0.0},
+        "cache": False,
+    },
+    "eval": {
+        **{"split": "test", "characters": 100, "prompts": 2, "repeats": 3, "open_characters": 50},
+        **{"variant_characters": 0, "periodic_characters": 16, "batch_size": 64, "vqa": ""},
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the command line says; None = as in the model's training, else DEFAULTS.
+
+    Attributes:
+        suite: split whose characters are asked for.
+        dataset: name in TFDS, or NO_DATASET.
+        data_dir: of TFDS.
+        vqa: folder of a BLIP-VQA.
+        size: pixels of the images that are scored.
+        faces: face references of a case.
+        clothes: clothes references of a case.
+        characters: how many at most.
+        prompts: of a character.
+        repeats: images of a prompt.
+        seed: of the cases.
+    """
+
+    suite: str | None = None
+    dataset: str | None = None
+    data_dir: str | None = None
+    vqa: str | None = None
+    size: int | None = None
+    faces: int | None = None
+    clothes: int | None = None
+    characters: int | None = None
+    prompts: int | None = None
+    repeats: int | None = None
+    seed: int | None = None
+
+
+FIELDS = {  # option -> field of the configuration
+    **{"suite": "eval.split", "dataset": "data.dataset", "data_dir": "data_dir", "seed": "seed"},
+    **{name: f"data.{name}" for name in ("size", "faces", "clothes")},
+    **{name: f"eval.{name}" for name in ("vqa", "characters", "prompts", "repeats")},
+}
+
+
+def configuration(model: Model, options: Options, *, has_model: bool) -> ConfigDict:
+    """Returns the configuration of an evaluation.
+
+    Args:
+        model: that is evaluated.
+        options: of the user.
+        has_model: whether the model is evaluated; else its size counts, and nothing else of it.
+
+    Raises:
+        ValueError: the options change what the model was trained for, or are no numbers.
+    """
+    config = ConfigDict(DEFAULTS)
+    config.update(ConfigDict(json.loads(model.config.to_json())))
+    if has_model and options.size not in (None, config.data.size):
+        raise ValueError(
+            f"--size={options.size}: the model makes images of {config.data.size} pixels, which "
+            "are scored as they are"
+        )
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    config.update_from_flattened_dict({FIELDS[name]: value for name, value in given.items()})
+    if not has_model:
+        config.eval.variant_characters = 0
+    for name in ("characters", "prompts", "repeats"):
+        if config.eval[name] < 1:
+            raise ValueError(f"--{name}={config.eval[name]}: must be at least 1")
+    config.eval.open_characters = min(config.eval.open_characters, config.eval.characters)
+    return added_fields.complete(config)
+
+
+def open_evaluator(
+    model: Model, config: ConfigDict, out: Path, others: Mapping[str, Path]
+) -> Evaluator:
+    """Returns the evaluator of a suite.
+
+    Args:
+        model: that is evaluated.
+        config: of `configuration`.
+        out: receives results.json and report/.
+        others: name of another system to the folder of its images.
+
+    Raises:
+        ValueError, FileNotFoundError: there is no such data set or split.
+    """
+    mesh = mesh_lib.make_mesh(-1, 1, 1)
+    devices = mesh.size
+    config.eval.batch_size = -(-config.eval.batch_size // devices) * devices
+    builder = dataset_lib.prepare(config.data.dataset, config.data_dir)
+    dataset_lib.check_split(builder, config.eval.split)
+    exp = Experiment(
+        config=config,
+        pretrained=None,
+        mesh=mesh,
+        builder=builder,
+        tokenizer=model.tokenizer,
+        graphdef=model.graphdef,
+        schedule=model.schedule,
+        sampling=Sampling.from_config(config.sampling),
+    )
+    return dataclasses.replace(Evaluator.create(exp, out), others=others)
+
+
+def placed(model: Model, evaluator: Evaluator) -> Tree:
+    """Returns the model's parameters on all devices of the evaluator's mesh."""
+    return jax.device_put(model.params, mesh_lib.replicated(evaluator.exp.mesh))
+
+
+def score_foreign(folders: Mapping[str, Path], options: Options, out: Path) -> None:
+    """Scores images with manifests of their own; writes results.json and the report.
+
+    Args:
+        folders: name of a system to the folder of its images.
+        options: of the user; `dataset` gives questions, and the VQA model is measured on it.
+        out: receives them.
+
+    Raises:
+        ValueError, FileNotFoundError: as `manifest.read` and `judging.create`.
+    """
+    size = options.size or other_systems.size_of(next(iter(folders.values())))
+    foreign = other_systems.read_foreign(folders, size)
+    tags = sorted(
+        {tag for case in foreign.suite.cases for tag in case.prompt}
+        | {tag for shown in foreign.suite.tags.values() for tag in shown}
+    )
+    judged = _judging(options, size, tags)
+    suite = dataclasses.replace(foreign.suite, vocabulary=judged.vocabulary)
+    results = scoring.score(foreign.systems, suite, judged.vqa, read_images=foreign.read_images)
+    nearest = nearest_lib.of_systems(
+        foreign.systems, suite.cases, foreign.read_images, {"judge's features": judged.embed}
+    )
+    results |= {"judge": judged.record, "questions": judged.coverage, "nearest": nearest}
+    out.mkdir(parents=True, exist_ok=True)
+    page = report.write(out / "report", results, foreign.systems, read_images=foreign.read_images)
+    workdir_lib.write_text(out / "results.json", json.dumps(results, indent=1))
+    if judged.vqa is not None:
+        print(results_lib.table(results))
+    if nearest:
+        print(nearest_lib.table(nearest))
+    print(f"Results: {out / 'results.json'}; report: {page}")
+
+
+def _judging(options: Options, size: int, tags: list[str]) -> Judging:
+    if options.dataset == NO_DATASET:
+        return judging.unmeasured(options.vqa or "", tags)
+    builder = dataset_lib.prepare(options.dataset or DATASET, options.data_dir or "")
+    splits = builder.info.splits
+    name = "validation" if "validation" in splits else "train"
+    return judging.create(
+        options.vqa or "",
+        dataset_lib.open_split(builder, name),
+        lambda split: dataset_lib.open_split(builder, split),
+        names=splits,
+        size=size,
+        more_tags=tags,
+    )
