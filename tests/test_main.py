@@ -9,7 +9,7 @@ import types
 import pytest
 
 from rbjax import main
-from rbjax.evaluation import evaluator
+from rbjax.evaluation import judging
 from rbjax.train import loop
 from tests.helpers import tiny_run
 
@@ -134,7 +134,7 @@ def test_corrected_settings_may_use_the_same_directory(start, monkeypatch, tmp_p
 
 @pytest.mark.slow
 def test_a_whole_run_and_a_second_start(start, avatars_dir, monkeypatch, capsys):
-    monkeypatch.setattr(evaluator.VQA, "load", lambda *folder: tiny_run.VQA())
+    monkeypatch.setattr(judging.VQA, "load", lambda *folder: tiny_run.VQA())
     workdir = start(tiny_run.config(avatars_dir))
     assert json.loads((workdir / "results.json").read_text())["step"] == 6
     assert (workdir / "report" / "index.html").exists()

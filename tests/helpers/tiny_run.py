@@ -24,6 +24,8 @@ def config(data_dir, variant="smoke") -> ConfigDict:
 class VQA:
     """Answers at random, the same each time."""
 
+    accuracy: dict = {}
+
     def asked_at(self, size):
         return {"hair", "hair_color", "skin", "clothing", "eyes", "mouth", "background"}
 
@@ -35,6 +37,9 @@ class VQA:
 
     def probability_yes(self, images, phrases):
         return [np.full(len(texts), 0.5) for texts in phrases]
+
+    def embed_images(self, images):
+        return np.stack([np.asarray(image)[::4, ::4].ravel() for image in images])
 
 
 class NoEvaluation:

@@ -1,0 +1,158 @@
+"""Images of other systems: of a suite's cases, and of any."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rbjax.data import dataset
+from rbjax.evaluation import manifest, other_systems, suite
+from rbjax.text.concepts import CLOTHES, FACE
+
+SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def split(avatars):
+    return dataset.open_split(avatars, "test")
+
+
+@pytest.fixture(scope="module")
+def cases(split):
+    return suite.build(
+        split.clusters, split.tags, split.vocabulary, characters=2, faces=1, clothes=1
+    )
+
+
+@pytest.fixture
+def read_record(split):
+    return split.crop_records[CLOTHES].__getitem__
+
+
+@pytest.fixture
+def folder(tmp_path, cases, read_record):
+    other_systems.write_cases(tmp_path / "cases", cases, "test", read_record)
+    return tmp_path / "cases"
+
+
+def fill(folder, count=100):
+    for number, entry in enumerate(manifest.read(folder)[:count]):
+        Image.new("RGB", (20, 20), (number, 0, 0)).save(folder / entry.image)
+
+
+def read(folder, cases, read_record):
+    return other_systems.read_system(folder, cases, "test", size=SIZE, read_record=read_record)
+
+
+def rewrite(folder, change):
+    path = folder / manifest.NAME
+    items = [json.loads(line) for line in path.read_text().splitlines()]
+    change(items)
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+
+
+def test_cases_are_written_with_their_references(folder, cases, split):
+    entries = manifest.read(folder)
+    assert [entry.prompt for entry in entries] == [case.prompt for case in cases.cases]
+    assert [entry.seed for entry in entries] == [case.seed for case in cases.cases]
+    for entry, case in zip(entries, cases.cases, strict=True):
+        assert tuple(r.concept for r in entry.references) == case.concepts == (FACE, CLOTHES)
+        for reference, position in zip(entry.references, case.references, strict=True):
+            image = np.asarray(Image.open(folder / reference.image))
+            np.testing.assert_array_equal(image, split.records[position]["image"])
+            left, top, width, height = reference.box
+            assert left + width <= image.shape[1] and top + height <= image.shape[0]
+
+
+def test_filled_cases_are_read_in_the_suites_order(folder, cases, read_record):
+    fill(folder)
+    rewrite(folder, lambda items: items.reverse())
+    system = read(folder, cases, read_record)
+    assert system.cases == cases.cases and not system.faults
+    red = np.round((system.images[:, 0, 0, 0] + 1) * 127.5)
+    assert red.tolist() == list(range(len(cases.cases)))
+
+
+def test_what_is_missing_is_counted_not_dropped(folder, cases, read_record):
+    fill(folder)
+    rewrite(folder, lambda items: items.pop(2))
+    (folder / "images" / "test-00004.png").write_bytes(b"no image")
+    (folder / "images" / "test-00005.png").unlink()
+    system = read(folder, cases, read_record)
+    assert len(system.images) == len(cases.cases)
+    assert system.faults == {2: manifest.MISSING, 4: manifest.UNREADABLE, 5: manifest.MISSING}
+    assert np.isnan(system.images[[2, 4, 5]]).all()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda items: items[1].update(prompt="smile"), "'test-00001': its prompt is not that"),
+        (lambda items: items[1].update(seed=1), "'test-00001': its seed is not that"),
+        (lambda items: items[1]["references"].pop(), "'test-00001': its references is not that"),
+        (lambda items: items[1].update(id="mine"), "'mine' and 0 other entries are none of"),
+    ],
+)
+def test_entries_of_other_cases_are_refused(folder, cases, read_record, change, message):
+    fill(folder)
+    rewrite(folder, change)
+    with pytest.raises(ValueError, match=message):
+        read(folder, cases, read_record)
+
+
+def test_a_folder_that_holds_something_is_not_written_to(folder, cases, read_record):
+    with pytest.raises(FileExistsError, match="is not empty"):
+        other_systems.write_cases(folder, cases, "test", read_record)
+
+
+def foreign_folder(path, entries, images):
+    path.mkdir()
+    for name, colour in images.items():
+        Image.new("RGB", (30, 40), colour).save(path / name)
+    manifest.write(path, entries)
+    return path
+
+
+def test_folders_of_any_cases_become_one_suite(tmp_path):
+    reference = manifest.Reference("r.png", FACE, (1, 1, 9, 9), ("red hair",))
+    entries = [
+        manifest.Entry("a", "a.png", (reference,), ("smile",), 1, target="t.png"),
+        manifest.Entry("b", "b.png", (reference,), ("smile",), 2),
+        manifest.Entry("c", "c.png", (manifest.Reference("s.png", CLOTHES),), (), 1),
+    ]
+    images = {"a.png": "red", "r.png": "blue", "s.png": "green", "t.png": "white"}
+    first = foreign_folder(tmp_path / "one", entries, images)
+    second = foreign_folder(tmp_path / "two", entries[:1], images)
+    found = other_systems.read_foreign({"one": first, "two": second}, SIZE)
+    assert {name: len(system.cases) for name, system in found.systems.items()} == {
+        "one": 3,
+        "two": 1,
+    }
+    a, b, c = found.systems["one"].cases
+    assert a.character == b.character != c.character  # the same references
+    assert found.suite.tags[a.references[0]] == ("red hair",)
+    assert found.suite.tags[c.references[0]] == ()
+    assert found.systems["one"].faults == {1: manifest.MISSING, 2: manifest.MISSING}
+    read = found.read_images([*a.references, a.real])
+    assert read.shape == (2, SIZE, SIZE, 3)
+    np.testing.assert_array_equal(read[0, 8, 8], [-1, -1, 1])
+    assert other_systems.size_of(first) == 40
+
+
+def test_a_reference_that_cannot_be_read_is_named(tmp_path):
+    entry = manifest.Entry("a", "a.png", (manifest.Reference("r.png", FACE),), (), 1)
+    folder = foreign_folder(tmp_path / "one", [entry], {"a.png": "red"})
+    found = other_systems.read_foreign({"one": folder}, SIZE)
+    with pytest.raises(ValueError, match=r"one/r.png, which a manifest names as reference"):
+        found.read_images([0])
+    (folder / "a.png").write_bytes(b"x")
+    with pytest.raises(FileNotFoundError, match="none of the images"):
+        other_systems.size_of(folder)
+
+
+def test_entries_are_named_after_the_suite(cases, read_record):
+    made = other_systems.entries(cases, "validation", read_record)
+    assert made[3].id == "validation-00003"
+    assert dataclasses.asdict(made[0])["image"] == "images/validation-00000.png"

@@ -1,0 +1,113 @@
+"""The command that scores models and images, on suites and on manifests."""
+
+import json
+import shutil
+import tarfile
+
+import pytest
+
+from rbjax import evaluate
+from rbjax.evaluation import judging, manifest
+from tests.compatibility.test_version_0_1 import ARCHIVE
+from tests.helpers import tiny_run
+
+FEW = ["--characters", "2", "--prompts", "2", "--repeats", "1"]
+
+
+@pytest.fixture
+def start(avatars_dir, monkeypatch):
+    """start(*options): runs the command on avatars/tiny with a stand-in for the VQA model."""
+    monkeypatch.setattr(judging.VQA, "load", lambda *folder: tiny_run.VQA())
+    data = ["--dataset", "avatars/tiny", "--data_dir", str(avatars_dir)]
+    return lambda *options: evaluate.run(evaluate.parse_args([*data, *map(str, options)]))
+
+
+@pytest.fixture
+def cases(start, tmp_path):
+    """Cases of a suite, filled with their clothes references but for the last."""
+    folder = tmp_path / "cases"
+    start("--suite", "test", *FEW, "--size", 16, "--write_manifest", "--out", folder)
+    for entry in manifest.read(folder)[:-1]:
+        shutil.copy(folder / entry.references[-1].image, folder / entry.image)
+    return folder
+
+
+def results(folder):
+    assert (folder / "report" / "index.html").stat().st_size > 1000
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_images_of_another_system_stand_beside_the_baselines(start, cases, tmp_path, capsys):
+    out = tmp_path / "out"
+    start("--suite", "test", *FEW, "--size", 16, "--images", f"ours={cases}", "--out", out)
+    found = results(out)
+    assert found["suite"] == "test" and found["size"] == 16
+    assert {"ours", "copy_reference", "real_images"} <= found["rows"].keys()
+    assert not {"trained", "references_blanked"} & found["rows"].keys()
+    assert found["unscored"]["ours"] == {manifest.MISSING: 1}
+    assert len(found["scored"]["ours"]) == len(manifest.read(cases))
+    text = capsys.readouterr().out
+    assert "| ours" in text and "Nearest of 2 real images" in text
+    start("--compare", out, out, "--rows", "copy_reference", "ours")
+    text = capsys.readouterr().out
+    assert "| outfit agreement | +0.0 [+0.0, +0.0] |" in text
+    with pytest.raises(ValueError, match="no row 'trained'"):
+        start("--compare", out, out)
+
+
+def test_a_manifest_of_any_cases_needs_no_suite(start, cases, tmp_path):
+    out = tmp_path / "out"
+    start("--images", cases, "--out", out)
+    found = results(out)
+    assert found["rows"].keys() == {"cases"} and found["size"] == 128  # of the images
+    assert found["unscored"]["cases"] == {manifest.MISSING: 1}
+    assert found["rows"]["cases"]["vqa_flexibility"] is not None
+    assert found["rows"]["cases"]["outfit_agreement"] is None  # nothing says what they show
+    assert found["nearest"] is None
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ([], "--out is missing"),
+        (["--out", "x"], "nothing to score"),
+        (["--out", "x", "--write_manifest"], "nothing to score"),
+        (["--out", "x", "--images", "/nowhere"], "/nowhere/manifest.jsonl is missing"),
+        (["--out", "x", "--images", "trained=/nowhere"], "another row is called 'trained'"),
+        (["--out", "x", "--images", "/a/b", "--images", "/c/b"], "another row is called 'b'"),
+        (["--out", "x", "--suite", "tset"], "no split 'tset', only"),
+        (
+            ["--out", "x", "--suite", "test", "--characters", "0"],
+            "--characters=0: must be at least",
+        ),
+        (["--out", "x", "--checkpoint", "/nowhere"], "--checkpoint=/nowhere holds no model"),
+        (["--out", "x", "--checkpoint", "shipped", "--size", "7"], "--size=7: the model makes"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(start, options, message):
+    with pytest.raises((ValueError, OSError), match=message):
+        start(*options)
+
+
+def test_damaged_images_of_a_suite_are_refused_before_anything_is_made(start, cases, tmp_path):
+    path = cases / manifest.NAME
+    path.write_text(path.read_text().replace("solo, ", "solo, smile, "))
+    with pytest.raises(ValueError, match="entry 'test-00000': its prompt"):
+        start("--suite", "test", *FEW, "--size", 16, "--images", cases, "--out", tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_a_run_is_scored_on_a_suite_the_same_each_time(start, tmp_path):
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    for name in ("one", "two"):
+        start(
+            *("--checkpoint", tmp_path / "run", "--suite", "validation", *FEW),
+            *("--out", tmp_path / name),
+        )
+    found = results(tmp_path / "one")
+    assert {"trained", "references_blanked", "real_images"} <= found["rows"].keys()
+    assert found["suite"] == "validation" and found["size"] == 12
+    assert (tmp_path / "one" / "results.json").read_bytes() == (
+        tmp_path / "two" / "results.json"
+    ).read_bytes()
