@@ -52,7 +52,9 @@ What `scoring.score` returns is JSON; these keys stay:
      "scored": {row: [what an image should show and shows, ...]},
      "real_answers": {position: {attribute: answer}}, "real_variety": {character: [position, ...]},
      "real_no_words": int,
-     "separability": {concept: {kind: cell with "wanted" | null}} (of cross_composition) | null}
+     "separability": {concept: {kind: cell with "wanted" | null}} (of cross_composition) | null,
+     "suite": split, "judge": see judging.Judging.record, "questions": see its coverage,
+     "nearest": as nearest.score returns | null}
 
     cell = {"mean": float, "low": float, "high": float, "seeds": [mean of each sampling seed, ...],
             "unscored": int, "chance": float (of leakage)}
