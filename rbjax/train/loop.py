@@ -92,6 +92,7 @@ def _run(exp: Experiment, workdir: pathlib.Path, planned: int | None, stop: Term
                 for action in actions:
                     action(step, state=state)
                 _answer(requests, workdir, step=step, state=state)
+                stop.check(step)
         if evaluator:
             _evaluate_at_end(evaluator, state, history)
     except termination.Terminated:

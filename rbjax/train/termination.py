@@ -7,6 +7,9 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import jax
+from jax.experimental import multihost_utils
+
 
 class Terminated(SystemExit):
     """The program was asked to end."""
@@ -27,6 +30,15 @@ class Termination:
         if first and not self._deferred:
             raise Terminated
 
+    def check(self, step: int) -> None:
+        """Raises `Terminated` after the same step in each of several processes, if one is to end.
+
+        It has to be called after every step; a single process does without.
+        """
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+            self._received = True
+            raise Terminated
+
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
         """Lets a block finish; nothing is raised where the block raises something itself."""
@@ -42,16 +54,18 @@ class Termination:
 
 @contextlib.contextmanager
 def handled() -> Iterator[Termination]:
-    """Handles SIGTERM in a block, and says so where the signal ends it; in the main thread only."""
+    """Handles SIGTERM in a block, and says so where the signal ends it; in the main thread only.
+
+    Of several processes JAX takes the signal, and tells all of them: see `Termination.check`.
+    """
     termination = Termination()
-    if threading.current_thread() is not threading.main_thread():
-        yield termination
-        return
-    before = signal.signal(signal.SIGTERM, termination.receive)
+    alone = jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, termination.receive) if alone else None
     try:
         yield termination
     except Terminated:
         print("Stopped by SIGTERM; the same command goes on.", file=sys.stderr, flush=True)
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if alone:
+            signal.signal(signal.SIGTERM, before)

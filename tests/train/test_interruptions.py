@@ -157,3 +157,17 @@ def test_only_the_first_sigterm_counts():
             with stop.deferred():
                 os.kill(os.getpid(), signal.SIGTERM)
                 os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_several_processes_end_after_the_same_step(monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    asked = termination.multihost_utils
+    monkeypatch.setattr(asked, "reached_preemption_sync_point", lambda step: step == 3)
+    steps = []
+    with pytest.raises(termination.Terminated), termination.handled() as stop:
+        assert signal.getsignal(signal.SIGTERM) is before  # JAX takes it
+        for step in range(1, 6):
+            steps.append(step)
+            stop.check(step)
+    assert steps == [1, 2, 3]
