@@ -2,8 +2,10 @@
 
 Run:  python -m rbjax.main --config configs/ablations.py:CHANGE --config.pretrained=DIR
       python -m rbjax.main --config configs/ablations.py:avatars,CHANGE
+      python scripts/run_ablations.py --base avatars --out runs/ablations   (several, with a table)
 
 Changes:
+  train_decoder     SD's decoder trains, its encoder and middle block do not (as in sd15)
   train_all         the encoder and middle block of SD train as well
   train_encoder     the encoder and middle block of SD train, its decoder does not
   train_references  all of SD is frozen: retrieval encoder and conjunctions train
@@ -11,6 +13,8 @@ Changes:
                     prompt; 10 % of these and of the others have no references (90: 9 % have both)
   time_target | time_zero   references are encoded at the target's time, or at time 0
   references_1 | references_2 | references_4   references of an example, faces first
+  same_image | other_image   entire references: the target itself, or other images of the character
+  view_crop | view_in_place   a reference's concept is enlarged, or left at its place
 """
 
 from ml_collections import ConfigDict
@@ -24,6 +28,7 @@ ADDED = (r"retrinet/retrieval_encoder/", r"retrinet/conjunctions/")
 OTHERS = (r"autoencoder/", r"text_encoder/")
 DROPS = {"data.drop_references": 0.1}  # independent of the prompt's: drop_both is their product
 CHANGES = {
+    "train_decoder": {"train.trained": (DECODER, *ADDED), "train.frozen": (ENCODER, *OTHERS)},
     "train_all": {"train.trained": (FROM_SD, *ADDED), "train.frozen": OTHERS},
     "train_encoder": {"train.trained": (ENCODER, *ADDED), "train.frozen": (DECODER, *OTHERS)},
     "train_references": {"train.trained": ADDED, "train.frozen": (FROM_SD, *OTHERS)},
@@ -36,6 +41,10 @@ CHANGES = {
     "references_1": {"data.faces": 1, "data.clothes": 0},
     "references_2": {"data.faces": 1, "data.clothes": 1},
     "references_4": {"data.faces": 2, "data.clothes": 2},
+    "same_image": {"data.tasks.composition": 0.0, "data.tasks.reconstruction": 1.0},
+    "other_image": {"data.tasks.composition": 0.0, "data.tasks.same_identity": 1.0},
+    "view_crop": {"data.view": "crop"},
+    "view_in_place": {"data.view": "in_place"},
 }
 
 
@@ -44,8 +53,11 @@ def get_config(variant: str = "time_target") -> ConfigDict:
     base, _, change = variant.rpartition(",")
     if change not in CHANGES:
         raise ValueError(f"unknown change {change!r} of ablations.py: use {', '.join(CHANGES)}")
-    if base and base != "sd15" and change.startswith("train_"):
-        raise ValueError(f"{change} is about the weights of Stable Diffusion: use sd15,{change}")
     c = composition.get_config(base or "sd15")
+    if c.model.patch and change.startswith("train_"):
+        raise ValueError(
+            f"{change} is about the weights of a pretrained model: use sd15,{change}, or another "
+            "variant that starts from one"
+        )
     c.update_from_flattened_dict(CHANGES[change])
     return c

@@ -83,7 +83,7 @@ def test_trained_modules_of_the_ablations():
 
 
 def test_unknown_changes_are_refused():
-    with pytest.raises(ValueError, match="unknown change 'x' of ablations.py: use train_all"):
+    with pytest.raises(ValueError, match="unknown change 'x' of ablations.py: use train_decoder"):
         get("ablations", "avatars,x")
-    with pytest.raises(ValueError, match="train_all is about the weights of Stable Diffusion"):
+    with pytest.raises(ValueError, match="train_all is about the weights of a pretrained model"):
         get("ablations", "avatars,train_all")
