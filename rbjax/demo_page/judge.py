@@ -90,7 +90,7 @@ class Judge:
         questions = [self.vocabulary["questions"][one.attribute] for one in wanted]
         if not questions:
             return []
-        replies = self.vqa.answers([image], [questions])[0]
+        replies = self._ask(image, questions)
         return [Answer(*parts) for parts in zip(questions, wanted, replies, strict=True)]
 
     def _shown(self, reference: Reference) -> dict[str, str]:
@@ -102,12 +102,20 @@ class Judge:
         if not names:
             return {}
         questions = [self.vocabulary["questions"][name] for name in names]
-        answers = dict(zip(names, self.vqa.answers([reference.image], [questions])[0], strict=True))
+        answers = dict(zip(names, self._ask(reference.image, questions), strict=True))
         phrases = {
             entry["attribute"]: tag
             for tag, entry in tags.items()
             if answers.get(entry["attribute"]) == entry["answer"]
         }
-        yes = self.vqa.probability_yes([reference.image], [list(phrases.values())])[0]
-        sure = {name for name, share in zip(phrases, yes, strict=True) if share > 0.5}
+        yes = self.vqa.probability_yes([reference.image], [self._padded(list(phrases.values()))])[0]
+        sure = {name for name, share in zip(phrases, yes, strict=False) if share > 0.5}
         return {name: answer for name, answer in answers.items() if name in sure}
+
+    def _ask(self, image: np.ndarray, questions: list[str]) -> list[str]:
+        return self.vqa.answers([image], [self._padded(questions)])[0][: len(questions)]
+
+    def _padded(self, texts: list[str]) -> list[str]:
+        """Returns texts, repeated up to one number: another number would compile a program."""
+        count = len(self.vocabulary["questions"])
+        return (texts * count)[: max(count, len(texts))]

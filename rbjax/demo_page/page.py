@@ -54,6 +54,22 @@ def warm_up(studio: Studio) -> None:
     list(studio.images(settings, references, studio.wanted(settings, references)))
 
 
+def _theme() -> gr.themes.Base:
+    """Returns a theme without fonts of other servers, and with enough contrast."""
+    blue, darker = "#0b5cad", "#084a8c"
+    theme = gr.themes.Base(
+        font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    )
+    return theme.set(
+        color_accent=blue,
+        button_primary_background_fill=blue,
+        button_primary_background_fill_hover=darker,
+        button_primary_background_fill_dark=blue,
+        button_primary_background_fill_hover_dark=darker,
+        body_text_color_subdued="#4b5563",
+    )
+
+
 @contextlib.contextmanager
 def serving(page: gr.Blocks, *, host: str, port: int | None, share: bool) -> Iterator[str]:
     """Serves a page from threads until the block ends; files go to a temporary folder.
@@ -78,9 +94,7 @@ def serving(page: gr.Blocks, *, host: str, port: int | None, share: bool) -> Ite
             show_error=False,
             max_file_size=pictures.MAX_BYTES,
             footer_links=[],
-            theme=gr.themes.Base(
-                font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-            ),
+            theme=_theme(),
             css=(ASSETS / "page.css").read_text(),
         )
         try:

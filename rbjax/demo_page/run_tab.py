@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -65,11 +66,19 @@ def report(workdir: Path) -> str:
         samples=pictures.png_url(samples[0].read_bytes()) if samples else "",
         samples_step=int(samples[0].stem) if samples else 0,
         scored=scores.get("step", 0),
-        table=results_lib.table(scores) if scores else "",
+        table=_table(scores),
     )
 
 
-def _json(path: Path) -> dict:
+def _table(scores: dict[str, Any]) -> str:
+    """Returns the scores as text; "" where there are none yet."""
+    try:
+        return results_lib.table(scores) if scores else ""
+    except (KeyError, TypeError):  # other columns than today's
+        return "They were written by another version of rbjax: see report/index.html of the run."
+
+
+def _json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 

@@ -279,3 +279,15 @@ def test_a_training_is_shown_and_asked(tab, workdir):
     assert {"sample_now", "save_now"} <= {path.name for path in workdir.iterdir()}
     (workdir / "loss.json").write_text("[[5, 0.75], [10, 0.5], [15, 0.25]]")
     tab.wait_for_selector("#run-report >> text=Step 15 of 20, loss 0.2500")
+
+
+def test_what_is_cancelled_ends(tab):
+    tab.fill("input[aria-label='number input for Images']", "16")
+    tab.keyboard.press("Tab")
+    tab.click("#generate")
+    tab.wait_for_selector("#results .rb-image")
+    tab.click("#cancel")
+    tab.wait_for_selector("#status >> text=Cancelled.")
+    tab.wait_for_timeout(500)
+    assert tab.locator("#results .rb-image").count() < 16
+    assert "Cancelled." in tab.inner_text("#status")

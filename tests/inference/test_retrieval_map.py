@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from rbjax.inference import generation, retrieval_map
+from rbjax.demo_page import gallery, pictures
+from rbjax.inference import generation, model_loading, retrieval_map
 from rbjax.inference.reference import Reference
 from rbjax.interop.saved_model import Model
 from rbjax.models import attention
@@ -128,3 +129,26 @@ def test_images_are_those_of_generate(model):
     images = generation.generate(model, PROMPT, references(), num_images=2, seed=3)
     assert sampled.images.tobytes() == images.tobytes()
     assert sampled.latents.shape == (tiny_saved_model.SAMPLING["steps"], 2, 4, 4, 12)
+
+
+@pytest.mark.slow
+def test_the_shipped_model_reads_face_and_clothes_where_they_are_drawn():
+    portraits = gallery.portraits()[:2]
+    items = [
+        gallery.item(portrait, concept)
+        for portrait, concept in zip(portraits, ("face", "clothes"), strict=True)
+    ]
+    shipped = model_loading.load_model()
+    given = pictures.read_references(items)
+    sampled = generation.sample(shipped, "smile, blue background", given)
+    found = retrieval_map.retrieval_map(shipped, sampled)
+    face, clothes = np.moveaxis(found.shares()[0], -1, 0)  # [h, w]
+    height = len(face)
+    left, top, width, rows = (side * height / 128 for side in portraits[0].boxes["face"])
+    inside = np.s_[int(np.ceil(top)) : int(top + rows), int(np.ceil(left)) : int(left + width)]
+    assert face[inside].mean() > 0.75
+    assert clothes[int(np.ceil(top + rows)) :].mean() > 0.75
+    if shipped.config.data.view == "in_place":
+        own = np.stack(np.meshgrid(*[np.arange(height)] * 2, indexing="ij"), axis=-1)
+        away = np.abs(found.places()[0, :, :, 0] - own).max(axis=-1)
+        assert (away[inside] <= 1).mean() > 0.9
