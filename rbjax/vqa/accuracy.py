@@ -9,30 +9,31 @@ import numpy as np
 from flax import nnx
 
 from rbjax.models.blip import BlipForQuestionAnswering
-from rbjax.vqa.training_data import SIZES, Images, Texts, warp, warp_table
+from rbjax.vqa.framing import SIZES, size_matrix, warp
+from rbjax.vqa.training_data import Images, Texts
 
 REQUIRED = 0.95  # accuracy below which an attribute is not asked at a size
 KINDS = ("what", "is there")
 
 
 def measure_all(
-    model: BlipForQuestionAnswering, test: dict[str, Images], texts: Texts
+    model: BlipForQuestionAnswering, images: dict[str, Images], texts: Texts
 ) -> dict[str, Any]:
     """Returns the content of `accuracy.json`, from the images of each config."""
-    return report({config: measure(model, images, texts) for config, images in test.items()})
+    return report({config: measure(model, part, texts) for config, part in images.items()})
 
 
 def report(accuracy: dict[str, Any]) -> dict[str, Any]:
-    """Returns accuracies by config, and where in `centered` each kind of question is reliable."""
-    what, phrase = (accuracy["centered"][kind] for kind in KINDS)
-    return {"asked": reliable(what), "phrases": reliable(phrase), "accuracy": accuracy}
+    """Returns accuracies by config, and where in all of them each kind of question is reliable."""
+    asked, phrases = (reliable([kinds[kind] for kinds in accuracy.values()]) for kind in KINDS)
+    return {"asked": asked, "phrases": phrases, "accuracy": accuracy}
 
 
-def reliable(accuracy: dict[str, dict[int, float]]) -> dict[str, list[int]]:
-    """Returns the sizes at which each attribute reaches the required accuracy."""
+def reliable(accuracies: Sequence[dict[str, dict[int, float]]]) -> dict[str, list[int]]:
+    """Returns the sizes at which each attribute reaches the required accuracy everywhere."""
     return {
-        name: [size for size, share in row.items() if share >= REQUIRED]
-        for name, row in accuracy.items()
+        name: [size for size in row if all(a[name][size] >= REQUIRED for a in accuracies)]
+        for name, row in accuracies[0].items()
     }
 
 
@@ -51,14 +52,12 @@ def measure(
     """
     result: dict[str, dict[str, dict[int, float]]]
     result = {kind: {name: {} for name in texts.attributes} for kind in KINDS}
-    table = jnp.asarray(warp_table(np.random.default_rng(0), 1))
     for size in sizes:
         hits = np.zeros((len(KINDS), len(texts.attributes)))
+        matrix = jnp.asarray(size_matrix(size, model.config.vision.image_size), jnp.float32)
         for start in range(0, len(images.pixels), batch_size):
             part = slice(start, start + batch_size)
-            zeros = np.zeros(len(images.pixels[part]), np.int32)
-            warps = zeros + SIZES.index(size), zeros, zeros
-            warped = warp(table, images.pixels[part], warps)
+            warped = warp(images.pixels[part], matrix, matrix)
             shift = start // batch_size
             hits += correct_answers(
                 model, warped, labels=images.labels[part], texts=texts, shift=shift
@@ -82,7 +81,7 @@ def correct_answers(
 
     Args:
         model: is asked.
-        images: [B, 64, 64, 3].
+        images: [B, S, S, 3].
         labels: [B, A], negative where nothing is asked.
         texts: tables of questions and answers.
         shift: which other value of an attribute the wrong phrase names.

@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import tensorflow_datasets as tfds
 import tokenizers
@@ -19,18 +17,22 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 import tfds_retribooru  # noqa: F401  (registers the data set)
 from rbjax.models.batch import Array
-from rbjax.models.pixels import to_float
+from rbjax.vqa.framing import BLUR, SIZES, frame_matrices, place_masks
 from rbjax.vqa.questions import yes_or_no
+from tfds_retribooru.avatars import attributes
+from tfds_retribooru.avatars.portraits import Frame, moving_frame
 
-INPUT = 64  # pixels that the model sees
-SIZES = (32, 48, 64, 96, 128)  # pixels at which the model is trained and measured
+INPUT = 120  # pixels that the model sees: 12 x 12 patches of 10
+SIZE_WEIGHTS = (0.1, 0.1, 0.15, 0.65)  # how often each of SIZES is shown
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]")
 MORE_WORDS = (
     "yes no is there solo face clothes the of , ? ."  # also used as prompts of the text encoder
 )
-Warps = tuple[Array, Array, Array]  # see `warp`
+Warps = tuple[Array, Array]  # matrices for rows and columns, see `framing.warp`
 UNSEEN = -1  # label: the image does not show it
 NONE = -2  # label: the image is known to have no value of this attribute
+# pixels uint8 [B, C, C, 3], warps, and by name the targets of a loss, of a batch
+Sample = tuple[Array, Warps, dict[str, Array]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Images:
     """A split in memory.
 
     Attributes:
-        pixels: uint8 [N, 128, 128, 3].
+        pixels: uint8 [N, C, C, 3].
         labels: int32 [N, A], index of the value, or UNSEEN, or NONE.
     """
 
@@ -133,96 +135,84 @@ class Images:
 
     @classmethod
     def load(cls, config: str, split: str, texts: Texts, *, data_dir: Path | None) -> "Images":
-        """Reads a split of `avatars/CONFIG`."""
+        """Reads a split of `avatars/CONFIG`; labels are by what `attributes.visible` says."""
         skip: Any = {"mask": tfds.decode.SkipDecoding()}
         builder = tfds.builder(f"avatars/{config}", data_dir=data_dir)
         source: Any = builder.as_data_source(split=split, decoders=skip)  # TFDS's type is a union
         names: Any = builder.info.features["attributes"]
         labels = np.full((len(source), len(texts.attributes)), UNSEEN, np.int32)
-        pixels = np.empty((len(source), 128, 128, 3), np.uint8)
+        side = builder.info.features["image"].shape[0]
+        pixels = np.empty((len(source), side, side, 3), np.uint8)
         for i in range(len(source)):
             record = source[i]
             pixels[i] = record["image"]
+            values = {n: label.int2str(int(record["attributes"][n])) for n, label in names.items()}
             for a, name in enumerate(texts.attributes):
-                if names[name].int2str(int(record["attributes"][name])) == "none":
+                if values[name] == "none":
                     labels[i, a] = NONE
-            for tag in record["prompts"].decode().split(", "):
-                if tag in texts.tags:
-                    a, v = texts.tags[tag]
-                    labels[i, a] = v
+            for tag in attributes.tags(values):
+                a, v = texts.tags[tag]
+                labels[i, a] = v
         return cls(pixels, labels)
 
+    def some(self, count: int) -> "Images":
+        """Returns about `count` of them, evenly chosen."""
+        step = max(1, len(self.pixels) // count)
+        return Images(self.pixels[::step], self.labels[::step])
 
-def warp_table(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Returns matrices [sizes, count, INPUT, 128] that take a row of 128 pixels to the model's.
 
-    Each shifts by up to 2 % of the image, zooms by up to 4 %, blurs a little, area-reduces to its
-    size and enlarges as `resize` does. The first of each size only reduces and enlarges.
+@dataclasses.dataclass(frozen=True)
+class FrameOptions:
+    """Which frames are drawn.
+
+    Attributes:
+        moving: rate of those that move; the others are nearly those of `centered`.
+        patches: of the model, in a row.
     """
-    table = np.empty((len(SIZES), count, INPUT, 128), np.float32)
-    for s, size in enumerate(SIZES):
-        enlarge = np.asarray(
-            jax.image.resize(jnp.eye(size), (INPUT, size), "linear", antialias=True)
+
+    moving: float
+    patches: int
+
+
+def sample_images(
+    train: Images,
+    rng: np.random.Generator,
+    *,
+    count: int,
+    options: FrameOptions,
+    names: list[str],
+) -> Sample:
+    """Draws drawings, frames, sizes and labels.
+
+    Args:
+        train: entire drawings (`avatars/whole`).
+        rng: draws.
+        count: B.
+        options: which frames.
+        names: of the attributes.
+    """
+    chosen = rng.integers(len(train.pixels), size=count)
+    sizes = rng.choice(SIZES, size=count, p=SIZE_WEIGHTS)
+    frames = [random_frame(rng, options.moving) for _ in range(count)]
+    blurs = rng.uniform(0, BLUR, count) * (rng.random(count) < 0.4)
+    matrices = [
+        frame_matrices(
+            frame, size=int(size), target=INPUT, length=train.pixels.shape[1], blur=float(blur)
         )
-        for k in range(count):
-            zoom, shift = (1 + rng.uniform(-0.04, 0.04), rng.uniform(-2.5, 2.5)) if k else (1, 0)
-            blur = rng.uniform(0.0, 0.9) * (rng.random() < 0.5) if k else 0
-            table[s, k] = enlarge @ blur_matrix(size, blur) @ area_matrix(size, zoom, shift)
-    return table
+        for frame, size, blur in zip(frames, sizes, blurs, strict=True)
+    ]
+    rows, columns = (np.stack(part) for part in zip(*matrices, strict=True))
+    places = np.stack([place_masks(f, names, patches=options.patches) for f in frames])
+    return train.pixels[chosen], (rows, columns), {"labels": train.labels[chosen], "places": places}
 
 
-def area_matrix(size: int, zoom: float, shift: float) -> np.ndarray:
-    """Returns a matrix [size, 128] that averages over boxes of pixels, after a zoom and a shift.
-
-    Args:
-        size: of the result.
-        zoom: about the centre; above 1 enlarges.
-        shift: of the boxes, in pixels of the 128.
-    """
-    edges = (np.linspace(0, 128, size + 1) - 64) / zoom + 64 + shift
-    low, high = edges[:-1, None], edges[1:, None]
-    left, right = np.arange(128.0), np.arange(1.0, 129.0)
-    left[0], right[-1] = -128, 256  # what lies beyond the border repeats its last pixel
-    cover = np.clip(np.minimum(high, right) - np.maximum(low, left), 0, None)
-    return cover / cover.sum(axis=1, keepdims=True)
-
-
-def blur_matrix(size: int, sigma: float) -> np.ndarray:
-    """Returns a Gaussian blur of a row of `size` pixels, [size, size]; `sigma` is in pixels."""
-    if sigma < 0.2:
-        return np.eye(size)
-    distance = np.arange(size)[:, None] - np.arange(size)
-    kernel = np.exp(-(distance**2) / (2 * sigma**2))
-    return kernel / kernel.sum(axis=1, keepdims=True)
-
-
-@jax.jit
-def warp(table: Array, pixels: Array, warps: Warps) -> jax.Array:
-    """Warps images uint8 [B, 128, 128, 3] to [B, 64, 64, 3] in [-1, 1].
-
-    Args:
-        table: of `warp_table`.
-        pixels: the images.
-        warps: for each image, indices into the table: of its size, of the matrix along its height,
-            of that along its width; three arrays int [B].
-    """
-    size, rows, columns = warps
-    images = to_float(jnp.asarray(pixels))
-    images = jnp.einsum("boh,bhwc->bowc", table[size, rows], images)
-    return jnp.einsum("bow,bhwc->bhoc", table[size, columns], images)
-
-
-def add_noise(images: jax.Array, key: jax.Array) -> jax.Array:
-    """Adds fine noise, coarse noise and a slight cast of colour to images [B, 64, 64, 3]."""
-    batch = images.shape[0]
-    keys = jax.random.split(key, 6)
-    fine = jax.random.uniform(keys[0], (batch, 1, 1, 1), maxval=0.08)
-    coarse = jax.random.uniform(keys[1], (batch, 1, 1, 1), maxval=0.08)
-    noise = jax.random.normal(keys[2], (batch, 16, 16, 3))
-    cast = 0.03 * jax.random.normal(keys[3], (batch, 1, 1, 3))
-    gain = 1 + 0.04 * jax.random.normal(keys[4], (batch, 1, 1, 1))
-    noisy = images * gain + cast + coarse * noise.repeat(4, axis=1).repeat(4, axis=2)
-    return noisy + fine * jax.random.normal(keys[5], images.shape)
+def random_frame(rng: np.random.Generator, moving: float) -> Frame:
+    """Returns a frame of `varied`, or one close to that of `centered` (with rate 1 - moving)."""
+    if rng.random() < moving:
+        return moving_frame(rng)
+    plain = Frame()
+    left, top, side = rng.uniform(-5, 5, 3)
+    return Frame(plain.left + left, plain.top + top, plain.side + side)
 
 
 def choose_questions(

@@ -3,13 +3,12 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
-from PIL import Image
 
-from rbjax.vqa import train, training_data
+from rbjax.vqa import accuracy, train, training_data
 from rbjax.vqa.model import VQA
-from rbjax.vqa.preprocessing import resize
 from scripts import train_vqa
 
 VOCABULARY = {
@@ -52,34 +51,69 @@ def test_questions_fit_what_an_image_shows(texts):
     assert ("is there smile ?", "no") in said and ("is there smile ?", "yes") not in said
 
 
-def test_the_first_warp_is_area_reduction_then_the_resize_of_inference():
-    pixels = np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3), np.uint8)
-    table = training_data.warp_table(np.random.default_rng(0), 3)
-    np.testing.assert_allclose(table.sum(axis=-1), 1, atol=1e-5)
-    for size in (32, 64, 128):  # PIL's box is an exact average where it divides the image
-        s = training_data.SIZES.index(size)
-        small = Image.fromarray(pixels[0]).resize((size, size), Image.Resampling.BOX)
-        wanted = resize(np.asarray(small, np.float32)[None] / 127.5 - 1, training_data.INPUT)
-        seen = training_data.warp(table, pixels, tuple(np.array([i]) for i in (s, 0, 0)))
-        np.testing.assert_allclose(seen, wanted, atol=0.02)
+@pytest.fixture(scope="module")
+def images() -> training_data.Images:
+    rng = np.random.default_rng(0)
+    labels = np.stack([rng.integers(0, 2, 20), rng.integers(0, 3, 20)], axis=1)
+    return training_data.Images(rng.integers(0, 256, (20, 128, 128, 3), np.uint8), labels)
+
+
+def options_of(folder: Path, *more: str) -> train.TrainOptions:
+    text = "--batch_size 2 --questions 1 --phrases 1 --width 12 --heads 1 --layers 1"
+    return train_vqa.parse_args([*text.split(), "--patch_size=40", f"--out={folder}", *more])
+
+
+def run(images, texts, options):
+    parts = {"centered": images, "varied": images}
+    train.run(images, parts, parts, texts=texts, options=options)
+
+
+def test_a_batch_depends_on_the_step_alone(images, texts, tmp_path):
+    options = options_of(tmp_path)
+    first, same, other = (train.draw(images, texts, options, n, asks=True) for n in (3, 3, 4))
+    assert jax.tree.all(jax.tree.map(np.array_equal, first, same))
+    assert not np.array_equal(first[0], other[0])
+    assert first[2]["places"].shape == (2, 2, 9)
+    assert first[2]["places"][:, 1].any() and not first[2]["places"][:, 0].any()  # mouth
 
 
 @pytest.mark.slow
-def test_a_short_run_writes_a_folder_that_loads(texts, tmp_path):
-    rng = np.random.default_rng(0)
-    labels = np.stack([rng.integers(0, 2, 20), rng.integers(0, 3, 20)], axis=1)
-    images = training_data.Images(rng.integers(0, 256, (20, 128, 128, 3), np.uint8), labels)
-    options = "--pretrain_steps 1 --steps 1 --batch_size 2 --questions 1 --phrases 1"
-    options += f" --width 12 --heads 1 --layers 1 --patch_size 32 --out {tmp_path}"
-    options = train_vqa.parse_args(options.split())
-    train.run(
-        {"centered": images, "varied": images}, {"centered": images}, texts=texts, options=options
-    )
+def test_a_short_run_writes_a_folder_that_loads(images, texts, tmp_path):
+    run(images, texts, options_of(tmp_path, "--pretrain_steps=1", "--steps=1"))
     report = json.loads((tmp_path / "accuracy.json").read_text())
-    assert report["accuracy"]["centered"]["what"].keys() == VOCABULARY["questions"].keys()
+    assert report["accuracy"]["varied"]["what"].keys() == VOCABULARY["questions"].keys()
+    assert report["test"].keys() == {"centered", "varied"}
     vqa = VQA.load(tmp_path)
     answers = vqa.answers(np.zeros((1, 48, 48, 3), np.float32), [["what color is the hair?"]])
     assert len(answers[0]) == 1
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_ends_as_one_that_never_stopped(images, texts, tmp_path, monkeypatch):
+    more = ("--pretrain_steps=2", "--steps=2", "--every=3")
+    run(images, texts, options_of(tmp_path / "whole", *more))
+
+    class Stopped(Exception):
+        pass
+
+    def stop(*_):
+        raise Stopped
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(train, "write", stop)  # after the checkpoint of step 3
+        run(images, texts, options_of(tmp_path / "parts", *more))
+    with pytest.raises(ValueError, match="other settings"):
+        run(images, texts, options_of(tmp_path / "parts", *more, "--layers=2"))
+    run(images, texts, options_of(tmp_path / "parts", *more))
+    names = ("model.safetensors", "accuracy.json", "config.json", "tokenizer.json")
+    for name in names:
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+    assert not (tmp_path / "parts" / train.CHECKPOINT).exists()
+
+
+def test_only_what_is_reliable_in_every_config_is_asked():
+    rows = [{"hair": {48: 0.96, 128: 0.99}}, {"hair": {48: 0.94, 128: 0.95}}]
+    assert accuracy.reliable(rows) == {"hair": [128]}
 
 
 def test_options_become_settings():

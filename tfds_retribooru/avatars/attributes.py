@@ -160,7 +160,7 @@ ATTRIBUTES = {
     "background": Attribute("free", PALETTE, "{} background", "what color is the background?"),
 }
 HIDES_EYES = ("eyepatch", "white sunglasses", "black sunglasses")
-HIDES_EYEBROWS = ("white sunglasses",)
+HIDES_EYEBROWS = ("white sunglasses", "black sunglasses", "wavy hair")
 HIDES_PRINT = ("white",)  # prints are white
 
 
@@ -180,7 +180,7 @@ def visible(values: dict[str, str]) -> dict[str, str]:
         hidden.add("hair_color")
     if values.get("accessory") in HIDES_EYES:
         hidden.add("eyes")
-    if values.get("accessory") in HIDES_EYEBROWS:
+    if not {values.get("accessory"), values.get("hair")}.isdisjoint(HIDES_EYEBROWS):
         hidden.add("eyebrows")
     if values.get("clothing_color") in HIDES_PRINT:
         hidden.add("graphic")

@@ -10,7 +10,7 @@ from tensorflow_datasets.core.dataset_builder import BuilderConfig
 
 from tfds_retribooru.avatars import attributes, characters, drawing, held_out, portraits
 from tfds_retribooru.avatars.characters import Character, Population
-from tfds_retribooru.avatars.portraits import Portrait
+from tfds_retribooru.avatars.portraits import Figures, Portrait
 from tfds_retribooru.building import base
 from tfds_retribooru.vocabulary import Vocabulary
 
@@ -21,14 +21,14 @@ class AvatarsConfig(BuilderConfig):
 
     Attributes:
         characters: how many; each has 3 outfits of 4 images.
-        varied: whether flip, position and scale vary.
+        figures: where they are, see `portraits.frame`.
         seed: of every choice.
         holds_out: see `characters.Population`.
         size: pixels of an image's side.
     """
 
     characters: int = 1000
-    varied: bool = False
+    figures: Figures = "centered"
     seed: int = 0
     holds_out: bool = True
     size: int = drawing.SIZE
@@ -51,17 +51,26 @@ class Builder(base.ArrayRecordBuilder):
     }
     BUILDER_CONFIGS = [
         AvatarsConfig(name="centered", description="Figures in one place."),
-        AvatarsConfig(name="varied", varied=True, description="Flipped, moved, scaled."),
+        AvatarsConfig(name="varied", figures="varied", description="Flipped, moved, scaled."),
         AvatarsConfig(
-            name="varied_256", varied=True, size=256, description="As varied, 256 pixels."
+            name="varied_256", figures="varied", size=256, description="As varied, 256 pixels."
         ),
         AvatarsConfig(
             name="base",
             characters=2000,
-            varied=True,
+            figures="varied",
             seed=1,
             holds_out=False,
             description="As varied, other characters, nothing held out: for a base model.",
+        ),
+        AvatarsConfig(
+            name="whole",
+            characters=400,
+            figures="whole",
+            seed=2,
+            holds_out=False,
+            size=176,
+            description="Entire drawings of other characters, to be framed by who reads them.",
         ),
         AvatarsConfig(name="tiny", characters=24, description="As centered, for trying out."),
     ]
@@ -96,7 +105,7 @@ class Builder(base.ArrayRecordBuilder):
         self, people: Iterable[Character]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         config = self.builder_config
-        drawings = drawing.draw_all(config.seed, people, varied=config.varied, size=config.size)
+        drawings = drawing.draw_all(config.seed, people, figures=config.figures, size=config.size)
         for portrait, image, mask in drawings:
             yield portrait.id, example(portrait, image, mask)
 

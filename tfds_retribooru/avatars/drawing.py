@@ -12,7 +12,7 @@ from PIL import Image
 
 from tfds_retribooru.avatars.attributes import ATTRIBUTES
 from tfds_retribooru.avatars.characters import Character
-from tfds_retribooru.avatars.portraits import BUST, Portrait, portraits
+from tfds_retribooru.avatars.portraits import BUST, Figures, Portrait, portraits
 
 SIZE = 128  # pixels, where nothing else is said
 HEAD = (32.0, 10.0, 232.0, 196.0)  # left, top, right, bottom of head and hair in the drawing
@@ -21,7 +21,7 @@ Drawing = tuple[Portrait, bytes, bytes]  # with image (RGB) and figure's mask (g
 
 
 def draw_all(
-    seed: int, characters: Iterable[Character], *, varied: bool, size: int = SIZE
+    seed: int, characters: Iterable[Character], *, figures: Figures, size: int = SIZE
 ) -> Iterator[Drawing]:
     """Yields the drawings of characters in order, drawn on all cores.
 
@@ -31,7 +31,7 @@ def draw_all(
     Args:
         seed: of the data set.
         characters: whom to draw.
-        varied: whether flip, position and scale vary.
+        figures: where they are, see `portraits.frame`.
         size: pixels of an image's side.
 
     Raises:
@@ -39,7 +39,7 @@ def draw_all(
     """
     parallel = joblib.Parallel(n_jobs=-1, return_as="generator", idle_worker_timeout=10)
     draw_one = joblib.delayed(draw_character)
-    jobs = (draw_one(seed, character, varied=varied, size=size) for character in characters)
+    jobs = (draw_one(seed, character, figures=figures, size=size) for character in characters)
     try:
         for drawings in parallel(jobs):
             yield from drawings
@@ -47,9 +47,11 @@ def draw_all(
         raise RuntimeError(f"a drawing process ended early: {error}") from error
 
 
-def draw_character(seed: int, character: Character, *, varied: bool, size: int) -> list[Drawing]:
+def draw_character(
+    seed: int, character: Character, *, figures: Figures, size: int
+) -> list[Drawing]:
     """Returns the drawings of a character."""
-    return [(p, *draw(p, size)) for p in portraits(seed, character, varied=varied)]
+    return [(p, *draw(p, size)) for p in portraits(seed, character, figures=figures)]
 
 
 def draw(portrait: Portrait, size: int = SIZE) -> tuple[bytes, bytes]:

@@ -1,11 +1,14 @@
 """The images of a character: what each shows, and where."""
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
 from tfds_retribooru.avatars.attributes import PALETTE
 from tfds_retribooru.avatars.characters import OUTFITS, Character, Color, draw_value, shade
+
+Figures = Literal["centered", "varied", "whole"]
 
 IMAGES = 4  # of an outfit
 BUST = 280.0  # where the drawing ends below; it is 264 wide
@@ -34,6 +37,9 @@ class Frame:
     top: float = 40.0
     side: float = 240.0
     flip: bool = False
+
+
+WHOLE = Frame(-16.0, -16.0, 296.0)  # the entire drawing; the lowest row is the bust's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +73,13 @@ def id_of(character: int, outfit: int, image: int) -> str:
     return str(100000 + (character * OUTFITS + outfit) * IMAGES + image)
 
 
-def portraits(seed: int, character: Character, *, varied: bool) -> list[Portrait]:
+def portraits(seed: int, character: Character, *, figures: Figures) -> list[Portrait]:
     """Returns all images of a character, outfit by outfit; no two have equal free attributes.
 
     Args:
         seed: of the data set.
         character: of one of its populations.
-        varied: whether flip, position and scale vary.
+        figures: where they are, see `portraits.frame`.
     """
     made: list[Portrait] = []
     seen: set[tuple[str, ...]] = set()
@@ -94,10 +100,17 @@ def portraits(seed: int, character: Character, *, varied: bool) -> list[Portrait
                         "clothing": outfit.color,
                         "background": background,
                     },
-                    frame=moving_frame(rng) if varied else Frame(),
+                    frame=frame(rng, figures),
                 )
             )
     return made
+
+
+def frame(rng: np.random.Generator, figures: Figures) -> Frame:
+    """Returns the frame of an image: "centered" is one place, "varied" moves, "whole" shows all."""
+    if figures == "varied":
+        return moving_frame(rng)
+    return Frame() if figures == "centered" else WHOLE
 
 
 def moving_frame(rng: np.random.Generator) -> Frame:
