@@ -49,7 +49,7 @@ def item(portrait: Portrait, concept: str) -> dict[str, object]:
 
 
 def _portrait(character: Character) -> Portrait:
-    made = portraits_lib.portraits(POPULATION.seed, character, figures="centered")[0]
+    made = portraits_lib.portraits(POPULATION.seed, character, varied=False)[0]
     png, mask = drawing.draw(made)
     image = np.asarray(Image.open(io.BytesIO(png)))
     figure = np.asarray(Image.open(io.BytesIO(mask)))[..., None]

@@ -31,6 +31,7 @@ from rbjax.models.batch import Array
 from rbjax.models.bert import BertConfig
 from rbjax.models.blip import BlipConfig, BlipForQuestionAnswering, VisionConfig
 from rbjax.vqa.accuracy import measure, measure_all, print_table, report
+from rbjax.vqa.checkpoint import restore, save
 from rbjax.vqa.framing import add_noise, warp
 from rbjax.vqa.losses import ModelAndTagger, Tagger, answer_loss, tagging_loss
 from rbjax.vqa.training_data import (
@@ -46,6 +47,7 @@ from tfds_retribooru import vocabulary
 
 DECAY = 0.998  # of the averaged parameters
 WARM_UP = 100  # steps
+COOL_DOWN = 0.3  # of all steps
 MEASURED = ("centered", "varied")  # configs
 CHECKED = 200  # images of a check
 CHECKPOINT = "checkpoint.npz"  # beside the weights, until the training ends
@@ -65,12 +67,12 @@ class TrainOptions:
     data_dir: Path | None = _option(None, "where TFDS stores data sets")
     out: Path = _option(Path("rbjax/weights/vqa"), "folder to write")
     init: Path | None = _option(None, "folder of weights to start from (default: random)")
-    pretrain_steps: int = _option(2000, "updates of the vision model alone")
+    pretrain_steps: int = _option(1000, "updates of the vision model alone")
     steps: int = _option(4000, "updates of the entire model, after those")
     batch_size: int = _option(32, "images in a batch")
     questions: int = _option(6, "'what' questions about an image")
     phrases: int = _option(3, "'is there' questions about an image")
-    learning_rate: float = _option(1.2e-3, "peak, after warm-up; falls as a cosine")
+    learning_rate: float = _option(1.2e-3, "peak, after warm-up; falls to 0 in the last third")
     varied: float = _option(0.85, "share of figures that move")
     width: int = _option(128, "hidden size")
     heads: int = _option(4, "attention heads")
@@ -232,8 +234,19 @@ def draw(train: Images, texts: Texts, options: TrainOptions, count: int, *, asks
 
 
 def make_optimizer(rate: float, steps: int) -> optax.GradientTransformation:
-    """Returns AdamW with a cosine schedule."""
-    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, WARM_UP, max(steps, WARM_UP + 1))
+    """Returns AdamW whose rate rises, stays, and falls to 0 in the last COOL_DOWN of the steps.
+
+    Until then it does not depend on the number of steps, so a training can be made longer.
+    """
+    last = round(COOL_DOWN * steps)
+    schedule = optax.join_schedules(
+        [
+            optax.linear_schedule(0.0, rate, WARM_UP),
+            optax.constant_schedule(rate),
+            optax.linear_schedule(rate, 0.0, max(last, 1)),
+        ],
+        [WARM_UP, max(steps - last, WARM_UP)],
+    )
     return optax.chain(
         optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=0.03)
     )
@@ -264,31 +277,6 @@ def make_step(
         return (params, opt_state, averaged), loss
 
     return step
-
-
-def save(path: Path, state: TrainState, count: int) -> None:
-    """Writes a state after `count` updates; the file is whole or not there."""
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
-    partial_path = path.with_name(f"incomplete.{path.name}")
-    np.savez(partial_path, np.array(count), *leaves)
-    partial_path.replace(path)
-
-
-def restore(path: Path, state: TrainState) -> tuple[int, TrainState]:
-    """Returns the number of updates and the state that `save` wrote.
-
-    Raises:
-        ValueError: it is of other settings than `state`.
-    """
-    leaves, tree = jax.tree.flatten(state)
-    with np.load(path) as file:
-        count, *found = (file[name] for name in file.files)
-    if [leaf.shape for leaf in found] != [leaf.shape for leaf in leaves]:
-        raise ValueError(
-            f"{path} is of a training with other settings: give the same options, or remove it."
-        )
-    print(f"Going on after {int(count)} updates.", flush=True)
-    return int(count), jax.tree.unflatten(tree, map(jnp.asarray, found))
 
 
 def write(model: BlipForQuestionAnswering, accuracy: dict[str, Any], folder: Path) -> None:

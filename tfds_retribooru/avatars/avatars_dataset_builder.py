@@ -10,7 +10,7 @@ from tensorflow_datasets.core.dataset_builder import BuilderConfig
 
 from tfds_retribooru.avatars import attributes, characters, drawing, held_out, portraits
 from tfds_retribooru.avatars.characters import Character, Population
-from tfds_retribooru.avatars.portraits import Figures, Portrait
+from tfds_retribooru.avatars.portraits import Portrait
 from tfds_retribooru.building import base
 from tfds_retribooru.vocabulary import Vocabulary
 
@@ -21,14 +21,16 @@ class AvatarsConfig(BuilderConfig):
 
     Attributes:
         characters: how many; each has 3 outfits of 4 images.
-        figures: where they are, see `portraits.frame`.
+        varied: whether flip, position and scale vary.
+        whole: whether the entire drawing is shown instead.
         seed: of every choice.
         holds_out: see `characters.Population`.
         size: pixels of an image's side.
     """
 
     characters: int = 1000
-    figures: Figures = "centered"
+    varied: bool = False
+    whole: bool = False
     seed: int = 0
     holds_out: bool = True
     size: int = drawing.SIZE
@@ -51,14 +53,14 @@ class Builder(base.ArrayRecordBuilder):
     }
     BUILDER_CONFIGS = [
         AvatarsConfig(name="centered", description="Figures in one place."),
-        AvatarsConfig(name="varied", figures="varied", description="Flipped, moved, scaled."),
+        AvatarsConfig(name="varied", varied=True, description="Flipped, moved, scaled."),
         AvatarsConfig(
-            name="varied_256", figures="varied", size=256, description="As varied, 256 pixels."
+            name="varied_256", varied=True, size=256, description="As varied, 256 pixels."
         ),
         AvatarsConfig(
             name="base",
             characters=2000,
-            figures="varied",
+            varied=True,
             seed=1,
             holds_out=False,
             description="As varied, other characters, nothing held out: for a base model.",
@@ -66,7 +68,7 @@ class Builder(base.ArrayRecordBuilder):
         AvatarsConfig(
             name="whole",
             characters=400,
-            figures="whole",
+            whole=True,
             seed=2,
             holds_out=False,
             size=176,
@@ -105,7 +107,9 @@ class Builder(base.ArrayRecordBuilder):
         self, people: Iterable[Character]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         config = self.builder_config
-        drawings = drawing.draw_all(config.seed, people, figures=config.figures, size=config.size)
+        drawings = drawing.draw_all(
+            config.seed, people, varied=config.varied, whole=config.whole, size=config.size
+        )
         for portrait, image, mask in drawings:
             yield portrait.id, example(portrait, image, mask)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tfds_retribooru.avatars.attributes import ATTRIBUTES
 from tfds_retribooru.avatars.characters import Character
-from tfds_retribooru.avatars.portraits import BUST, Figures, Portrait, portraits
+from tfds_retribooru.avatars.portraits import BUST, Portrait, portraits
 
 SIZE = 128  # pixels, where nothing else is said
 HEAD = (32.0, 10.0, 232.0, 196.0)  # left, top, right, bottom of head and hair in the drawing
@@ -21,7 +21,12 @@ Drawing = tuple[Portrait, bytes, bytes]  # with image (RGB) and figure's mask (g
 
 
 def draw_all(
-    seed: int, characters: Iterable[Character], *, figures: Figures, size: int = SIZE
+    seed: int,
+    characters: Iterable[Character],
+    *,
+    varied: bool,
+    whole: bool = False,
+    size: int = SIZE,
 ) -> Iterator[Drawing]:
     """Yields the drawings of characters in order, drawn on all cores.
 
@@ -31,7 +36,8 @@ def draw_all(
     Args:
         seed: of the data set.
         characters: whom to draw.
-        figures: where they are, see `portraits.frame`.
+        varied: whether flip, position and scale vary.
+        whole: whether the entire drawing is shown instead.
         size: pixels of an image's side.
 
     Raises:
@@ -39,7 +45,8 @@ def draw_all(
     """
     parallel = joblib.Parallel(n_jobs=-1, return_as="generator", idle_worker_timeout=10)
     draw_one = joblib.delayed(draw_character)
-    jobs = (draw_one(seed, character, figures=figures, size=size) for character in characters)
+    how = {"varied": varied, "whole": whole, "size": size}
+    jobs = (draw_one(seed, character, **how) for character in characters)
     try:
         for drawings in parallel(jobs):
             yield from drawings
@@ -48,10 +55,10 @@ def draw_all(
 
 
 def draw_character(
-    seed: int, character: Character, *, figures: Figures, size: int
+    seed: int, character: Character, *, varied: bool, whole: bool, size: int
 ) -> list[Drawing]:
     """Returns the drawings of a character."""
-    return [(p, *draw(p, size)) for p in portraits(seed, character, figures=figures)]
+    return [(p, *draw(p, size)) for p in portraits(seed, character, varied=varied, whole=whole)]
 
 
 def draw(portrait: Portrait, size: int = SIZE) -> tuple[bytes, bytes]:

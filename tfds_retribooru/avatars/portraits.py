@@ -1,14 +1,11 @@
 """The images of a character: what each shows, and where."""
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
 
 from tfds_retribooru.avatars.attributes import PALETTE
 from tfds_retribooru.avatars.characters import OUTFITS, Character, Color, draw_value, shade
-
-Figures = Literal["centered", "varied", "whole"]
 
 IMAGES = 4  # of an outfit
 BUST = 280.0  # where the drawing ends below; it is 264 wide
@@ -73,14 +70,18 @@ def id_of(character: int, outfit: int, image: int) -> str:
     return str(100000 + (character * OUTFITS + outfit) * IMAGES + image)
 
 
-def portraits(seed: int, character: Character, *, figures: Figures) -> list[Portrait]:
+def portraits(
+    seed: int, character: Character, *, varied: bool, whole: bool = False
+) -> list[Portrait]:
     """Returns all images of a character, outfit by outfit; no two have equal free attributes.
 
     Args:
         seed: of the data set.
         character: of one of its populations.
-        figures: where they are, see `portraits.frame`.
+        varied: whether flip, position and scale vary.
+        whole: whether the entire drawing is shown instead.
     """
+    fixed_frame = WHOLE if whole else None if varied else Frame()
     made: list[Portrait] = []
     seen: set[tuple[str, ...]] = set()
     for number, outfit in enumerate(character.outfits):
@@ -100,17 +101,10 @@ def portraits(seed: int, character: Character, *, figures: Figures) -> list[Port
                         "clothing": outfit.color,
                         "background": background,
                     },
-                    frame=frame(rng, figures),
+                    frame=fixed_frame or moving_frame(rng),
                 )
             )
     return made
-
-
-def frame(rng: np.random.Generator, figures: Figures) -> Frame:
-    """Returns the frame of an image: "centered" is one place, "varied" moves, "whole" shows all."""
-    if figures == "varied":
-        return moving_frame(rng)
-    return Frame() if figures == "centered" else WHOLE
 
 
 def moving_frame(rng: np.random.Generator) -> Frame:
