@@ -140,11 +140,14 @@ def avatars() -> ConfigDict:
     c.eval_every = 800  # updates between evaluations while training
     c.eval = ConfigDict()
     c.eval.split = "test"  # characters that training never sees
+    c.eval.development_split = "validation"  # scored while training; "" = eval.split
+    c.eval.out_of_domain_split = "test_out_of_domain"  # scored at the end beside it; "" = none
     c.eval.characters = 100  # at the end; 0 = no evaluation and no sample grids
     c.eval.prompts = 2  # prompts of a character
     c.eval.repeats = 3  # images of a prompt, each with noise of its own
     c.eval.open_characters = 50  # of them, how many get images without a prompt too (diversity)
     c.eval.variant_characters = 24  # of them, how many are asked for with changed references too
+    c.eval.truth_images = 24  # of avatars, how many images are compared with drawings
     c.eval.periodic_characters = 16  # while training
     c.eval.batch_size = 64  # images generated at once
     # Folder of a BLIP-VQA: of scripts/train_vqa.py, or as transformers saves it (every question of
@@ -211,6 +214,7 @@ def smoke() -> ConfigDict:
     c.eval.repeats = 2
     c.eval.open_characters = 2
     c.eval.variant_characters = 2
+    c.eval.truth_images = 2
     c.eval.periodic_characters = 1
     c.eval.batch_size = 8
     return c
@@ -269,6 +273,7 @@ def sd15() -> ConfigDict:
     c.checkpoint_every = 2000
     c.sample_every = 2000
     c.eval_every = 10_000
+    c.eval.out_of_domain_split = ""
     c.eval.batch_size = 16
     c.lock()
     return c

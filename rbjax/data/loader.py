@@ -172,7 +172,7 @@ class Examples(grain.transforms.RandomMap):
 
     def _crops(self, chosen: ReferenceChoice, changes: Sequence[Change]) -> np.ndarray:
         """Returns the references' crops, uint8 [R, H, W, 3]."""
-        crops = np.full((self.size, self.crops.size, self.crops.size, 3), WHITE, np.uint8)
+        crops = np.full((len(chosen.mask), self.crops.size, self.crops.size, 3), WHITE, np.uint8)
         for i in np.flatnonzero(chosen.mask).tolist():
             key = int(chosen.images[i]), int(chosen.concepts[i])
             crops[i] = self.crops.crop(*key, changes[i]) if changes else self.crops[key]

@@ -5,7 +5,7 @@ What cannot be asked is named and counted, never guessed: see `AskedImage.fault`
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -92,19 +92,28 @@ class Asker:
     real_answers: Mapping[int, Answers]
 
     @classmethod
-    def create(cls, suite: Suite, vqa: VQAModel, *, read_images: ReadImages, size: int) -> "Asker":
+    def create(
+        cls,
+        suite: Suite,
+        vqa: VQAModel,
+        *,
+        read_images: ReadImages,
+        size: int,
+        cases: Iterable[Case] = (),
+    ) -> "Asker":
         """Asks about every entire reference image what its tags can answer.
 
         Args:
             suite: the cases.
             vqa: the model.
+            cases: others whose references are asked about too.
             read_images: reads real images.
             size: pixels of the images that are scored.
         """
         named = vqa.asked_at(size)
         questions = frozenset(suite.vocabulary["questions"])
         asker = cls(suite, vqa, questions if named is None else questions.intersection(named), {})
-        positions = {p for case in suite.cases for p in case.references}
+        positions = {p for case in (*suite.cases, *cases) for p in case.references}
         positions.update(p for images in suite.variety.values() for p in images)
         ordered = sorted(positions)
         names = [list(asker.tag_answers(suite.tags[position], KINDS)) for position in ordered]

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 from clu import metric_writers
 
-from rbjax.evaluation import baselines, other_systems, report, scoring, suite, variants
+from rbjax.evaluation import (
+    baselines,
+    other_measures,
+    other_systems,
+    report,
+    scoring,
+    suite,
+    variants,
+)
 from rbjax.evaluation import judging as judging_lib
 from rbjax.evaluation import nearest as nearest_lib
 from rbjax.evaluation import results as results_lib
@@ -28,6 +36,7 @@ PERIODIC_SYSTEMS = ("trained", "references_blanked")
 UNSCORED_SYSTEMS = (  # where nothing can be asked
     *("trained", "references_blanked", "other_references", "copy_reference", "real_images"),
 )
+OUT_OF_DOMAIN_SYSTEMS = ("trained", "references_blanked", "copy_reference", "real_images")
 PERIODIC_RESAMPLES = 200  # of the bootstrap
 
 
@@ -82,10 +91,9 @@ class Evaluator:
         """Scores a few characters, where there is something to ask."""
         if self.vqa is None:
             return
-        config = self.exp.config.eval
-        cases = self._suite(config.periodic_characters, config.prompts)
-        images = self._collect(params, cases, PERIODIC_SYSTEMS)
-        results = self._score(images, cases, resamples=PERIODIC_RESAMPLES)
+        results = self._development.score_some(
+            params, self.exp.config.eval.periodic_characters, PERIODIC_SYSTEMS
+        )
         scalars = {
             f"eval/{system}/{column}": value["mean"]
             for system, columns in results["rows"].items()
@@ -117,15 +125,22 @@ class Evaluator:
             made, tags = self._variants(params, cases, images["trained"])
             images, cases = images | made, dataclasses.replace(cases, tags={**tags, **cases.tags})
         images |= others
-        nearest = self._nearest(images, cases)
-        results = {
+        results: dict[str, Any] = {
             "step": step,
             "suite": config.eval.split,
             **self._score(images, cases),
             "judge": self.judging.record,
             "questions": self.judging.coverage,
-            "nearest": nearest,
         }
+        results |= other_measures.of_run(
+            self.exp,
+            self.generator,
+            self.judging,
+            images=images,
+            cases=cases,
+            records=results["scored"],
+        )
+        results["out_of_domain"] = None if params is None else self._out_of_domain(params)
         page = report.write(
             self.workdir / "report",
             results,
@@ -137,8 +152,10 @@ class Evaluator:
         workdir_lib.write_text(self.workdir / "results.json", json.dumps(results, indent=1))
         if self.vqa is not None:
             print(results_lib.table(results, [*baselines.COMPARED, *others]))
-        if nearest:
-            print(nearest_lib.table(nearest))
+            if results["out_of_domain"]:
+                print(f"Out of domain:\n{results_lib.table(results['out_of_domain'])}")
+        if results["nearest"]:
+            print(nearest_lib.table(results["nearest"]))
         print(f"Results: {self.workdir / 'results.json'}; report: {page}")
 
     @property
@@ -153,11 +170,9 @@ class Evaluator:
         """Returns the rows with changed references, and the tags of those that are new."""
         config = self.exp.config.eval
         more = self._suite(config.variant_characters, config.prompts, more=1)
-        used = variants.first(cases.cases, config.variant_characters)
-        references = {position for case in used for position in case.references}
-        masked = all(self.generator.read_record(p).get("has_mask", True) for p in references)
-        left_out = {name for name in variants.OF_COMPOSITION if not self._is_composed}
-        names = [n for n in variants.VARIANTS if n not in left_out and (masked or n != "recolored")]
+        names = variants.possible(
+            variants.first(cases.cases, config.variant_characters), self.generator.read_record
+        )
         made = variants.collect(
             functools.partial(self.generator.generate, params),
             trained,
@@ -191,10 +206,33 @@ class Evaluator:
             for name, folder in self.others.items()
         }
 
-    def _nearest(self, images: Mapping[str, SystemImages], cases: Suite) -> dict[str, Any] | None:
-        """Returns which rows are nearest to their own real images; None where none can be told."""
-        embeddings = {"judge's features": self.judging.embed}
-        return nearest_lib.of_systems(images, cases.cases, self.generator.read_images, embeddings)
+    @functools.cached_property
+    def _development(self) -> "Evaluator":
+        """The evaluator of the characters by which choices are made."""
+        name = self.exp.config.eval.development_split
+        return self._of_split(name) if name else self
+
+    def _of_split(self, name: str) -> "Evaluator":
+        examples = self.exp.examples(self.exp.open(name))
+        return dataclasses.replace(self, generator=self.generator.of(examples), others={})
+
+    def _out_of_domain(self, params: Tree) -> dict[str, Any] | None:
+        """Scores characters with values and combinations that training never saw, if there are."""
+        config, splits = self.exp.config.eval, self.exp.builder.info.splits
+        name = config.out_of_domain_split
+        if not name or self.vqa is None:
+            return None
+        if name not in splits:
+            print(f"{self.exp.builder.name} has no split {name!r}: nothing is out of domain.")
+            return None
+        other = self._of_split(name)
+        return {"suite": name, **other.score_some(params, config.characters, OUT_OF_DOMAIN_SYSTEMS)}
+
+    def score_some(self, params: Tree, characters: int, systems: Sequence[str]) -> dict[str, Any]:
+        """Scores some systems on so many characters, without repeats."""
+        cases = self._suite(characters, self.exp.config.eval.prompts)
+        images = self._collect(params, cases, systems)
+        return self._score(images, cases, resamples=PERIODIC_RESAMPLES)
 
     def _suite(
         self,

@@ -1,5 +1,6 @@
 """Lets a pipeline generate the cases of a suite, in batches of one shape."""
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,12 @@ class CaseGenerator:
         )
         self._sharding = mesh_lib.batch_sharding(experiment.mesh)
         self._generate = jax.jit(generate, out_shardings=mesh_lib.replicated(experiment.mesh))
+
+    def of(self, examples: Examples) -> "CaseGenerator":
+        """Returns the generator of another split's cases; it compiles nothing anew."""
+        other = copy.copy(self)
+        other.examples = examples
+        return other
 
     def generate(
         self,

@@ -54,7 +54,9 @@ What `scoring.score` returns is JSON; these keys stay:
      "real_no_words": int,
      "separability": {concept: {kind: cell with "wanted" | null}} (of cross_composition) | null,
      "suite": split, "judge": see judging.Judging.record, "questions": see its coverage,
-     "nearest": as nearest.score returns | null}
+     "nearest": as nearest.score returns | null, "copying": {row: {embedding: cell | null}},
+     "truth": as truth.compare returns | null,
+     "out_of_domain": {"suite": split, ... these keys of some rows} | null}
 
     cell = {"mean": float, "low": float, "high": float, "seeds": [mean of each sampling seed, ...],
             "unscored": int, "chance": float (of leakage)}

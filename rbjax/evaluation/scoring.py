@@ -43,7 +43,10 @@ def score(
             "there are no images to score: give at least one system of baselines.SYSTEMS"
         )
     size = int(next(iter(systems.values())).images.shape[1])
-    asker = None if vqa is None else Asker.create(suite, vqa, read_images=read_images, size=size)
+    asker = None
+    if vqa is not None:
+        cases = [case for system in systems.values() for case in system.cases]
+        asker = Asker.create(suite, vqa, read_images=read_images, size=size, cases=cases)
     reliable = vqa.phrases_at(size) if vqa is not None else set()
     results: dict[str, Any] = {
         "schema": SCHEMA,

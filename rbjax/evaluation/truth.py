@@ -40,6 +40,7 @@ COLOR_OF = {  # attribute that is a colour -> what it colours
     "clothing_color": "clothing",
     "background": "background",
 }
+SIZE = 64  # pixels at which images and drawings are compared, at most
 CLEAR = 0.3  # of the squared distance of the two nearest drawings
 _CANVAS, _PIXELS = Frame(-120.0, -120.0, 560.0), 280  # contains all that a frame may show
 _SMALL = 32  # pixels at which frames are compared
@@ -184,7 +185,8 @@ def compare(
     distances: dict[str, list[float]] = defaultdict(list)
     checks: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
     count = 0
-    for case, image, given in images:
+    for case, full, given in images:
+        image = _at_most(full, SIZE)
         portrait, count = avatars.draw(case, image), count + 1
         for region, value in color_distances(image, portrait).items():
             distances[region].append(value)
@@ -204,6 +206,13 @@ def compare(
             for name, shown in sorted(checks.items())
         },
     }
+
+
+def _at_most(image: np.ndarray, size: int) -> np.ndarray:
+    """Returns an image at most `size` pixels wide: drawing takes time, and answers need no more."""
+    if len(image) <= size:
+        return image
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BOX))
 
 
 def with_value(portrait: Portrait, name: str, value: str) -> Portrait:

@@ -11,15 +11,25 @@ from collections.abc import Sequence
 import numpy as np
 
 from rbjax.evaluation.baselines import Generate, SystemImages
+from rbjax.evaluation.no_learning import ReadRecord
 from rbjax.evaluation.suite import Case
 from rbjax.evaluation.transformations import TRANSFORMATIONS
-from rbjax.text.concepts import CLOTHES, FACE
+from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
 
 UNCHANGED = "unchanged"
 FACE_ONLY, CLOTHES_ONLY, MORE = "face_only", "clothes_only", "more_references"
 CROSS = "cross_composition"
 VARIANTS = (UNCHANGED, *TRANSFORMATIONS, FACE_ONLY, CLOTHES_ONLY, MORE, CROSS)
 OF_COMPOSITION = ("loose", FACE_ONLY, CLOTHES_ONLY, CROSS)  # need references for face and clothes
+
+
+def possible(cases: Sequence[Case], read_record: ReadRecord) -> list[str]:
+    """Returns the VARIANTS that cases can have: what needs a face's box or a mask only with it."""
+    references = {position for case in cases for position in case.references}
+    has_mask = all(read_record(position).get("has_mask", True) for position in references)
+    is_composed = any(CHARACTER not in case.concepts for case in cases)
+    without = set(() if is_composed else OF_COMPOSITION) | set(() if has_mask else ("recolored",))
+    return [name for name in VARIANTS if name not in without]
 
 
 def collect(

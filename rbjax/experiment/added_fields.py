@@ -14,6 +14,9 @@ ADDED = {
     "eval.repeats": 1,
     "eval.open_characters": 0,
     "eval.variant_characters": 0,
+    "eval.truth_images": 0,
+    "eval.development_split": "",
+    "eval.out_of_domain_split": "",
 }
 
 
