@@ -3,7 +3,9 @@
 Run:  python -m rbjax.main --config configs/faces.py --config.pretrained=DIR
 
 The photos are read from a folder PERSON/PHOTO by the TFDS builder `folder` (see
-tfds_retribooru/folder/README.md). Sizes and cost are those of composition.py:sd15.
+tfds_retribooru/folder/README.md). A reference is a whole photo of the same person, and no face box
+is needed; with boxes (the README says how), --config.data.tasks.composition=1.0 trains faces alone,
+too, and with --config.data.clothes=2 clothes. Sizes and cost are those of composition.py:sd15.
 """
 
 from ml_collections import ConfigDict

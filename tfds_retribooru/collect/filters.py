@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from tfds_retribooru import json_stream, text_files
+from tfds_retribooru import json_stream, tag_text, text_files
 from tfds_retribooru.collect.danbooru import Post
 from tfds_retribooru.formats import EXTENSIONS
 
@@ -122,13 +122,13 @@ def screen(post: Post, criteria: Criteria) -> Candidate | str:
 
 
 def read_vocabulary(path: str | pathlib.Path = VOCABULARY) -> frozenset[str]:
-    """Reads clothing tags, one a line; "#" begins a comment, underscores count as spaces.
+    """Reads clothing tags, one a line in any spelling (see `tag_text`); "#" begins a comment.
 
     Raises:
         ValueError: there is none.
     """
     lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
-    tags = {line.partition("#")[0].strip().replace("_", " ") for line in lines} - {""}
+    tags = {tag_text.normal(line.partition("#")[0]) for line in lines} - {""}
     if not tags:
         raise ValueError(f"{path}: no clothing tag; write one a line, such as `pleated skirt`")
     return frozenset(tags)

@@ -1,16 +1,20 @@
 """DIR/CHARACTER/[OUTFIT/]IMAGE, with IMAGE's tags in a text file beside it -> records."""
 
 import codecs
+import dataclasses
 import os
 import pathlib
 from collections.abc import Iterator
 
 from tfds_retribooru import formats, tag_text
 from tfds_retribooru.building.records import Fault, Record
+from tfds_retribooru.folder import faces
+from tfds_retribooru.folder.faces import Face
 
 NEIGHBOURS = 8  # links of an image in an outfit folder of more than 2 * NEIGHBOURS images
 NOT_TAKEN = "the picture is not in CHARACTER/ or CHARACTER/OUTFIT/"
 CAPTIONS = (".txt", ".caption")  # of an image's tags, in any case; of several, the first is read
+NO_PICTURE = "the box is of no picture that is taken"
 NO_IMAGE = "the tags are of no picture in their folder, or the picture's other text is read"
 
 
@@ -22,15 +26,19 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
     Images that lie in CHARACTER itself wear an unknown outfit: each is an outfit of its own.
     Images elsewhere below `root` are faults of the part "place", which reject no record.
     """
+    boxes, bad = faces.read(root)
+    yield from bad
     yield from _not_taken(root, _images(root))
     for character in _folders(root):
-        yield from _records(root, character, character.name, linked=False)
+        yield from _records(root, character, character.name, boxes, linked=False)
         for outfit in _folders(character):
-            yield from _records(root, outfit, character.name, linked=True)
+            yield from _records(root, outfit, character.name, boxes, linked=True)
             for deeper in _folders(outfit):
                 for folder, folders, _ in os.walk(deeper):
                     folders[:] = sorted(name for name in folders if not name.startswith("."))
                     yield from _not_taken(root, _images(pathlib.Path(folder)))
+    for name in boxes:  # those of images were taken out
+        yield Fault("", NO_PICTURE, file=faces.NAME, part="place", detail=ascii(name)[1:-1])
 
 
 def locate(root: pathlib.Path, record: Record) -> tuple[pathlib.Path, None]:
@@ -75,9 +83,22 @@ def _links(names: list[str], number: int) -> tuple[str, ...]:
 
 
 def _records(
-    root: pathlib.Path, folder: pathlib.Path, character: str, *, linked: bool
+    root: pathlib.Path,
+    folder: pathlib.Path,
+    character: str,
+    boxes: dict[str, Face],
+    *,
+    linked: bool,
 ) -> Iterator[Record | Fault]:
-    """Yields the records of a folder's images, and the faults of its files of tags."""
+    """Yields the records of a folder's images, and the faults of its files of tags.
+
+    Args:
+        root: of all.
+        folder: of the images.
+        character: whom they show.
+        boxes: by id; those of the images are taken out.
+        linked: whether they show one outfit.
+    """
     images, texts = _images(folder), _texts(folder)
     names = [_id(root, image) for image in images]
     by_name: dict[str, pathlib.Path] = {}
@@ -88,7 +109,13 @@ def _records(
         text = by_name.get(image.stem) or by_name.get(image.name)  # a.txt, a.jpg.txt
         used.add(text)
         similar = _links(names, number) if linked else ()
-        yield from _record(names[number], character, similar, text)
+        for item in _record(names[number], character, similar, text):
+            face = boxes.pop(item.id, None) if isinstance(item, Record) else None
+            if face is not None and isinstance(item, Record):
+                yield from face.faults
+                known = {name: getattr(face.box, name) for name in ("bbox", "pixels", "size")}
+                item = dataclasses.replace(item, **known)
+            yield item
     for text in texts:
         if text not in used:
             yield Fault("", NO_IMAGE, file=ascii(_id(root, text))[1:-1], part="place")
