@@ -3,6 +3,7 @@
 import functools
 import importlib
 import json
+import pathlib
 import re
 
 import jax
@@ -10,11 +11,13 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
+from rbjax.command_line import CONFIGS
 from rbjax.experiment import setup
 from rbjax.models import params as params_lib
 from rbjax.models.pipeline import Pipeline
 from tests.helpers import stable_diffusion_folder
 
+ROOT = pathlib.Path(__file__).parents[1]
 ABLATIONS = importlib.import_module("configs.ablations").CHANGES
 CASES = [
     *(("composition", v) for v in ("avatars", "avatars_64", "avatars_128", "smoke", "sd15")),
@@ -61,6 +64,13 @@ def test_every_configuration_is_complete(name, variant, folder):
     )
     assert jax.tree.leaves(trained)
     assert bool(jax.tree.leaves(frozen)) == bool(resolved.pretrained)
+
+
+def test_configurations_are_installed_with_the_package():
+    """setuptools packs what lies below `rbjax/`, through the link there."""
+    names = {path.name for path in (ROOT / "configs").glob("*.py")}
+    assert {path.name for path in CONFIGS.glob("*.py")} == names > {"own_data.py"}
+    assert CONFIGS.parent == ROOT / "rbjax"
 
 
 def test_reconstruction_and_same_identity_train_their_task_alone():

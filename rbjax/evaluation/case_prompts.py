@@ -7,6 +7,7 @@ import numpy as np
 
 from rbjax.text.concepts import carried_kinds
 from rbjax.text.prompts import free_tags
+from tfds_retribooru import tag_text
 
 FIRST_TAG = "solo"  # of every prompt
 
@@ -39,7 +40,7 @@ def recorded(
     """
     free = [free_tags(source, vocabulary, carried_kinds(concepts)) for source in sources]
     return [
-        (FIRST_TAG, *(tag for tag in free[number % len(free)] if tag != FIRST_TAG))
+        (FIRST_TAG, *(tag for tag in free[number % len(free)] if tag_text.normal(tag) != FIRST_TAG))
         for number in range(count)
     ]
 

@@ -14,6 +14,7 @@ from rbjax.evaluation.case_prompts import Vocabulary
 from rbjax.evaluation.suite import Case
 from rbjax.models.pixels import to_float
 from rbjax.text.concepts import CARRIED, CHARACTER, CLOTHES, FACE
+from tfds_retribooru import tag_text
 from tfds_retribooru.avatars.attributes import PALETTE
 from tfds_retribooru.boxes import PixelBox
 
@@ -42,7 +43,7 @@ def background_color(prompt: Sequence[str]) -> tuple[int, int, int]:
     A colour is one that avatars are drawn in, or has a name in CSS.
     """
     for tag in prompt:
-        name, _, last = tag.replace("_", " ").rpartition(" ")
+        name, _, last = tag_text.normal(tag).rpartition(" ")
         if last == "background" and name in PALETTE:
             return PALETTE[name]
         if last == "background" and name in ImageColor.colormap:

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfds_retribooru import tag_text
+
 RULES = Path(__file__).with_name("question_rules.toml")
 KINDS = ("identity", "outfit", "free")
 YES = "yes"
@@ -91,7 +93,7 @@ class Rules:
 
     def question(self, tag: str) -> Question | None:
         """Returns what is asked about a tag in any spelling; None where no rule names it."""
-        normal = normal_tag(tag)
+        normal = tag_text.normal(tag)
         if normal in self._exact:
             return self._exact[normal]
         for pattern, rule, text, answer in self._open:
@@ -151,11 +153,6 @@ class Rules:
 def default_rules() -> Rules:
     """Returns the rules that ship with the package."""
     return Rules()
-
-
-def normal_tag(tag: str) -> str:
-    """Returns the form in which rules name a tag: lower case, spaces, no escapes."""
-    return " ".join(tag.replace("_", " ").replace("\\", "").split()).lower()
 
 
 def complete(

@@ -3,7 +3,7 @@
 import pytest
 
 from rbjax.vqa import tag_questions
-from rbjax.vqa.tag_questions import Rules, complete, coverage, default_rules, normal_tag
+from rbjax.vqa.tag_questions import Rules, complete, coverage, default_rules
 from tfds_retribooru.avatars import attributes
 
 # Frequent general tags of Danbooru, without those of anatomy and of how an image was made.
@@ -134,10 +134,6 @@ def test_tags_that_no_rule_covers_are_listed_with_their_share():
     assert found.share == pytest.approx(3 / 8) and found.tags == 2
     assert found.uncovered == [("x", 3 / 8), ("y", 1 / 8), ("smile_2", 1 / 8)]
     assert coverage([], {"tags": {}, "questions": {}}).share == 0
-
-
-def test_normal_form():
-    assert normal_tag(r" Sendai_\(Kantai_Collection\) ") == "sendai (kantai collection)"
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def screen(post: Post, criteria: Criteria) -> Candidate | str:
     artists = _replaced(post.artists, criteria.aliases)
     if len(artists) != 1:
         return "several_artists" if artists else "no_artist"
-    spaced = [tag.replace("_", " ") for tag in tags]
+    spaced = [tag_text.normal(tag) for tag in tags]
     cloths = [tag for tag in spaced if tag in criteria.vocabulary]
     if not cloths:
         return "no_clothing"
