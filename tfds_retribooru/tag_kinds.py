@@ -104,8 +104,7 @@ class Kinds:
         self._known.add(garments, "outfit")
         self._known.add((f"* {garment}" for garment in garments), "outfit")
         for name in names:
-            for form in (_words(name), _words(tag_text.bare(name))):
-                self._known.exact.setdefault(form, "identity")
+            self._known.exact.setdefault(_words(name), "identity")
 
     def of(self, tag: str) -> str:
         """Returns the kind of a tag in any spelling."""

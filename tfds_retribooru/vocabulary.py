@@ -3,11 +3,12 @@
 It holds {"tags": {tag: {"attribute", "answer", "kind"}}, "questions": {attribute: text}}. The keys
 are the tags as the prompts spell them. Real data has no questions, because nobody knows what the
 answers should be; the kind of its tags is what `tag_kinds` says, and the file also holds what that
-needs: {"records": {"cloths", "characters"}, "kinds": digest of the lists of kinds}.
+needs: {"records": the arguments of `build`, "kinds": digest of the lists of kinds}.
 """
 
 import json
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -77,17 +78,29 @@ def update(builder: tfds.core.DatasetBuilder, own: str) -> None:
 
 def from_records(builder: tfds.core.DatasetBuilder, own: str = "") -> Vocabulary:
     """Returns the vocabulary of all records of a built data set; `own` is as of `update`."""
-    prompts, cloths, characters = set(), set(), set()
+    uses, own_uses = Counter(), Counter()  # of a tag; where it is the character's bare name
+    cloths, characters = set(), set()
     for split in builder.info.splits:
         for record in array_record.Part(builder, split, ("prompts", "cloths", "character")):
-            prompts.update(tag.strip() for tag in record["prompts"].decode().split(","))
+            character = record["character"].decode()
+            tags = {tag.strip() for tag in record["prompts"].decode().split(",")}
+            uses.update(tags)
+            name = tag_text.bare(character)
+            own_uses.update(tag for tag in tags if tag_text.normal(tag) == name)
             cloths.update(tag.decode() for tag in record["cloths"])
-            characters.add(record["character"].decode())
-    return build(prompts, cloths, characters, own=own)
+            characters.add(character)
+    # "sendai" names sendai_(kantai_collection), but "rain" seldom rain_(somewhere)
+    short = (tag for tag, count in own_uses.items() if 2 * count >= uses[tag])
+    return build(uses, cloths, characters, short_names=map(tag_text.normal, short), own=own)
 
 
 def build(
-    prompts: Iterable[str], cloths: Iterable[str], characters: Iterable[str], *, own: str = ""
+    prompts: Iterable[str],
+    cloths: Iterable[str],
+    characters: Iterable[str],
+    *,
+    short_names: Iterable[str] | None = None,
+    own: str = "",
 ) -> Vocabulary:
     """Returns the vocabulary of all tags of all records.
 
@@ -95,18 +108,22 @@ def build(
         prompts: comma-joined tags of each record.
         cloths: clothing tags.
         characters: names.
+        short_names: names without their qualifier that as tags mean the character; None = all.
         own: content of the user's file of kinds, "" without one.
 
     Raises:
         ValueError: see `tag_kinds.parse`.
     """
     cloths, characters = sorted(set(cloths)), sorted(set(characters))
-    kinds = tag_kinds.Kinds(cloths, characters, own)
+    short_names = sorted(
+        set(map(tag_text.bare, characters) if short_names is None else short_names)
+    )
+    kinds = tag_kinds.Kinds(cloths, [*characters, *short_names], own)
     tags = {tag.strip() for prompt in prompts for tag in prompt.split(",")} - {""}
     return {
         "tags": {tag: _entry(tag, kinds.of(tag)) for tag in sorted(tags)},
         "questions": {},
-        "records": {"cloths": cloths, "characters": characters},
+        "records": {"cloths": cloths, "characters": characters, "short_names": short_names},
         "kinds": tag_kinds.digest(own),
     }
 

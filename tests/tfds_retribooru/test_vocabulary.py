@@ -15,8 +15,8 @@ def kinds(made) -> dict[str, str]:
 
 
 def test_tags_are_spelled_as_the_prompts_spell_them_and_compared_in_one_form():
-    made = vocabulary.build(["B_c, (blue Hair:1.2)", " B_c ,", ""], ["b C"], ["Ann_(x)"])
-    assert kinds(made) == {"(blue Hair:1.2)": "identity", "B_c": "outfit"}
+    made = vocabulary.build(["B_c, (blue Hair:1.2), ANN", " B_c ,", ""], ["b C"], ["Ann_(x)"])
+    assert kinds(made) == {"(blue Hair:1.2)": "identity", "ANN": "identity", "B_c": "outfit"}
     assert made["tags"]["B_c"]["answer"] == "b c" and made["questions"] == {}
 
 
@@ -40,6 +40,19 @@ def test_new_kinds_reach_a_data_set_that_is_built(tmp_path, capsys):
     shutil.rmtree(builder.data_path)  # a rebuild keeps the file
     tfds.builder("retribooru/384", data_dir=tmp_path).download_and_prepare()
     assert kinds(vocabulary.read(builder.data_path)) == changed
+
+
+def test_a_bare_name_is_an_identity_where_it_means_the_character(tmp_path):
+    made = retribooru_folder.records(12)
+    for number, record in enumerate(made):
+        name = "rain" if number < 12 else "Sendai" if number < 24 else f"c{number // 6}"
+        record["character"] = f"{name}_(x)"
+        record["prompts"] = "sendai, rain" if name == "Sendai" else "rain"
+    root = tmp_path / "downloads" / "manual" / "retribooru"
+    retribooru_folder.write(root, made, masks=False)
+    builder = tfds.builder("retribooru/384", data_dir=tmp_path)
+    builder.download_and_prepare()
+    assert kinds(vocabulary.read(builder.data_path)) == {"rain": "free", "sendai": "identity"}
 
 
 def test_the_vocabulary_of_an_older_build_gets_the_kinds_of_now(tmp_path):
