@@ -21,7 +21,7 @@ def build(data_dir, manual_dir, **options):
 
 def test_several_workers_build_the_same_records_and_the_same_manifest(tmp_path, monkeypatch):
     made = retribooru_folder.records(12)
-    made[3]["bbox"] = [9, 9, 9, 9]
+    made[3]["bbox"], made[4]["bbox"] = [0.9, 0.9, 0.9, 0.9], [24, 16, 19, 19]
     root = retribooru_folder.write(tmp_path / "manual" / "retribooru", made)
     (root / "images" / f"{made[8]['id']}.png").write_bytes(b"")
     twin = (root / "images" / f"{made[0]['id']}.png").read_bytes()
