@@ -19,6 +19,7 @@ EXAMPLES = (  # title; concept and place in the gallery of each reference; promp
     ("Clothes alone", (("clothes", 3),), "frown, green background"),
 )
 MAX_GUIDANCE = 5  # of the sliders
+MAX_ENLARGED = 4  # a size, in sizes of the training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +57,15 @@ def read(studio: Studio, *values: Any) -> tuple[Settings, list[Reference]]:
     given = dict(zip(NAMES, values, strict=True))
     references = pictures.read_references(given["references"])
     given["seed"] = None if given["is_random"] else given["seed"]
-    given["size"] = None if given["size"] == studio.size else given["size"]
-    return Settings.read(given), references
+    settings = Settings.read(given)
+    if settings.size and settings.size > MAX_ENLARGED * studio.size:
+        raise ValueError(
+            f"The size is {settings.size}; at most {MAX_ENLARGED * studio.size} can be made, "
+            f"{MAX_ENLARGED} times that of the training."
+        )
+    if settings.size == studio.size:
+        settings = dataclasses.replace(settings, size=None)
+    return settings, references
 
 
 def example_items(parts: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
@@ -90,7 +98,9 @@ def numbers(studio: Studio, references: gr.HTML, prompt: gr.HTML) -> Controls:
         )
     with gr.Row():
         steps = gr.Slider(1, MAX_STEPS, sampling.steps, step=1, label="Steps")
-        size = gr.Dropdown(studio.sizes(), value=studio.size, label="Size in pixels")
+        size = gr.Dropdown(
+            studio.sizes(), value=studio.size, label="Size in pixels", allow_custom_value=True
+        )
     gr.Markdown(
         f"Trained at {studio.size} px: other sizes look worse. The first image with another number "
         "of references, of steps or another size takes longer: its program is compiled."

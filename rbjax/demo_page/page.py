@@ -30,12 +30,12 @@ def build(studios: Sequence[Studio], runs: Sequence[Path] = ()) -> gr.Blocks:
             f"# rbjax: compose a character from references\n{studio.name}, {studio.size} px. The "
             "references decide face and clothes, the prompt decides everything else."
         )
-        with gr.Tab("Compose"):
+        with gr.Tab("Compose") as compose:
             controls = compose_tab.build(studio)
-        with gr.Tab("Compare"):
+        with gr.Tab("Compare") as compare:
             compare_tab.build(studios, controls)
-        with gr.Tab("Training"):
-            run_tab.build(runs)
+        with gr.Tab("Training") as training:
+            run_tab.build(runs, training, [compose, compare])
     page.queue(default_concurrency_limit=1, max_size=32, api_open=False)
     return page
 

@@ -21,8 +21,14 @@ NOTES = {
 }
 
 
-def build(runs: Sequence[Path]) -> None:
-    """Makes the tab's content for the working directories of runs."""
+def build(runs: Sequence[Path], tab: gr.Tab, others: Sequence[gr.Tab]) -> None:
+    """Makes the tab's content, which is renewed while the tab is open.
+
+    Args:
+        runs: working directories.
+        tab: that this is the content of.
+        others: the page's other tabs.
+    """
     if not runs:
         gr.Markdown("Start with `--run DIR`, the `--workdir` of a training, to see it here.")
         return
@@ -34,7 +40,6 @@ def build(runs: Sequence[Path]) -> None:
             for request, title in TITLES.items()
         }
     status, shown = widgets.status("run-status"), widgets.status("run-report")
-    shown.value = report(next(iter(names.values())))
 
     def show(name: str) -> str:
         return report(names[name])
@@ -46,7 +51,12 @@ def build(runs: Sequence[Path]) -> None:
             return results.status(NOTES[request])
 
         button.click(ask, chosen, status, queue=False, **QUIET)
-    gr.Timer(EVERY).tick(show, chosen, shown, queue=False, **QUIET)
+    timer = gr.Timer(EVERY, active=False)
+    timer.tick(show, chosen, shown, queue=False, **QUIET)
+    tab.select(show, chosen, shown, queue=False, **QUIET)
+    tab.select(lambda: gr.Timer(active=True), None, timer, queue=False, **QUIET)
+    for other in others:
+        other.select(lambda: gr.Timer(active=False), None, timer, queue=False, **QUIET)
     chosen.change(show, chosen, shown, queue=False, **QUIET)
 
 

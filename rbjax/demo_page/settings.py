@@ -133,8 +133,9 @@ def restore(url: Any) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
     absent = [name for name in FIELDS if name not in content]
     if absent:
         raise ValueError(f"The picture's settings lack {', '.join(absent)}: nothing was restored.")
-    values = {name: content[name] for name in FIELDS}
-    Settings.read({**values, "prompt": values["prompt"] or "none", "num_images": 1})  # checks
+    prompt = content["prompt"] if isinstance(content["prompt"], str) else ""
+    read = Settings.read(content | {"prompt": prompt or "none", "num_images": 1})
+    values = {name: getattr(read, name) for name in FIELDS} | {"prompt": prompt}
     items, lost = [], 0
     for pair in content.get("references") or []:
         item = _item(pair)

@@ -291,3 +291,11 @@ def test_what_is_cancelled_ends(tab):
     tab.wait_for_timeout(500)
     assert tab.locator("#results .rb-image").count() < 16
     assert "Cancelled." in tab.inner_text("#status")
+
+
+def test_sizes_that_are_impossible_give_a_sentence(tab):
+    for size, message in (("33", "must be a multiple of 2"), ("999", "at most 128 can be made")):
+        tab.fill("input[aria-label='Size in pixels']", size)
+        tab.keyboard.press("Enter")
+        tab.click("#generate")
+        tab.wait_for_selector(f"#status >> text={message}")

@@ -72,6 +72,12 @@ def test_a_picture_restores_its_settings_and_what_the_model_saw():
     assert note == "Restored from mine, seed 7."
 
 
+def test_what_is_restored_is_of_the_right_type():
+    url = with_metadata(VALUES | {"prompt": {"a": 1}, "steps": "4", "seed": 3.0})
+    values, _, _ = settings.restore(url)
+    assert (values["prompt"], values["steps"], values["seed"]) == ("", 4, 3)
+
+
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x.png", "file:///x", "http://127.0.0.1/x"])
 def test_paths_in_metadata_are_not_opened(path, monkeypatch):
     url = with_metadata(VALUES | {"references": [["face", path], "x", ["face"]]})
