@@ -39,6 +39,7 @@ blue_sky, crop_top, black_pantyhose, parted_bangs, bracelet, collar, arms_up, :o
         ("blue_hair", "what color is the hair?", "blue", "identity"),
         ("yellow hair", "what color is the hair?", "blonde", "identity"),
         ("silver_hair", "what color is the hair?", "gray", "identity"),
+        ("(red_hair:1.2)", "what color is the hair?", "red", "identity"),
         ("Light_Blue_Eyes", "what color are the eyes?", "blue", "identity"),
         ("very_long_hair", "is the hair long or short?", "long", "identity"),
         ("twintails", "does the person have two ponytails?", "yes", "identity"),
