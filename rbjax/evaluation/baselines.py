@@ -4,7 +4,6 @@ The systems are described in `rbjax/evaluation/results.py`.
 """
 
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -166,17 +165,13 @@ def other_characters(cases: Sequence[Case]) -> list[Case]:
 def copied_references(cases: Sequence[Case]) -> list[int]:
     """Returns for each case the position of the reference that the leak baseline copies.
 
-    It is one for the clothes, if there are any, because it shows the right outfit too; the cases
-    of a character copy different ones, in turn.
+    It is the first for the clothes, if there are any, because it shows the right outfit too.
     """
-    turn: Counter[int] = Counter()
     copied = []
     for case in cases:
         pairs = zip(case.references, case.concepts, strict=True)
         choices = [position for position, concept in pairs if concept == CLOTHES]
-        choices = choices or list(case.references)
-        copied.append(choices[turn[case.character] % len(choices)])
-        turn[case.character] += 1
+        copied.append((choices or case.references)[0])
     return copied
 
 

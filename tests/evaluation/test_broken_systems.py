@@ -170,11 +170,16 @@ def test_seed_diversity_is_that_of_real_images_of_the_character(trained, results
     assert abs(mean(results, "real_images", "seed_diversity") - 1) < 0.15
 
 
-@pytest.mark.parametrize("row", ["trained", "constant", "mean"])
+@pytest.mark.parametrize("row", ["trained", "constant", "mean", "paste"])
 def test_one_image_for_every_seed_has_no_diversity(results, row):
     """The obedient model draws nothing of what an empty prompt leaves open."""
     assert mean(results, row, "seed_diversity") < 0.2
     assert mean(results, row, "swd") == 0
+
+
+def test_copying_has_no_diversity(results):
+    assert abs(mean(results, "copy_reference", "seed_diversity")) < 0.4
+    assert mean(results, "copy_reference", "swd") == 0
 
 
 def test_one_real_image_again_and_again_has_no_diversity(world, suite, vqa):
