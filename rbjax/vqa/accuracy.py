@@ -125,15 +125,33 @@ def logits_of(
     return logits.reshape(*answers.shape, -1)
 
 
-def print_table(accuracy: dict[str, Any]) -> None:
-    """Prints the accuracies in percent, a row an attribute, a column a size."""
-    for config, kinds in accuracy.items():
-        for kind, table in kinds.items():
-            print(f"\n{config}, {kind!r}")
-            for name, row in table.items():
-                print(
-                    f"  {name:16}" + "".join(f"{size:>6}: {100 * row[size]:5.1f}" for size in row)
-                )
-            means = [np.mean([row[size] for row in table.values()]) for size in SIZES]
-            cells = (f"{s:>6}: {100 * m:5.1f}" for s, m in zip(SIZES, means, strict=True))
-            print(f"  {'mean':16}" + "".join(cells))
+def table(measured: dict[str, Any]) -> str:
+    """Returns accuracies in percent as Markdown; what is asked of images of a size is bold.
+
+    Args:
+        measured: content of `accuracy.json`, with the key "test".
+    """
+    largest, (centered, varied) = max(SIZES), ("centered", "varied")
+    lines = [
+        f'| attribute | {" | ".join(f"{size} px" for size in SIZES)} | "is there", {largest} px | '
+        f"`{centered}`, {largest} px | `test`, {largest} px |",
+        "| --- " + "| ---: " * (len(SIZES) + 3) + "|",
+    ]
+    shares: list[list[float]] = []
+    for name in measured["asked"]:
+        what, phrase = (measured["accuracy"][varied][kind][name] for kind in KINDS)
+        fixed = measured["accuracy"][centered]["what"][name][largest]
+        row = [*what.values(), phrase[largest], fixed]
+        row.append(measured["test"][varied]["what"][name][largest])
+        bold = [size in measured["asked"][name] for size in SIZES]
+        bold += [largest in measured["phrases"][name], False, False]
+        cells = (_cell(share, is_bold=is_bold) for share, is_bold in zip(row, bold, strict=True))
+        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
+        shares.append(row)
+    means = " | ".join(f"{100 * share:.1f}" for share in np.mean(shares, axis=0))
+    return "\n".join([*lines, f"| mean | {means} |"])
+
+
+def _cell(share: float, *, is_bold: bool) -> str:
+    text = f"{100 * share:.1f}"
+    return f"**{text}**" if is_bold else text

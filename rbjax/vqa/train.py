@@ -30,9 +30,9 @@ from rbjax.interop import huggingface
 from rbjax.models.batch import Array
 from rbjax.models.bert import BertConfig
 from rbjax.models.blip import BlipConfig, BlipForQuestionAnswering, VisionConfig
-from rbjax.vqa.accuracy import measure, measure_all, print_table, report
+from rbjax.vqa.accuracy import measure, measure_all, report, table
 from rbjax.vqa.checkpoint import restore, save
-from rbjax.vqa.framing import add_noise, warp
+from rbjax.vqa.framing import SIZES, add_noise, warp
 from rbjax.vqa.losses import ModelAndTagger, Tagger, answer_loss, tagging_loss
 from rbjax.vqa.training_data import (
     INPUT,
@@ -68,12 +68,13 @@ class TrainOptions:
     out: Path = _option(Path("rbjax/weights/vqa"), "folder to write")
     init: Path | None = _option(None, "folder of weights to start from (default: random)")
     pretrain_steps: int = _option(1000, "updates of the vision model alone")
-    steps: int = _option(4000, "updates of the entire model, after those")
+    steps: int = _option(1300, "updates of the entire model, after those")
     batch_size: int = _option(32, "images in a batch")
     questions: int = _option(6, "'what' questions about an image")
     phrases: int = _option(3, "'is there' questions about an image")
     learning_rate: float = _option(1.2e-3, "peak, after warm-up; falls to 0 in the last third")
     varied: float = _option(0.85, "share of figures that move")
+    rare: float = _option(0.25, "share of images with what is seldom shown, after pretraining")
     width: int = _option(128, "hidden size")
     heads: int = _option(4, "attention heads")
     layers: int = _option(4, "layers of the vision transformer")
@@ -136,12 +137,13 @@ def run(
         write(model, report(accuracy), options.out)
 
     fit(model, train, texts=texts, options=options, check=check)
-    measured = measure_all(model, validation, texts) | {
-        "test": measure_all(model, test, texts)["accuracy"]
+    measured = measure_all(model, validation, texts)
+    measured["test"] = {
+        config: measure(model, images, texts, sizes=SIZES[-1:]) for config, images in test.items()
     }
     write(model, measured, options.out)
     (options.out / CHECKPOINT).unlink(missing_ok=True)
-    print_table(measured["accuracy"])
+    print(table(measured))
 
 
 def blip_config(options: TrainOptions, texts: Texts) -> BlipConfig:
@@ -220,7 +222,8 @@ def fit(
 def draw(train: Images, texts: Texts, options: TrainOptions, count: int, *, asks: bool) -> Sample:
     """Returns the batch of a step, a function of the seed and the step."""
     rng = np.random.default_rng([options.seed, count])
-    frames = FrameOptions(options.varied, INPUT // options.patch_size)
+    rare = options.rare if asks else 0.0
+    frames = FrameOptions(options.varied, INPUT // options.patch_size, rare)
     pixels, warps, targets = sample_images(
         train, rng, count=options.batch_size, options=frames, names=texts.attributes
     )

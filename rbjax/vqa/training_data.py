@@ -163,15 +163,17 @@ class Images:
 
 @dataclasses.dataclass(frozen=True)
 class FrameOptions:
-    """Which frames are drawn.
+    """Which drawings and frames are shown.
 
     Attributes:
         moving: rate of those that move; the others are nearly those of `centered`.
         patches: of the model, in a row.
+        rare: rate of drawings that show the attribute that is shown least often (prints).
     """
 
     moving: float
     patches: int
+    rare: float = 0.0
 
 
 def sample_images(
@@ -191,7 +193,7 @@ def sample_images(
         options: which frames.
         names: of the attributes.
     """
-    chosen = rng.integers(len(train.pixels), size=count)
+    chosen = _choose(train, rng, count, rare=options.rare)
     sizes = rng.choice(SIZES, size=count, p=SIZE_WEIGHTS)
     frames = [random_frame(rng, options.moving) for _ in range(count)]
     blurs = rng.uniform(0, BLUR, count) * (rng.random(count) < 0.4)
@@ -204,6 +206,19 @@ def sample_images(
     rows, columns = (np.stack(part) for part in zip(*matrices, strict=True))
     places = np.stack([place_masks(f, names, patches=options.patches) for f in frames])
     return train.pixels[chosen], (rows, columns), {"labels": train.labels[chosen], "places": places}
+
+
+def _choose(train: Images, rng: np.random.Generator, count: int, *, rare: float) -> np.ndarray:
+    """Returns positions of drawings [count], with rate `rare` of those with the rarest attribute."""
+    if not rare:
+        return rng.integers(len(train.pixels), size=count)
+    shown = train.labels >= 0
+    few = np.flatnonzero(shown[:, shown.mean(axis=0).argmin()])
+    return np.where(
+        rng.random(count) < rare,
+        rng.choice(few, size=count),
+        rng.integers(len(train.pixels), size=count),
+    )
 
 
 def random_frame(rng: np.random.Generator, moving: float) -> Frame:

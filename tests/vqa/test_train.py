@@ -116,6 +116,17 @@ def test_only_what_is_reliable_in_every_config_is_asked():
     assert accuracy.reliable(rows) == {"hair": [128]}
 
 
+def test_the_table_shows_what_is_asked_in_bold():
+    sizes = {48: 0.9, 64: 0.95, 96: 0.99, 128: 1.0}
+    kinds = {"what": {"hair_color": sizes}, "is there": {"hair_color": sizes}}
+    accuracies = {"centered": kinds, "varied": kinds}
+    measured = accuracy.report(accuracies) | {"test": accuracies}
+    *_, row, mean = accuracy.table(measured).splitlines()
+    shown = "90.0 | **95.0** | **99.0** | **100.0** | **100.0** | 100.0 | 100.0"
+    assert row == f"| hair color | {shown} |"
+    assert mean == f"| mean | {shown.replace('*', '')} |"
+
+
 def test_options_become_settings():
     options = train_vqa.parse_args("--steps 3 --learning_rate 0.5 --init FOLDER".split())
     changes = {"steps": 3, "learning_rate": 0.5, "init": Path("FOLDER")}
