@@ -209,7 +209,7 @@ def sample_images(
 
 
 def _choose(train: Images, rng: np.random.Generator, count: int, *, rare: float) -> np.ndarray:
-    """Returns positions of drawings [count], with rate `rare` of those with the rarest attribute."""
+    """Returns positions of drawings [count], a share of those with the rarest attribute."""
     if not rare:
         return rng.integers(len(train.pixels), size=count)
     shown = train.labels >= 0
