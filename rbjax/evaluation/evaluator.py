@@ -149,7 +149,7 @@ class Evaluator:
             losses=losses,
             config=json.loads(config.to_json()),
         )
-        workdir_lib.write_text(self.workdir / "results.json", json.dumps(results, indent=1))
+        workdir_lib.write_text(self.workdir / "results.json", results_lib.dumps(results))
         if self.vqa is not None:
             print(results_lib.table(results, [*baselines.COMPARED, *others]))
             if results["out_of_domain"]:

@@ -66,6 +66,7 @@ A cell is null where nothing can be scored (no clothes references, no image that
 prompt's, or the references'). In `scored` everything is there to compute the columns again.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -80,6 +81,15 @@ COLUMNS = (
 )
 SCHEMA = 2
 LABELS = {"p_yes": "P(yes)", "vqa_flexibility": "VQA flexibility", "swd": "SWD"}
+
+
+def dumps(results: Mapping[str, Any]) -> str:
+    """Returns the text of `results.json`: a line a key, because entries of images are many."""
+    lines = [
+        f"{json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}"
+        for key, value in results.items()
+    ]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def table(results: Mapping[str, Any], systems: Iterable[str] | None = None) -> str:

@@ -171,7 +171,7 @@ def score_foreign(folders: Mapping[str, Path], options: Options, out: Path) -> N
     results |= {"judge": judged.record, "questions": judged.coverage, "nearest": nearest}
     out.mkdir(parents=True, exist_ok=True)
     page = report.write(out / "report", results, foreign.systems, read_images=foreign.read_images)
-    workdir_lib.write_text(out / "results.json", json.dumps(results, indent=1))
+    workdir_lib.write_text(out / "results.json", results_lib.dumps(results))
     if judged.vqa is not None:
         print(results_lib.table(results))
     if nearest:

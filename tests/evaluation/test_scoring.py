@@ -122,8 +122,9 @@ def test_an_entire_image_decides_the_identity_but_no_outfit(world, vqa):
 
 
 def test_results_are_json_with_stable_keys(results):
-    read = json.loads(json.dumps(results))
-    assert read == results
+    text = results_lib.dumps(results)
+    read = json.loads(text)
+    assert read == results and len(text.splitlines()) == len(results) + 2
     assert tuple(read["rows"]) == baselines.SYSTEMS
     assert all(tuple(columns) == results_lib.COLUMNS for columns in read["rows"].values())
     assert (read["schema"], read["size"], read["characters"], read["cases"]) == (2, 10, 12, 96)
