@@ -59,7 +59,7 @@ class Studio:
     def open(cls, checkpoint: Path | None, vqa: VQA) -> "Studio":
         """Opens a checkpoint, None = the shipped model; see `load_model` for errors."""
         model = load_model(checkpoint)
-        vocabulary = tags.vocabulary_of(model.tokenizer)
+        vocabulary = tags.vocabulary_of(model)
         name = SHIPPED if checkpoint is None else checkpoint.resolve().name
         return cls(name, model, vocabulary, vqa if vocabulary["questions"] else None)
 

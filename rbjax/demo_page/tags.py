@@ -4,11 +4,14 @@ import random
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import tensorflow_datasets as tfds
 import tokenizers
 
+from rbjax.interop.saved_model import Model
 from rbjax.text.concepts import CARRIED, CONCEPTS
 from rbjax.text.prompts import split_tags
 from rbjax.text.tokenizer import UNKNOWN
+from tfds_retribooru import vocabulary as vocabulary_lib
 from tfds_retribooru.avatars import attributes
 
 SUGGESTIONS = 8
@@ -17,14 +20,19 @@ SPECIAL = "["  # first letter of the word tokenizer's special tokens
 Vocabulary = Mapping[str, Any]  # of a data set, see tfds_retribooru/vocabulary.py
 
 
-def vocabulary_of(tokenizer: tokenizers.Tokenizer) -> Vocabulary:
+def vocabulary_of(model: Model) -> Vocabulary:
     """Returns the tags that a model knows, with the questions that can be asked about them.
 
-    A saved model holds words only. One that knows all words of `avatars` gets that data set's tags
+    That of a training is its data set's, where this machine has it. A saved model holds words
+    only. One that knows all words of `avatars` gets that data set's tags
     and questions; of others each word is a tag of which nothing more is known, and a tokenizer of
     pieces of words (CLIP's) gives none.
     """
-    words = tokenizer.get_vocab()
+    config, words = model.config, model.tokenizer.get_vocab()
+    if config.data.get("dataset"):
+        builder = tfds.builder(config.data.dataset, data_dir=config.get("data_dir") or None)
+        if (builder.data_path / vocabulary_lib.NAME).exists():
+            return vocabulary_lib.read(builder.data_path)
     avatars = attributes.vocabulary()
     if UNKNOWN not in words:
         return {"tags": {}, "questions": {}}

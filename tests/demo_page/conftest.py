@@ -29,7 +29,7 @@ def small_model(seed: int = 0) -> Model:
 @pytest.fixture(scope="package")
 def studio() -> Studio:
     model = small_model()
-    return Studio("small model", model, tags.vocabulary_of(model.tokenizer), VQA.load())
+    return Studio("small model", model, tags.vocabulary_of(model), VQA.load())
 
 
 @pytest.fixture(scope="package")

@@ -1,8 +1,13 @@
 """Completion and marks of the prompt."""
 
+import pathlib
+
 import pytest
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
 from rbjax.demo_page import tags
+from rbjax.interop.saved_model import Model
 from rbjax.text.tokenizer import word_tokenizer
 from tfds_retribooru.avatars import attributes
 
@@ -19,9 +24,24 @@ def marks(prompt, concepts, tokenizer) -> list[str]:
     return [one["mark"] for one in found]
 
 
+def model_of(tokenizer, **config) -> Model:
+    """A model of which nothing but its words and its data set counts."""
+    return Model(ConfigDict({"data": {}} | config), tokenizer, None, {})
+
+
+def test_the_vocabulary_is_that_of_the_training_s_data_set(tokenizer, tmp_path):
+    model = model_of(tokenizer, data={"dataset": "avatars/tiny"}, data_dir=str(tmp_path))
+    assert tags.vocabulary_of(model) == VOCABULARY  # the data set is elsewhere
+    folder = pathlib.Path(tfds.builder("avatars/tiny", data_dir=tmp_path).data_path)
+    folder.mkdir(parents=True)
+    (folder / "vocabulary.json").write_text('{"tags": {}, "questions": {"a": "b"}}')
+    assert tags.vocabulary_of(model)["questions"] == {"a": "b"}
+
+
 def test_the_vocabulary_is_that_of_the_model(tokenizer):
-    assert tags.vocabulary_of(tokenizer) == VOCABULARY
-    other = tags.vocabulary_of(word_tokenizer({"tags": {"smile": {}, "night sky": {}}}))
+    assert tags.vocabulary_of(model_of(tokenizer)) == VOCABULARY
+    words = word_tokenizer({"tags": {"smile": {}, "night sky": {}}})
+    other = tags.vocabulary_of(model_of(words))
     assert {"smile", "night", "sky"} < set(other["tags"]) and other["questions"] == {}
     assert not any(tag.startswith("[") for tag in other["tags"])
 
