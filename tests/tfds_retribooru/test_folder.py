@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.helpers import retribooru_folder
 from tfds_retribooru import check
-from tfds_retribooru.building.records import Fault
+from tfds_retribooru.building.records import Fault, Record
 from tfds_retribooru.clusters import Clusters
 from tfds_retribooru.folder import folder_dataset_builder, layout
 
@@ -97,7 +97,9 @@ def test_other_files_are_no_images(tmp_path):
     for name in ("ann/notes.md", "ann/.hidden.jpg", "readme.jpg", ".git/x.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert [record.id for record in layout.read(tmp_path)] == ["ann/a.jpg"]
+    record, fault = layout.read(tmp_path)
+    assert record.id == "ann/a.jpg"
+    assert (fault.file, fault.part, fault.reason) == ("ann/notes.md", "place", layout.NOT_READ)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,8 @@ def test_an_image_is_one_by_its_content_or_a_usual_ending(tmp_path):
         put(tmp_path / "ann [x]" / name, number)
     (tmp_path / "ann [x]" / "a.TXT").write_text("smile")
     (tmp_path / "ann [x]" / "list.csv").write_text("BM, no image")
-    records = {record.id: record for record in layout.read(tmp_path)}
+    items = list(layout.read(tmp_path))
+    records = {item.id: item for item in items if isinstance(item, Record)}
     assert records.keys() == {f"ann [x]/{name}" for name in names}
     assert records["ann [x]/a.jfif"].prompts == "smile"
 

@@ -14,6 +14,7 @@ from tfds_retribooru.folder.faces import Face
 NEIGHBOURS = 8  # links of an image in an outfit folder of more than 2 * NEIGHBOURS images
 NOT_TAKEN = "the picture is not in CHARACTER/ or CHARACTER/OUTFIT/"
 CAPTIONS = (".txt", ".caption")  # of an image's tags, in any case; of several, the first is read
+NOT_READ = "the file is no picture and holds no tags"
 NO_PICTURE = "the box is of no picture that is taken"
 NO_IMAGE = "the tags are of no picture in their folder, or the picture's other text is read"
 
@@ -55,20 +56,22 @@ def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
+def _files(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file())
+
+
 def _images(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(
+    return [
         p
-        for p in folder.iterdir()
-        if not p.name.startswith(".")
-        and p.is_file()
-        and p.suffix.lower() not in CAPTIONS
+        for p in _files(folder)
+        if p.suffix.lower() not in CAPTIONS
         and (formats.has_image_extension(p.name) or formats.is_image(p))
-    )
+    ]
 
 
 def _texts(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the files of tags in a folder, those that are preferred first."""
-    files = (p for p in folder.iterdir() if p.suffix.lower() in CAPTIONS and p.is_file())
+    files = (p for p in _files(folder) if p.suffix.lower() in CAPTIONS)
     return sorted(files, key=lambda p: (CAPTIONS.index(p.suffix.lower()), p.name.swapcase()))
 
 
@@ -116,9 +119,10 @@ def _records(
                 known = {name: getattr(face.box, name) for name in ("bbox", "pixels", "size")}
                 item = dataclasses.replace(item, **known)
             yield item
-    for text in texts:
-        if text not in used:
-            yield Fault("", NO_IMAGE, file=ascii(_id(root, text))[1:-1], part="place")
+    unread = {path: NO_IMAGE for path in texts if path not in used}
+    unread |= {path: NOT_READ for path in _files(folder) if path not in {*images, *texts}}
+    for path, reason in unread.items():
+        yield Fault("", reason, file=ascii(_id(root, path))[1:-1], part="place")
 
 
 def _record(
