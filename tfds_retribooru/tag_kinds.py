@@ -27,6 +27,10 @@ _STATES = frozenset(
     "back down draped half loose off open out pinned pulled rolled slicked tied tucked undone up "
     "worn wrapped".split()
 )
+_COLOR = re.compile(
+    r"^((light|dark) )?(aqua|beige|black|blue|brown|cyan|gold(en)?|gr[ae]y|green|lavender|orange|"
+    r"pink|purple|red|silver|tan|teal|white|yellow) (?=\w)"
+)
 
 
 @dataclasses.dataclass
@@ -81,8 +85,9 @@ class Kinds:
     """Tells the kind of a tag of one data set.
 
     What decides, in this order: the user's file; the clothing tags (`cloths`) and the names of the
-    records; a line of this package that is the tag itself, or its beginning; a clothing tag that
-    the tag ends with ("shirt": "blue shirt"); a line that the tag ends with. Any other is free.
+    records; a line of this package that is the tag itself, or its beginning; a clothing tag that,
+    without its colour, the tag ends with ("red shirt": "blue shirt"); a line that the tag ends
+    with. Any other is free.
     """
 
     def __init__(
@@ -100,7 +105,8 @@ class Kinds:
         """
         self._own = parse(own)
         self._known = Lines()
-        garments = [form for tag in cloths for form in (tag_text.normal(tag), tag_text.bare(tag))]
+        forms = (form for tag in cloths for form in (tag_text.normal(tag), tag_text.bare(tag)))
+        garments = [garment for form in forms for garment in (form, _COLOR.sub("", form))]
         self._known.add(garments, "outfit")
         self._known.add((f"* {garment}" for garment in garments), "outfit")
         for name in names:

@@ -96,7 +96,8 @@ def test_of_somebody_else_s_tags_none_of_a_reference_is_left_in_the_prompt(kind)
 
 
 def test_clothing_tags_of_the_records_cover_their_colours_and_spellings():
-    kinds = tag_kinds.Kinds(["zorkle", "fake_animal_ears", "Mage \\(x\\)"])
+    kinds = tag_kinds.Kinds(["zorkle", "fake_animal_ears", "Mage \\(x\\)", "dark_red_blorp"])
+    assert kinds.of("blorp") == kinds.of("light blue blorp") == "outfit"
     for tag in ("purple zorkle", "Zorkle", "zorkles", "(big zorkle:1.2)", "zorkle on head", "mage"):
         assert kinds.of(tag) == "outfit"
     assert kinds.of("fake animal ears") == "outfit" and kinds.of("animal ears") == "identity"
