@@ -120,7 +120,9 @@ def unmeasured(folder: str, tags: Iterable[str]) -> Judging:
 def _measure(
     vqa: VQA, path: Path, vocabulary: Mapping[str, Any], split: Split, *, size: int
 ) -> dict[str, dict[str, Any]]:
-    """Returns what `judge.measure` says, or said before."""
+    """Returns what `judge.measure` says, or said before, of questions that the model can read."""
+    texts = {name: text for name, text in vocabulary["questions"].items() if vqa.can_read(text)}
+    vocabulary = {**vocabulary, "questions": texts}
     build = hashlib.sha256((split.directory / "dataset_info.json").read_bytes()).hexdigest()
     key = judge_lib.fingerprint(
         path, build, split.name, size, sorted(vocabulary["questions"].items())

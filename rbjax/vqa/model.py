@@ -147,6 +147,10 @@ class VQA:
         around = (self._text.sep_token_id, self._text.pad_token_id)
         return self._tokenizer.decode([token for token in tokens[1:] if token not in around])
 
+    def can_read(self, question: str) -> bool:
+        """Returns whether a question is short enough for the model."""
+        return len(self._tokenizer.encode(question).ids) <= self._text.max_position_embeddings
+
     def tokenize(self, questions: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Returns token ids and mask, both int32 [len(questions), T].
 

@@ -110,6 +110,19 @@ def test_data_without_questions_gets_them_from_its_tags(open_split, blip, monkey
     assert "Tags without a question: solo" in capsys.readouterr().out
 
 
+def test_questions_that_the_model_cannot_read_are_not_asked(open_split, capsys):
+    """The model that ships reads nine tokens; tags of real data make longer questions."""
+    test = open_split("test")
+    tags = dataset.dataclasses.replace(test, vocabulary={**test.vocabulary, "questions": {}})
+    made = create(lambda name: tags, "", split=tags, more_tags=["gradient_background"])
+    long = "does the color of the background change from one side to the other?"
+    assert long in made.vocabulary["questions"].values()
+    assert not VQA.load(judging.PACKAGED).can_read(long)
+    names = {name for name, text in made.vocabulary["questions"].items() if text == long}
+    assert not names & made.record["measured"].keys()
+    assert "agrees with the tags in" in capsys.readouterr().out
+
+
 def test_without_a_data_set_everything_is_asked_and_said_to_be_unmeasured(blip, capsys):
     made = judging.unmeasured(str(blip), ["red_hair", "smile", "x"])
     assert made.vqa.asked_at(10) == {"hair color", "smile"}
