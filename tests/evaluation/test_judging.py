@@ -105,7 +105,7 @@ def test_data_without_questions_gets_them_from_its_tags(open_split, blip, monkey
     made = create(open_split, blip, split=bare, more_tags=["red_skirt", "some_name"])
     assert made.vocabulary["questions"]["background color"] == "what color is the background?"
     assert made.vocabulary["tags"]["red_skirt"]["kind"] == "outfit"
-    assert made.coverage["share"] > 0.9  # all but "solo", which avatars has no entry of
+    assert made.coverage["share"] > 0.85  # all but "solo", which avatars has no entry of
     assert made.coverage["uncovered"][0][0] == "solo"
     assert "Tags without a question: solo" in capsys.readouterr().out
 
