@@ -145,7 +145,7 @@ def avatars() -> ConfigDict:
     c.eval.characters = 100  # at the end; 0 = no evaluation and no sample grids
     c.eval.prompts = 2  # prompts of a character
     c.eval.repeats = 3  # images of a prompt, each with noise of its own
-    c.eval.open_characters = 50  # of them, how many get images without a prompt too (diversity)
+    c.eval.open_characters = 25  # of them, how many get images without a prompt too (diversity)
     c.eval.variant_characters = 24  # of them, how many are asked for with changed references too
     c.eval.truth_images = 24  # of avatars, how many images are compared with drawings
     c.eval.periodic_characters = 16  # while training

@@ -13,7 +13,7 @@ Systems that are compared (the rows), in this order, each optional:
 * `real_images`: images of the same character in the same outfit that are no references, scored by
   their own tags instead of the case's prompt: the most that a model can reach;
 * `constant` (the prompt's colour and nothing else), `mean` (the mean of all references), `noise`:
-  controls of the metrics themselves.
+  controls of the metrics themselves, on a part of the characters;
 * `unchanged`, `moved`, `scaled`, `flipped`, `loose`, `recolored`, `face_only`, `clothes_only`,
   `more_references`, `cross_composition`: the model on a part of the cases, with changed references
   (rbjax/evaluation/variants.py). But for the last these should score alike.

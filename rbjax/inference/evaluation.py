@@ -35,7 +35,7 @@ DEFAULTS = {
         "cache": False,
     },
     "eval": {
-        **{"split": "test", "characters": 100, "prompts": 2, "repeats": 3, "open_characters": 50},
+        **{"split": "test", "characters": 100, "prompts": 2, "repeats": 3, "open_characters": 25},
         **{"variant_characters": 0, "periodic_characters": 16, "batch_size": 64, "vqa": ""},
     },
 }
