@@ -56,24 +56,28 @@ def avatars() -> ConfigDict:
     c.data = ConfigDict()
     c.data.dataset = "avatars/centered"  # name in TFDS
     c.data.size = 48  # pixels of targets and references
+    # Aspect-ratio buckets by kohya's rules and names, each compiled once (rbjax/data/buckets.py)
+    c.data.bucket_reso_steps = 0  # sides are its multiples; 0 = squares, filled up with white bars
+    c.data.min_bucket_reso = c.data.max_bucket_reso = 0  # pixels of the shortest and longest side
+    c.data.mask_bars = True  # leave white bars out of the loss
     c.data.faces = 1  # face references of an example
     c.data.clothes = 1  # clothes references of an example
     c.data.vary_references = False  # draw the numbers from 1 to these
     c.data.view = "in_place"  # how a reference shows its concept: "crop" or "in_place"
-    # Training moves each edge of a reference's box by up to this share of the box's side: crops are
-    # looser, tighter and beside their concept, as users draw them. Below 0.5; 0 = exact boxes. The
-    # evaluation crops exactly. Stored latents (cached_latents) then serve the targets alone.
-    c.data.crop_jitter = 0.0
-    c.data.flip_references = 0.0  # rate of references that training shows mirrored; likewise
-    # Rate of clothes references in which all but the figure is white, where there is a mask. The
-    # evaluation's are so from 0.5 on. Below 1, the model also learns to read them without a mask.
-    c.data.blank_background = 0.0
+    c.data.crop_jitter = 0.0  # share of a side by which training moves references' boxes, at most
+    c.data.flip_references = 0.0  # rate of references that training shows mirrored
+    c.data.blank_background = 0.0  # rate of clothes references blanked outside of their mask
     c.data.tasks = ConfigDict()  # weights of the training tasks (paper, Tasks)
     c.data.tasks.composition = 1.0  # faces and clothes from different images
     c.data.tasks.same_identity = 0.0  # entire images of the character
     c.data.tasks.same_outfit = 0.0  # entire images of the character in that outfit
     c.data.tasks.reconstruction = 0.0  # the target itself (leaky baseline)
+    c.data.character_power = 1.0  # of its number of images, by which a character is drawn
     c.data.prompt_tags = "free"  # "free": no tag that the references carry; "all": all tags
+    c.data.shuffle_tags = False  # draw the order of a prompt's tags: what does not fit, varies
+    c.data.drop_tags = 0.0  # rate at which each tag of a prompt is left out
+    c.data.keep_tags = 0  # the first tags, neither moved nor left out (kohya: keep_tokens)
+    c.data.underscores_as_spaces = False  # read red_hair as "red hair", as CLIP's words are
     c.data.max_tokens = 32  # length of a prompt
     c.data.drop_prompt = 0.1  # rate of examples without prompt
     c.data.drop_references = 0.1  # rate of examples without references
@@ -205,8 +209,7 @@ def smoke() -> ConfigDict:
     c.train.warmup_steps = 2
     c.sampling.steps = 2
     c.log_every = 2
-    c.checkpoint_every = 3
-    c.sample_every = 3
+    c.checkpoint_every = c.sample_every = 3
     c.sample_images = 2
     c.eval_every = 3
     c.eval.characters = 2
@@ -232,8 +235,12 @@ def sd15() -> ConfigDict:
     c.batch_size = 64
     c.data.dataset = "retribooru/384"
     c.data.size = 384
+    c.data.bucket_reso_steps, c.data.min_bucket_reso, c.data.max_bucket_reso = 64, 256, 576
     c.data.faces = c.data.clothes = 2
     c.data.view = "crop"
+    c.data.character_power = 0.5  # one has 3,274 of 116,000 images; by 0 rare ones are overfitted
+    c.data.shuffle_tags = c.data.underscores_as_spaces = True
+    c.data.drop_tags = 0.1  # Danbooru's are sorted and incomplete
     c.data.max_tokens = 77
     c.data.drop_prompt = 0.5  # paper
     c.data.cache = False
@@ -268,10 +275,8 @@ def sd15() -> ConfigDict:
     c.train.accumulate = 4
     c.sampling.steps = 20
     c.sampling.method = "dpm++2m"
-    c.sampling.guidance_references = 2.0
-    c.sampling.guidance_prompt = 5.0
-    c.checkpoint_every = 2000
-    c.sample_every = 2000
+    c.sampling.guidance_references, c.sampling.guidance_prompt = 2.0, 5.0
+    c.checkpoint_every = c.sample_every = 2000
     c.eval_every = 10_000
     c.eval.out_of_domain_split = ""
     c.eval.batch_size = 16
@@ -289,6 +294,7 @@ def retribooru_smoke() -> ConfigDict:
     c.data.faces = c.data.clothes = 2
     c.data.vary_references = True
     c.data.view = "crop"
+    c.data.shuffle_tags, c.data.drop_tags = True, 0.1
     c.data.max_tokens = 77
     c.data.cache = False  # images are decoded when they are needed
     return c

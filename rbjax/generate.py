@@ -69,8 +69,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--guidance_prompt", type=float, help="1 = off; above: closer to the prompt")
     add(
         "--size",
-        type=_positive,
-        help="pixels of an image's side (default: as in its training; others look worse)",
+        type=_size,
+        metavar="SIDE or WxH",
+        help="pixels of an image (default: as in its training; what it has not seen looks worse)",
     )
     add("--dtype", choices=("float32", "bfloat16"), help="of the computation")
     add("--out", type=path_argument, default=Path("generated"), help="folder of the PNGs")
@@ -81,6 +82,14 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
     return int(text)
+
+
+def _size(text: str) -> int | tuple[int, int]:
+    sides = text.lower().replace("×", "x").split("x")
+    if len(sides) > 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither SIDE nor WIDTHxHEIGHT, in pixels")
+    numbers = [_positive(side) for side in sides]
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
 def run(args: argparse.Namespace) -> list[Path]:
@@ -110,7 +119,7 @@ def run(args: argparse.Namespace) -> list[Path]:
         "prompt": args.prompt,
         "references": texts,
         "seed": args.seed,
-        "size": images.shape[1],
+        "size": images.shape[1] if isinstance(args.size, int | None) else args.size,
         "dtype": args.dtype or model.config.model.unet.dtype,
         **dataclasses.asdict(sampling),
     }

@@ -170,9 +170,27 @@ def test_another_size_is_that_of_images_and_grid(folder, tmp_path):
         assert grid.size == (12 * 16, (2 * 12 + images_lib.GAP) * 16)
 
 
-@pytest.mark.parametrize("size", [0, 9])
+def test_width_and_height_are_those_of_images_and_squares_are_shown(folder, tmp_path):
+    Image.fromarray(picture(0)).save(tmp_path / "a.png")
+    line = f"--checkpoint {folder} --num_images 1 --size 12x8 --face {tmp_path / 'a.png'}"
+    files = generate.run(generate.parse_args([*line.split(), "--out", str(tmp_path / "out")]))
+    with Image.open(files[0]) as image, Image.open(files[-1]) as grid:
+        assert image.size == (12, 8)
+        assert json.loads(image.info["rbjax"])["size"] == [12, 8]
+        assert grid.size == (12 * 16, (2 * 12 + images_lib.GAP) * 16)
+
+
+@pytest.mark.parametrize("text", ["8x", "x8", "8x8x8", "0x8", "8 8", "big"])
+def test_sizes_that_are_none_are_refused(text, capsys):
+    with pytest.raises(SystemExit):
+        generate.parse_args(["--size", text])
+    assert "--size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [-2, 9, (8, 9)])
 def test_sizes_that_latents_do_not_fill_are_refused(model, size):
-    with pytest.raises(ValueError, match=f"size {size}: must be a multiple of "):
+    wrong = size[1] if isinstance(size, tuple) else size
+    with pytest.raises(ValueError, match=f"size {wrong}: must be a multiple of "):
         generate.generate(model, PROMPT, size=size)
 
 

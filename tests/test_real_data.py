@@ -69,7 +69,7 @@ def config(data_dir, dataset="retribooru/384", **tasks) -> ConfigDict:
 class Seen:
     """Stands in for views; notes (position, concept) of what is shown."""
 
-    size = 4
+    size, shapes = 4, None
 
     def __init__(self):
         self.keys = set()
@@ -77,6 +77,9 @@ class Seen:
     def __getitem__(self, key):
         self.keys.add((int(key[0]), int(key[1])))
         return np.zeros((self.size, self.size, 3), np.uint8)
+
+    def target(self, index):
+        return self[index, CHARACTER]
 
 
 @pytest.mark.parametrize("task", ["composition", "same_identity", "same_outfit"])
@@ -171,6 +174,27 @@ def test_retribooru_trains_and_shows_what_it_cannot_score(data_dir, tmp_path, ca
     assert 0 < results["questions"]["share"] < 0.1
     assert results["judge"]["split"] == "validation" and not results["judge"]["measured"]
     assert capsys.readouterr().out.count("Nothing is asked; images are compared") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [3, 0])
+def test_pictures_of_several_shapes_train_in_buckets_or_without_bars(step, tmp_path, monkeypatch):
+    made = retribooru_folder.records(16)
+    manual = tmp_path / "downloads" / "manual" / "retribooru"
+    retribooru_folder.write(manual, made, masks=False)
+    for number, record in enumerate(made):
+        picture = retribooru_folder.draw_image(number, [(40, 60), (60, 60), (60, 40)][number % 3])
+        (manual / "images" / f"{record['id']}.png").write_bytes(retribooru_folder.encoded(picture))
+    settings = config(tmp_path)
+    with settings.unlocked():
+        settings.data.update(bucket_reso_steps=step, min_bucket_reso=6, max_bucket_reso=24)
+        settings.total_steps, settings.eval_every = 4, 9
+        settings.checkpoint_every = settings.sample_every = 2
+    shapes, place = [], loader.place
+    monkeypatch.setattr(loader, "place", lambda b, s: shapes.append(b.target.shape) or place(b, s))
+    loop.train(settings, tmp_path / "run")
+    assert len(set(shapes)) == (1 if step == 0 else 3) and len(shapes) == 4
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["step"] == 4
 
 
 @pytest.mark.slow

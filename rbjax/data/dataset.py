@@ -65,6 +65,11 @@ class Split:
         keep = self._texts.clothed
         return self.clusters if keep.all() else self.clusters.restricted(keep)
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """Width and height of every image in pixels, int [N, 2]."""
+        return self._texts.sizes
+
     @functools.cached_property
     def crop_records(self) -> tuple[array_record.Part, ...]:
         """For each concept, what its crop is made of from every record; CLOTHES needs all."""
@@ -172,11 +177,13 @@ class _Texts(NamedTuple):
         tags: of the prompt.
         boxed: bool [N], whether there is a face box.
         clothed: bool [N], whether there is one, and clothes apart from it (boxes.clothes_box).
+        sizes: int [N, 2], width and height of the image.
     """
 
     tags: list[list[str]]
     boxed: np.ndarray
     clothed: np.ndarray
+    sizes: np.ndarray
 
 
 def _read_texts(directory: pathlib.Path, split: str) -> _Texts:
@@ -198,26 +205,26 @@ def _read_texts(directory: pathlib.Path, split: str) -> _Texts:
     part = array_record.Part(tfds.builder_from_directory(directory), split, names)
     rows = map_in_order(lambda index: _text(part[index]), range(len(part)))
     columns = zip(*rows, strict=True)
-    found = dict(zip(("prompts", "boxed", "clothed"), map(list, columns), strict=True))
+    found = dict(zip(("prompts", "boxed", "clothed", "sizes"), map(list, columns), strict=True))
     _write_texts(path, {"build": build} | found)
     return _texts(found)
 
 
-def _text(record: Mapping[str, Any]) -> tuple[str, bool, bool]:
-    """Returns (prompt, whether there is a face box, whether clothes are to be seen)."""
+def _text(record: Mapping[str, Any]) -> tuple[str, bool, bool, tuple[int, int]]:
+    """Returns (prompt, whether there is a face box, whether clothes are to be seen, size)."""
     boxed, clothed = bool(record.get("has_bbox", True)), False
+    width, height = record["image"].size  # of the file's head: nothing is decoded
     if boxed:
         mask = record["mask"][:, :, 0] if record.get("has_mask", True) else None
-        width, height = record["image"].size  # of the file's head: nothing is decoded
         bbox = record["bbox"].tolist()
         clothed = boxes.clothes_box(bbox, mask, width=width, height=height) is not None
-    return record["prompts"].decode(), boxed, clothed
+    return record["prompts"].decode(), boxed, clothed, (width, height)
 
 
 def _texts(found: Mapping[str, list]) -> _Texts:
-    prompts, boxed, clothed = (found[name] for name in ("prompts", "boxed", "clothed"))
-    tags = [split_tags(prompt) for prompt in prompts]
-    return _Texts(tags, np.array(boxed, bool), np.array(clothed, bool))
+    tags = [split_tags(prompt) for prompt in found["prompts"]]
+    boxed, clothed = (np.array(found[name], bool) for name in ("boxed", "clothed"))
+    return _Texts(tags, boxed, clothed, np.array(found["sizes"], int).reshape(-1, 2))
 
 
 def _write_texts(path: pathlib.Path, texts: dict[str, Any]) -> None:

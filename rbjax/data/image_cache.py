@@ -21,11 +21,11 @@ from etils import epath
 from PIL import Image
 from tensorflow_datasets.core.utils import incomplete_file
 
-from rbjax.data import bad_records, crops, disk_space
+from rbjax.data import bad_records, crops, disk_space, images
 from rbjax.data.bad_records import BadRecord
 from rbjax.data.crops import Change
 from rbjax.data.dataset import Split
-from rbjax.text.concepts import CLOTHES
+from rbjax.text.concepts import CHARACTER, CLOTHES
 from tfds_retribooru.threads import map_in_order
 
 WITHOUT_CACHE = "decode images when they are needed, --config.data.cache=False"
@@ -40,11 +40,19 @@ class ConceptCrops:
         size: in pixels.
         view: see `crops.crop_concept`.
         plain: how `crops[i, concept]` differs from the concept's box: its background may be blank.
+        shapes: width and height of every image as a target, int [N, 2]; None: squares of `size`.
         pictures: the cache; None: images are decoded when they are needed.
     """
 
     def __init__(
-        self, split: Split, *, size: int, view: str, cache: bool, blank: bool = False
+        self,
+        split: Split,
+        *,
+        size: int,
+        view: str,
+        cache: bool,
+        blank: bool = False,
+        shapes: np.ndarray | None = None,
     ) -> None:
         """Opens the cache, and makes it if it is not there; without `cache` only keeps settings.
 
@@ -52,7 +60,7 @@ class ConceptCrops:
             OSError: the cache cannot be written.
         """
         self.split, self.size, self.view = split, size, view
-        self.plain = Change(blank=blank)
+        self.plain, self.shapes = Change(blank=blank), shapes
         self.pictures = open_pictures(split) if cache else None
 
     def __getitem__(self, key: tuple[int, int]) -> np.ndarray:
@@ -64,9 +72,30 @@ class ConceptCrops:
         Raises:
             BadRecord: its image cannot be decoded.
         """
-        records = self.split.crop_records[concept] if self.pictures is None else self.pictures
-        record = _decoded(self.split, records, index)
+        record = self._record(index, concept)
         return crops.crop_concept(record, concept, size=self.size, view=self.view, change=change)
+
+    def target(self, index: int) -> np.ndarray:
+        """Returns the entire image of a record, in the shape that it has as a target: [H, W, 3].
+
+        Raises:
+            BadRecord: as `crop`.
+        """
+        if self.shapes is None:
+            return self[index, CHARACTER]
+        width, height = self.shapes[index].tolist()
+        return images.cover(self._record(index, CHARACTER)["image"], (width, height))
+
+    def following(self, index: int) -> int:
+        """Returns the next position, around the split, of a target of the same shape."""
+        if self.shapes is None:
+            return (index + 1) % len(self.split)
+        same = np.flatnonzero((self.shapes == self.shapes[index]).all(axis=1))
+        return int(same[(np.searchsorted(same, index) + 1) % len(same)])
+
+    def _record(self, index: int, concept: int) -> Mapping[str, Any]:
+        records = self.split.crop_records[concept] if self.pictures is None else self.pictures
+        return _decoded(self.split, records, index)
 
 
 class Pictures:

@@ -22,15 +22,39 @@ def resize(image: np.ndarray | Image.Image, size: int) -> np.ndarray:
     Areas are averaged where it shrinks; what is enlarged is interpolated (bicubic).
     """
     original = to_pillow(image)
-    scale = size / max(original.size)
-    width, height = (max(1, round(side * scale)) for side in original.size)
-    kind = Image.Resampling.BOX if scale <= 1 else Image.Resampling.BICUBIC
-    resized = original.resize((width, height), kind)
+    resized = _scale(original, size / max(original.size), least=(1, 1))
+    width, height = resized.size
     if resized.size == (size, size):
         return np.asarray(resized)
     square = Image.new("RGB", (size, size), (WHITE,) * 3)
     square.paste(resized, ((size - width) // 2, (size - height) // 2))
     return np.asarray(square)
+
+
+def shown(size: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Returns what an image of (width, height) covers of the square of `resize`.
+
+    Returns:
+        float32 [4], left, top, right and bottom as shares of the side, to a pixel.
+    """
+    width, height = (n / max(size) for n in size)
+    return np.array([1 - width, 1 - height, 1 + width, 1 + height], np.float32) / 2
+
+
+def cover(image: np.ndarray | Image.Image, shape: tuple[int, int]) -> np.ndarray:
+    """Resizes an image, uint8 [H, W, 3], to cover (width, height), and cuts it at its centre."""
+    original = to_pillow(image)
+    scale = max(new / old for new, old in zip(shape, original.size, strict=True))
+    resized = _scale(original, scale, least=shape)
+    left, top = ((old - new) // 2 for old, new in zip(resized.size, shape, strict=True))
+    return np.asarray(resized.crop((left, top, left + shape[0], top + shape[1])))
+
+
+def _scale(image: Image.Image, scale: float, *, least: tuple[int, int]) -> Image.Image:
+    """Resizes by areas to shrink, by interpolation (bicubic) to enlarge."""
+    width, height = (max(n, round(side * scale)) for side, n in zip(image.size, least, strict=True))
+    kind = Image.Resampling.BOX if scale <= 1 else Image.Resampling.BICUBIC
+    return image.resize((width, height), kind)
 
 
 def enlarge(image: Image.Image, scale: int) -> Image.Image:

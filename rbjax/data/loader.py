@@ -14,13 +14,13 @@ import numpy as np
 import tokenizers
 from ml_collections import ConfigDict
 
-from rbjax.data import bad_records, references
+from rbjax.data import bad_records, order, references
 from rbjax.data import crops as crops_lib
 from rbjax.data.bad_records import BadRecord
 from rbjax.data.crops import Change
 from rbjax.data.dataset import Split
 from rbjax.data.image_cache import ConceptCrops
-from rbjax.data.images import WHITE
+from rbjax.data.images import WHITE, shown
 from rbjax.data.latent_cache import CachedLatents
 from rbjax.data.references import ReferenceChoice
 from rbjax.models.batch import Batch
@@ -53,7 +53,7 @@ class Examples(grain.transforms.RandomMap):
     ) -> Batch:
         """Draws the example of the target at position `element`.
 
-        Where a record of it cannot be decoded, that of the next target takes its place.
+        Where a record of it cannot be decoded, the next target of its shape takes its place.
 
         Raises:
             ValueError: too many records cannot be decoded.
@@ -63,7 +63,7 @@ class Examples(grain.transforms.RandomMap):
                 return self._draw(element, rng)
             except BadRecord as error:
                 self.skipped.add(error, self.split)
-                element = (element + 1) % len(self.split)
+                element = self.crops.following(element)
 
     def _draw(self, element: int, rng: np.random.Generator) -> Batch:
         """Draws task, references and what is dropped."""
@@ -86,13 +86,21 @@ class Examples(grain.transforms.RandomMap):
         if drop_references:
             chosen = dataclasses.replace(chosen, mask=np.zeros_like(chosen.mask))
         carried = carried_kinds(chosen.concepts[chosen.mask])
-        tags = [] if drop_prompt else self.tags(element, carried)
-        return self.example(element, tags, chosen, changes=self._draw_changes(rng))
+        changes = self._draw_changes(rng)
+        tags = [] if drop_prompt else self._vary(self.tags(element, carried), rng)
+        return self.example(element, tags, chosen, changes=changes)
 
     @property
     def size(self) -> int:
         """R, the number of references of every example, padding included."""
         return self.config.faces + self.config.clothes
+
+    @functools.cached_property
+    def has_bars(self) -> bool:
+        """Whether targets have white bars that the loss leaves out."""
+        if not self.config.mask_bars or self.crops.shapes is not None:
+            return False
+        return bool((self.split.sizes[:, 0] != self.split.sizes[:, 1]).any())
 
     @functools.cached_property
     def concept_ids(self) -> np.ndarray:
@@ -124,6 +132,7 @@ class Examples(grain.transforms.RandomMap):
             concepts=concepts,
             reference_mask=chosen.mask,
             index=np.asarray(target, np.int32),
+            shown=shown(self.split.sizes[target]) if self.has_bars else None,
         )
 
     def tags(self, target: int, carried: Collection[str]) -> list[str]:
@@ -153,6 +162,8 @@ class Examples(grain.transforms.RandomMap):
     def prompt_ids(self, tags: list[str]) -> np.ndarray:
         """Encodes the first tags, as many as fit into a prompt: int32 [T]."""
         length = self.config.max_tokens
+        if self.config.underscores_as_spaces:
+            tags = [prompts.spaced(tag) for tag in tags]
         tags = prompts.fitting(self.tokenizer, tags, length)
         return prompts.encode(self.tokenizer, [", ".join(tags)], length)[0]
 
@@ -161,7 +172,8 @@ class Examples(grain.transforms.RandomMap):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the fields target and references of a batch."""
         moments = self.cached.moments
-        image = self.crops[target, CHARACTER] if moments is None else moments[target, CHARACTER]
+        is_stored = moments is not None and self.crops.shapes is None
+        image = moments[target, CHARACTER] if is_stored else self.crops.target(target)
         if moments is None or changes:
             return np.asarray(image), self._crops(chosen, changes)
         choices = zip(chosen.images, chosen.concepts, chosen.mask, strict=True)
@@ -192,6 +204,11 @@ class Examples(grain.transforms.RandomMap):
             return faces, clothes
         drawn_faces = int(rng.integers(min(faces, 1), faces + 1))
         return drawn_faces, int(rng.integers(min(clothes, 1), clothes + 1))
+
+    def _vary(self, tags: list[str], rng: np.random.Generator) -> list[str]:
+        """Draws the order of tags, and which of them the prompt names."""
+        c = self.config
+        return prompts.vary(tags, rng, keep=c.keep_tags, shuffle=c.shuffle_tags, drop=c.drop_tags)
 
     def _draw_changes(self, rng: np.random.Generator) -> list[Change]:
         """Draws the changes of R crops; [] where the configuration changes none."""
@@ -228,6 +245,13 @@ def changing_fields(config: ConfigDict) -> list[str]:
     return names + ["blank_background"] * (config.blank_background not in (0, 1))
 
 
+def live_images(config: ConfigDict) -> list[str]:
+    """Returns which images of `config.data` are encoded in each update, stored latents or not."""
+    fields = ", ".join(changing_fields(config))
+    references = [f"references, changed by config.data.{fields}"] if fields else []
+    return ["targets, in their buckets"] * bool(config.bucket_reso_steps) + references
+
+
 def _draw_task(weights: ConfigDict, rng: np.random.Generator) -> str:
     names = sorted(weights)
     cumulative = np.cumsum([weights[name] for name in names])
@@ -246,7 +270,13 @@ def iterator(
         threads: that build examples.
     """
     count = jax.process_count()
-    targets = grain.MapDataset.range(len(examples.split)).seed(seed).shuffle().repeat()
+    targets = order.targets(
+        examples.split.clusters,
+        examples.crops.shapes,
+        power=examples.config.character_power,
+        batch_size=batch_size,
+        seed=seed,
+    )
     dataset = targets[jax.process_index() :: count] if count > 1 else targets
     dataset = dataset.random_map(examples)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * batch_size)

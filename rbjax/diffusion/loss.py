@@ -21,6 +21,7 @@ from rbjax.diffusion.schedule import Schedule
 WEIGHTINGS = ("uniform", "velocity", "min_snr")
 SMALLEST_COEFFICIENT = 0.2
 SNR_LIMIT = 5.0
+EDGE = 1e-4  # of the side, less than a pixel: rounding makes no latent a part of the image
 SMALLEST_SNR = 1.0  # of schedules that end in noise
 
 
@@ -32,6 +33,7 @@ def diffusion_loss(
     noise: jax.Array,
     timesteps: jax.Array,
     weighting: str = "uniform",
+    shown: jax.Array | None = None,
 ) -> jax.Array:
     """Returns the loss of every example, float32[B].
 
@@ -42,13 +44,33 @@ def diffusion_loss(
         noise: the standard normal noise that was added [B, ...].
         timesteps: int[B].
         weighting: one of WEIGHTINGS.
+        shown: of latents [B, h, w, C], what the squared error is a mean over; see `Batch.shown`.
 
     Raises:
         ValueError: for an unknown weighting.
     """
     target = schedule_lib.target(schedule, latents, noise=noise, timesteps=timesteps)
     error = jnp.square(jnp.asarray(model_output, jnp.float32) - jnp.asarray(target, jnp.float32))
-    return weights(schedule, timesteps, weighting) * error.mean(axis=tuple(range(1, error.ndim)))
+    counted = None if shown is None else shown_latents(shown, error.shape[1:-1])[..., None]
+    mean = error.mean(axis=tuple(range(1, error.ndim)), where=counted)
+    return weights(schedule, timesteps, weighting) * mean
+
+
+def shown_latents(shown: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Returns the latents that hold anything of what is shown, bool [B, h, w].
+
+    Args:
+        shown: float32 [B, 4], see `Batch.shown`.
+        shape: h, w.
+    """
+
+    def along(size: int, start: jax.Array, stop: jax.Array) -> jax.Array:
+        edges = jnp.arange(size + 1) / size
+        return (edges[1:] > start[:, None] + EDGE) & (edges[:-1] < stop[:, None] - EDGE)
+
+    height, width = shape
+    left, top, right, bottom = shown.T
+    return along(height, top, bottom)[:, :, None] & along(width, left, right)[:, None, :]
 
 
 def weights(schedule: Schedule, timesteps: jax.Array, weighting: str) -> jax.Array:

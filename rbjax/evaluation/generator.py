@@ -22,7 +22,7 @@ from rbjax.evaluation.transformations import TRANSFORMATIONS
 from rbjax.experiment.setup import Experiment
 from rbjax.models.batch import Batch
 from rbjax.models.params import Tree
-from rbjax.models.pixels import to_float
+from rbjax.models.pixels import to_float, to_uint8
 from rbjax.parallel import mesh as mesh_lib
 from rbjax.text import prompts
 from rbjax.text.concepts import CHARACTER, CLOTHES
@@ -65,7 +65,7 @@ class CaseGenerator:
         blank: bool = False,
         references_of: Sequence[Case] | None = None,
     ) -> np.ndarray:
-        """Returns float32 [N, H, W, 3] in [-1, 1].
+        """Returns float32 [N, H, W, 3] in [-1, 1]; other shapes than squares get white bars.
 
         Args:
             params: of the pipeline.
@@ -75,14 +75,27 @@ class CaseGenerator:
         """
         sources = cases if references_of is None else references_of
         pairs = list(zip(cases, sources, strict=True))
-        size = max(self.examples.size, *(len(source.references) for source in sources))
-        examples = functools.partial(self._example, size=size, blank=blank)
-        starts = range(0, len(pairs), self.batch_size)
-        images = [
-            self._generate_batch(params, pairs[start : start + self.batch_size], examples)
-            for start in tqdm.tqdm(starts, desc="generating", leave=False)
+        count = max(self.examples.size, *(len(source.references) for source in sources))
+        example = functools.partial(self._example, size=count, blank=blank)
+        side = self.examples.crops.size
+        images = np.empty((len(cases), side, side, 3), np.float32)
+        for batch in tqdm.tqdm(self._batches(cases), desc="generating", leave=False):
+            made = self._generate_batch(params, [pairs[i] for i in batch], example)
+            images[batch] = made if made.shape[1:3] == (side, side) else _squares(made, side)
+        return images
+
+    def _batches(self, cases: Sequence[Case]) -> list[list[int]]:
+        """Returns the positions of at most `batch_size` cases of one shape, for each batch."""
+        shapes = self.examples.crops.shapes
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for i, case in enumerate(cases):
+            shape = () if shapes is None else tuple(shapes[_target(case)].tolist())
+            groups.setdefault(shape, []).append(i)
+        return [
+            group[start : start + self.batch_size]
+            for group in groups.values()
+            for start in range(0, len(group), self.batch_size)
         ]
-        return np.concatenate(images)
 
     def read_images(self, positions: Sequence[int]) -> np.ndarray:
         """Reads the entire images of records, float32 [N, H, W, 3] in [-1, 1]."""
@@ -114,7 +127,7 @@ class CaseGenerator:
         """
         positions, concepts = ([], []) if blank else (source.references, source.concepts)
         padded = references.pad(list(positions), list(concepts), size)
-        example = self.examples.example(source.references[0], list(case.prompt), padded)
+        example = self.examples.example(_target(case), list(case.prompt), padded)
         if blank or not source.transformation:
             return example
         crops = np.array(example.references)
@@ -148,3 +161,13 @@ class CaseGenerator:
         placed = jax.device_put((batch, seeds), self._sharding)  # every process has all of it
         images = self._generate(params, *placed)
         return np.asarray(images)[: len(pairs)]
+
+
+def _target(case: Case) -> int:
+    """Returns the position of the image whose shape a case's image gets."""
+    return case.references[0] if case.real is None else case.real
+
+
+def _squares(images: np.ndarray, size: int) -> np.ndarray:
+    """Fits images [N, H, W, 3] in [-1, 1] into white squares, as real ones are shown and scored."""
+    return to_float(np.stack([images_lib.resize(to_uint8(image), size) for image in images]))

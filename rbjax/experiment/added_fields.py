@@ -17,6 +17,15 @@ ADDED = {
     "eval.truth_images": 0,
     "eval.development_split": "",
     "eval.out_of_domain_split": "",
+    "data.shuffle_tags": False,
+    "data.drop_tags": 0.0,
+    "data.keep_tags": 0,
+    "data.underscores_as_spaces": False,
+    "data.character_power": 1.0,
+    "data.bucket_reso_steps": 0,
+    "data.min_bucket_reso": 0,
+    "data.max_bucket_reso": 0,
+    "data.mask_bars": False,
 }
 
 

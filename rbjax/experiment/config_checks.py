@@ -12,6 +12,7 @@ from rbjax.data.dataset import Split
 from rbjax.data.loader import drop_totals
 from rbjax.data.references import TASKS
 from rbjax.diffusion.loss import WEIGHTINGS
+from rbjax.models.pipeline import latent_pixels
 from rbjax.parallel import mesh as mesh_lib
 
 CHOICES = {
@@ -53,6 +54,12 @@ def check(config: ConfigDict) -> None:
             f"config.data.crop_jitter={data.crop_jitter}: give a share of the box's side, from 0 "
             "to below 0.5 (where nothing of the box may be left)."
         )
+    if not 0 <= data.drop_tags < 1:
+        raise ValueError(
+            f"config.data.drop_tags={data.drop_tags}: give a rate from 0 to below 1; whole prompts "
+            "are left out by config.data.drop_prompt."
+        )
+    _check_buckets(data)
     _check_values(config)
     if not config.pretrained and not config.model.patch:
         raise ValueError(
@@ -72,6 +79,27 @@ def _check_drops(data: ConfigDict) -> None:
         "examples without prompt and all without references; drop_both, those without either, is "
         "at most the smaller of the two and at least their sum minus 1."
     )
+
+
+def _check_buckets(data: ConfigDict) -> None:
+    """Raises ValueError for buckets that would hold no image."""
+    step, smallest, largest = data.bucket_reso_steps, data.min_bucket_reso, data.max_bucket_reso
+    fits = 0 < smallest <= data.size <= largest and not smallest % step and not largest % step
+    if step and not (step > 0 and fits):
+        raise ValueError(
+            f"config.data.bucket_reso_steps={step}: give min_bucket_reso and max_bucket_reso (now "
+            f"{smallest} and {largest}) as multiples of it, with size={data.size} between them."
+        )
+
+
+def check_bucket_steps(config: ConfigDict) -> None:
+    """Raises ValueError where the buckets' sides are no whole latents."""
+    step, factor = config.data.bucket_reso_steps, latent_pixels(config.model)
+    if step % factor:
+        raise ValueError(
+            f"config.data.bucket_reso_steps={step}: must be a multiple of {factor}, the pixels of "
+            "a latent."
+        )
 
 
 def _check_values(config: ConfigDict) -> None:

@@ -13,6 +13,7 @@ from absl import logging
 from flax import nnx
 from ml_collections import ConfigDict
 
+from rbjax.data import buckets
 from rbjax.data import dataset as dataset_lib
 from rbjax.data.dataset import Split
 from rbjax.data.image_cache import ConceptCrops
@@ -81,13 +82,17 @@ class Experiment:
 
     def examples(self, split: Split, cached: CachedLatents | None = None) -> Examples:
         """Returns what builds the split's examples, from cached latents where there are some."""
-        data = self.config.data
+        data, shapes = self.config.data, None
+        if data.bucket_reso_steps:
+            least = self.config.batch_size if split.name == "train" else 1
+            shapes = buckets.assign(split.sizes, buckets.shapes(data), least=least)
         crops = ConceptCrops(
             split,
             size=data.size,
             view=data.view,
             cache=data.cache,
             blank=data.blank_background >= 0.5,
+            shapes=shapes,
         )
         return Examples(split, crops, self.tokenizer, data, cached or CachedLatents())
 
@@ -101,8 +106,10 @@ def resolve(config: ConfigDict) -> Resolved:
     config = added_fields.complete(config)
     config_checks.check(config)
     if not config.pretrained:
+        config_checks.check_bucket_steps(config)
         return Resolved(config, pretrained=None)
     pretrained = stable_diffusion.read(config)
+    config_checks.check_bucket_steps(pretrained.config)
     return Resolved(pretrained.config, pretrained)
 
 

@@ -31,6 +31,8 @@ from rbjax.text.tokenizer import UNKNOWN
 
 GRID_PIXELS = 192  # smallest side of an image in the grid
 
+Size = int | tuple[int, int] | None  # H = W of images, or (W, H), in pixels; None: as in training
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sampled:
@@ -57,7 +59,7 @@ def generate(
     num_images: int = 1,
     seed: int = 0,
     sampling: Sampling | None = None,
-    size: int | None = None,
+    size: Size = None,
     progress: bool = False,
 ) -> np.ndarray:
     """Generates images; the same arguments give the same bytes.
@@ -73,7 +75,7 @@ def generate(
         num_images: image i has the seed `seed` + i.
         seed: of the noise, 0 to 2**32 - num_images.
         sampling: steps, method and guidance; None = those of the model's training.
-        size: H = W of the images and of the references' crops in pixels; None = as in training.
+        size: of the images in pixels; a single number is that of the references' crops, too.
         progress: show a bar over the steps.
 
     Returns:
@@ -102,16 +104,18 @@ def sample(
     num_images: int = 1,
     seed: int = 0,
     sampling: Sampling | None = None,
-    size: int | None = None,
+    size: Size = None,
     progress: bool = False,
 ) -> Sampled:
     """Generates images and keeps what they were made from; arguments as of `generate`."""
     check_seeds(seed, num_images)
     sampling = sampling or default_sampling(model)
     _warn_of_unknown_words(model, prompt)
+    width, height = _shape(model, size)
+    blank = np.full((height, width, 3), images_lib.WHITE, np.uint8)
     crops = _crops(model, references, size)
     concepts = [reference.concept for reference in references]
-    example = _example(model, prompt, crops=crops, concepts=concepts)
+    example = _example(model, prompt, target=blank, crops=crops, concepts=concepts)
     batch = loader.stack([example] * num_images)
     empty = prompts.encode(model.tokenizer, [""], model.config.data.max_tokens)[0]
     with _progress_bar(sampling.steps) if progress else contextlib.nullcontext():
@@ -191,24 +195,43 @@ def default_sampling(model: Model) -> Sampling:
     return Sampling.from_config(model.config.sampling)
 
 
-def _crops(model: Model, references: Sequence[Reference], size: int | None) -> list[np.ndarray]:
-    """Returns the references' crops, uint8 [size, size, 3], or a blank one if there is none."""
-    data, factor = model.config.data, latent_pixels(model.config.model)
-    size = data.size if size is None else size
-    if size < 1 or size % factor:
-        raise ValueError(f"size {size}: must be a multiple of {factor}, the pixels of a latent")
-    blank = np.full((size, size, 3), images_lib.WHITE, np.uint8)
-    return [reference.crop(size, data.view) for reference in references] or [blank]
+def _shape(model: Model, size: Size) -> tuple[int, int]:
+    """Returns width and height of the images.
+
+    Raises:
+        ValueError: a side is no whole number of latents.
+    """
+    size, factor = size or model.config.data.size, latent_pixels(model.config.model)
+    width, height = size if isinstance(size, tuple) else (size, size)
+    for side in (width, height):
+        if side < 1 or side % factor:
+            raise ValueError(f"size {side}: must be a multiple of {factor}, the pixels of a latent")
+    return width, height
+
+
+def _crops(model: Model, references: Sequence[Reference], size: Size) -> list[np.ndarray]:
+    """Returns the references' crops, uint8 [side, side, 3], or a blank one if there is none."""
+    data = model.config.data
+    side = size if isinstance(size, int) else data.size
+    blank = np.full((side, side, 3), images_lib.WHITE, np.uint8)
+    return [reference.crop(side, data.view) for reference in references] or [blank]
 
 
 def _example(
-    model: Model, prompt: str, *, crops: Sequence[np.ndarray], concepts: Sequence[str]
+    model: Model,
+    prompt: str,
+    *,
+    target: np.ndarray,
+    crops: Sequence[np.ndarray],
+    concepts: Sequence[str],
 ) -> Batch:
     """Returns an example without a batch axis; without references its one crop is masked."""
+    if model.config.data.get("underscores_as_spaces"):  # an export does not have the field
+        prompt = ",".join(map(prompts.spaced, prompt.split(",")))
     words = concepts or [CONCEPTS[0]]
     length = prompts.concept_length(model.tokenizer)
     return Batch(
-        target=crops[0],  # only its shape is read
+        target=target,  # only its shape is read
         prompt=prompts.encode(model.tokenizer, [prompt], model.config.data.max_tokens)[0],
         references=np.stack(crops),
         concepts=prompts.encode(model.tokenizer, words, length),
@@ -253,10 +276,12 @@ def write(
         seed = settings["seed"] + i
         files.append(out / f"{seed:06d}.png")
         Image.fromarray(image).save(files[-1], pnginfo=_metadata({**settings, "seed": seed}))
-    size = images.shape[1]
-    crops = _crops(model, references, size) if references else []
-    rows = [[pixels.to_float(image) for image in row] for row in (crops, images) if len(row)]
-    grid = images_lib.grid(rows, scale=max(1, GRID_PIXELS // size))
+    height, width = images.shape[1:3]
+    crops = _crops(model, references, height if height == width else None) if references else []
+    side = max(width, height)
+    squares = [[images_lib.resize(image, side) for image in row] for row in (crops, images)]
+    rows = [[pixels.to_float(image) for image in row] for row in squares if row]
+    grid = images_lib.grid(rows, scale=max(1, GRID_PIXELS // side))
     files.append(out / "grid.png")
     grid.save(files[-1], pnginfo=_metadata({**settings, "num_images": len(images)}))
     return files

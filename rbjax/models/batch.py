@@ -27,6 +27,8 @@ class Batch:
         concepts: int32 [B, R, Tc], concept word of each reference, or its states [B, R, Tc, D].
         reference_mask: bool [B, R], False at padding and where references are dropped.
         index: int32 [B], position of the target in the split; None outside of a data set.
+        shown: float32 [B, 4], left, top, right and bottom of the target without its white bars, as
+            shares of its width and height; None: all of it.
     """
 
     target: Array
@@ -35,6 +37,7 @@ class Batch:
     concepts: Array
     reference_mask: Array
     index: Array | None = None
+    shown: Array | None = None
 
 
 @jax.tree_util.register_dataclass

@@ -1,6 +1,7 @@
 """Prompts: from tags to the tags that a prompt may name, and to token ids."""
 
 import bisect
+import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,8 @@ import tokenizers
 
 from rbjax.text.concepts import CONCEPTS
 from rbjax.text.tokenizer import PAD
+
+_LETTERS = re.compile(r"[^\W_]{2}")  # two in a row: not an emoticon
 
 
 def split_tags(prompt: str) -> list[str]:
@@ -29,6 +32,32 @@ def free_tags(
     """
     known = vocabulary["tags"]
     return [tag for tag in tags if known.get(tag, {}).get("kind") not in carried]
+
+
+def vary(
+    tags: Sequence[str], rng: np.random.Generator, *, keep: int, shuffle: bool, drop: float
+) -> list[str]:
+    """Returns tags as training varies them, as kohya's scripts do; what cannot vary is not drawn.
+
+    Args:
+        tags: of a prompt.
+        rng: the only source of randomness.
+        keep: the first so many stay where they are (kohya: keep_tokens).
+        shuffle: the order of the others is drawn (shuffle_caption).
+        drop: rate at which each of the others is left out (caption_tag_dropout_rate).
+    """
+    first, rest = list(tags[:keep]), list(tags[keep:])
+    if shuffle:
+        rest = [rest[i] for i in rng.permutation(len(rest))]
+    if drop:
+        kept = rng.random(len(rest)) >= drop
+        rest = [tag for tag, is_kept in zip(rest, kept, strict=True) if is_kept]
+    return first + rest
+
+
+def spaced(tag: str) -> str:
+    """Returns a tag with spaces for underscores; an emoticon (`o_o`, `>_<`) keeps them."""
+    return tag.replace("_", " ") if _LETTERS.search(tag) else tag
 
 
 def fitting(tokenizer: tokenizers.Tokenizer, tags: list[str], length: int) -> list[str]:

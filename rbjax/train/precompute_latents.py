@@ -64,12 +64,8 @@ def find(exp: Experiment, split: Split, trained: Collection[str]) -> CachedLaten
     moments, text = (
         _find_folder(exp, split, part=part, trained=trained) for part in latent_cache.PARTS
     )
-    if moments and (changing := loader.changing_fields(exp.config.data)):
-        print(
-            "Stored moments: of targets only; the references' crops change in each update, by "
-            f"config.data.{' and '.join(changing)}, and are encoded there.",
-            flush=True,
-        )
+    if moments and (live := loader.live_images(exp.config.data)):
+        print(f"Stored moments: not of {'; '.join(live)}; these are encoded.", flush=True)
     return CachedLatents(
         moments=_open(latent_cache.open_moments, moments),
         texts=_open(latent_cache.open_texts, text),
@@ -114,7 +110,9 @@ def _why_not_constant(exp: Experiment, part: str, trained: Collection[str]) -> s
     """Returns why a part can never be stored for this experiment; "" if it can."""
     if not exp.pretrained:
         return "config.pretrained is empty: only Stable Diffusion's frozen encoders are stored"
-    module = ENCODERS[part].module
+    data, module = exp.config.data, ENCODERS[part].module
+    if part == "text" and (data.shuffle_tags or data.drop_tags):
+        return "config.data.shuffle_tags and drop_tags make new prompts in each update"
     if module in trained:
         return f"config.train.trained includes parameters of {module}: what it returns will change"
     return ""
@@ -141,6 +139,7 @@ def fingerprint(exp: Experiment, split: Split, part: str) -> Fingerprint:
     return common | {
         "prompt_tags": data.prompt_tags,
         "max_tokens": data.max_tokens,
+        "underscores_as_spaces": data.underscores_as_spaces,
         "tokenizer": latent_cache.digest_text(exp.tokenizer.to_str()),
         "vocabulary": latent_cache.digest(split.directory / "vocabulary.json"),
     }
@@ -161,7 +160,7 @@ def store(exp: Experiment, split: Split, *, parts: Sequence[str], batch_size: in
         batch_size: images or prompts at once.
 
     Raises:
-        ValueError: an encoder trains, or is none of Stable Diffusion's.
+        ValueError: no part can be stored: an encoder trains, or is none of Stable Diffusion's.
         OSError: weights are missing, or there is no room on the disk.
     """
     meshes.check_batch(exp.mesh, batch_size, field="--batch_size")
@@ -169,10 +168,12 @@ def store(exp: Experiment, split: Split, *, parts: Sequence[str], batch_size: in
     params = nnx.to_pure_dict(nnx.state(pipeline, nnx.Param))
     train = exp.config.train
     trained = params_lib.split_trained(params, list(train.trained), list(train.frozen))[0]
-    for part in parts:
-        if reason := _why_not_constant(exp, part, trained):
-            raise ValueError(f"{part} cannot be stored: {reason}")
-    for part in parts:
+    reasons = {part: _why_not_constant(exp, part, trained) for part in parts}
+    refused = [f"{part} cannot be stored: {reason}" for part, reason in reasons.items() if reason]
+    if len(refused) == len(parts):
+        raise ValueError("; ".join(refused))
+    print(*refused, sep="\n", end="\n" * bool(refused), flush=True)
+    for part in (part for part in parts if not reasons[part]):
         content = fingerprint(exp, split, part)
         folder = latent_cache.folder_of(split.directory, content)
         if not latent_cache.mismatch(split.directory, content):

@@ -62,7 +62,13 @@ def example_losses(
     noisy = add_noise(schedule, latents, noise=noise, timesteps=timesteps)
     output = pipeline.predict(encoded, noisy, timesteps)
     return losses.diffusion_loss(
-        schedule, output, latents=latents, noise=noise, timesteps=timesteps, weighting=weighting
+        schedule,
+        output,
+        latents=latents,
+        noise=noise,
+        timesteps=timesteps,
+        weighting=weighting,
+        shown=None if batch.shown is None else jnp.asarray(batch.shown),
     )
 
 

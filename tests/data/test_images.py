@@ -24,3 +24,13 @@ def test_enlarging_repeats_pixels():
 def test_an_empty_grid_is_refused():
     with pytest.raises(ValueError, match="at least one image"):
         images.grid([[], []])
+
+
+@pytest.mark.parametrize("size", [(40, 40), (20, 40), (40, 10), (33, 24)])
+def test_what_is_shown_of_a_square_is_not_white(size):
+    square = images.resize(np.zeros((size[1], size[0], 3), np.uint8), 40)
+    left, top, right, bottom = np.round(images.shown(size) * 40).astype(int)
+    assert (square[top:bottom, left:right] == 0).mean() > 0.95
+    inside = np.zeros((40, 40), bool)
+    inside[top:bottom, left:right] = True
+    assert (square[~inside] == images.WHITE).all()

@@ -32,6 +32,8 @@ def config(**changes) -> ConfigDict:
         **{"faces": 2, "clothes": 2, "vary_references": False, "tasks": {"composition": 1.0}},
         **{"prompt_tags": "free", "max_tokens": TOKENS},
         **{"crop_jitter": 0.0, "flip_references": 0.0, "blank_background": 0.0},
+        **{"shuffle_tags": False, "drop_tags": 0.0, "keep_tags": 0},
+        **{"underscores_as_spaces": False, "character_power": 1.0, "mask_bars": False},
         **{"drop_prompt": 0.0, "drop_references": 0.0, "drop_both": 0.0, "drop_rates": "total"},
     }
     return ConfigDict({**defaults, **changes})
@@ -47,8 +49,8 @@ def make(avatars):
 
 
 def draw(examples, count=24) -> list[Batch]:
-    """Examples of every tenth target, each from its own generator."""
-    return [examples.random_map(10 * i, np.random.default_rng(i)) for i in range(count)]
+    """Examples of every ninth target, each from its own generator."""
+    return [examples.random_map(9 * i, np.random.default_rng(i)) for i in range(count)]
 
 
 def concepts_of(examples, example) -> list[int]:
@@ -74,11 +76,13 @@ def framed(tags) -> list[str]:
 def test_shapes_types_and_contents(make, task):
     examples = make(tasks={task: 1.0})
     for i, example in enumerate(draw(examples)):
-        assert {key: value.shape for key, value in vars(example).items()} == SHAPES
-        kinds = {key: value.dtype.name for key, value in vars(example).items()}
+        fields = {key: value for key, value in vars(example).items() if key != "shown"}
+        assert {key: value.shape for key, value in fields.items()} == SHAPES
+        assert example.shown is None  # the images are squares
+        kinds = {key: value.dtype.name for key, value in fields.items()}
         assert set(kinds.values()) == {"uint8", "int32", "bool"}
-        assert example.index == 10 * i
-        np.testing.assert_array_equal(example.target, examples.crops[10 * i, CHARACTER])
+        assert example.index == 9 * i
+        np.testing.assert_array_equal(example.target, examples.crops[9 * i, CHARACTER])
         unused = example.references[~example.reference_mask]
         assert (unused == images_lib.WHITE).all()
 
@@ -239,6 +243,24 @@ def test_mirrored_references_are_mirrored(make):
         np.testing.assert_array_equal(plain.references[:, :, ::-1], mirrored.references)
 
 
+def test_shuffled_and_dropped_tags_are_of_the_target(make):
+    plain, varied = make(), make(shuffle_tags=True, drop_tags=0.3, keep_tags=1)
+    pairs = list(zip(draw(plain), draw(varied), strict=True))
+    for one, other in pairs:
+        words, some = prompt(plain, one), prompt(varied, other)
+        assert Counter(some) - Counter(words) <= Counter({tokenizer_lib.PAD: TOKENS})
+        assert words[1] == some[1] == "solo"
+        np.testing.assert_array_equal(one.references, other.references)
+    assert sum(prompt(plain, one) != prompt(varied, other) for one, other in pairs) > 12
+
+
+def test_underscores_are_read_as_spaces(make):
+    tags = ["red_hair", "bob_cut"]
+    ids = make(underscores_as_spaces=True).prompt_ids(tags)
+    np.testing.assert_array_equal(ids, make().prompt_ids(["red hair", "bob cut"]))
+    assert (ids != make().prompt_ids(tags)).any()
+
+
 # --- batches
 
 
@@ -291,6 +313,24 @@ def test_a_resumed_iterator_goes_on_exactly(make):
     resumed = loader.iterator(examples, batch_size=8, seed=5, threads=2)
     resumed.set_state(state)
     assert_equal([next(resumed) for _ in range(3)], expected)
+
+
+def test_characters_drawn_by_a_power_resume_and_are_shared_exactly(make, monkeypatch):
+    examples = make(character_power=0.5, shuffle_tags=True)
+    together = batches(examples, seed=2)
+    iterator = loader.iterator(examples, batch_size=8, seed=2, threads=1)
+    for _ in range(2):
+        next(iterator)
+    resumed = loader.iterator(examples, batch_size=8, seed=2, threads=2)
+    resumed.set_state(iterator.get_state())
+    assert_equal([next(resumed), next(resumed)], together[2:])
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    parts = []
+    for process in range(2):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        parts.append(np.concatenate([b.index for b in batches(examples, 2)]))
+    expected = np.concatenate([b.index for b in together])
+    np.testing.assert_array_equal(np.stack(parts, axis=1).ravel(), expected)
 
 
 def test_processes_share_the_images_and_no_more(make, monkeypatch):

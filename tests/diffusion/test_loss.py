@@ -100,3 +100,30 @@ def test_every_timestep_trains_also_where_sampling_starts(schedule, weighting):
 def test_an_unknown_weighting_is_refused():
     with pytest.raises(ValueError, match="weighting is 'snr'"):
         loss_lib.weights(Schedule(), jnp.array([0]), "snr")
+
+
+def test_bars_do_not_count():
+    """The error is a mean over the latents that hold anything of the picture."""
+    schedule = SCHEDULES[1]
+    latents, noise, output = np.random.default_rng(0).normal(size=(3, 3, 4, 8, 2)).astype("f4")
+    timesteps = TIMESTEPS[:3]
+    shown = np.array([[0, 0, 1, 1], [0.25, 0, 0.75, 1], [0, 0.3, 1, 0.7]], np.float32)
+    settings = {"latents": latents, "noise": noise, "timesteps": timesteps}
+    loss = loss_lib.diffusion_loss(schedule, output, **settings, shown=jnp.asarray(shown))
+    squared = np.square(output - latents)
+    parts = [squared[0], squared[1][:, 2:6], squared[2][1:3]]
+    np.testing.assert_allclose(loss, [part.mean() for part in parts], rtol=1e-5)
+    changed = output.copy()
+    changed[1, :, :2] += 100
+    again = loss_lib.diffusion_loss(schedule, changed, **settings, shown=jnp.asarray(shown))
+    np.testing.assert_array_equal(again, loss)
+
+
+@pytest.mark.parametrize("size", [8, 7, 5])
+def test_a_latent_with_a_pixel_of_the_picture_is_shown(size):
+    edges = jnp.array([[0.0, 0.0, 1.0, 1.0], [3 / 8, 1 / 3, 5 / 8, 2 / 3]])
+    found = np.asarray(loss_lib.shown_latents(edges, (size, size)))
+    assert found[0].all()
+    cells = np.arange(size)
+    columns = ((cells + 1) / size > 3 / 8 + 1e-6) & (cells / size < 5 / 8 - 1e-6)
+    np.testing.assert_array_equal(found[1].any(axis=0), columns)

@@ -25,6 +25,7 @@ def config():
         ({"data.drop_rates": "sum"}, "drop_rates='sum': use 'total' or 'apart'"),
         ({"data.prompt_tags": "some"}, "config.data.prompt_tags='some': use 'free' or 'all'"),
         ({"data.crop_jitter": 0.5}, "config.data.crop_jitter=0.5: .* below 0.5"),
+        ({"data.drop_tags": 1.0}, "config.data.drop_tags=1.0: .* below 1"),
         ({"data.view": "whole"}, "config.data.view='whole': use 'crop' or 'in_place'"),
         ({"train.weighting": "snr"}, "config.train.weighting='snr': use 'uniform' or 'velocity'"),
         ({"total_steps": 0}, "config.total_steps=0: must be at least 1$"),

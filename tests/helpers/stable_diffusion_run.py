@@ -15,6 +15,9 @@ from rbjax.train import state as state_lib
 SMALL = {
     "data.dataset": "avatars/tiny",
     "data.size": 16,
+    "data.bucket_reso_steps": 0,
+    "data.shuffle_tags": False,  # so that prompts can be stored
+    "data.drop_tags": 0.0,
     "data.threads": 1,
     "batch_size": 2,
     "mesh.data": 1,

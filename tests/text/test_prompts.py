@@ -40,6 +40,49 @@ def test_free_tags_name_nothing_that_is_carried(carried, free):
     assert prompts.free_tags(TAGS, KINDS, carried) == free
 
 
+LETTERS = list("abcdefgh")
+
+
+def vary(seed, keep=0, shuffle=False, drop=0.0):
+    rng = np.random.default_rng(seed)
+    return prompts.vary(LETTERS, rng, keep=keep, shuffle=shuffle, drop=drop)
+
+
+def test_shuffled_tags_are_the_same_in_all_orders_behind_those_that_are_kept():
+    drawn = [vary(seed, keep=2, shuffle=True) for seed in range(300)]
+    assert all(tags[:2] == ["a", "b"] and sorted(tags) == LETTERS for tags in drawn)
+    places = np.array([[tags.index(tag) for tag in LETTERS[2:]] for tags in drawn])
+    np.testing.assert_allclose(places.mean(axis=0), 4.5, atol=0.4)
+
+
+def test_tags_are_dropped_one_by_one_at_the_rate_but_for_those_that_are_kept():
+    drawn = [vary(seed, keep=2, drop=0.3) for seed in range(500)]
+    rates = [np.mean([tag not in tags for tags in drawn]) for tag in LETTERS]
+    np.testing.assert_allclose(rates, [0, 0] + [0.3] * 6, atol=0.08)
+    assert all(tags == sorted(tags) for tags in drawn)
+    assert len({tuple(tags) for tags in drawn}) > 30
+
+
+def test_without_shuffle_and_drop_nothing_is_drawn():
+    rng = np.random.default_rng(0)
+    assert prompts.vary(LETTERS, rng, keep=0, shuffle=False, drop=0.0) == LETTERS
+    assert rng.random() == np.random.default_rng(0).random()
+
+
+@pytest.mark.parametrize(
+    "tag, text",
+    [
+        ("red_hair", "red hair"),
+        ("sendai_(kantai_collection)", "sendai (kantai collection)"),
+        ("v_over_eye", "v over eye"),
+        ("赤い_髪", "赤い 髪"),
+        *((face, face) for face in (">_<", "o_o", "(o)_(o)", "^_^", "0_0", "|_|", "x_x", "+_+")),
+    ],
+)
+def test_underscores_are_spaces_but_in_emoticons(tag, text):
+    assert prompts.spaced(tag) == text
+
+
 @pytest.mark.parametrize("concept", CONCEPTS)
 def test_a_concept_fills_three_tokens(tokenizer, concept):
     assert prompts.encode(tokenizer, [concept], 3)[0, 1] == tokenizer.token_to_id(concept)

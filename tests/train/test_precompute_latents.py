@@ -47,6 +47,7 @@ def data_dir(avatars_dir, tmp_path_factory):
 def written(folder, data_dir) -> str:
     """What the command says that fills `data_dir`, on two devices."""
     changes = {"dataset": "avatars/tiny", "size": SIZE, "threads": 1}
+    changes |= {"shuffle_tags": False, "drop_tags": 0.0, "bucket_reso_steps": 0}
     flags = [f"--config.data.{name}={value}" for name, value in changes.items()]
     flags += [f"--config.pretrained={folder}", f"--config.data_dir={data_dir}"]
     flags += ["--config.model.vae.dtype=float32", "--config.mesh.data=2", "--batch_size=64"]
@@ -239,7 +240,8 @@ def test_an_interrupted_run_leaves_nothing_to_read(fresh, stored, monkeypatch, c
 def test_face_and_clothes_without_a_box_are_not_encoded(fresh, stored):
     exp, split = fresh
     boxed = np.arange(len(split)) % 3 > 0
-    vars(split)["clusters_with_box"] = split.clusters.restricted(boxed)
+    for name in ("clusters_with_box", "clusters_with_clothes"):
+        vars(split)[name] = split.clusters.restricted(boxed)
     precompute_latents.store(exp, split, parts=["moments"], batch_size=32)
     moments = precompute_latents.find(exp, split, ()).moments
     assert not moments[~boxed][:, :CHARACTER].any()
@@ -270,6 +272,17 @@ def test_encoders_that_train_are_not_stored(fresh):
     config.train.frozen = ("autoencoder/(?!quant_conv/)", *config.train.frozen[1:])
     with pytest.raises(ValueError, match="moments cannot be stored: .*parameters of autoencoder"):
         precompute_latents.store(exp, split, parts=["moments"], batch_size=2)
+
+
+@pytest.mark.parametrize("change", [{"shuffle_tags": True}, {"drop_tags": 0.1}])
+def test_prompts_that_vary_are_not_stored_but_moments_are(fresh, change, capsys):
+    exp, split = fresh
+    config = exp.config.copy_and_resolve_references()
+    config.data.update(change)
+    exp = dataclasses.replace(exp, config=config)
+    with pytest.raises(ValueError, match="text cannot be stored: .*make new prompts"):
+        precompute_latents.store(exp, split, parts=["text"], batch_size=2)
+    assert precompute_latents._why_not_constant(exp, "moments", ()) == ""
 
 
 def test_a_model_without_pretrained_encoders_has_nothing_to_store(avatars_dir):
