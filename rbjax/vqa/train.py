@@ -45,7 +45,7 @@ from rbjax.vqa.training_data import (
 )
 from tfds_retribooru import vocabulary
 
-DECAY = 0.998  # of the averaged parameters
+DECAY = 0.99  # of the averaged parameters
 WARM_UP = 100  # steps
 COOL_DOWN = 0.3  # of all steps
 MEASURED = ("centered", "varied")  # configs
@@ -68,7 +68,7 @@ class TrainOptions:
     out: Path = _option(Path("rbjax/weights/vqa"), "folder to write")
     init: Path | None = _option(None, "folder of weights to start from (default: random)")
     pretrain_steps: int = _option(1000, "updates of the vision model alone")
-    steps: int = _option(1250, "updates of the entire model, after those")
+    steps: int = _option(5000, "updates of the entire model, after those")
     batch_size: int = _option(32, "images in a batch")
     questions: int = _option(6, "'what' questions about an image")
     phrases: int = _option(3, "'is there' questions about an image")
