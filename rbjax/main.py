@@ -34,6 +34,13 @@ WORKDIR = flags.DEFINE_string(
     "The same directory again resumes the run. While it trains, a file sample_now or save_now in "
     "it asks for samples or a checkpoint. Default: runs/CONFIG or runs/CONFIG_VARIANT.",
 )
+COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    None,
+    "HOST:PORT of process 0, for a run of several processes; TPU slices and Slurm need no flags.",
+)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the run, one a host.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 
 
 def default_workdir(path: str) -> Path:
@@ -48,9 +55,11 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     logging.get_absl_handler().addFilter(_is_not_orbax_info)
     set_environment()
-    from rbjax.train import loop  # after the environment is set
+    from rbjax.parallel import distributed  # after the environment is set
+    from rbjax.train import loop
 
     with one_line_errors(MEMORY):
+        distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
         path = config_flags.get_config_filename(flags.FLAGS["config"])
         workdir = local_path(WORKDIR.value or default_workdir(path), "--workdir")
         loop.train(CONFIG.value, workdir)

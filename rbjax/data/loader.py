@@ -7,6 +7,7 @@ and the iterator's state in a checkpoint lets a resumed run continue where it st
 import dataclasses
 import functools
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import grain
 import jax
@@ -22,8 +23,10 @@ from rbjax.data.dataset import Split
 from rbjax.data.image_cache import ConceptCrops
 from rbjax.data.images import WHITE, shown
 from rbjax.data.latent_cache import CachedLatents
+from rbjax.data.process_rows import Batches, Rows
 from rbjax.data.references import ReferenceChoice
 from rbjax.models.batch import Batch
+from rbjax.parallel import mesh as meshes
 from rbjax.text import prompts
 from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE, carried_kinds
 
@@ -67,7 +70,7 @@ class Examples(grain.transforms.RandomMap):
 
     def _draw(self, element: int, rng: np.random.Generator) -> Batch:
         """Draws task, references and what is dropped."""
-        task = _draw_task(self.config.tasks, rng)
+        task = references.draw_task(self.config.tasks, rng)
         is_composed = task == "composition"
         clusters = self.split.clusters_with_box if is_composed else self.split.clusters
         faces, clothes = self._draw_counts(rng)
@@ -252,24 +255,19 @@ def live_images(config: ConfigDict) -> list[str]:
     return ["targets, in their buckets"] * bool(config.bucket_reso_steps) + references
 
 
-def _draw_task(weights: ConfigDict, rng: np.random.Generator) -> str:
-    names = sorted(weights)
-    cumulative = np.cumsum([weights[name] for name in names])
-    return names[int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))]
-
-
 def iterator(
-    examples: Examples, *, batch_size: int, seed: int, threads: int
-) -> grain.DatasetIterator:
-    """Returns an endless iterator over batches of shuffled examples; each process has its share.
+    examples: Examples, *, batch_size: int, seed: int, threads: int, rows: np.ndarray | None = None
+) -> Batches:
+    """Returns endless batches of shuffled examples, the same in runs of any number of processes.
 
     Args:
         examples: builds the example of a position.
         batch_size: of all processes together.
         seed: of the order and of what `examples` draws.
         threads: that build examples.
+        rows: of a batch that this process needs, see `mesh.local_rows`; None = all.
     """
-    count = jax.process_count()
+    rows = np.arange(batch_size) if rows is None else rows
     targets = order.targets(
         examples.split.clusters,
         examples.crops.shapes,
@@ -277,10 +275,10 @@ def iterator(
         batch_size=batch_size,
         seed=seed,
     )
-    dataset = targets[jax.process_index() :: count] if count > 1 else targets
-    dataset = dataset.random_map(examples)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * batch_size)
-    return iter(dataset.to_iter_dataset(options).batch(batch_size // count, drop_remainder=True))
+    dataset = Rows(targets.random_map(examples), rows, batch_size)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * len(rows))
+    batches = dataset.to_iter_dataset(options).batch(len(rows), drop_remainder=True)
+    return Batches(iter(batches), len(rows), batch_size)
 
 
 def stack(examples: Sequence[Batch]) -> Batch:
@@ -289,5 +287,13 @@ def stack(examples: Sequence[Batch]) -> Batch:
 
 
 def place(batch: Batch, sharding: jax.sharding.Sharding) -> Batch:
-    """Places a process's part of a batch as arrays over all devices of the mesh."""
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+    """Places a process's rows of a batch as arrays over all devices of the mesh."""
+    rows, size = meshes.global_rows(sharding, len(batch.reference_mask))
+    position = np.zeros(size, np.int32)
+    position[rows] = np.arange(len(rows))
+
+    def put(x: np.ndarray) -> jax.Array:
+        part: Any = lambda index: x[position[index[0]]]  # noqa: E731  index: a tuple of slices
+        return jax.make_array_from_callback((size, *x.shape[1:]), sharding, part)
+
+    return jax.tree.map(put, batch)

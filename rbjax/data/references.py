@@ -17,6 +17,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
 from tfds_retribooru.clusters import Clusters, Range
@@ -158,3 +159,10 @@ def _distinct(available: int, count: int, rng: np.random.Generator) -> list[int]
         if k not in numbers:
             numbers.append(k)
     return numbers
+
+
+def draw_task(weights: ConfigDict, rng: np.random.Generator) -> str:
+    """Draws one of TASKS by its weight, see `config.data.tasks`."""
+    names = sorted(weights)
+    cumulative = np.cumsum([weights[name] for name in names])
+    return names[int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))]

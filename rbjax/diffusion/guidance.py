@@ -14,6 +14,7 @@ from rbjax.diffusion.schedule import Schedule
 from rbjax.models.batch import Batch, EncodedBatch
 from rbjax.models.params import Tree, nnx_state
 from rbjax.models.retrinet import References, RetriNet
+from rbjax.parallel import rules
 
 GUIDANCE = ("guidance_references", "guidance_prompt")
 FIXED = ((2, 3), (2, 2), (1, 2), (1, 1), (2, 0), (1, 0), (0, 0))  # of each set of weights not zero
@@ -108,7 +109,7 @@ def make_traced_generate(
     """
 
     def generate(params: Tree, batch: Batch, seeds: jax.Array) -> tuple[jax.Array, jax.Array]:
-        pipeline = nnx.merge(graphdef, nnx_state(params))
+        pipeline = nnx.merge(graphdef, nnx_state(rules.gather(params)))
         own, variants = zip(*guidance_variants(batch, empty_prompt, sampling), strict=True)
         encoded = pipeline.encode(_join(variants))
         denoise = _guide(pipeline.retrinet, encoded, own if weights is None else list(weights))

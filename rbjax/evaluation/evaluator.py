@@ -31,6 +31,7 @@ from rbjax.evaluation.suite import Suite
 from rbjax.experiment import workdir as workdir_lib
 from rbjax.experiment.setup import Experiment
 from rbjax.models.params import Tree
+from rbjax.parallel import distributed
 
 PERIODIC_SYSTEMS = ("trained", "references_blanked")
 UNSCORED_SYSTEMS = (  # where nothing can be asked
@@ -81,7 +82,10 @@ class Evaluator:
     def sample(self, step: int, params: Tree, writer: metric_writers.MetricWriter) -> None:
         """Writes a grid references | generated | target to TensorBoard and samples/."""
         cases = self._suite(self.exp.config.sample_images, 1).cases
-        grid = self.generator.grid(cases, self.generator.generate(params, cases))
+        images = self.generator.generate(params, cases)
+        if not distributed.is_primary():
+            return
+        grid = self.generator.grid(cases, images)
         path = self.workdir / "samples" / f"{step:07d}.png"
         path.parent.mkdir(exist_ok=True)
         grid.save(path)
@@ -141,6 +145,8 @@ class Evaluator:
             records=results["scored"],
         )
         results["out_of_domain"] = None if params is None else self._out_of_domain(params)
+        if not distributed.is_primary():
+            return
         page = report.write(
             self.workdir / "report",
             results,

@@ -16,6 +16,7 @@ from tensorflow_datasets.core.utils import incomplete_file
 from rbjax.command_line import local_path
 from rbjax.experiment import added_fields
 from rbjax.interop import json_files
+from rbjax.parallel import distributed
 
 LOSSES = "loss.json"
 PERIODIC_RESULTS = "periodic_results.json"  # of the newest evaluation before the end
@@ -39,9 +40,10 @@ def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
     path = workdir / "config.json"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        probe = workdir / ".writable"
-        probe.touch()
-        probe.unlink()
+        if distributed.is_primary():
+            probe = workdir / ".writable"
+            probe.touch()
+            probe.unlink()
     except OSError as error:
         raise PermissionError(
             f"cannot write to --workdir={workdir} ({error.strerror}): choose another directory"
@@ -56,9 +58,14 @@ def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
 def lock(workdir: pathlib.Path) -> Iterator[None]:
     """Keeps other runs out of a working directory, until the block or the process ends.
 
+    Process 0 holds the lock for all of its run.
+
     Raises:
         ValueError: another run holds it.
     """
+    if not distributed.is_primary():
+        yield
+        return
     with (workdir / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,7 +88,12 @@ def write_config(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text file atomically: a run that is killed leaves the old one or the new one."""
+    """Writes a text file atomically: a run that is killed leaves the old one or the new one.
+
+    Only process 0 writes.
+    """
+    if not distributed.is_primary():
+        return
     with incomplete_file(epath.Path(path)) as partial:
         partial.write_text(text)
 

@@ -20,6 +20,7 @@ from rbjax.models import layers
 from rbjax.models.activations import activation
 from rbjax.models.attention import attention
 from rbjax.models.config_files import file_fields, known_fields
+from rbjax.parallel.activations import split_batch
 
 ACTIVATIONS = ("quick_gelu", "gelu")  # those of CLIP models
 
@@ -106,7 +107,8 @@ class Embeddings(nnx.Module):
             raise ValueError(
                 f"a prompt has {length} tokens; the text encoder takes at most {longest}."
             )
-        return self.token_embedding(input_ids) + self.position_embedding(jnp.arange(length))
+        positions = self.position_embedding(jnp.arange(length))
+        return split_batch(split_batch(self.token_embedding(input_ids)) + positions)
 
 
 class Encoder(nnx.Module):
@@ -133,8 +135,8 @@ class EncoderLayer(nnx.Module):
         self.mlp = MLP(config, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = x + self.self_attn(self.layer_norm1(x))
-        return x + self.mlp(self.layer_norm2(x))
+        x = split_batch(x + self.self_attn(self.layer_norm1(x)))
+        return split_batch(x + self.mlp(self.layer_norm2(x)))
 
 
 class Attention(nnx.Module):

@@ -13,6 +13,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from rbjax.models.attention import attention
+from rbjax.parallel.activations import split_batch
 
 
 class ResnetSettings(Protocol):
@@ -206,9 +207,9 @@ class TransformerBlock(nnx.Module):
         self.ff = FeedForward(channels, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
-        x = x + self.attn1(self.norm1(x))
-        x = x + self.attn2(self.norm2(x), context)
-        return x + self.ff(self.norm3(x))
+        x = split_batch(x + self.attn1(self.norm1(x)))
+        x = split_batch(x + self.attn2(self.norm2(x), context))
+        return split_batch(x + self.ff(self.norm3(x)))
 
 
 class Transformer2D(nnx.Module):
@@ -243,7 +244,7 @@ class Transformer2D(nnx.Module):
         x = x.reshape(x.shape[0], -1, x.shape[-1])  # [B, h*w, C]
         for block in self.transformer_blocks:
             x = block(x, context)
-        return self.proj_out(x.reshape(*residual.shape[:-1], -1)) + residual
+        return split_batch(self.proj_out(x.reshape(*residual.shape[:-1], -1)) + residual)
 
 
 class ResnetBlock(nnx.Module):
@@ -270,8 +271,8 @@ class ResnetBlock(nnx.Module):
         if hasattr(self, "time_emb_proj"):
             assert temb is not None  # given wherever the block was built with a width for it
             h = h + self.time_emb_proj(jax.nn.silu(temb))[:, None, None]
-        h = self.conv2(jax.nn.silu(self.norm2(h)))
-        return h + (self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x)
+        h = self.conv2(jax.nn.silu(self.norm2(split_batch(h))))
+        return split_batch(h + (self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x))
 
 
 class Downsample(nnx.Module):

@@ -9,6 +9,9 @@ Axes: B batch, R references, h w height and width of a map, C channels, T tokens
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +21,9 @@ from flax import nnx
 from rbjax.models import attention, layers
 from rbjax.models.unet import Encoder, UNet2DConditionModel
 from rbjax.models.unet_config import UNetConfig
+from rbjax.parallel.activations import split_batch
 
+T = TypeVar("T")
 References = list[tuple[jax.Array, jax.Array]]  # keys and values of every level, [B, R*h*w, C]
 
 
@@ -93,7 +98,7 @@ class Conjunction(nnx.Module):
         """
         visible, some = _visible(mask, key.shape[1])
         out = self.attn.attend(self._query(x), key, value, visible)
-        out = self.zero_conv(out.reshape(x.shape))
+        out = split_batch(self.zero_conv(out.reshape(x.shape)))
         return jnp.where(some[:, None, None, None], out, 0)
 
     def weights(self, x: jax.Array, *, key: jax.Array, mask: jax.Array | np.ndarray) -> jax.Array:
@@ -157,7 +162,14 @@ class RetriNet(nnx.Module):
         """
         batch = references.shape[0]
         maps = self._reference_maps(references, concepts, timesteps)
-        return [c.keys_values(m, batch) for c, m in zip(self.conjunctions, maps, strict=True)]
+        return [
+            self._remat(functools.partial(conjunction.keys_values, batch=batch))(level)
+            for conjunction, level in zip(self.conjunctions, maps, strict=True)
+        ]
+
+    def _remat(self, function: Callable[..., T]) -> Callable[..., T]:
+        """Returns the function; with `remat` its activations are computed twice, not kept."""
+        return jax.checkpoint(function) if self.config.unet.remat else function
 
     def _reference_maps(
         self, references: jax.Array, concepts: jax.Array, timesteps: jax.Array
@@ -220,7 +232,8 @@ class RetriNet(nnx.Module):
         for level, conjunction, (key, value) in zip(
             maps[1:], self.conjunctions, references, strict=True
         ):
-            level[last] = level[last] + conjunction(level[last], key=key, value=value, mask=mask)
+            retrieve = self._remat(functools.partial(conjunction.__call__, mask=mask))
+            level[last] = level[last] + retrieve(level[last], key=key, value=value)
         return unet.decode(x, temb, context, maps=maps)
 
     def __call__(

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from rbjax.models import layers
 from rbjax.models.unet_config import UNetConfig
+from rbjax.parallel.activations import split_batch
 
 
 class TimestepEmbedding(nnx.Module):
@@ -21,7 +22,7 @@ class TimestepEmbedding(nnx.Module):
         self.linear_2 = nnx.Linear(out, out, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.linear_2(jax.nn.silu(self.linear_1(x)))
+        return split_batch(self.linear_2(jax.nn.silu(self.linear_1(x))))
 
 
 class DownBlock(nnx.Module):
@@ -51,7 +52,7 @@ class DownBlock(nnx.Module):
             x = layer(j, x, temb, context)
             outputs.append(x)
         if hasattr(self, "downsamplers"):
-            outputs.append(self.downsamplers[0](x))
+            outputs.append(split_batch(self.downsamplers[0](x)))
         return outputs
 
     def layer(self, j: int, x: jax.Array, temb: jax.Array, context: jax.Array) -> jax.Array:
@@ -122,7 +123,7 @@ class UpBlock(nnx.Module):
         layer = jax.checkpoint(self.layer, static_argnums=0) if self.remat else self.layer
         for j in range(len(self.resnets)):
             x = layer(j, x, skips.pop(), temb, context)
-        return self.upsamplers[0](x, size) if hasattr(self, "upsamplers") else x
+        return split_batch(self.upsamplers[0](x, size)) if hasattr(self, "upsamplers") else x
 
     def layer(
         self, j: int, x: jax.Array, skip: jax.Array, temb: jax.Array, context: jax.Array
@@ -161,7 +162,7 @@ class Encoder(nnx.Module):
         self, latents: jax.Array, temb: jax.Array, context: jax.Array
     ) -> list[list[jax.Array]]:
         """Returns the maps of each level for latents [B, h, w, C]; the first list is conv_in's."""
-        x = self.conv_in(latents.astype(self.config.dtype))
+        x = split_batch(self.conv_in(latents.astype(self.config.dtype)))
         maps = [[x]]
         for block in self.down_blocks:
             maps.append(block(maps[-1][-1], temb, context))

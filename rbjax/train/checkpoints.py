@@ -4,9 +4,8 @@ import contextlib
 import json
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -22,6 +21,7 @@ from rbjax.interop import json_files
 from rbjax.interop.saved_model import Model
 from rbjax.models.params import Tree, merge, split_trained
 from rbjax.models.pipeline import abstract_pipeline
+from rbjax.parallel import distributed
 from rbjax.text import tokenizer as tokenizer_lib
 from rbjax.train import checkpoint_files
 from rbjax.train.state import TrainState
@@ -30,7 +30,16 @@ FOLDER = "checkpoints"
 KEPT = 2  # checkpoints
 METRICS = "log_metrics"  # in a checkpoint; "metrics" means something else to Orbax
 TOKENIZER = "tokenizer.json"
+DATA = "data-0"  # the iterator's state, the same for all processes; process 0 writes it
 T = TypeVar("T")
+
+
+class Data(Protocol):
+    """What reads a training's data: its state says where it stands, the same in all processes."""
+
+    def get_state(self) -> Any: ...
+
+    def set_state(self, state: Any, /) -> None: ...
 
 
 def save(
@@ -38,7 +47,7 @@ def save(
     step: int,
     *,
     state: TrainState,
-    data: grain.DatasetIterator,
+    data: Data,
     metrics: Collection | None = None,
 ) -> None:
     """Saves the state, the iterator's state and the metrics since the last line of the log.
@@ -54,7 +63,7 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     items = {
         "state": ocp.args.StandardSave(state),
-        _data_item(): ocp.args.JsonSave(data.get_state()),
+        DATA: ocp.args.JsonSave(data.get_state()),
     }
     if metrics is not None:
         values = [np.asarray(x).item() for x in jax.tree.leaves(metrics)]
@@ -68,7 +77,7 @@ def save(
                 "were saved before are intact; with room on the disk the same command goes on"
             ) from error
         _check_saved(manager, step, state, folder)
-    if jax.process_index() == 0:
+    if distributed.is_primary():
         checkpoint_files.write_checksums(folder / str(step))
 
 
@@ -85,9 +94,7 @@ def check_space(workdir: pathlib.Path, abstract: TrainState) -> None:
     disk_space.check(folder, coming * size, "give a --workdir on another disk")
 
 
-def restore(
-    workdir: pathlib.Path, *, abstract: TrainState, data: grain.DatasetIterator
-) -> TrainState | None:
+def restore(workdir: pathlib.Path, *, abstract: TrainState, data: Data) -> TrainState | None:
     """Restores the newest checkpoint that is not damaged onto today's mesh, and sets the iterator.
 
     Args:
@@ -102,7 +109,7 @@ def restore(
         ValueError: no checkpoint can be read, or it does not fit the state; Orbax names the arrays.
     """
     folder = workdir / FOLDER
-    items = {"state": ocp.args.StandardRestore(abstract), _data_item(): ocp.args.JsonRestore()}
+    items = {"state": ocp.args.StandardRestore(abstract), DATA: ocp.args.JsonRestore()}
 
     def read(step: int) -> Any:
         with _manager(folder) as manager:
@@ -112,10 +119,10 @@ def restore(
     if restored is None:
         return None
     for newer in checkpoint_files.steps(folder):
-        if newer > step and jax.process_index() == 0:
+        if newer > step and distributed.is_primary():
             path = checkpoint_files.set_aside(folder / str(newer))
             logging.warning("the damaged checkpoint of step %d is now %s", newer, path)
-    data.set_state(restored[_data_item()])
+    data.set_state(restored[DATA])
     return restored["state"]
 
 
@@ -192,7 +199,7 @@ def _read_newest(folder: pathlib.Path, read: Callable[[int], T]) -> tuple[int, T
     faults = []
     for step in checkpoint_files.steps(folder):
         path = folder / str(step)
-        fault = checkpoint_files.find_damage(path)
+        fault = distributed.from_primary(lambda path=path: checkpoint_files.find_damage(path))
         try:
             if not fault:
                 return step, read(step)
@@ -209,11 +216,6 @@ def _read_newest(folder: pathlib.Path, read: Callable[[int], T]) -> tuple[int, T
             + "\nPut copies of them back, or start anew in another --workdir."
         )
     return 0, None
-
-
-def _data_item() -> str:
-    """Returns the name of the iterator's state: each process has its own."""
-    return f"data-{jax.process_index()}"
 
 
 def load_model(workdir: pathlib.Path, dtype: str | None = None) -> Model:

@@ -1,10 +1,10 @@
 """The training loop: the order of events; what is due every N steps is a periodic action."""
 
+import contextlib
 import functools
 import pathlib
 from collections.abc import Callable, Mapping
 
-import grain
 import jax
 from absl import logging
 from clu import metric_writers
@@ -15,15 +15,17 @@ from ml_collections import ConfigDict
 
 from rbjax.data import loader
 from rbjax.data.dataset import Split
+from rbjax.data.loader import Batches
 from rbjax.evaluation.evaluator import Evaluator
 from rbjax.experiment import setup as setup_lib
 from rbjax.experiment import workdir as workdir_lib
 from rbjax.experiment.setup import Experiment
+from rbjax.parallel import distributed
 from rbjax.parallel import mesh as meshes
 from rbjax.train import bad_updates, checkpoints, overview, precompute_latents, termination
 from rbjax.train import state as states
 from rbjax.train.state import TrainState
-from rbjax.train.step import TrainMetrics, Update, make_update
+from rbjax.train.step import TrainMetrics, make_update
 from rbjax.train.termination import Termination
 
 Event = Callable[[int, TrainState], None]  # of (step, state after that step's update)
@@ -40,29 +42,38 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
         ValueError, OSError: for settings that cannot work, before anything is computed.
     """
     resolved = setup_lib.resolve(config)
-    workdir_lib.check_workdir(resolved.config, workdir)
-    if workdir_lib.is_finished(resolved.config, workdir):
-        return
-    with workdir_lib.lock(workdir), termination.handled() as stop:
-        exp = setup_lib.setup(resolved)
-        planned = workdir_lib.read_total_steps(workdir)
-        workdir_lib.write_config(exp.config, workdir)
-        workdir_lib.write_text(workdir / checkpoints.TOKENIZER, exp.tokenizer.to_str(pretty=True))
-        with jax.set_mesh(exp.mesh):
-            _run(exp, workdir, planned, stop)
+    with contextlib.ExitStack() as stack:
+        with distributed.primary_first():
+            workdir_lib.check_workdir(resolved.config, workdir)
+            if workdir_lib.is_finished(resolved.config, workdir):
+                return
+            stack.enter_context(workdir_lib.lock(workdir))
+            stop = stack.enter_context(termination.handled())
+            exp = setup_lib.setup(resolved)
+            planned = workdir_lib.read_total_steps(workdir)
+            workdir_lib.write_config(exp.config, workdir)
+            tokenizer = exp.tokenizer.to_str(pretty=True)
+            workdir_lib.write_text(workdir / checkpoints.TOKENIZER, tokenizer)
+        stack.enter_context(jax.set_mesh(exp.mesh))
+        _run(exp, workdir, planned, stop)
 
 
 def _run(exp: Experiment, workdir: pathlib.Path, planned: int | None, stop: Termination) -> None:
-    split, abstract = exp.open_training(), states.abstract_state(exp)
+    abstract = states.abstract_state(exp)
     overview.print_parameters(abstract)
-    data = _batches(exp, split, abstract)
+    with distributed.primary_first():  # it makes the caches
+        split = exp.open_training()
+        data = _batches(exp, split, abstract)
     state, metrics = _start(exp, workdir, abstract=abstract, data=data)
     start, total = int(state.step), exp.config.total_steps
     if start:
         print(f"Resuming at step {start}.", flush=True)
         overview.print_learning_rate(exp.config, start, planned)
-    evaluator = Evaluator.create(exp, workdir) if exp.config.eval.characters else None
-    writer = metric_writers.create_default_writer(workdir, asynchronous=False)
+    with distributed.primary_first():
+        evaluator = Evaluator.create(exp, workdir) if exp.config.eval.characters else None
+    writer = metric_writers.create_default_writer(
+        workdir, just_logging=not distributed.is_primary(), asynchronous=False
+    )
     history = workdir_lib.read_loss_history(workdir, start)
     progress, log = _reports(exp.config, writer, history=history, workdir=workdir)
 
@@ -73,7 +84,7 @@ def _run(exp: Experiment, workdir: pathlib.Path, planned: int | None, stop: Term
     actions = _actions(exp.config, progress, writer, checkpoint=save, evaluator=evaluator)
     requests = _requests(save, evaluator, writer)
     check = bad_updates.check(exp.config, split, workdir)
-    update, sharding = _compile(exp, abstract), meshes.batch_sharding(exp.mesh)
+    update, sharding = jit_update(exp, abstract), meshes.batch_sharding(exp.mesh)
     if start < total:
         checkpoints.check_space(workdir, abstract)
         print("Training starts; the first step takes longer: it is compiled.", flush=True)
@@ -102,7 +113,7 @@ def _run(exp: Experiment, workdir: pathlib.Path, planned: int | None, stop: Term
 
 
 def _start(
-    exp: Experiment, workdir: pathlib.Path, *, abstract: TrainState, data: grain.DatasetIterator
+    exp: Experiment, workdir: pathlib.Path, *, abstract: TrainState, data: Batches
 ) -> tuple[TrainState, Collection]:
     """Returns (state, metrics) of the newest checkpoint, also setting `data`, or of step 0."""
     state = checkpoints.restore(workdir, abstract=abstract, data=data)
@@ -206,10 +217,13 @@ def _answer(
     requests: Mapping[str, Event], workdir: pathlib.Path, *, step: int, state: TrainState
 ) -> None:
     """Does what was asked for since the last step; training is the same with it and without."""
-    for name, event in requests.items():
-        if workdir_lib.take_request(workdir, name):
-            event(step, state)
-            print(f"Step {step}: {name} is done.", flush=True)
+
+    def take() -> str:
+        return " ".join(name for name in requests if workdir_lib.take_request(workdir, name))
+
+    for name in distributed.from_primary(take).split():
+        requests[name](step, state)
+        print(f"Step {step}: {name} is done.", flush=True)
 
 
 def _dispensable(name: str, event: Event) -> Event:
@@ -224,29 +238,22 @@ def _dispensable(name: str, event: Event) -> Event:
     return call
 
 
-def _batches(exp: Experiment, split: Split, state: TrainState) -> grain.DatasetIterator:
+def _batches(exp: Experiment, split: Split, state: TrainState) -> Batches:
     """Returns training's batches, from stored latents and text states where some fit."""
     config = exp.config
     examples = exp.examples(split, precompute_latents.find(exp, split, state.trained))
-    _print_cut_prompts(examples)
+    overview.print_cut_prompts(examples)
     return loader.iterator(
-        examples, batch_size=config.batch_size, seed=config.seed, threads=config.data.threads
+        examples,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        threads=config.data.threads,
+        rows=meshes.local_rows(meshes.batch_sharding(exp.mesh), config.batch_size),
     )
 
 
-def _print_cut_prompts(examples: loader.Examples) -> None:
-    """Says how many prompts lose their last tags."""
-    cut, count = examples.count_cut()
-    if cut:
-        length = examples.config.max_tokens
-        print(
-            f"Prompts with more than config.data.max_tokens={length} tokens lose their last tags: "
-            f"{cut:,} of {count:,} ({cut / count:.0%}).",
-            flush=True,
-        )
-
-
-def _compile(exp: Experiment, abstract: TrainState) -> Update:
+def jit_update(exp: Experiment, abstract: TrainState) -> jax.stages.Wrapped:
+    """Returns the update, which takes the memory of its state; compiled when it is first called."""
     config, key = exp.config, jax.random.key(exp.config.seed)
     update = make_update(
         exp.graphdef,

@@ -17,6 +17,8 @@ from rbjax.diffusion.schedule import Schedule, add_noise
 from rbjax.models.batch import Batch
 from rbjax.models.params import Tree, merge, nnx_state
 from rbjax.models.pipeline import Pipeline
+from rbjax.parallel import rules
+from rbjax.parallel.activations import split_batch
 from rbjax.train import state as states
 from rbjax.train.bad_updates import BadUpdates
 from rbjax.train.state import TrainState
@@ -55,7 +57,7 @@ def example_losses(
     time_key, noise_key, sample_key = jax.random.split(key, 3)
     encoded = pipeline.encode(batch, sample_key)
     latents = encoded.latents
-    noise = jax.random.normal(noise_key, latents.shape)
+    noise = split_batch(jax.random.normal(noise_key, latents.shape))
     timesteps = jax.random.randint(
         time_key, latents.shape[:1], 0, schedule.num_train_timesteps, jnp.int32
     )
@@ -93,6 +95,7 @@ def make_update(
         total_steps: of the run.
         key: of the run; the step's number is folded into it.
     """
+    fsdp = jax.sharding.get_abstract_mesh().shape.get("fsdp", 1) > 1
     tx = states.optimizer(config, total_steps)
     rate = states.learning_rate(config, total_steps)
 
@@ -100,12 +103,18 @@ def make_update(
         state: TrainState, metrics: Collection, batch: Batch
     ) -> tuple[TrainState, Collection]:
         def loss_of(trained: Tree, part: Batch, part_key: jax.Array) -> jax.Array:
-            pipeline = nnx.merge(graphdef, nnx_state(merge(trained, state.frozen)))
+            params = rules.gather(merge(trained, state.frozen))
+            pipeline = nnx.merge(graphdef, nnx_state(params))
             return diffusion_loss(
                 pipeline, part, part_key, schedule=schedule, weighting=config.weighting
             )
 
-        grad_of = functools.partial(jax.value_and_grad(loss_of), state.trained)
+        def grad_of(part: Batch, part_key: jax.Array) -> tuple[jax.Array, Tree]:
+            kept = jax.checkpoint_policies.save_anything_except_these_names(rules.GATHERED)
+            loss = jax.checkpoint(loss_of, policy=kept) if fsdp else loss_of
+            loss, grads = jax.value_and_grad(loss)(state.trained, part, part_key)
+            return loss, rules.split(grads)
+
         step_key = jax.random.fold_in(key, state.step)
         loss, grads = accumulate(grad_of, batch, step_key, count=config.accumulate)
         grad_norm = optax.global_norm(grads)
@@ -141,6 +150,7 @@ def accumulate(
     if count == 1:
         return grad_of(batch, key)
     parts = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)
+    parts = split_batch(parts, axis=1)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(grad_of, batch, key))
 

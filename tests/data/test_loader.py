@@ -315,7 +315,7 @@ def test_a_resumed_iterator_goes_on_exactly(make):
     assert_equal([next(resumed) for _ in range(3)], expected)
 
 
-def test_characters_drawn_by_a_power_resume_and_are_shared_exactly(make, monkeypatch):
+def test_characters_drawn_by_a_power_resume_exactly(make):
     examples = make(character_power=0.5, shuffle_tags=True)
     together = batches(examples, seed=2)
     iterator = loader.iterator(examples, batch_size=8, seed=2, threads=1)
@@ -324,24 +324,24 @@ def test_characters_drawn_by_a_power_resume_and_are_shared_exactly(make, monkeyp
     resumed = loader.iterator(examples, batch_size=8, seed=2, threads=2)
     resumed.set_state(iterator.get_state())
     assert_equal([next(resumed), next(resumed)], together[2:])
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    parts = []
-    for process in range(2):
-        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
-        parts.append(np.concatenate([b.index for b in batches(examples, 2)]))
-    expected = np.concatenate([b.index for b in together])
-    np.testing.assert_array_equal(np.stack(parts, axis=1).ravel(), expected)
 
 
-def test_processes_share_the_images_and_no_more(make, monkeypatch):
-    together = np.concatenate([b.index for b in batches(make(), 0, count=2)])
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    parts = []
-    for process in range(2):
-        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
-        parts.append(np.concatenate([b.index for b in batches(make(), 0, count=2)]))
-    assert [len(part) for part in parts] == [8, 8]
-    np.testing.assert_array_equal(np.stack(parts, axis=1).ravel(), together)
+@pytest.mark.parametrize("power", [1.0, 0.5])
+def test_processes_build_their_rows_of_the_same_batches(make, power):
+    """With the same draws, and a state that another number of processes reads."""
+    settings = {"batch_size": 8, "seed": 0, "threads": 1}
+    whole = loader.iterator(make(character_power=power), **settings)
+    rows = [np.array([0, 1, 2, 6]), np.array([3, 4, 5, 7])]
+    parts = [loader.iterator(make(character_power=power), **settings, rows=r) for r in rows]
+    for _ in range(2):
+        batch = next(whole)
+        for part, own in zip(parts, rows, strict=True):
+            expected = jax.tree.map(lambda x, own=own: x[own], batch)
+            assert_equal([next(part)], [expected])
+    assert [part.get_state() for part in parts] == [whole.get_state()] * 2
+    expected, other = next(whole), loader.iterator(make(character_power=power), **settings)
+    other.set_state(parts[0].get_state())
+    assert_equal([next(other)], [expected])
 
 
 def test_stack_and_place(make):

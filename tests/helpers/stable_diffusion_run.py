@@ -49,7 +49,7 @@ def two_updates(folder: pathlib.Path, data_dir: pathlib.Path, **changes):
         abstract = state_lib.abstract_state(exp)
         before = jax.device_get(state)
         data = loop._batches(exp, exp.open("train"), state)
-        update, metrics = loop._compile(exp, abstract), loop._zero_metrics(exp)
+        update, metrics = loop.jit_update(exp, abstract), loop._zero_metrics(exp)
         for _ in range(2):
             batch = loader.place(next(data), mesh_lib.batch_sharding(exp.mesh))
             state, metrics = update(state, metrics, batch)

@@ -1,4 +1,4 @@
-"""Attention by head, as CPUs compute it for large maps, against torch."""
+"""Attention in each way, against torch."""
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +27,12 @@ def of_torch(inputs, mask, causal):
     return [x.detach().transpose(1, 2).numpy() for x in (out, *grads)]
 
 
-@pytest.mark.parametrize("large", [1, 10**9], ids=["by head", "at once"])
+@pytest.mark.parametrize("way", ["by_head", "heads_in_turn", "at_once"])
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("causal", [True, False])
-def test_outputs_and_gradients_equal_torch(monkeypatch, large, masked, causal):
-    monkeypatch.setattr(attention, "LARGE", large)
+def test_outputs_and_gradients_equal_torch(monkeypatch, way, masked, causal):
+    monkeypatch.setattr(attention, "LARGE", 10**9 if way == "at_once" else 1)
+    monkeypatch.setattr(attention, "by_head", getattr(attention, way))  # what CPUs take
     inputs = arrays()
     mask = np.arange(9) % 4 < np.array([[2], [3]]) if masked else None
 
@@ -48,6 +49,19 @@ def test_large_maps_go_by_head_on_a_cpu():
     shape = (1, 512, 1, 4)  # 512 * 512 logits
     compiled = jax.jit(attention.attention).lower(*[jnp.ones(shape)] * 3).compile()
     assert "while" in compiled.as_text()
+
+
+def test_heads_in_turn_keep_no_logits():
+    shape = (2, 64, 4, 8)
+    inputs = [jnp.ones(shape)] * 3
+
+    def sizes(way):
+        kept = jax.eval_shape(lambda *x: jax.vjp(way, *x)[1], *inputs)
+        return [leaf.size for leaf in jax.tree.leaves(kept)]
+
+    logits = 2 * 64 * 4 * 64
+    assert max(sizes(attention.at_once)) >= logits
+    assert max(sizes(attention.heads_in_turn)) < logits
 
 
 class Device:

@@ -181,3 +181,36 @@ def test_the_copy_is_a_copy():
 def test_unknown_reference_timestep_is_refused():
     with pytest.raises(ValueError, match="reference_timestep='late': use 'target' or 'zero'"):
         RetriNetConfig(unet=UNET, reference_timestep="late")
+
+
+def gradients(remat: bool):
+    """Returns f(parameters) -> gradients of a RetriNet whose references matter."""
+    config = dataclasses.replace(CONFIG, unet=dataclasses.replace(UNET, remat=remat))
+    graphdef = nnx.split(nnx.eval_shape(lambda: RetriNet(config, nnx.Rngs(0))))[0]
+
+    def loss(params):
+        return jnp.mean(nnx.merge(graphdef, params)(**inputs()) ** 2)
+
+    return jax.grad(loss), loss
+
+
+def test_remat_keeps_no_map_of_attention_to_the_references():
+    """[B, N, h*w, R*h*w] of both levels, and what the conjunctions make of the maps."""
+    params = nnx.state(awake(), nnx.Param)
+    sizes, kept = {}, {}
+    for remat in (True, False):
+        loss = gradients(remat)[1]
+        residuals = jax.eval_shape(lambda p, loss=loss: jax.vjp(loss, p)[1], params)
+        kept[remat] = {leaf.shape for leaf in jax.tree.leaves(residuals)}
+        sizes[remat] = sum(leaf.size for leaf in jax.tree.leaves(residuals))
+    maps = {(2, 3, 24, 72), (2, 3, 6, 18)}
+    assert maps <= kept[False] and not maps & kept[True]
+    assert sizes[True] < sizes[False] / 3
+
+
+@pytest.mark.slow
+def test_remat_changes_no_gradient():
+    params = nnx.state(awake(), nnx.Param)
+    found, expected = (jax.jit(gradients(remat)[0])(params) for remat in (True, False))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * float(jnp.abs(b).max()) + 1e-8)

@@ -1,42 +1,102 @@
-"""The same program on one device and on eight."""
+"""The same program on one device and on eight: what it computes, exchanges and keeps."""
+
+import dataclasses
+import functools
+import itertools
 
 import jax
 import numpy as np
+import pytest
 from flax import nnx
 
 from rbjax.data import loader
 from rbjax.diffusion.schedule import Schedule
 from rbjax.parallel import mesh as mesh_lib
+from rbjax.parallel import program
 from rbjax.train import state as state_lib
 from rbjax.train import step
+from rbjax.train.state import TrainState
 from tests.helpers import tiny_pipeline
 
+STEPS = 5
+ALONE = (1, 1, 1)
+FACTORS = [sizes for sizes in itertools.product((1, 2, 4, 8), repeat=3) if np.prod(sizes) == 8]
+QUICK = [(1, 8, 1), (2, 2, 2)]  # compiling one takes 15 s
+CASES = [s if s in QUICK else pytest.param(s, marks=pytest.mark.slow) for s in FACTORS]
 
-def losses(data: int, fsdp: int, tensor: int, steps: int = 3) -> list[float]:
-    mesh, config = mesh_lib.make_mesh(data, fsdp, tensor), tiny_pipeline.train_config()
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    losses: list[float]
+    state: TrainState
+    collectives: list[program.Collective]
+
+
+@functools.cache
+def run(sizes: tuple[int, int, int]) -> Run:
+    """Trains for five steps on a mesh."""
+    mesh, config = mesh_lib.make_mesh(*sizes), tiny_pipeline.train_config()
     graphdef = nnx.split(tiny_pipeline.pipeline())[0]
     params = tiny_pipeline.params_of(tiny_pipeline.pipeline())
     with jax.set_mesh(mesh):
-        state, shardings = state_lib.create(lambda: params, config, total_steps=steps, mesh=mesh)
+        state, shardings = state_lib.create(lambda: params, config, total_steps=STEPS, mesh=mesh)
         update = step.make_update(
             graphdef,
             schedule=Schedule(),
             config=config,
-            total_steps=steps,
+            total_steps=STEPS,
             key=jax.random.key(0),
         )
-        compiled = jax.jit(update, out_shardings=(shardings, mesh_lib.replicated(mesh)))
-        found = []
-        for number in range(steps):
-            arrays = jax.tree.map(np.asarray, tiny_pipeline.batch(8, seed=number))
-            batch = loader.place(arrays, mesh_lib.batch_sharding(mesh))
-            zero = jax.device_put(step.TrainMetrics.empty(), mesh_lib.replicated(mesh))
-            state, metrics = compiled(state, zero, batch)
-            found.append(float(metrics.compute()["loss"]))
-    return found
+        jitted = jax.jit(update, out_shardings=(shardings, mesh_lib.replicated(mesh)))
+        zero = jax.device_put(step.TrainMetrics.empty(), mesh_lib.replicated(mesh))
+        compiled = jitted.lower(state, zero, _batch(mesh, 0)).compile()
+        losses = []
+        for number in range(STEPS):
+            state, metrics = compiled(state, zero, _batch(mesh, number))
+            losses.append(float(metrics.compute()["loss"]))
+    return Run(losses, state, program.collectives(compiled.as_text()))
 
 
-def test_losses_on_one_device_equal_those_on_eight():
-    alone, together = losses(1, 1, 1), losses(2, 2, 2)
-    np.testing.assert_allclose(together, alone, rtol=1e-5)
-    assert len(set(alone)) == 3
+def _batch(mesh, number):
+    arrays = jax.tree.map(np.asarray, tiny_pipeline.batch(8, seed=number))
+    return loader.place(arrays, mesh_lib.batch_sharding(mesh))
+
+
+@pytest.mark.parametrize("sizes", CASES, ids=str)
+def test_losses_and_parameters_equal_those_of_one_device(sizes):
+    alone, together = run(ALONE), run(sizes)
+    np.testing.assert_allclose(together.losses, alone.losses, rtol=1e-5)
+    assert len(set(alone.losses)) == STEPS
+    for name in ("trained", "ema"):
+        one, several = _parameters(alone.state, name), _parameters(together.state, name)
+        wrong = [k for k in one if not np.allclose(several[k], one[k], rtol=1e-5, atol=1e-5)]
+        assert wrong == [], name
+
+
+def _parameters(state: TrainState, name: str) -> dict[str, np.ndarray]:
+    """Without the keys' biases: softmax ignores them, so that rounding is all of their gradient."""
+    flat = nnx.traversals.flatten_mapping(getattr(state, name))
+    named = {"/".join(map(str, path)): np.asarray(value) for path, value in flat.items()}
+    return {key: value for key, value in named.items() if not key.endswith("k_proj/bias")}
+
+
+@pytest.mark.slow
+def test_copies_exchange_nothing_but_sums():
+    found = run((8, 1, 1)).collectives
+    assert found and {c.kind for c in found} == {"all-reduce"}
+
+
+def test_fsdp_gathers_parameters_and_never_activations():
+    found = run((1, 8, 1))
+    parameters = jax.tree.leaves(found.state.trained)
+    split = [p for p in parameters if p.sharding.shard_shape(p.shape) != p.shape]
+    assert {c.kind for c in found.collectives} <= {"all-gather", "all-reduce", "reduce-scatter"}
+    gathered = [s for c in found.collectives if c.kind == "all-gather" for s in c.shapes]
+    assert set(gathered) <= {p.shape for p in split}
+    assert len(split) <= len(gathered) <= 2 * len(split)  # once, or once more to go backward
+
+
+def test_bytes_of_a_device_fall_with_fsdp():
+    """What no rule splits (norms, biases, axes that do not divide) is a small rest."""
+    entire, eighth = (program.device_bytes(run(sizes).state) for sizes in (ALONE, (1, 8, 1)))
+    assert entire / 8 <= eighth < 1.5 * entire / 8

@@ -1,0 +1,153 @@
+"""The programs of an experiment from shapes alone, for devices that need not be there.
+
+Axes: B batch, R references, T tokens of a prompt, Tc of a concept word.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+
+from rbjax.data import dataset as dataset_lib
+from rbjax.diffusion.guidance import Sampling, make_generate
+from rbjax.diffusion.schedule import Schedule
+from rbjax.experiment import config_checks
+from rbjax.experiment import setup as setup_lib
+from rbjax.experiment.setup import Experiment
+from rbjax.interop import stable_diffusion
+from rbjax.interop.stable_diffusion import Parts
+from rbjax.models.autoencoder_kl import AutoencoderKLConfig
+from rbjax.models.batch import Batch
+from rbjax.models.clip_text import CLIPTextConfig
+from rbjax.models.pipeline import abstract_pipeline
+from rbjax.models.unet_config import UNetConfig
+from rbjax.parallel import mesh as meshes
+from rbjax.text import prompts
+from rbjax.text.tokenizer import word_tokenizer
+from rbjax.train import loop
+from rbjax.train import state as states
+from rbjax.train.step import TrainMetrics
+
+T = TypeVar("T")
+SD15 = Parts(  # sizes of Stable Diffusion 1.5
+    UNetConfig(),
+    AutoencoderKLConfig(),
+    CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12),
+)
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+    """Returns the configuration with the sizes of its folder; of SD 1.5 where it names none."""
+    if config.pretrained or config.model.patch:
+        return setup_lib.resolve(config).config
+    resolved = stable_diffusion.with_parts(config, SD15)
+    own = config.noise_schedule
+    schedule = {"betas": "scaled_linear", "prediction_type": "epsilon"}
+    chosen = {name: value for name, value in own.items() if value != ""}
+    with resolved.unlocked(), resolved.ignore_type():
+        resolved.noise_schedule = ConfigDict(schedule | chosen)
+    return resolved
+
+
+def make_experiment(config: ConfigDict, devices: Sequence[jax.Device]) -> Experiment:
+    """Puts an experiment together for devices to compile for.
+
+    Args:
+        config: of the experiment. Records and weights are not read; a data set is built only where
+            its words make the tokenizer.
+        devices: all that the mesh may use.
+
+    Raises:
+        ValueError, FileNotFoundError: for settings that do not work or fit; they name the field.
+    """
+    config = resolve(config)
+    mesh = meshes.make_mesh(**config.mesh, devices=devices)
+    config_checks.check_batches(config, mesh)
+    builder, tokenizer = None, word_tokenizer({"tags": {}})  # a folder's sizes are in the config
+    if config.model.patch:
+        builder = dataset_lib.prepare(config.data.dataset, config.data_dir)
+        tokenizer = dataset_lib.word_tokenizer(builder)
+    return Experiment(
+        config=config,
+        pretrained=None,
+        mesh=mesh,
+        builder=builder,
+        tokenizer=tokenizer,
+        graphdef=nnx.split(abstract_pipeline(config, tokenizer))[0],
+        schedule=Schedule(**dict(config.noise_schedule)),
+        sampling=Sampling.from_config(config.sampling),
+    )
+
+
+def lower_training(exp: Experiment) -> jax.stages.Lowered:
+    """Traces the update of the training loop."""
+    with jax.sharding.use_abstract_mesh(exp.mesh.abstract_mesh):
+        state = states.abstract_state(exp)
+        metrics = _place(jax.eval_shape(TrainMetrics.empty), meshes.replicated(exp.mesh))
+        batch = abstract_batch(exp, exp.config.batch_size, stored=exp.config.data.cached_latents)
+        return loop.jit_update(exp, state).lower(state, metrics, batch)
+
+
+def lower_sampling(exp: Experiment) -> jax.stages.Lowered:
+    """Traces the generation of an evaluation's batch."""
+    config, sharding = exp.config, meshes.batch_sharding(exp.mesh)
+    generate = make_generate(
+        exp.graphdef,
+        schedule=exp.schedule,
+        sampling=exp.sampling,
+        empty_prompt=jnp.zeros(config.data.max_tokens, jnp.int32),
+    )
+    with jax.sharding.use_abstract_mesh(exp.mesh.abstract_mesh):
+        batch = abstract_batch(exp, config.eval.batch_size, stored=False)
+        seeds = jax.ShapeDtypeStruct((config.eval.batch_size,), np.uint32, sharding=sharding)
+        jitted = jax.jit(generate, out_shardings=meshes.replicated(exp.mesh))
+        return jitted.lower(states.abstract_state(exp).averaged, batch, seeds)
+
+
+PROGRAMS: dict[str, Callable[[Experiment], jax.stages.Lowered]] = {
+    "train": lower_training,
+    "sample": lower_sampling,
+}
+
+
+def abstract_batch(exp: Experiment, size: int, *, stored: bool) -> Batch:
+    """Returns the shapes of a batch; `stored`: of latents and text states, as a cache has them."""
+    data = exp.config.data
+    pixels, count = (data.size, data.size, 3), data.faces + data.clothes
+    length = prompts.concept_length(exp.tokenizer)
+
+    def make() -> Batch:
+        batch = Batch(
+            target=jnp.zeros((size, *pixels), jnp.uint8),
+            references=jnp.zeros((size, count, *pixels), jnp.uint8),
+            prompt=jnp.zeros((size, data.max_tokens), jnp.int32),
+            concepts=jnp.zeros((size, count, length), jnp.int32),
+            reference_mask=jnp.zeros((size, count), bool),
+            index=jnp.zeros(size, jnp.int32),
+        )
+        return _stored(exp, batch) if stored else batch
+
+    return _place(jax.eval_shape(make), meshes.batch_sharding(exp.mesh))
+
+
+def _stored(exp: Experiment, batch: Batch) -> Batch:
+    """Replaces images and token ids by what precompute_latents stores of them, float16."""
+    pipeline = abstract_pipeline(exp.config, exp.tokenizer)
+    encoded = nnx.eval_shape(lambda p, b: p.encode(b), pipeline, batch)
+    *shape, channels = encoded.latents.shape
+    return dataclasses.replace(
+        batch,
+        target=jnp.zeros((*shape, 2 * channels), jnp.float16),  # mean and log variance
+        references=jnp.zeros(encoded.references.shape, jnp.float16),
+        prompt=jnp.zeros(encoded.prompt.shape, jnp.float16),
+        concepts=jnp.zeros(encoded.concepts.shape, jnp.float16),
+    )
+
+
+def _place(tree: T, sharding: jax.sharding.Sharding) -> T:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

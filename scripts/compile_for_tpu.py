@@ -1,0 +1,76 @@
+"""Compiles an experiment's training step and sampling for TPUs, on a machine that has none.
+
+pip install -e '.[tpu]'
+python scripts/compile_for_tpu.py --config configs/composition.py:sd15 --topology v4:2x2x1
+
+Prints for each of the two programs what a device needs of its memory, the floating-point operations
+and collectives, and how long compiling took. Ends with 1 where something does not fit. Weights and
+records are not needed: without --config.pretrained a model of Stable Diffusion 1.5's size stands
+for the folder's; a configuration without a folder builds its data set, whose words it needs.
+"""
+
+import sys
+import time
+
+from absl import app, flags
+
+from rbjax.command_line import config_flag, one_line_errors, parse_flags, set_environment
+
+CONFIG = config_flag()
+TOPOLOGY = flags.DEFINE_string("topology", "v4:2x2x1", "KIND:AxBxC; v4, v5e, v5p or v6e.")
+ONLY = flags.DEFINE_enum("only", None, ["train", "sample"], "Compiles only this program.")
+REMEDY = (
+    "Lower config.batch_size (sampling: config.eval.batch_size) or raise config.train.accumulate, "
+    "set config.model.unet.remat=True, or split parameters with config.mesh.fsdp"
+)
+
+
+def main(argv: list[str]) -> None:
+    """Compiles both programs and prints what they need."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    set_environment()
+    from rbjax.parallel import topology  # imports JAX, but starts nothing
+
+    topology.set_environment()
+    with one_line_errors(REMEDY):
+        fits = [
+            compile_and_print(name) for name in ("train", "sample") if ONLY.value in (None, name)
+        ]
+    sys.exit(not all(fits))
+
+
+def compile_and_print(name: str) -> bool:
+    """Prints what a program needs; returns whether it fits into a device's memory."""
+    import jax
+
+    from rbjax.parallel import program, topology
+    from rbjax.train import ahead_of_time
+
+    chip, devices = topology.open_topology(TOPOLOGY.value)
+    exp = ahead_of_time.make_experiment(CONFIG.value, devices)
+    axes = ", ".join(f"{axis} {size}" for axis, size in exp.mesh.shape.items())
+    print(f"{name} on {TOPOLOGY.value}, {len(devices)} devices ({axes}):", flush=True)
+    start = time.perf_counter()
+    try:
+        compiled = ahead_of_time.PROGRAMS[name](exp).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(f"  does not fit: {str(error).splitlines()[0]}\n  {REMEDY}")
+        return False
+    seconds, need = time.perf_counter() - start, program.memory(compiled)
+    parts = ", ".join(f"{part} {size / 2**30:.3f}" for part, size in need.items())
+    total, available = sum(need.values()), chip.memory
+    print(f"  GiB of a device: {total / 2**30:.3f} of {available / 2**30:.2f} ({parts})")
+    print(f"  TFLOP of a device: {program.operations(compiled) / 1e12:.3f} (loops count once)")
+    for kind, (count, size) in program.summary(program.collectives(compiled.as_text())).items():
+        print(f"  {kind}: {count}, {size / 2**20:.1f} MiB")
+    print(f"  traced and compiled in {seconds:.0f} s", flush=True)
+    if total > available:
+        print(f"  does not fit: {REMEDY}")
+    return total <= available
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

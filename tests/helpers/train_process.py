@@ -1,0 +1,97 @@
+"""Runs of several processes on this machine, and what each process is:
+
+python -m tests.helpers.train_process SETTINGS, a small training, its settings as JSON.
+"""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+
+ROOT = pathlib.Path(__file__).parents[2]
+LIMIT = 1800  # seconds, so that a run that waits for ever ends the test
+
+
+def run(commands: Sequence[Sequence[str]], devices: int) -> list[subprocess.CompletedProcess]:
+    """Starts commands at once, each with so many virtual devices, and waits for all."""
+    flag = f"--xla_force_host_platform_device_count={devices}"  # of two such flags the last counts
+    environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flag}"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env=environment | {"JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for command in commands
+    ]
+    try:
+        outputs = [process.communicate(timeout=LIMIT)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [
+        subprocess.CompletedProcess(p.args, p.returncode, text)
+        for p, text in zip(started, outputs, strict=True)
+    ]
+
+
+def train(
+    workdir: pathlib.Path,
+    data_dir: pathlib.Path,
+    *,
+    processes: int,
+    devices: int,
+    **changes: object,
+) -> list[str]:
+    """Trains in several processes; returns what each printed.
+
+    Args:
+        workdir: of the run.
+        data_dir: of TFDS.
+        processes: their number.
+        devices: of each process.
+        changes: of tiny_run's configuration, with "__" for dots; `evaluate` turns evaluation on.
+    """
+    settings = {"workdir": str(workdir), "data_dir": str(data_dir), "processes": processes}
+    settings |= {"coordinator": f"localhost:{free_port()}", "changes": changes}
+    module = "tests.helpers.train_process"
+    found = run(
+        [[module, json.dumps(settings | {"process": i})] for i in range(processes)], devices
+    )
+    assert not any(process.returncode for process in found), "\n".join(p.stdout for p in found)
+    return [process.stdout for process in found]
+
+
+def free_port() -> int:
+    """Returns a port that nothing uses now."""
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        return server.getsockname()[1]
+
+
+def main(settings: dict) -> None:
+    """Trains as one of the processes."""
+    from rbjax.evaluation import evaluator
+    from rbjax.parallel import distributed
+    from rbjax.train import loop
+    from tests.helpers import tiny_run
+
+    distributed.initialize(settings["coordinator"], settings["processes"], settings["process"])
+    changes = {name.replace("__", "."): value for name, value in settings["changes"].items()}
+    if changes.pop("evaluate", False):
+        evaluator.VQA.load = lambda *folder: tiny_run.VQA()
+    else:
+        loop.Evaluator = tiny_run.NoEvaluation
+    config = tiny_run.config(settings["data_dir"])
+    config.update_from_flattened_dict(changes)
+    loop.train(config, pathlib.Path(settings["workdir"]))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

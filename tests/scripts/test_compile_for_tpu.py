@@ -1,0 +1,77 @@
+"""Programs from shapes alone, and for TPUs that are not there."""
+
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from configs import composition
+from rbjax.experiment import setup as setup_lib
+from rbjax.parallel import mesh as mesh_lib
+from rbjax.parallel import topology
+from rbjax.train import ahead_of_time, loop
+from rbjax.train import state as state_lib
+from tests.helpers import tiny_run
+
+ROOT = pathlib.Path(__file__).parents[2]
+HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None
+
+
+def test_training_is_lowered_as_the_loop_compiles_it(avatars_dir):
+    config = tiny_run.config(avatars_dir)
+    exp = setup_lib.setup(setup_lib.resolve(config))
+    with jax.set_mesh(exp.mesh):
+        data = loop._batches(exp, exp.open("train"), state_lib.abstract_state(exp))
+        batch = loop.loader.place(next(data), mesh_lib.batch_sharding(exp.mesh))
+        state, _ = state_lib.create_state(exp)
+        jitted = loop.jit_update(exp, state_lib.abstract_state(exp))
+        lowered = jitted.lower(state, loop._zero_metrics(exp), batch)
+    shapes = ahead_of_time.make_experiment(config, jax.devices())
+    assert ahead_of_time.lower_training(shapes).as_text() == lowered.as_text()
+
+
+def test_without_a_folder_the_sizes_are_those_of_stable_diffusion_15():
+    config = composition.sd15()
+    exp = ahead_of_time.make_experiment(config, jax.devices())
+    batch = ahead_of_time.abstract_batch(exp, 8, stored=True)
+    assert exp.config.model.unet.block_out_channels == (320, 640, 1280, 1280)
+    assert batch.target.shape == (8, 48, 48, 8) and batch.references.shape == (8, 4, 48, 48, 4)
+    assert batch.prompt.shape == (8, 77, 768) and batch.concepts.shape == (8, 4, 3, 768)
+    assert batch.target.dtype == batch.prompt.dtype == np.float16
+    images = ahead_of_time.abstract_batch(exp, 8, stored=False)
+    assert images.references.shape == (8, 4, 384, 384, 3)
+
+
+@pytest.mark.parametrize("name", ["v4", "v3:2x2x1", "v4:2x2x1x1", "v4:2,2"])
+def test_topologies_that_are_none_are_refused(name):
+    with pytest.raises(ValueError, match="--topology=.*for example v4:2x2x1"):
+        topology.open_topology(name)
+
+
+def test_without_libtpu_the_remedy_is_told(monkeypatch):
+    monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'rbjax\[tpu\]'"):
+        topology.open_topology("v4:2x2x1")
+
+
+@pytest.mark.skipif(not HAS_LIBTPU, reason="libtpu is not installed: pip install -e '.[tpu]'")
+def test_the_small_model_compiles_for_v4(avatars_dir):
+    """Both programs of the smoke variant with a UNet of 8 and 16 channels, on four chips."""
+    arguments = ["--config=configs/composition.py:smoke", f"--config.data_dir={avatars_dir}"]
+    arguments += ["--config.model.unet.block_out_channels=(8, 16)", "--topology=v4:2x2x1"]
+    arguments += ["--config.model.unet.norm_num_groups=4", "--config.mesh.fsdp=2"]
+    found = subprocess.run(
+        [sys.executable, "scripts/compile_for_tpu.py", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stderr
+    for line in ("train on v4:2x2x1, 4 devices (data 2, fsdp 2", "sample on", "of 30.75", "all-g"):
+        assert line in found.stdout
