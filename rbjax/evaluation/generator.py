@@ -169,5 +169,10 @@ def _target(case: Case) -> int:
 
 
 def _squares(images: np.ndarray, size: int) -> np.ndarray:
-    """Fits images [N, H, W, 3] in [-1, 1] into white squares, as real ones are shown and scored."""
-    return to_float(np.stack([images_lib.resize(to_uint8(image), size) for image in images]))
+    """Fits images [N, H, W, 3] in [-1, 1] into white squares, as real ones are shown and scored.
+
+    One that is not finite becomes NaN, so that it is counted as such.
+    """
+    is_finite = np.isfinite(images).all(axis=(1, 2, 3))
+    fitted = [images_lib.resize(to_uint8(np.nan_to_num(image)), size) for image in images]
+    return np.where(is_finite[:, None, None, None], to_float(np.stack(fitted)), np.nan)
