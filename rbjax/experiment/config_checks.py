@@ -84,8 +84,10 @@ def _check_drops(data: ConfigDict) -> None:
 def _check_buckets(data: ConfigDict) -> None:
     """Raises ValueError for buckets that would hold no image."""
     step, smallest, largest = data.bucket_reso_steps, data.min_bucket_reso, data.max_bucket_reso
+    if not step:
+        return
     fits = 0 < smallest <= data.size <= largest and not smallest % step and not largest % step
-    if step and not (step > 0 and fits):
+    if step < 0 or not fits:
         raise ValueError(
             f"config.data.bucket_reso_steps={step}: give min_bucket_reso and max_bucket_reso (now "
             f"{smallest} and {largest}) as multiples of it, with size={data.size} between them."

@@ -39,6 +39,22 @@ def test_settings_that_cannot_work_are_refused(config, changes, message):
         config_checks.check(config)
 
 
+def buckets(config, step: int, smallest: int, largest: int):
+    config.data.update(bucket_reso_steps=step, min_bucket_reso=smallest, max_bucket_reso=largest)
+    config_checks.check(config)
+
+
+@pytest.mark.parametrize("sides", [(3, 6, 24), (0, 6, 24), (0, 0, 0), (12, 12, 12)])
+def test_buckets_around_the_size_or_none_are_accepted(config, sides):
+    buckets(config, *sides)
+
+
+@pytest.mark.parametrize("sides", [(3, 0, 0), (3, 15, 24), (3, 6, 9), (3, 7, 24), (-3, 6, 24)])
+def test_buckets_that_cannot_hold_the_size_are_refused(config, sides):
+    with pytest.raises(ValueError, match="bucket_reso_steps=.*size=12 between them"):
+        buckets(config, *sides)
+
+
 def test_unknown_task_is_refused(config):
     with config.unlocked():
         config.data.tasks.imitate = 1.0
