@@ -15,6 +15,7 @@ The first writes what is to be made. Without --suite a manifest may hold any cas
 
 import argparse
 import dataclasses
+import re
 from pathlib import Path
 
 from rbjax.command_line import ArgumentParser, one_line_errors, path_argument, set_environment
@@ -136,7 +137,12 @@ def _folders(texts: list[str]) -> dict[str, Path]:
     for text in texts:
         name, separator, folder = text.partition("=")
         path = path_argument(folder if separator else text)
-        name = name if separator else path.name
+        name = name if separator else path.absolute().name
+        if not re.fullmatch(r"\w[\w.-]*", name):  # it is a folder's name in the report
+            raise ValueError(
+                f"--images={text}: a row cannot be called {name!r}; give NAME=DIR, with a name of "
+                "letters, digits, _, - and ."
+            )
         if name in folders or name in other_systems.RESERVED:
             raise ValueError(f"--images={text}: another row is called {name!r}; give NAME=DIR")
         folders[name] = path

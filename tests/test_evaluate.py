@@ -75,6 +75,7 @@ def test_a_manifest_of_any_cases_needs_no_suite(start, cases, tmp_path):
         (["--out", "x", "--images", "/nowhere"], "/nowhere/manifest.jsonl is missing"),
         (["--out", "x", "--images", "trained=/nowhere"], "another row is called 'trained'"),
         (["--out", "x", "--images", "/a/b", "--images", "/c/b"], "another row is called 'b'"),
+        (["--out", "x", "--images", "../b=/a"], r"a row cannot be called '\.\./b'"),
         (["--out", "x", "--suite", "tset"], "no split 'tset', only"),
         (
             ["--out", "x", "--suite", "test", "--characters", "0"],

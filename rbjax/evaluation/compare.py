@@ -14,6 +14,7 @@ from rbjax.evaluation.results import COLUMNS, label
 from rbjax.interop import json_files
 from rbjax.metrics import bootstrap
 
+SAME = ("suite", "size", "judge", "asked")  # of results.json
 KEY = ("character", "references", "concepts", "prompt", "seed", "repeat")  # what makes a case
 
 
@@ -63,8 +64,16 @@ def compare(
         seed: of the resampling.
 
     Raises:
-        ValueError: a row is not there, or the evaluations have no case in common.
+        ValueError: a row is not there, the evaluations have no case in common, or were scored in
+            different ways.
     """
+    for name in SAME:
+        a, b = (_without_folder(results.get(name)) for results in (first, second))
+        if a != b:
+            raise ValueError(
+                f"the two evaluations cannot be compared: {name} is {_short(a)} in the first and "
+                f"{_short(b)} in the second"
+            )
     images = [_by_case(results, row) for results, row in zip((first, second), rows, strict=True)]
     common = images[0].keys() & images[1].keys()
     if not common:
@@ -112,6 +121,16 @@ def _by_case(results: Mapping[str, Any], row: str) -> dict[str, dict[str, Any]]:
         key = repr([image[part] for part in KEY])
         found[key] = {"character": image["character"], "values": values}
     return found
+
+
+def _without_folder(value: Any) -> Any:
+    """Returns a value of SAME; where a judge lies does not matter."""
+    return {k: v for k, v in value.items() if k != "folder"} if isinstance(value, dict) else value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _nearest(name: str) -> str:

@@ -32,8 +32,9 @@ class Judging:
         vqa: the model; None where it may be asked nothing.
         embed: images, float32 [N, H, W, 3] in [-1, 1], to the vectors of its vision model.
         vocabulary: of the data set, with questions about all tags that have a rule.
-        record: for results.json: {"folder", "split", "required", "measured"}; `measured` is null
-            where the model's own accuracy.json says what may be asked, or nothing is known.
+        record: for results.json: {"folder", "files" (a digest), "split", "required", "measured"};
+            `measured` is null where the model's own accuracy.json says what may be asked, or
+            nothing is known.
         coverage: for results.json: {"share", "tags", "uncovered": [[tag, share], ...]}.
     """
 
@@ -75,7 +76,7 @@ def create(
         "tags": found.tags,
         "uncovered": [list(pair) for pair in found.uncovered[:LISTED]],
     }
-    record: dict[str, Any] = {"folder": path.name, "split": None, "measured": None}
+    record = _record(path)
     if split.vocabulary["questions"] and vqa.accuracy is not None:
         vqa.asked_at(size)  # raises before anything trains
         return Judging(vqa, vqa.embed_images, vocabulary, record, coverage)
@@ -113,8 +114,15 @@ def unmeasured(folder: str, tags: Iterable[str]) -> Judging:
     named = dict.fromkeys(vocabulary["questions"], {"agreement": 1.0, "answers": {}})
     found = tag_questions.coverage([list(tags)], vocabulary)
     coverage = {"share": found.share, "tags": found.tags, "uncovered": []}
-    record = {"folder": path.name, "split": None, "measured": None}
-    return Judging(Judge(vqa, vocabulary, named), vqa.embed_images, vocabulary, record, coverage)
+    return Judging(
+        Judge(vqa, vocabulary, named), vqa.embed_images, vocabulary, _record(path), coverage
+    )
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """Returns what is known of a model before it is measured."""
+    files = judge_lib.fingerprint(path)
+    return {"folder": path.name, "files": files, "split": None, "measured": None}
 
 
 def _measure(

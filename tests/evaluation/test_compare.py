@@ -74,6 +74,13 @@ def test_nearest_targets_are_compared_too():
     assert "| VQA flexibility | +0.0 [+0.0, +0.0] | 6 |" in text
 
 
+@pytest.mark.parametrize("name, value", [("suite", "test"), ("size", 64), ("asked", ["hair"])])
+def test_evaluations_that_were_scored_otherwise_are_refused(name, value):
+    one = results([0.1, 0.2])
+    with pytest.raises(ValueError, match=f"cannot be compared: {name} is None in the first"):
+        compare.compare(one, one | {name: value}, ROWS)
+
+
 def test_what_cannot_be_compared_is_refused(tmp_path):
     one = results([0.1, 0.2])
     with pytest.raises(ValueError, match="no row 'other', only trained"):
