@@ -158,17 +158,18 @@ class Examples(grain.transforms.RandomMap):
             concepts |= {concept for concept, number in wanted if number}
         carried, count = carried_kinds(concepts), len(self.split)
         targets = range(0, count, -(-count // most))
-        texts = [", ".join(self.tags(target, carried)) for target in targets]
+        texts = [", ".join(self._spelled(self.tags(target, carried))) for target in targets]
         cut = prompts.are_too_long(self.tokenizer, texts, self.config.max_tokens)
         return sum(cut), len(texts)
 
     def prompt_ids(self, tags: list[str]) -> np.ndarray:
         """Encodes the first tags, as many as fit into a prompt: int32 [T]."""
-        length = self.config.max_tokens
-        if self.config.underscores_as_spaces:
-            tags = [prompts.spaced(tag) for tag in tags]
-        tags = prompts.fitting(self.tokenizer, tags, length)
-        return prompts.encode(self.tokenizer, [", ".join(tags)], length)[0]
+        tags = prompts.fitting(self.tokenizer, self._spelled(tags), self.config.max_tokens)
+        return prompts.encode(self.tokenizer, [", ".join(tags)], self.config.max_tokens)[0]
+
+    def _spelled(self, tags: list[str]) -> list[str]:
+        """Returns tags as the tokenizer reads them."""
+        return [prompts.spaced(t) for t in tags] if self.config.underscores_as_spaces else tags
 
     def _images(
         self, target: int, chosen: ReferenceChoice, changes: Sequence[Change]

@@ -173,6 +173,6 @@ def _squares(images: np.ndarray, size: int) -> np.ndarray:
 
     One that is not finite becomes NaN, so that it is counted as such.
     """
-    is_finite = np.isfinite(images).all(axis=(1, 2, 3))
+    is_finite = np.isfinite(images).all(axis=(1, 2, 3), keepdims=True)
     fitted = [images_lib.resize(to_uint8(np.nan_to_num(image)), size) for image in images]
-    return np.where(is_finite[:, None, None, None], to_float(np.stack(fitted)), np.nan)
+    return np.where(is_finite, to_float(np.stack(fitted)), np.nan)
