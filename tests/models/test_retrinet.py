@@ -195,15 +195,15 @@ def gradients(remat: bool):
 
 
 def test_remat_keeps_no_map_of_attention_to_the_references():
-    """[B, N, h*w, R*h*w] of both levels, and what the conjunctions make of the maps."""
+    """[..., h*w, R*h*w] of both levels, and what the conjunctions make of the maps."""
     params = nnx.state(awake(), nnx.Param)
     sizes, kept = {}, {}
     for remat in (True, False):
         loss = gradients(remat)[1]
         residuals = jax.eval_shape(lambda p, loss=loss: jax.vjp(loss, p)[1], params)
-        kept[remat] = {leaf.shape for leaf in jax.tree.leaves(residuals)}
+        kept[remat] = {leaf.shape[-2:] for leaf in jax.tree.leaves(residuals)}
         sizes[remat] = sum(leaf.size for leaf in jax.tree.leaves(residuals))
-    maps = {(2, 3, 24, 72), (2, 3, 6, 18)}
+    maps = {(24, 72), (6, 18)}
     assert maps <= kept[False] and not maps & kept[True]
     assert sizes[True] < sizes[False] / 3
 
