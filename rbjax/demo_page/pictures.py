@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from rbjax.inference import reference as reference_lib
 from rbjax.inference.reference import Reference
 from rbjax.text.concepts import CONCEPTS
 from tfds_retribooru import decoding
+from tfds_retribooru.boxes import SizedBox
 
 MAX_REFERENCES = 6
 MAX_BYTES = 24 * 2**20  # of a file
@@ -62,6 +64,22 @@ def read_reference(item: Any, number: int) -> Reference:
         return Reference(item["concept"], image, _box(item.get("box")))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: {error}. Draw its box again.") from error
+
+
+def mask_box(item: Any, mask: Any, number: int) -> SizedBox:
+    """Returns the box around the figure of a mask.
+
+    Args:
+        item: reference that it belongs to.
+        mask: data URL, of an image of the size of the picture, white where the concept is.
+        number: place of the reference from 1, for errors.
+
+    Raises:
+        ValueError: a sentence about what is wrong with the reference or with the mask.
+    """
+    image = read_reference({**item, "box": None}, number).image
+    name = f"The mask of reference {number}"
+    return reference_lib.mask_box(data_of(mask, name), image, name)
 
 
 def decode(url: Any, name: str) -> np.ndarray:

@@ -27,10 +27,16 @@ def references(studio: Studio, items: list[dict[str, Any]]) -> gr.HTML:
             return {"error": str(error)}
         return {"crop": pictures.data_url(studio.crops([reference])[0])}
 
+    def mask(call: Call) -> dict[str, Any]:
+        try:
+            return {"box": pictures.mask_box(call["item"], call["mask"], int(call["number"]))}
+        except (KeyError, TypeError, ValueError) as error:
+            return {"error": str(error)}
+
     return _html(
         "references",
         items,
-        [preview],
+        [preview, mask],
         gallery=[
             {
                 "picture": p.picture,
@@ -87,7 +93,7 @@ def _html(name: str, value: Any, functions: list[Callable[[Call], Any]], **props
     return gr.HTML(
         value=value,
         html_template=(ASSETS / f"{name}.html").read_text(),
-        js_on_load=(ASSETS / f"{name}.js").read_text(),
+        js_on_load="\n".join(path.read_text() for path in sorted(ASSETS.glob(f"{name}*.js"))),
         server_functions=functions,
         apply_default_css=False,
         **props,

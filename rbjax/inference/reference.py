@@ -79,7 +79,7 @@ def parse(concept: str, text: str) -> Reference:
             f"{text}: after @ stands {part!r}; expected left,top,width,height in whole pixels, or "
             "the file of a mask"
         )
-    return Reference(concept, image, _mask_box(local_path(part), image))
+    return Reference(concept, image, mask_box(local_path(part).read_bytes(), image, part))
 
 
 def _split(concept: str, text: str) -> tuple[str, str | None]:
@@ -119,22 +119,23 @@ def read(path: str | Path) -> np.ndarray:
         raise ValueError(f"{path} is not an image that can be read: {error}") from error
 
 
-def _mask_box(path: Path, image: np.ndarray) -> SizedBox:
+def mask_box(data: bytes, image: np.ndarray, name: str) -> SizedBox:
     """Returns the box (left, top, width, height) around the figure of a mask.
 
     Args:
-        path: of the mask.
+        data: of the mask's file.
         image: uint8 [H, W, 3], that the mask belongs to.
+        name: of the mask, for errors.
 
     Raises:
         ValueError: the mask is not an image, empty, full or of another size than the image.
     """
     height, width = image.shape[:2]
     try:
-        mask = masks.decode(path.read_bytes(), (width, height))
+        mask = masks.decode(data, (width, height))
         masks.check_content(mask)
     except decoding.Unreadable as error:
-        raise ValueError(f"{path} cannot be used as a mask: {error}") from error
+        raise ValueError(f"{name} cannot be used as a mask: {error}") from error
     figure = np.asarray(mask) > masks.THRESHOLD
     rows, columns = (np.flatnonzero(figure.any(axis=axis)) for axis in (1, 0))
     left, top = int(columns[0]), int(rows[0])

@@ -13,7 +13,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="pip install play
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
-WAIT = 60_000  # milliseconds; the first image is compiled
+WAIT = 300_000  # milliseconds at most; the first image is compiled
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +192,18 @@ def test_references_are_reordered_and_typed(tab):
     assert types() == ["clothes", "face"]
     tab.select_option(".rb-slot select >> nth=0", "character")
     assert types() == ["character", "face"]
+
+
+def test_a_mask_gives_the_box(tab, tmp_path):
+    mask = np.zeros((128, 128), np.uint8)
+    mask[10:60, 20:100] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    tab.set_input_files(".rb-mask-file >> nth=0", str(tmp_path / "mask.png"))
+    tab.wait_for_function("document.querySelector('.rb-numbers input').value === '20'")
+    assert numbers(tab, 0) == [20, 10, 80, 50]
+    Image.fromarray(mask[:50]).save(tmp_path / "small.png")
+    tab.set_input_files(".rb-mask-file >> nth=0", str(tmp_path / "small.png"))
+    tab.wait_for_selector("text=The mask of reference 1 cannot be used as a mask")
 
 
 def test_two_users_at_once_both_get_their_images(browser, address, tab):

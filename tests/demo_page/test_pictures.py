@@ -81,6 +81,29 @@ def test_what_is_no_reference_is_told(items):
         pictures.read_references(items)
 
 
+def mask_url(left: int, top: int, right: int, bottom: int) -> str:
+    mask = np.zeros((9, 7, 3), np.uint8)
+    mask[top:bottom, left:right] = 255
+    return pictures.data_url(mask)
+
+
+def test_a_mask_gives_the_box_of_its_figure():
+    assert pictures.mask_box(item(), mask_url(2, 3, 6, 9), 1) == (2, 3, 4, 6)
+
+
+@pytest.mark.parametrize(
+    "mask, message",
+    [
+        (mask_url(0, 0, 0, 0), "The mask of reference 2 cannot be used as a mask"),
+        (pictures.data_url(picture(30, 20)), "cannot be used as a mask"),
+        ("/etc/passwd", "The mask of reference 2 is no picture that was added"),
+    ],
+)
+def test_masks_that_cannot_be_used_are_told(mask, message):
+    with pytest.raises(ValueError, match=message):
+        pictures.mask_box(item(), mask, 2)
+
+
 def test_what_is_no_list_is_told():
     with pytest.raises(ValueError, match="reload the page"):
         pictures.read_references("text")

@@ -46,67 +46,6 @@ async function showCrop(index) {
   if (answer.crop) crop.src = answer.crop;
 }
 
-function setBox(index, box) {
-  items[index] = { ...items[index], box };
-  publish();
-  drawBox(index);
-  showCrop(index);
-}
-
-function drawBox(index) {
-  const slot = slots.children[index];
-  const picture = slot.querySelector(".rb-draw img");
-  const frame = slot.querySelector(".rb-box");
-  const { naturalWidth: width, naturalHeight: height } = picture;
-  if (!width) return;
-  const box = items[index].box || [0, 0, width, height];
-  frame.hidden = !items[index].box;
-  const share = [box[0] / width, box[1] / height, box[2] / width, box[3] / height];
-  ["left", "top", "width", "height"].forEach((side, i) => (frame.style[side] = `${100 * share[i]}%`));
-  slot.querySelectorAll(".rb-numbers input").forEach((input, i) => {
-    if (document.activeElement !== input) input.value = box[i];
-    input.max = i % 2 ? height : width;
-  });
-}
-
-function startDrawing(index, event) {
-  const picture = slots.children[index].querySelector(".rb-draw img");
-  if (!picture.naturalWidth) return;
-  event.preventDefault();
-  const area = picture.getBoundingClientRect();
-  const place = (e) => [
-    Math.round(Math.min(Math.max((e.clientX - area.left) / area.width, 0), 1) * picture.naturalWidth),
-    Math.round(Math.min(Math.max((e.clientY - area.top) / area.height, 0), 1) * picture.naturalHeight),
-  ];
-  const from = place(event);
-  const before = items[index];
-  const boxTo = (e) => {
-    const to = place(e);
-    return [
-      Math.min(from[0], to[0]),
-      Math.min(from[1], to[1]),
-      Math.abs(to[0] - from[0]),
-      Math.abs(to[1] - from[1]),
-    ];
-  };
-  const move = (e) => {
-    items[index] = { ...before, box: boxTo(e) };
-    drawBox(index);
-  };
-  const end = (e) => {
-    window.removeEventListener("pointermove", move);
-    window.removeEventListener("pointerup", end);
-    window.removeEventListener("pointercancel", end);
-    const box = boxTo(e);
-    items[index] = before;
-    if (e.type === "pointerup" && Math.min(box[2], box[3]) >= 2) setBox(index, box);
-    else drawBox(index); // a click draws nothing
-  };
-  window.addEventListener("pointermove", move);
-  window.addEventListener("pointerup", end);
-  window.addEventListener("pointercancel", end);
-}
-
 function numbers(index) {
   const names = ["Left", "Top", "Width", "Height"];
   const fields = names.map((name, i) => {
@@ -148,6 +87,16 @@ function slotOf(item, index) {
     "aria-label": `Choose another picture for reference ${index + 1}`,
     onchange: (event) => take(event.target.files, index),
   });
+  const mask = make("input", {
+    type: "file",
+    accept: "image/*",
+    class: "rb-mask-file",
+    "aria-label": `Choose a mask for reference ${index + 1}, white where the ${item.concept} is`,
+    onchange: (event) => {
+      takeMask(event.target.files[0], index);
+      event.target.value = "";
+    },
+  });
   const area = make(
     "div",
     { class: "rb-area", onpointerdown: (event) => startDrawing(index, event) },
@@ -187,6 +136,7 @@ function slotOf(item, index) {
       { class: "rb-slot-foot" },
       button("Entire picture", `Use the entire picture of reference ${index + 1}`, () => setBox(index, null)),
       make("label", { class: "rb-choose" }, "Other picture", file),
+      make("label", { class: "rb-choose" }, `Mask of the ${item.concept}`, mask),
     ),
     make("p", { class: "rb-slot-problem", role: "alert" }),
   );
@@ -228,6 +178,15 @@ function read(file) {
     reader.onerror = () => reject(reader.error);
     reader.readAsDataURL(file);
   });
+}
+
+async function takeMask(file, index) {
+  if (!file) return;
+  const item = items[index];
+  const answer = await server.mask({ item, mask: await read(file), number: index + 1 });
+  if (items[index] !== item) return; // changed meanwhile
+  if (answer.box) setBox(index, answer.box);
+  else slots.children[index].querySelector(".rb-slot-problem").textContent = answer.error;
 }
 
 async function take(files, index = null) {
