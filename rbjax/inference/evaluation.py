@@ -28,6 +28,7 @@ DATASET = "avatars/centered"
 DEFAULTS = {
     "seed": 0,
     "data_dir": "",
+    "train": {},
     "data": {
         **{"dataset": DATASET, "faces": 1, "clothes": 1},
         **{"vary_references": False, "tasks": {"composition": 1.0}, "prompt_tags": "free"},
@@ -99,8 +100,11 @@ def configuration(model: Model, options: Options, *, has_model: bool) -> ConfigD
         )
     given = {name: value for name, value in vars(options).items() if value is not None}
     config.update_from_flattened_dict({FIELDS[name]: value for name, value in given.items()})
+    if options.suite is not None:  # that one alone
+        config.eval.out_of_domain_split = ""
     if not has_model:
-        config.eval.variant_characters = 0
+        config.eval.variant_characters = config.eval.truth_images = 0
+        config.eval.out_of_domain_split = ""
     for name in ("characters", "prompts", "repeats"):
         if config.eval[name] < 1:
             raise ValueError(f"--{name}={config.eval[name]}: must be at least 1")
