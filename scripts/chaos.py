@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from tensorboard.backend.event_processing import event_file_loader
@@ -135,9 +136,13 @@ def contents(workdir: pathlib.Path) -> dict[str, Any]:
     """Reads what must be equal at the end of a run: {name: array, bytes or number}."""
     newest = max((workdir / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
     with ocp.PyTreeCheckpointer() as reader:
-        state = reader.restore(newest / "state")
+        arrays = reader.metadata(newest / "state").item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), arrays)
+        restored = reader.restore(
+            newest / "state", args=ocp.args.PyTreeRestore(restore_args=as_numpy)
+        )
     found: dict[str, Any] = {}
-    for keys, leaf in ocp.tree.to_flat_dict(state).items():
+    for keys, leaf in ocp.tree.to_flat_dict(restored).items():
         found["/".join(map(str, keys))] = np.asarray(leaf)
     files = [newest / "data-0/metadata", newest / "log_metrics/metadata", workdir / "loss.json"]
     files += [workdir / "results.json", *sorted((workdir / "samples").glob("*.png"))]

@@ -55,17 +55,8 @@ class Failing(tiny_run.NoEvaluation):
         raise RuntimeError("final")
 
 
-def test_what_fails_beside_the_training_ends_it_nowhere(train, tmp_path, caplog):
-    with pytest.raises(RuntimeError, match="final"):
-        train(Failing)
-    for what in ("step 3: the sample grid failed", "step 3: the evaluation failed", "step 6: the"):
-        assert what in caplog.text
-    assert "RESOURCE_EXHAUSTED" in caplog.text and f'{__file__}", line' in caplog.text
-    assert "is complete and saved (step 6)" in caplog.text
-    assert checkpoint_files.steps(tmp_path / "run/checkpoints") == [6, 3]
-
-
-def test_after_a_failed_evaluation_the_same_command_only_evaluates(train, monkeypatch):
+def test_what_fails_beside_the_training_ends_it_nowhere(train, tmp_path, caplog, monkeypatch):
+    """The last evaluation ends it; the same command then only evaluates."""
     evaluated = []
 
     class Evaluation(tiny_run.NoEvaluation):
@@ -74,11 +65,17 @@ def test_after_a_failed_evaluation_the_same_command_only_evaluates(train, monkey
 
     with pytest.raises(RuntimeError, match="final"):
         train(Failing)
+    for what in ("step 3: the sample grid failed", "step 3: the evaluation failed", "step 6: the"):
+        assert what in caplog.text
+    assert "RESOURCE_EXHAUSTED" in caplog.text and f'{__file__}", line' in caplog.text
+    assert "is complete and saved (step 6)" in caplog.text
+    assert checkpoint_files.steps(tmp_path / "run/checkpoints") == [6, 3]
     monkeypatch.setattr(loop.loader, "place", None)  # each update needs it
     train(Evaluation)
     assert evaluated == [(6, 3)]
 
 
+@pytest.mark.slow
 def test_samples_and_evaluations_change_nothing(train, saved, monkeypatch):
     monkeypatch.setattr(evaluator.VQA, "load", lambda *folder: tiny_run.VQA())
     settings = {"checkpoint_every": 9, "total_steps": 4, "eval.characters": 1, "eval.prompts": 1}
@@ -89,6 +86,7 @@ def test_samples_and_evaluations_change_nothing(train, saved, monkeypatch):
     assert with_them[1] == saved[4][1]
 
 
+@pytest.mark.slow
 def test_a_run_ends_after_bad_updates_in_a_row(train, avatars, tmp_path, saved, caplog):
     settings = {"log_every": 1, "checkpoint_every": 2, "train.warmup_steps": 1}
     settings |= {"train.learning_rate": 1e30, "train.max_bad_updates": 3}
@@ -121,7 +119,7 @@ def _replays(workdir, found):
     assert np.flatnonzero(replay.replay(workdir).bad).tolist() == [5]
 
 
-def test_sigterm_saves_first_and_the_run_goes_on_from_there(train, saved, monkeypatch, capsys):
+def test_sigterm_saves_first_and_the_run_goes_on(train, saved, monkeypatch, capsys):
     class Killed(tiny_run.NoEvaluation):
         def periodic(self, step, *arguments):
             os.kill(os.getpid(), signal.SIGTERM)
