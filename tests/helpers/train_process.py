@@ -77,7 +77,7 @@ def free_port() -> int:
 
 def main(settings: dict) -> None:
     """Trains as one of the processes."""
-    from rbjax.evaluation import evaluator
+    from rbjax.evaluation import judging
     from rbjax.parallel import distributed
     from rbjax.train import loop
     from tests.helpers import tiny_run
@@ -85,7 +85,7 @@ def main(settings: dict) -> None:
     distributed.initialize(settings["coordinator"], settings["processes"], settings["process"])
     changes = {name.replace("__", "."): value for name, value in settings["changes"].items()}
     if changes.pop("evaluate", False):
-        evaluator.VQA.load = lambda *folder: tiny_run.VQA()
+        judging.VQA.load = lambda *folder: tiny_run.VQA()
     else:
         loop.Evaluator = tiny_run.NoEvaluation
     config = tiny_run.config(settings["data_dir"])
