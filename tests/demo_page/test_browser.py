@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from rbjax.demo_page import gallery, pictures
+from rbjax.demo_page.settings import MAX_STEPS
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 CHROMIUM = (
@@ -133,8 +134,11 @@ def test_compose_from_own_pictures_see_answers_and_map_and_restore(tab, files, t
     remove_all(tab)
     tab.set_input_files("#restore input", str(made))
     tab.wait_for_function("document.querySelectorAll('.rb-slot').length === 2")
-    assert tab.input_value("#rb-prompt-input") == "frown, red background"
-    assert tab.input_value("#seed input") == "6"
+    for place, value in (("#rb-prompt-input", "frown, red background"), ("#seed input", "6")):
+        tab.wait_for_function(
+            "([place, value]) => document.querySelector(place).value === value",
+            arg=[place, value],
+        )
     generate(tab)
     source = tab.get_attribute(".rb-image >> nth=0 >> .rb-made", "src")
     assert (pictures.decode(source, "it") == before).all()
@@ -295,6 +299,8 @@ def test_a_training_is_shown_and_asked(tab, workdir):
 
 def test_what_is_cancelled_ends(tab):
     tab.fill("input[aria-label='number input for Images']", "16")
+    tab.keyboard.press("Tab")
+    tab.fill("input[aria-label='number input for Steps']", str(MAX_STEPS))  # slow images
     tab.keyboard.press("Tab")
     tab.click("#generate")
     tab.wait_for_selector("#results .rb-image")

@@ -43,8 +43,8 @@ def _files(folder):
 def test_a_failure_leaves_the_old_model(folder, monkeypatch):
     before, write = _files(folder), saved_model.save_tokenizer
 
-    def fail(*args):
-        write(*args)
+    def fail(*args, **options):
+        write(*args, **options)
         raise OSError("No space left on device")
 
     monkeypatch.setattr(saved_model, "save_tokenizer", fail)
