@@ -68,7 +68,7 @@ def test_the_small_model_compiles_for_v4(avatars_dir):
     found = subprocess.run(
         [sys.executable, "scripts/compile_for_tpu.py", *arguments],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": ""},
+        env=os.environ | {"XLA_FLAGS": "", "JAX_DEFAULT_MATMUL_PRECISION": "default"},
         capture_output=True,
         text=True,
     )
