@@ -250,7 +250,7 @@ def compile_on_gpu(function: Callable[..., torch.Tensor]) -> Callable[..., torch
 def torch_batch(size: int, *, count: int, references: int) -> dict[str, torch.Tensor]:
     """Returns the batch of train_step.py, and SD's noise schedule."""
     arrays = vars(sd15_model.make_batch(size, count=count, references=references))
-    batch = {k: torch.as_tensor(v).to(DEVICE) for k, v in arrays.items()}
+    batch = {k: torch.as_tensor(v).to(DEVICE) for k, v in arrays.items() if v is not None}
     batch |= {k: batch[k].long() for k in ("prompt", "concepts")}
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, device=DEVICE) ** 2
     return batch | {"alphas_cumprod": (1 - betas).cumprod(0)}
