@@ -3,8 +3,8 @@
 Run:  python -m rbjax.main --config configs/composition.py[:VARIANT]
 
 Variants (time and memory on 2 CPU cores):
-  avatars       embedded data, 48 px, the default: 10 to 19 minutes, 3.8 GiB
-  avatars_long  the same for half as long again: 24 minutes, 3.7 GiB
+  avatars       embedded data, 48 px, the default: 12 to 19 minutes, 3.9 GiB
+  avatars_long  the same with half as many updates again: half an hour
   avatars_64    64 px, figures vary (flip, scale, position): hours
   avatars_128   128 px, figures vary: for an accelerator
   smoke         a few steps on a few characters: a minute, shows that everything runs

@@ -59,6 +59,7 @@ def test_without_libtpu_the_remedy_is_told(monkeypatch):
         topology.open_topology("v4:2x2x1")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_LIBTPU, reason="libtpu is not installed: pip install -e '.[tpu]'")
 def test_the_small_model_compiles_for_v4(avatars_dir):
     """Both programs of the smoke variant with a UNet of 8 and 16 channels, on four chips."""
