@@ -1,6 +1,6 @@
 """The text-to-image model that RetriNet starts from: a Stable Diffusion in miniature, of avatars.
 
-Run:  python scripts/train_base.py     (the autoencoder first, then this configuration)
+Run:  python -m scripts.train_base     (the autoencoder first, then this configuration)
 
 The prompt names everything: identity, outfit, expression, background. There are no references.
 """

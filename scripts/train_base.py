@@ -1,6 +1,6 @@
 """Trains the text-to-image model of avatars that RetriNet starts from (rbjax/weights/base).
 
-python scripts/train_base.py --workdir runs/base --out rbjax/weights/base
+python -m scripts.train_base --workdir runs/base --out rbjax/weights/base
 
 Three parts, each of which goes on where it was stopped: the KL autoencoder (WORKDIR/autoencoder),
 text encoder and UNet (WORKDIR/unet, configs/base.py), and the folder OUT in diffusers' format.
