@@ -296,6 +296,5 @@ def _resize(picture: Image.Image, size: int) -> np.ndarray:
     width, height = (max(1, round(side * scale)) for side in picture.size)
     square = Image.new("RGB", (size, size), WHITE)
     kind = Image.Resampling.BOX if scale <= 1 else Image.Resampling.BICUBIC
-    resized = picture.resize((width, height), kind)
-    square.paste(resized, ((size - width) // 2, (size - height) // 2))
+    square.paste(picture.resize((width, height), kind), ((size - width) // 2, (size - height) // 2))
     return np.asarray(square)
