@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,6 +35,35 @@ def config_flag() -> flags.FlagHolder[ConfigDict]:
     )
     flags.mark_flag_as_required("config")
     return holder
+
+
+PROCESS_OPTIONS = (  # name, type, help of what rbjax.parallel.distributed.initialize takes
+    (
+        "coordinator",
+        str,
+        "HOST:PORT of process 0, for a run of several processes; TPU slices and Slurm need none.",
+    ),
+    ("num_processes", int, "Processes of the run, one a host."),
+    ("process_id", int, "Number of this process, from 0."),
+)
+
+
+def process_flags() -> Callable[[], dict[str, Any]]:
+    """Defines absl's flags of PROCESS_OPTIONS; returns what reads them, by name."""
+    define = {str: flags.DEFINE_string, int: flags.DEFINE_integer}
+    holders = {name: define[kind](name, None, text) for name, kind, text in PROCESS_OPTIONS}
+    return lambda: {name: holder.value for name, holder in holders.items()}
+
+
+def add_process_options(parser: argparse.ArgumentParser) -> None:
+    """Adds PROCESS_OPTIONS to a parser; `read_process_options` reads them."""
+    for name, kind, text in PROCESS_OPTIONS:
+        parser.add_argument(f"--{name}", type=kind, help=text)
+
+
+def read_process_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns what was given of `add_process_options`, by name."""
+    return {name: getattr(args, name) for name, *_ in PROCESS_OPTIONS}
 
 
 def set_environment() -> None:

@@ -11,6 +11,8 @@ The first writes what is to be made. Without --suite a manifest may hold any cas
 (rbjax/evaluation/manifest.py describes it). Two evaluations are compared case by case:
 
     python -m rbjax.evaluate --compare scores_a scores_b
+
+Several hosts generate for a --checkpoint as they train, see --coordinator.
 """
 
 import argparse
@@ -18,7 +20,14 @@ import dataclasses
 import re
 from pathlib import Path
 
-from rbjax.command_line import ArgumentParser, one_line_errors, path_argument, set_environment
+from rbjax.command_line import (
+    ArgumentParser,
+    add_process_options,
+    one_line_errors,
+    path_argument,
+    read_process_options,
+    set_environment,
+)
 
 if __name__ == "__main__":
     set_environment()  # before JAX and TensorFlow are imported
@@ -29,6 +38,7 @@ from rbjax.evaluation import compare, other_systems
 from rbjax.inference import evaluation
 from rbjax.inference.evaluation import Options
 from rbjax.inference.model_loading import load_model
+from rbjax.parallel import distributed
 
 __all__ = ["main", "parse_args", "run"]
 
@@ -92,6 +102,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         ("seed", "of the choice of cases"),
     ):
         add(f"--{name}", type=int, help=text)
+    add_process_options(parser)
     return parser.parse_args(argv)
 
 
@@ -109,6 +120,8 @@ def run(args: argparse.Namespace) -> None:
     folders = _folders(args.images)
     options = Options(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Options)})
     has_model = args.checkpoint != NONE
+    if jax.process_count() > 1 and (args.write_manifest or not has_model):
+        raise ValueError("several processes generate for a --checkpoint: use one process for this")
     if not has_model and args.suite is None:
         if args.write_manifest or not folders:
             raise ValueError(
@@ -119,7 +132,8 @@ def run(args: argparse.Namespace) -> None:
         return
     model = load_model(args.checkpoint if has_model and args.checkpoint != SHIPPED else None)
     config = evaluation.configuration(model, options, has_model=has_model)
-    evaluator = evaluation.open_evaluator(model, config, args.out, folders)
+    with distributed.primary_first():  # it builds the data set and measures the VQA model
+        evaluator = evaluation.open_evaluator(model, config, args.out, folders)
     if args.write_manifest:
         path = other_systems.write_cases(
             args.out, evaluator.suite(), config.eval.split, evaluator.generator.read_record
@@ -163,6 +177,7 @@ def main() -> None:
     """Runs the command; ends with one line where the user can put something right."""
     args = parse_args()
     with one_line_errors(MEMORY):
+        distributed.initialize(**read_process_options(args))
         run(args)
 
 

@@ -17,6 +17,7 @@ from rbjax.command_line import (
     local_path,
     one_line_errors,
     parse_flags,
+    process_flags,
     set_environment,
 )
 
@@ -34,13 +35,7 @@ WORKDIR = flags.DEFINE_string(
     "The same directory again resumes the run. While it trains, a file sample_now or save_now in "
     "it asks for samples or a checkpoint. Default: runs/CONFIG or runs/CONFIG_VARIANT.",
 )
-COORDINATOR = flags.DEFINE_string(
-    "coordinator",
-    None,
-    "HOST:PORT of process 0, for a run of several processes; TPU slices and Slurm need no flags.",
-)
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the run, one a host.")
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
+PROCESSES = process_flags()
 
 
 def default_workdir(path: str) -> Path:
@@ -59,7 +54,7 @@ def main(argv: list[str]) -> None:
     from rbjax.train import loop
 
     with one_line_errors(MEMORY):
-        distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+        distributed.initialize(**PROCESSES())
         path = config_flags.get_config_filename(flags.FLAGS["config"])
         workdir = local_path(WORKDIR.value or default_workdir(path), "--workdir")
         loop.train(CONFIG.value, workdir)

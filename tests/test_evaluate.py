@@ -4,12 +4,14 @@ import json
 import shutil
 import tarfile
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from rbjax import evaluate
 from rbjax.evaluation import judging, manifest
 from tests.compatibility.test_version_0_1 import ARCHIVE
-from tests.helpers import tiny_run
+from tests.helpers import tiny_run, train_process
 
 FEW = ["--characters", "2", "--prompts", "2", "--repeats", "1"]
 
@@ -112,3 +114,26 @@ def test_a_run_is_scored_on_a_suite_the_same_each_time(start, tmp_path):
     assert (tmp_path / "one" / "results.json").read_bytes() == (
         tmp_path / "two" / "results.json"
     ).read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_score_a_run_as_one_does(avatars_dir, tmp_path):
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    arguments = ["--dataset", "avatars/tiny", "--data_dir", avatars_dir, *FEW]
+    arguments += ["--checkpoint", tmp_path / "run", "--suite", "validation", "--out"]
+    for processes in (1, 2):
+        out = tmp_path / f"of_{processes}"
+        printed = train_process.evaluate(
+            [*arguments, out], processes=processes, devices=2 // processes
+        )
+        assert "Results:" in printed[0] and not any("Results:" in text for text in printed[1:])
+    one, two = (results(tmp_path / f"of_{n}") for n in (1, 2))
+    assert one["rows"].keys() == two["rows"].keys() and "trained" in one["rows"]
+    assert one["scored"] == two["scored"] and one["rows"] == two["rows"]
+    images = [sorted((tmp_path / f"of_{n}/report/images").rglob("*")) for n in (1, 2)]
+    assert len(images[0]) == len(images[1]) > 4
+    for first, second in zip(*images, strict=True):
+        if first.suffix == ".png":
+            pixels = [np.asarray(Image.open(path)).astype(int) for path in (first, second)]
+            np.testing.assert_allclose(*pixels, atol=1)

@@ -14,6 +14,7 @@ Axes: N records, h w latent, C latent channels, M prompts, T tokens of a prompt,
 word, D text width. A folder is written under another name and renamed when it is complete.
 """
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from rbjax.data import disk_space
+from rbjax.parallel import distributed
 
 PARTS = ("moments", "text")
 FINGERPRINT = "fingerprint.json"
@@ -113,6 +115,11 @@ def folders(directory: pathlib.Path, part: str) -> list[pathlib.Path]:
     return [folder for folder in found if folder.suffix != PARTIAL]
 
 
+def size(folder: pathlib.Path) -> int:
+    """Returns the bytes of a folder's files."""
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
 def mismatch(directory: pathlib.Path, fingerprint: Fingerprint) -> str:
     """Returns why no folder beside the data set has this fingerprint; "" if one has.
 
@@ -151,6 +158,8 @@ def incomplete_folder(
 ) -> Iterator[pathlib.Path]:
     """Yields a folder to write into, which gets its name when the block ends without an error.
 
+    Of several processes the first makes it.
+
     Args:
         folder: final name; the incomplete folder of an interrupted run is removed.
         fingerprint: written into it at the end.
@@ -160,14 +169,24 @@ def incomplete_folder(
         OSError: the disk has less space.
     """
     partial = folder.with_name(folder.name + PARTIAL)
-    shutil.rmtree(partial, ignore_errors=True)
-    remedy = "move the data set and give its new place with --config.data_dir"
-    disk_space.check(folder, size, remedy)
-    partial.mkdir()
+    with distributed.primary_first():
+        if distributed.is_primary():
+            shutil.rmtree(partial, ignore_errors=True)
+            remedy = "move the data set and give its new place with --config.data_dir"
+            disk_space.check(folder, size, remedy)
+            partial.mkdir()
     yield partial
+    if not distributed.is_primary():
+        return
     (partial / FINGERPRINT).write_text(json.dumps(fingerprint, indent=1))
     shutil.rmtree(folder, ignore_errors=True)  # its fingerprint was damaged
     partial.rename(folder)
+
+
+def write_ids(folder: pathlib.Path, ids: np.ndarray) -> None:
+    """Writes the different prompts of a split, int32 [M, T]; of several processes the first."""
+    if distributed.is_primary():
+        np.save(folder / "ids.npy", ids)
 
 
 def write_array(
@@ -175,11 +194,16 @@ def write_array(
 ) -> None:
     """Writes a float16 array batch by batch; the elements of no batch stay zero.
 
+    Of several processes, which all have to go through the batches, the first writes.
+
     Args:
         path: of the npy file.
         shape: of the array.
         rows: batches of (indices [B, k] into the first k axes, values [B, ...]).
     """
+    if not distributed.is_primary():
+        collections.deque(rows, maxlen=0)
+        return
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
     for indices, values in rows:
         array[tuple(indices.T)] = values

@@ -14,18 +14,21 @@ from ml_collections import ConfigDict
 from tensorflow_datasets.core.utils import incomplete_file
 
 from rbjax.command_line import local_path
+from rbjax.data import latent_cache
 from rbjax.experiment import added_fields
-from rbjax.interop import json_files
+from rbjax.interop import json_files, safetensors_files, stable_diffusion
+from rbjax.interop.stable_diffusion import StableDiffusion
 from rbjax.parallel import distributed
 
 LOSSES = "loss.json"
+PRETRAINED = "pretrained.json"  # digests of the weights that the run started from
 PERIODIC_RESULTS = "periodic_results.json"  # of the newest evaluation before the end
 REQUESTS = ("sample_now", "save_now")  # files that ask a training that runs for something
 CHANGEABLE = (  # fields that may differ between two runs in one working directory
     *("total_steps", "data_dir", "mesh", "eval", "sampling", "sample_images"),
     *(f"{name}_every" for name in ("log", "checkpoint", "sample", "eval")),
     *("data.cached_latents", "data.threads", "model.unet.remat", "train.accumulate"),
-    "train.max_bad_updates",
+    *("train.max_bad_updates", "pretrained"),  # `check_pretrained` says whether it is the same
 )
 
 
@@ -48,10 +51,46 @@ def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
         raise PermissionError(
             f"cannot write to --workdir={workdir} ({error.strerror}): choose another directory"
         ) from error
-    saved = any(p.name.isdigit() for p in (workdir / "checkpoints").glob("*"))
-    if path.exists() and saved:  # a run that ended before (out of memory, say) leaves nothing
+    if path.exists() and _has_checkpoint(workdir):  # a run that ended before leaves nothing
         saved_config = added_fields.complete(ConfigDict(json_files.read(path)))
         _compare(json.loads(saved_config.to_json()), json.loads(config.to_json()), workdir)
+
+
+def check_pretrained(pretrained: StableDiffusion | None, workdir: pathlib.Path) -> None:
+    """Checks that a run goes on with the weights that it started from, wherever they lie now.
+
+    It restores its parameters from its own checkpoints; but stored latents are those of the folder.
+
+    Raises:
+        ValueError: they are others.
+    """
+    if pretrained is None or not distributed.is_primary():
+        return
+    path, folder = workdir / PRETRAINED, pretrained.folder
+    parts = {name: folder / name for name in stable_diffusion.MODELS}
+    found = {
+        name: latent_cache.digest(*safetensors_files.files(part)) for name, part in parts.items()
+    }
+    if not _has_checkpoint(workdir):
+        write_text(path, json.dumps(found, indent=1))
+        return
+    if path.exists():
+        expected = json_files.read(path)
+        different = [str(parts[name]) for name in parts if expected.get(name) != found[name]]
+        reason = f"the weights in {', '.join(different)} are not" if different else ""
+    else:  # of an older version
+        before = str(json_files.read(workdir / "config.json").get("pretrained", ""))
+        moved = before != str(folder) and pathlib.Path(before).expanduser() != folder
+        reason = f"it was {before!r}, and it is not known whether its weights are" * moved
+    if reason:
+        raise ValueError(
+            f"config.pretrained={str(folder)!r}: {reason} those that the run in {workdir} started "
+            "from. It goes on with a folder of those weights, at any place"
+        )
+
+
+def _has_checkpoint(workdir: pathlib.Path) -> bool:
+    return any(p.name.isdigit() for p in (workdir / "checkpoints").glob("*"))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from rbjax.data import dataset as dataset_lib
@@ -146,7 +147,10 @@ def open_evaluator(
 
 def placed(model: Model, evaluator: Evaluator) -> Tree:
     """Returns the model's parameters on all devices of the evaluator's mesh."""
-    return jax.device_put(model.params, mesh_lib.replicated(evaluator.exp.mesh))
+    params = model.params
+    if jax.process_count() > 1:  # what is on one process's device cannot go to another's
+        params = jax.tree.map(np.asarray, params)
+    return jax.device_put(params, mesh_lib.replicated(evaluator.exp.mesh))
 
 
 def score_foreign(folders: Mapping[str, Path], options: Options, out: Path) -> None:

@@ -153,7 +153,8 @@ def _read_parts(folder: pathlib.Path) -> Parts:
     if not folder.is_dir():
         raise FileNotFoundError(
             f"config.pretrained={str(folder)!r} is no folder here: nothing is downloaded, give the "
-            "path of Stable Diffusion in diffusers' format"
+            "path of Stable Diffusion in diffusers' format (a run that goes on takes it at any "
+            "place; what it trained needs no folder to generate, be evaluated or exported)"
         )
     missing = [n for n in MODELS if not (folder / n / json_files.CONFIG_NAME).is_file()]
     if not (folder / "tokenizer").is_dir():

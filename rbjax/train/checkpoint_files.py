@@ -7,13 +7,18 @@ import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from absl import logging
 
 from rbjax.experiment import workdir as workdir_lib
 from rbjax.interop import json_files
+from rbjax.parallel import distributed
 
-CHECKSUMS = "checksums.json"  # in a checkpoint: SHA-256 of its other files
+CHECKSUMS = "checksums.json"  # in a checkpoint: SHA-256 of its other files, by relative path
 PLAIN = re.compile(r"[\w ./,=+@%-]*", re.ASCII)
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -39,11 +44,54 @@ def steps(folder: pathlib.Path) -> list[int]:
     return sorted((int(p.name) for p in folder.glob("*") if p.name.isdigit()), reverse=True)
 
 
-def write_checksums(checkpoint: pathlib.Path) -> None:
-    """Writes the checksums of a checkpoint, once it is finished."""
+def write_checksums(checkpoint: pathlib.Path, shared: str = "") -> None:
+    """Writes the checksums of a checkpoint, once it is finished.
+
+    Args:
+        checkpoint: its folder.
+        shared: folder beside it, with checksums, that it cannot be read without; "" = none.
+    """
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
     sums = {path.relative_to(checkpoint).as_posix(): _checksum(path) for path in files}
+    if shared:
+        of_shared = json_files.read(checkpoint.parent / shared / CHECKSUMS)
+        sums |= {f"../{shared}/{name}": value for name, value in of_shared.items()}
     workdir_lib.write_text(checkpoint / CHECKSUMS, json.dumps(sums, indent=1))
+
+
+def read_newest(folder: pathlib.Path, read: Callable[[int], T]) -> tuple[int, T | None]:
+    """Reads the newest checkpoint that is not damaged, and warns of those that are.
+
+    Args:
+        folder: of the checkpoints.
+        read: reads that of a step.
+
+    Returns:
+        (step, what `read` returns of it), or (0, None) where there is no checkpoint.
+
+    Raises:
+        ValueError: there are checkpoints, but none can be read.
+    """
+    faults = []
+    for step in steps(folder):
+        path = folder / str(step)
+        fault = distributed.from_primary(lambda path=path: find_damage(path))
+        try:
+            if not fault:
+                return step, read(step)
+        except Exception as error:  # of many types, for what a checkpoint may lack
+            if (path / CHECKSUMS).exists():  # intact: it does not fit
+                raise
+            fault = f"{type(error).__name__}: {error}"
+        faults.append(f"  step {step}: {fault}")
+        logging.warning("the checkpoint %s is damaged, an older one is used: %s", path, fault)
+    if faults:
+        raise ValueError(
+            f"none of the checkpoints in {folder} can be read:\n"
+            + "\n".join(faults)
+            + "\nPut copies of them back, or start anew in another --workdir."
+        )
+    return 0, None
 
 
 def find_damage(checkpoint: pathlib.Path) -> str:
@@ -53,8 +101,9 @@ def find_damage(checkpoint: pathlib.Path) -> str:
         return ""
     try:
         for name, expected in json_files.read(path).items():
-            if _checksum(checkpoint / name) != expected:
-                return f"{checkpoint / name} is not what was saved"
+            path = pathlib.Path(os.path.normpath(checkpoint / name))
+            if _checksum(path) != expected:
+                return f"{path} is not what was saved"
     except FileNotFoundError as error:
         return f"{error.filename} is missing"
     except (OSError, ValueError) as error:

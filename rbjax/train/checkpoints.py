@@ -1,10 +1,11 @@
 """Orbax checkpoints: the training state together with the data iterator's state."""
 
 import contextlib
+import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -23,7 +24,7 @@ from rbjax.models.params import Tree, merge, split_trained
 from rbjax.models.pipeline import abstract_pipeline
 from rbjax.parallel import distributed
 from rbjax.text import tokenizer as tokenizer_lib
-from rbjax.train import checkpoint_files
+from rbjax.train import checkpoint_files, frozen_copy
 from rbjax.train.state import TrainState
 
 FOLDER = "checkpoints"
@@ -31,7 +32,6 @@ KEPT = 2  # checkpoints
 METRICS = "log_metrics"  # in a checkpoint; "metrics" means something else to Orbax
 TOKENIZER = "tokenizer.json"
 DATA = "data-0"  # the iterator's state, the same for all processes; process 0 writes it
-T = TypeVar("T")
 
 
 class Data(Protocol):
@@ -52,7 +52,8 @@ def save(
 ) -> None:
     """Saves the state, the iterator's state and the metrics since the last line of the log.
 
-    Nothing is done where there is a checkpoint of this step. The newest KEPT stay.
+    Nothing is done where there is a checkpoint of this step. The newest KEPT stay. Frozen
+    parameters are saved once for all of them.
 
     Raises:
         OSError: it cannot be written (no space, say), or not be read back.
@@ -61,8 +62,9 @@ def save(
     if step in checkpoint_files.steps(folder):
         return
     folder.mkdir(parents=True, exist_ok=True)
+    changing = dataclasses.replace(state, frozen={})
     items = {
-        "state": ocp.args.StandardSave(state),
+        "state": ocp.args.StandardSave(changing),
         DATA: ocp.args.JsonSave(data.get_state()),
     }
     if metrics is not None:
@@ -70,15 +72,17 @@ def save(
         items[METRICS] = ocp.args.JsonSave({"values": values})
     with _manager(folder) as manager:
         try:
+            frozen_copy.save(folder, state.frozen)
             manager.save(step, args=ocp.args.Composite(**items), force=True)
         except (OSError, ValueError, RuntimeError) as error:  # the latter two are TensorStore's
             raise OSError(
                 f"the checkpoint of step {step} cannot be written in {folder}: {error}. Those that "
                 "were saved before are intact; with room on the disk the same command goes on"
             ) from error
-        _check_saved(manager, step, state, folder)
+        _check_saved(manager, step, changing, folder)
     if distributed.is_primary():
-        checkpoint_files.write_checksums(folder / str(step))
+        shared = frozen_copy.FOLDER if state.frozen else ""
+        checkpoint_files.write_checksums(folder / str(step), shared)
 
 
 def check_space(workdir: pathlib.Path, abstract: TrainState) -> None:
@@ -88,10 +92,15 @@ def check_space(workdir: pathlib.Path, abstract: TrainState) -> None:
         workdir: of the run.
         abstract: arrays of the state.
     """
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract))
-    folder = workdir / FOLDER
+
+    def size_of(tree: Any) -> int:
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+    folder, frozen = workdir / FOLDER, size_of(abstract.frozen)
     coming = KEPT + 1 - min(len(checkpoint_files.steps(folder)), KEPT)  # one while it is written
-    disk_space.check(folder, coming * size, "give a --workdir on another disk")
+    needed = coming * (size_of(abstract) - frozen)
+    needed += 0 if frozen_copy.exists(folder) else frozen
+    disk_space.check(folder, needed, "give a --workdir on another disk")
 
 
 def restore(workdir: pathlib.Path, *, abstract: TrainState, data: Data) -> TrainState | None:
@@ -109,21 +118,23 @@ def restore(workdir: pathlib.Path, *, abstract: TrainState, data: Data) -> Train
         ValueError: no checkpoint can be read, or it does not fit the state; Orbax names the arrays.
     """
     folder = workdir / FOLDER
-    items = {"state": ocp.args.StandardRestore(abstract), DATA: ocp.args.JsonRestore()}
 
-    def read(step: int) -> Any:
+    def read(step: int) -> tuple[TrainState, Any]:
         with _manager(folder) as manager:
-            return manager.restore(step, args=ocp.args.Composite(**items))
+            args = ocp.args.Composite(**{DATA: ocp.args.JsonRestore()})
+            data_state = manager.restore(step, args=args)[DATA]
+        return _read_state(folder, step, abstract), data_state
 
-    step, restored = _read_newest(folder, read)
+    step, restored = checkpoint_files.read_newest(folder, read)
     if restored is None:
         return None
     for newer in checkpoint_files.steps(folder):
         if newer > step and distributed.is_primary():
             path = checkpoint_files.set_aside(folder / str(newer))
             logging.warning("the damaged checkpoint of step %d is now %s", newer, path)
-    data.set_state(restored[DATA])
-    return restored["state"]
+    state, data_state = restored
+    data.set_state(data_state)
+    return state
 
 
 def read_metrics(workdir: pathlib.Path, step: int, zero: Collection) -> Collection:
@@ -151,14 +162,23 @@ def restore_state(workdir: pathlib.Path, abstract: TrainState) -> TrainState:
     """
     folder = workdir / FOLDER
 
-    def read(step: int) -> Any:
-        with checkpoint_files.orbax_path(folder) as path, ocp.StandardCheckpointer() as reader:
-            return reader.restore(path / str(step) / "state", abstract)
+    def read(step: int) -> TrainState:
+        return _read_state(folder, step, abstract)
 
-    _, state = _read_newest(folder, read)
+    _, state = checkpoint_files.read_newest(folder, read)
     if state is None:
         raise FileNotFoundError(f"{folder} holds no finished checkpoint")
     return state
+
+
+def _read_state(folder: pathlib.Path, step: int, abstract: TrainState) -> TrainState:
+    inside = frozen_copy.is_inside(folder, step)
+    item = abstract if inside else dataclasses.replace(abstract, frozen={})
+    with checkpoint_files.orbax_path(folder) as path, ocp.StandardCheckpointer() as reader:
+        state = reader.restore(path / str(step) / "state", item)
+    if inside:
+        return state
+    return dataclasses.replace(state, frozen=frozen_copy.restore(folder, abstract.frozen))
 
 
 @contextlib.contextmanager
@@ -185,37 +205,6 @@ def _check_saved(
     ]
     if pairs[0] != pairs[1]:
         raise OSError(f"{folder / str(step)} was saved, but holds other arrays than the state")
-
-
-def _read_newest(folder: pathlib.Path, read: Callable[[int], T]) -> tuple[int, T | None]:
-    """Reads the newest checkpoint that is not damaged, and warns of those that are.
-
-    Returns:
-        (step, what `read` returns of it), or (0, None) where there is no checkpoint.
-
-    Raises:
-        ValueError: there are checkpoints, but none can be read.
-    """
-    faults = []
-    for step in checkpoint_files.steps(folder):
-        path = folder / str(step)
-        fault = distributed.from_primary(lambda path=path: checkpoint_files.find_damage(path))
-        try:
-            if not fault:
-                return step, read(step)
-        except Exception as error:  # of many types, for what a checkpoint may lack
-            if (path / checkpoint_files.CHECKSUMS).exists():  # intact: it does not fit
-                raise
-            fault = f"{type(error).__name__}: {error}"
-        faults.append(f"  step {step}: {fault}")
-        logging.warning("the checkpoint %s is damaged, an older one is used: %s", path, fault)
-    if faults:
-        raise ValueError(
-            f"none of the checkpoints in {folder} can be read:\n"
-            + "\n".join(faults)
-            + "\nPut copies of them back, or start anew in another --workdir."
-        )
-    return 0, None
 
 
 def load_model(workdir: pathlib.Path, dtype: str | None = None) -> Model:
@@ -256,21 +245,22 @@ def _restore_averages(workdir: pathlib.Path, abstract: Tree, config: ConfigDict)
     """Restores all parameters on one device; the optimiser's moments are not read."""
     trained, frozen = split_trained(abstract, list(config.trained), list(config.frozen))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    item = {"ema": trained, "frozen": frozen}
-    item = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), item
+    trained, frozen = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
+        (trained, frozen),
     )
-    args = ocp.args.PyTreeRestore(
-        item, restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=True
-    )
-
     folder = workdir / FOLDER
 
     def read(step: int) -> dict[str, Tree]:
+        inside = frozen_copy.is_inside(folder, step)
+        item = {"ema": trained, "frozen": frozen} if inside else {"ema": trained}
+        restore_args = ocp.checkpoint_utils.construct_restore_args(item)
+        args = ocp.args.PyTreeRestore(item, restore_args=restore_args, partial_restore=True)
         with checkpoint_files.orbax_path(folder) as path, ocp.PyTreeCheckpointer() as checkpointer:
-            return checkpointer.restore(path / str(step) / "state", args=args)
+            found = checkpointer.restore(path / str(step) / "state", args=args)
+        return found if inside else found | {"frozen": frozen_copy.restore(folder, frozen)}
 
-    _, restored = _read_newest(folder, read)
+    _, restored = checkpoint_files.read_newest(folder, read)
     if restored is None:
         raise FileNotFoundError(f"{folder} holds no finished checkpoint")
     return merge(restored["ema"], restored["frozen"])

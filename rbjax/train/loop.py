@@ -50,6 +50,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
             stack.enter_context(workdir_lib.lock(workdir))
             stop = stack.enter_context(termination.handled())
             exp = setup_lib.setup(resolved)
+            workdir_lib.check_pretrained(exp.pretrained, workdir)
             planned = workdir_lib.read_total_steps(workdir)
             workdir_lib.write_config(exp.config, workdir)
             tokenizer = exp.tokenizer.to_str(pretty=True)

@@ -18,7 +18,7 @@ from flax import nnx
 
 from rbjax.data import latent_cache, loader
 from rbjax.data.dataset import Split
-from rbjax.data.latent_cache import CachedLatents, Fingerprint
+from rbjax.data.latent_cache import CachedLatents, Fingerprint, mismatch
 from rbjax.experiment.setup import Experiment
 from rbjax.interop import huggingface, json_files, safetensors_files
 from rbjax.models import params as params_lib
@@ -26,6 +26,7 @@ from rbjax.models import pipeline as pipeline_lib
 from rbjax.models.autoencoder_kl import AutoencoderKL
 from rbjax.models.clip_text import CLIPTextModel
 from rbjax.models.pixels import to_float
+from rbjax.parallel import distributed
 from rbjax.parallel import mesh as meshes
 from rbjax.text import concepts as concepts_lib
 from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
@@ -94,7 +95,7 @@ def _find_folder(
         expected = fingerprint(exp, split, part)
     else:
         expected = {"part": part}  # the fingerprint would hash all weights
-    if reason := latent_cache.mismatch(split.directory, expected):
+    if reason := mismatch(split.directory, expected):
         print(
             f"Stored {part}: not used, {reason}. `python scripts/cache_latents.py` with the same "
             "--config stores what fits.",
@@ -176,7 +177,7 @@ def store(exp: Experiment, split: Split, *, parts: Sequence[str], batch_size: in
     for part in (part for part in parts if not reasons[part]):
         content = fingerprint(exp, split, part)
         folder = latent_cache.folder_of(split.directory, content)
-        if not latent_cache.mismatch(split.directory, content):
+        if not distributed.from_primary(lambda c=content: mismatch(split.directory, c)):
             print(f"{folder} is there already.", flush=True)
             continue
         encoder = getattr(pipeline, ENCODERS[part].module)
@@ -184,8 +185,8 @@ def store(exp: Experiment, split: Split, *, parts: Sequence[str], batch_size: in
         write: Callable[..., None] = _write_moments if part == "moments" else _write_text
         with jax.set_mesh(exp.mesh):
             write(exp, split, encoder, content=content, batch_size=batch_size)
-        size = sum(path.stat().st_size for path in folder.iterdir())
-        print(f"wrote {folder} ({size / 1e9:.3f} GB)", flush=True)
+        with distributed.primary_first():  # the others go on when it is there
+            print(f"wrote {folder} ({latent_cache.size(folder) / 1e9:.3f} GB)", flush=True)
 
 
 def _write_moments(
@@ -233,7 +234,7 @@ def _write_text(
     folder = latent_cache.folder_of(split.directory, content)
     size = texts["states"].nbytes + sum(2 * ids.size * width for ids in texts.values())
     with latent_cache.incomplete_folder(folder, content, size) as partial:
-        np.save(partial / "ids.npy", texts["states"])
+        latent_cache.write_ids(partial, texts["states"])
         for name, ids in texts.items():
 
             def load(keys: np.ndarray, ids: np.ndarray = ids) -> np.ndarray:
@@ -285,7 +286,9 @@ def _encode_rows(
         for start in range(0, len(keys), batch_size):
             batch = keys[start : start + batch_size]
             full = np.resize(batch, (batch_size, keys.shape[1]))  # the last batch repeats itself
-            pending.append((batch, encode(jax.device_put(load(full), sharding))))
+            share = load(full[meshes.local_rows(sharding, batch_size)])
+            x = jax.make_array_from_process_local_data(sharding, share)
+            pending.append((batch, encode(x)))
             if len(pending) > 1:
                 yield _fetch(*pending.popleft())
             progress.update(len(batch))

@@ -77,7 +77,7 @@ def _of_examples(
             return example_losses(pipeline, part, key, **options)[i]
 
         loss, grads = jax.value_and_grad(loss_of)(state.trained)
-        return jnp.stack([loss, optax.global_norm(grads)])
+        return jnp.stack([loss, optax.tree.norm(grads)])
 
     for number in range(count):
         part = cast(Batch, jax.tree.map(lambda x, n=number: jnp.asarray(x[n::count]), found.batch))

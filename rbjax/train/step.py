@@ -117,9 +117,9 @@ def make_update(
 
         step_key = jax.random.fold_in(key, state.step)
         loss, grads = accumulate(grad_of, batch, step_key, count=config.accumulate)
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         applied = apply_gradients(tx, state, grads, ema_decay=config.ema_decay)
-        finite = jnp.isfinite(loss + grad_norm + optax.global_norm(applied.trained))
+        finite = jnp.isfinite(loss + grad_norm + optax.tree.norm(applied.trained))
         select = functools.partial(jnp.where, finite)
         new = dataclasses.replace(jax.tree.map(select, applied, state), step=state.step + 1)
         output = TrainMetrics.single_from_model_output(

@@ -3,9 +3,12 @@
 import errno
 import json
 import pathlib
+import types
 
+import numpy as np
 import pytest
 from etils import epath
+from safetensors.numpy import save_file
 
 from rbjax.experiment import workdir
 from tests.helpers import tiny_run
@@ -51,6 +54,31 @@ def test_settings_that_do_not_change_training_may_change(config, tmp_path):
     changes |= {"data.cached_latents": True, "data.threads": 7, "train.accumulate": 2}
     config.update_from_flattened_dict(changes)
     workdir.check_workdir(config, tmp_path)
+
+
+def pretrained(folder: pathlib.Path, value: float) -> types.SimpleNamespace:
+    """Stands for a folder of Stable Diffusion."""
+    for part in ("unet", "vae", "text_encoder"):
+        (folder / part).mkdir(parents=True)
+        save_file({"w": np.full(3, value)}, folder / part / "model.safetensors")
+    return types.SimpleNamespace(folder=folder)
+
+
+def test_a_run_goes_on_with_the_same_weights_at_any_place(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    first, others = pretrained(tmp_path / "a", 1.0), pretrained(tmp_path / "b", 2.0)
+    workdir.check_pretrained(others, run)
+    workdir.check_pretrained(first, run)  # there is no checkpoint yet
+    (run / "checkpoints/3").mkdir(parents=True)
+    workdir.check_pretrained(pretrained(tmp_path / "moved", 1.0), run)
+    with pytest.raises(ValueError, match=f"{tmp_path}/b/unet, .*text_encoder are not those"):
+        workdir.check_pretrained(others, run)
+    (run / "pretrained.json").unlink()  # as older versions left a run
+    (run / "config.json").write_text(json.dumps({"pretrained": str(tmp_path / "b")}))
+    workdir.check_pretrained(others, run)
+    with pytest.raises(ValueError, match="it is not known whether its weights are those"):
+        workdir.check_pretrained(first, run)
 
 
 def test_the_same_configuration_is_accepted(config, tmp_path):

@@ -1,6 +1,7 @@
 """Runs of several processes on this machine, and what each process is:
 
-python -m tests.helpers.train_process SETTINGS, a small training, its settings as JSON.
+python -m tests.helpers.train_process SETTINGS, a small training, its settings as JSON; or, with
+`evaluate`, `rbjax.evaluate` with these arguments and a stand-in for the VQA model.
 """
 
 import json
@@ -75,13 +76,33 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
+def evaluate(arguments: Sequence[object], *, processes: int, devices: int) -> list[str]:
+    """Runs `rbjax.evaluate` in several processes; returns what each printed."""
+    options = [*map(str, arguments), f"--coordinator=localhost:{free_port()}"]
+    options += [f"--num_processes={processes}", "--process_id="]
+    module = "tests.helpers.train_process"
+    commands = [
+        [module, json.dumps({"evaluate": [*options[:-1], f"{options[-1]}{i}"]})]
+        for i in range(processes)
+    ]
+    found = run(commands, devices)
+    assert not any(process.returncode for process in found), "\n".join(p.stdout for p in found)
+    return [process.stdout for process in found]
+
+
 def main(settings: dict) -> None:
-    """Trains as one of the processes."""
+    """Trains or evaluates as one of the processes."""
+    from rbjax import evaluate
     from rbjax.evaluation import judging
     from rbjax.parallel import distributed
     from rbjax.train import loop
     from tests.helpers import tiny_run
 
+    if "evaluate" in settings:
+        judging.VQA.load = lambda *folder: tiny_run.VQA()
+        sys.argv[1:] = settings["evaluate"]
+        evaluate.main()
+        return
     distributed.initialize(settings["coordinator"], settings["processes"], settings["process"])
     changes = {name.replace("__", "."): value for name, value in settings["changes"].items()}
     if changes.pop("evaluate", False):

@@ -1,6 +1,7 @@
 """A resumed run equals an uninterrupted one; checkpoints that are damaged, or in odd folders."""
 
 import contextlib
+import dataclasses
 import pathlib
 import resource
 import shutil
@@ -9,6 +10,7 @@ import types
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from rbjax.data import disk_space
@@ -155,6 +157,79 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, dama
         assert restored_step(workdir) == 4
 
 
+def arrays_of(path: pathlib.Path) -> dict:
+    with ocp.StandardCheckpointer() as reader:
+        return reader.metadata(path).item_metadata.tree
+
+
+def test_frozen_parameters_are_stored_once(tmp_path):
+    folder = saved(tmp_path)
+    before = {path: path.read_bytes() for path in (folder / "frozen").rglob("*") if path.is_file()}
+    saved(tmp_path, (6,))
+    assert {path: path.read_bytes() for path in before} == before
+    assert not any(arrays_of(folder / str(step) / "state")["frozen"] for step in (4, 6))
+    assert set(arrays_of(folder / "frozen")) == {"f"}
+
+
+def older(workdir: pathlib.Path, steps: tuple[int, ...]) -> pathlib.Path:
+    """Saves checkpoints as older versions did, with the frozen parameters in each."""
+    folder = workdir / "checkpoints"
+    folder.mkdir()
+    for step in steps:
+        items = {
+            "state": ocp.args.StandardSave(state_of(step)),
+            checkpoints.DATA: ocp.args.JsonSave(Data(10 * step).get_state()),
+            checkpoints.METRICS: ocp.args.JsonSave(
+                {"values": [np.asarray(x).item() for x in jax.tree.leaves(metrics_of(step))]}
+            ),
+        }
+        with checkpoints._manager(folder) as manager:
+            manager.save(step, args=ocp.args.Composite(**items))
+        checkpoint_files.write_checksums(folder / str(step))
+    return folder
+
+
+def test_a_run_of_an_older_version_goes_on(tmp_path, caplog):
+    folder = older(tmp_path, (2, 4))
+    assert arrays_of(folder / "4/state")["frozen"] and not (folder / "frozen").exists()
+    caplog.clear()  # of what the line before asked for
+    assert restored_step(tmp_path) == 4
+    saved(tmp_path, (6,))
+    assert restored_step(tmp_path) == 6 and not caplog.text
+    truncate(folder / "frozen/manifest.ocdbt")
+    assert restored_step(tmp_path) == 4  # which needs no copy
+    assert f"{folder / 'frozen/manifest.ocdbt'} is not what was saved" in caplog.text
+    saved(tmp_path, (6,))
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, pathlib.Path.unlink])
+def test_a_damaged_copy_of_the_frozen_parameters_is_named(tmp_path, damage):
+    made = saved(tmp_path / "made") / "frozen"
+    for number, file in enumerate(p for p in made.rglob("*") if p.is_file() and p.stat().st_size):
+        workdir = tmp_path / str(number)
+        shutil.copytree(made.parent, workdir / "checkpoints")
+        path = workdir / "checkpoints/frozen" / file.relative_to(made)
+        damage(path)
+        if path.name == checkpoint_files.CHECKSUMS:  # each checkpoint has them too
+            assert restored_step(workdir) == 4
+            continue
+        with pytest.raises(ValueError, match=f"{path} is (not what was saved|missing)"):
+            restored_step(workdir)
+
+
+def test_a_copy_that_belongs_to_no_checkpoint_is_written_again(tmp_path):
+    folder = saved(tmp_path)
+    for step in (2, 4):  # by the user, who starts anew
+        shutil.rmtree(folder / str(step))
+    state = dataclasses.replace(state_of(6), frozen={"f": jnp.zeros(2)})
+    checkpoints.save(tmp_path, 6, state=state, data=Data(60))
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )
+    found = checkpoints.restore_state(tmp_path, abstract)
+    np.testing.assert_array_equal(found.frozen["f"], np.zeros(2))
+
+
 def test_a_checkpoint_of_an_older_version_has_no_checksums(tmp_path, caplog):
     folder = saved(tmp_path)
     for path in folder.glob("*/checksums.json"):
@@ -186,7 +261,7 @@ def test_an_intact_checkpoint_that_does_not_fit_is_not_damage(tmp_path):
     )
     with pytest.raises(ValueError, match="shape"):
         checkpoints.restore(tmp_path, abstract=abstract, data=Data(0))
-    assert checkpoint_files.steps(folder) == [4, 2] and len(list(folder.iterdir())) == 2
+    assert checkpoint_files.steps(folder) == [4, 2] and len(list(folder.iterdir())) == 3
 
 
 def test_what_cannot_be_read_back_ends_the_run(tmp_path, monkeypatch):
@@ -195,6 +270,7 @@ def test_what_cannot_be_read_back_ends_the_run(tmp_path, monkeypatch):
         yield folder
 
     monkeypatch.setattr(checkpoint_files, "orbax_path", as_it_is)
+    monkeypatch.setattr(checkpoints.frozen_copy, "save", lambda *arguments: None)
     with pytest.raises(OSError, match="was saved, but cannot be read"):
         saved(tmp_path / "a[b]")
 
@@ -203,7 +279,7 @@ def test_what_a_killed_save_left_is_removed(tmp_path):
     folder = saved(tmp_path)
     (folder / "6.orbax-checkpoint-tmp-1/state").mkdir(parents=True)
     assert restored_step(tmp_path) == 4
-    assert sorted(path.name for path in folder.iterdir()) == ["2", "4"]
+    assert sorted(path.name for path in folder.iterdir()) == ["2", "4", "frozen"]
 
 
 def test_a_full_disk_is_named_and_costs_no_older_checkpoint(tmp_path):
@@ -222,11 +298,13 @@ def test_a_full_disk_is_named_and_costs_no_older_checkpoint(tmp_path):
 def test_room_for_the_checkpoints_is_checked_first(tmp_path, monkeypatch, steps, needed):
     (tmp_path / "checkpoints").mkdir()
     saved(tmp_path, steps)
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state_of(0)))
-    for free in (needed * size - 1, needed * size):
+    frozen = state_of(0).frozen["f"].nbytes
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state_of(0))) - frozen
+    least = needed * size + (0 if steps else frozen)
+    for free in (least - 1, least):
         usage = types.SimpleNamespace(free=free)
         monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _, usage=usage: usage)
-        if free < needed * size:
+        if free < least:
             with pytest.raises(OSError, match="GB are free: make room, or give a --workdir"):
                 checkpoints.check_space(tmp_path, state_of(0))
         else:

@@ -25,7 +25,12 @@ from rbjax.text import prompts
 from rbjax.text.concepts import CHARACTER, CONCEPTS, FACE
 from rbjax.train import precompute_latents
 from rbjax.train import state as state_lib
-from tests.helpers import stable_diffusion_folder, stable_diffusion_run, tiny_run
+from tests.helpers import (
+    stable_diffusion_folder,
+    stable_diffusion_run,
+    tiny_run,
+    train_process,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 SIZE = 18  # latents of 9 x 9
@@ -43,18 +48,20 @@ def data_dir(avatars_dir, tmp_path_factory):
     return shutil.copytree(avatars_dir, tmp_path_factory.mktemp("copy") / "data")
 
 
-@pytest.fixture(scope="module")
-def written(folder, data_dir) -> str:
-    """What the command says that fills `data_dir`, on two devices."""
+def options(folder, data_dir) -> list[str]:
     changes = {"dataset": "avatars/tiny", "size": SIZE, "threads": 1}
     changes |= {"shuffle_tags": False, "drop_tags": 0.0, "bucket_reso_steps": 0}
     flags = [f"--config.data.{name}={value}" for name, value in changes.items()]
     flags += [f"--config.pretrained={folder}", f"--config.data_dir={data_dir}"]
     flags += ["--config.model.vae.dtype=float32", "--config.mesh.data=2", "--batch_size=64"]
-    command = [sys.executable, "scripts/cache_latents.py", "--config"]
-    done = subprocess.run(
-        [*command, "configs/composition.py:sd15", *flags], cwd=ROOT, capture_output=True, text=True
-    )
+    return ["--config=configs/composition.py:sd15", *flags]
+
+
+@pytest.fixture(scope="module")
+def written(folder, data_dir) -> str:
+    """What the command says that fills `data_dir`, on two devices."""
+    command = [sys.executable, "scripts/cache_latents.py", *options(folder, data_dir)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -303,3 +310,19 @@ def test_damaged_files_are_named_and_can_be_stored_again(written, exp, data_dir,
     assert precompute_latents.find(exp, split, {"retrinet"}).moments is None
     precompute_latents.store(exp, split, parts=["moments"], batch_size=64)
     assert array.read_bytes() == whole and marks.read_text() == fingerprint
+
+
+def test_two_processes_write_what_one_writes(written, folder, avatars_dir, data_dir, tmp_path):
+    other = shutil.copytree(avatars_dir, tmp_path / "data")
+    command = ["scripts.cache_latents", *options(folder, other)]
+    command += [f"--coordinator=localhost:{train_process.free_port()}", "--num_processes=2"]
+    found = train_process.run([[*command, f"--process_id={i}"] for i in range(2)], devices=1)
+    assert not any(p.returncode for p in found), "\n".join(p.stdout for p in found)
+    assert [p.stdout.count("wrote ") for p in found] == [2, 0]
+    for path in data_dir.rglob("*.npy"):
+        if path.parent.name.startswith(("moments-", "text-")):
+            theirs = np.load(other / path.relative_to(data_dir))
+            np.testing.assert_array_equal(theirs, np.load(path))
+    assert sorted(p.name for p in other.rglob("text-*/*")) == [
+        *("concepts.npy", "fingerprint.json", "ids.npy", "states.npy"),
+    ]
