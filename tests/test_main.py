@@ -73,8 +73,8 @@ def start(monkeypatch, tmp_path):
     """start(config) is the program with this configuration."""
     monkeypatch.setattr(main.config_flags, "get_config_filename", lambda flag: FILE)
     monkeypatch.setattr(main, "WORKDIR", types.SimpleNamespace(value=str(tmp_path / "run")))
-    for name in ("COORDINATOR", "NUM_PROCESSES", "PROCESS_ID"):
-        monkeypatch.setattr(main, name, types.SimpleNamespace(value=None))
+    alone = dict.fromkeys(("coordinator", "num_processes", "process_id"))
+    monkeypatch.setattr(main, "PROCESSES", lambda: alone)
 
     def run(config) -> pathlib.Path:
         monkeypatch.setattr(main, "CONFIG", types.SimpleNamespace(value=config))
