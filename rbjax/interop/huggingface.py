@@ -33,7 +33,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from tensorflow_datasets.core.utils import incomplete_file
 
-from rbjax.interop import json_files, safetensors_files
+from rbjax.interop import hub_cache, json_files, safetensors_files
 from rbjax.interop.safetensors_files import StoredTensor
 from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.models.blip import BlipConfig, BlipForQuestionAnswering
@@ -93,7 +93,7 @@ def load(
         FileNotFoundError: no config or weights there; pickles (`.bin`, `.ckpt`) are never read.
         ValueError: a class or feature that is not supported, or keys that do not fit (all named).
     """
-    path = Path(path)
+    path = hub_cache.model_folder(Path(path))
     if path.suffix in (".safetensors", *safetensors_files.PICKLES):
         tensors = safetensors_files.open_file(path)
         model = build(json_files.read_config(path.parent), path.parent)

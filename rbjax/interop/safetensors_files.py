@@ -20,6 +20,8 @@ ENDINGS = (  # in the order in which they are tried
     ".safetensors.index.json",
     ".fp16.safetensors",
     ".safetensors.index.fp16.json",
+    ".bf16.safetensors",
+    ".safetensors.index.bf16.json",
 )
 FLOATS = ("F64", "F32", "F16", "BF16")
 ORIGINAL = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")  # keys' starts
@@ -53,7 +55,7 @@ def open_folder(folder: Path) -> dict[str, StoredTensor]:
 
     Args:
         folder: with one safetensors file, or shards and their `.safetensors.index.json`, under
-            diffusers' or transformers' name; else those of their fp16 variants.
+            diffusers' or transformers' name; else those of their variants fp16 or bf16.
 
     Raises:
         FileNotFoundError: no such file; it lists what is there. Pickles are never read.

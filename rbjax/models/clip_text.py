@@ -78,6 +78,11 @@ class CLIPTextModel(nnx.Module):
 
     old_keys = ((r"^text_model\.", ""),)  # of files written before transformers 5
     ignored_keys = ("embeddings.position_ids",)
+    unused_keys = (  # of a whole CLIPModel, whose text encoder this is
+        r"^(text|visual)_projection\.weight$",
+        r"^logit_scale$",
+        r"^vision_model\.",
+    )
 
     def __init__(self, config: CLIPTextConfig, rngs: nnx.Rngs) -> None:
         self.config = config

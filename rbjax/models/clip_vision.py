@@ -126,6 +126,7 @@ class CLIPVisionModelWithProjection(nnx.Module):
     """Images [N, H, W, 3], normalised as CLIP's preprocessing does -> embeddings [N, E]."""
 
     ignored_keys = ("embeddings.position_ids",)
+    unused_keys = (r"^text_projection\.weight$", r"^logit_scale$", r"^text_model\.")  # of CLIPModel
 
     def __init__(self, config: CLIPVisionConfig, rngs: nnx.Rngs) -> None:
         self.config = config

@@ -7,7 +7,7 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
-from rbjax.text.tokenizer import read_json
+from rbjax.text.added_tokens import read_json
 
 SPECIAL = {  # `BertTokenizer`'s defaults
     "unk_token": "[UNK]",

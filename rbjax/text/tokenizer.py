@@ -6,7 +6,6 @@ brings its tokenizer in a folder: CLIP's byte-pair encoding, read here without t
 """
 
 import contextlib
-import json
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -22,6 +21,7 @@ from tokenizers import (
     processors,
 )
 
+from rbjax.text import added_tokens
 from rbjax.text.concepts import CONCEPTS
 
 PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"  # of the word tokenizer
@@ -86,6 +86,8 @@ def read_pretrained(folder: str | pathlib.Path, length: int) -> tokenizers.Token
 def clip_tokenizer(folder: str | pathlib.Path, length: int) -> tokenizers.Tokenizer:
     """Reads `tokenizer.json`, or `vocab.json` and `merges.txt`; longer texts are truncated.
 
+    Tokens that were added stand there or in other files; see `added_tokens`.
+
     Args:
         folder: `tokenizer/` of a diffusers folder.
         length: tokens of a prompt, start and end included.
@@ -98,6 +100,7 @@ def clip_tokenizer(folder: str | pathlib.Path, length: int) -> tokenizers.Tokeni
     with _named_errors(folder):
         padding = _padding(folder)
         tokenizer = _read_folder(folder, padding)
+        added_tokens.add(tokenizer, folder)
         tokenizer.enable_padding(pad_id=_id(tokenizer, padding), pad_token=padding)
     tokenizer.enable_truncation(length)
     return tokenizer
@@ -172,16 +175,11 @@ def _padding(folder: pathlib.Path) -> str:
     As transformers reads it: old folders may give it twice, and special_tokens_map.json then
     counts.
     """
-    config = read_json(folder / "tokenizer_config.json")
-    special = read_json(folder / "special_tokens_map.json")
+    config = added_tokens.read_json(folder / "tokenizer_config.json")
+    special = added_tokens.read_json(folder / "special_tokens_map.json")
     files = (config, special) if "added_tokens_decoder" in config else (special, config)
     token = next((file["pad_token"] for file in files if file.get("pad_token")), CLIP_END)
     return token["content"] if isinstance(token, dict) else token
-
-
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """Returns the content of a JSON file; that of a file which is not there is empty."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _id(tokenizer: tokenizers.Tokenizer, token: str) -> int:

@@ -15,7 +15,7 @@ import tokenizers
 from flax import nnx
 from jax.typing import ArrayLike
 
-from rbjax.interop import huggingface, json_files
+from rbjax.interop import hub_cache, huggingface, json_files
 from rbjax.models.blip import BlipForQuestionAnswering
 from rbjax.text.bert_tokenizer import bert_tokenizer
 from rbjax.vqa import preprocessing
@@ -87,7 +87,7 @@ class VQA:
             ValueError: the weights do not fit the config, or are not of a BLIP-VQA, or the images
                 of the processor do not fit the model.
         """
-        folder = Path(folder).expanduser()
+        folder = hub_cache.model_folder(Path(folder).expanduser())
         model = huggingface.load(folder, dtype=np.dtype(np.float32))
         if not isinstance(model, BlipForQuestionAnswering):
             raise ValueError(f"{folder} holds a {type(model).__name__}, not a BLIP-VQA.")

@@ -160,6 +160,40 @@ def test_shards_of_the_fp16_variant_are_found(unet_folder, tmp_path):
     assert all((found[key] == value).all() for key, value in weights(unet_folder).items())
 
 
+@pytest.mark.parametrize("shards", [False, True])
+def test_the_bf16_variant_alone_is_found(unet_folder, tmp_path, shards):
+    model = diffusers.UNet2DConditionModel.from_pretrained(unet_folder).to(torch.bfloat16)
+    size = "40KB" if shards else "5GB"
+    model.save_pretrained(tmp_path, variant="bf16", max_shard_size=size)
+    assert all("bf16" in p.name for p in tmp_path.glob("*safetensors*"))
+    found = huggingface.state_dict(huggingface.load(tmp_path, dtype=np.float32))
+    for key, value in model.float().state_dict().items():
+        np.testing.assert_array_equal(found[key], value.numpy())
+
+
+@pytest.mark.parametrize("name", ["CLIPTextModel", "CLIPVisionModelWithProjection"])
+def test_the_weights_of_a_whole_clip_are_read_for_a_part_of_it(name, tmp_path):
+    """As transformers does: with position ids, projections, the other tower, `logit_scale`."""
+    whole = clip_model()
+    kind, part = getattr(transformers, name), {"CLIPTextModel": "text"}.get(name, "vision")
+    config = getattr(whole.config, f"{part}_config")
+    config.projection_dim = 6
+    config.architectures = [name]
+    config.save_pretrained(tmp_path)
+    tensors = {key: value.detach().numpy() for key, value in whole.state_dict().items()}
+    positions = np.arange(TEXT["max_position_embeddings"])[None]
+    save_file(
+        tensors | {f"{part}_model.embeddings.position_ids": positions},
+        tmp_path / "model.safetensors",
+    )
+    theirs = kind.from_pretrained(tmp_path).state_dict()
+    with pytest.warns(UserWarning, match="no use for .*logit_scale.*not read"):
+        found = huggingface.state_dict(huggingface.load(tmp_path))
+    assert {key.removeprefix("text_model.") for key in theirs} == found.keys()
+    for key, value in theirs.items():
+        np.testing.assert_array_equal(found[key.removeprefix("text_model.")], value.numpy())
+
+
 def test_half_precision_weights_are_computed_in_float32(unet_folder):
     half, full = huggingface.load(unet_folder, np.float16), huggingface.load(unet_folder)
     arguments = jnp.ones((1, 4, 4, 4)), jnp.array([5]), jnp.ones((1, 3, 12))

@@ -173,3 +173,78 @@ def test_a_damaged_file_is_named(tokenizer, tmp_path):
 def test_other_folders_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds neither tokenizer.json nor vocab.json"):
         tokenizer_lib.clip_tokenizer(tmp_path, 77)
+
+
+def saved_by_transformers_4(folder, tmp_path, tokens, **config):
+    """vocab.json and merges.txt with added tokens beside them: (folder, id of the first)."""
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_text((folder / name).read_text())
+    first = len(json.loads((folder / "vocab.json").read_text()))
+    pad = json.loads((folder / "special_tokens_map.json").read_text())["pad_token"]["content"]
+    settings = {"tokenizer_class": "CLIPTokenizer", "pad_token": pad} | config
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    ids = {token: first + k for k, token in enumerate(tokens)}
+    (tmp_path / "added_tokens.json").write_text(json.dumps(ids))
+    return first
+
+
+ADDED_TEXTS = ["a <mine> face", "a<MINE>face", "red <other>, <mine>", " <mine>  face ", "face"]
+
+
+def assert_equal_to_transformers(folder):
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    found = tokenizer_lib.clip_tokenizer(folder, 77)
+    expected = theirs(ADDED_TEXTS, padding="max_length", max_length=77)["input_ids"]
+    assert prompts.encode(found, ADDED_TEXTS, 77).tolist() == expected
+    return theirs, found
+
+
+def test_tokens_of_added_tokens_json_are_read(folder, tmp_path):
+    first = saved_by_transformers_4(folder, tmp_path, ["<mine>", "<other>"])
+    _, found = assert_equal_to_transformers(tmp_path)
+    assert (found.token_to_id("<mine>"), found.token_to_id("<other>")) == (first, first + 1)
+
+
+@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize("strips", [False, True])
+def test_tokens_of_added_tokens_decoder_are_read(folder, tmp_path, special, strips):
+    first = saved_by_transformers_4(folder, tmp_path, ["<mine>"])
+    flags = {"lstrip": strips, "rstrip": strips, "normalized": not special, "special": special}
+    path = tmp_path / "tokenizer_config.json"
+    decoder = {str(first): {"content": "<mine>", "single_word": False, **flags}}
+    config = json.loads(path.read_text()) | {"added_tokens_decoder": decoder}
+    path.write_text(json.dumps(config))
+    (tmp_path / "added_tokens.json").unlink()
+    _, found = assert_equal_to_transformers(tmp_path)
+    assert found.token_to_id("<mine>") == first
+
+
+@pytest.mark.parametrize("form", ["text", "object"])
+def test_special_tokens_of_the_map_are_read(folder, tmp_path, form):
+    first = saved_by_transformers_4(folder, tmp_path, [])
+    (tmp_path / "added_tokens.json").unlink()
+    token = "<mine>" if form == "text" else {"content": "<mine>", "lstrip": False}
+    pad = json.loads((tmp_path / "tokenizer_config.json").read_text())["pad_token"]
+    special = {"additional_special_tokens": [token], "pad_token": pad}
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(special))
+    found = tokenizer_lib.clip_tokenizer(tmp_path, 77)
+    assert found.token_to_id("<mine>") == first
+    ids = found.encode("a <mine> face").ids
+    assert first in ids
+
+
+def test_added_tokens_of_tokenizer_json_are_read_and_kept(folder, tmp_path):
+    theirs = oracle(folder)
+    theirs.add_tokens(["<mine>", "<other>"])
+    theirs.save_pretrained(tmp_path)
+    _, found = assert_equal_to_transformers(tmp_path)
+    found.save(str(tmp_path / "again.json"))
+    again = tokenizer_lib.read(tmp_path / "again.json")
+    assert again.token_to_id("<other>") == theirs.convert_tokens_to_ids("<other>")
+
+
+def test_an_added_token_with_another_id_is_named(folder, tmp_path):
+    first = saved_by_transformers_4(folder, tmp_path, ["<mine>"])
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<mine>": first + 5}))
+    with pytest.raises(ValueError, match=f"'<mine>' has id {first + 5} there, but {first} is the"):
+        tokenizer_lib.clip_tokenizer(tmp_path, 77)
