@@ -1,6 +1,10 @@
 """Trains the small BLIP-VQA that ships with the package and measures it on unseen characters.
 
 python scripts/train_vqa.py --out rbjax/weights/vqa
+
+With --dataset it learns the tags of any data set that is built, for --config.eval.vqa=OUT:
+
+python scripts/train_vqa.py --dataset folder/384 --data_dir DATA --out judge
 """
 
 import dataclasses
@@ -13,7 +17,7 @@ from rbjax.command_line import ArgumentParser, one_line_errors, path_argument, s
 if __name__ == "__main__":
     set_environment()  # before JAX and TensorFlow are imported
 
-from rbjax.vqa import train
+from rbjax.vqa import train, train_tagged
 from rbjax.vqa.train import TrainOptions
 
 
@@ -43,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     """Trains; ends with one line where the user can put something right."""
     options = parse_args(argv)
     with one_line_errors("lower --batch_size"):
-        train.main(options)
+        (train_tagged if options.dataset else train).main(options)
 
 
 if __name__ == "__main__":

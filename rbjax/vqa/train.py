@@ -64,6 +64,7 @@ def _option(default: Any, text: str) -> Any:
 class TrainOptions:
     """Settings of a training; the options of `scripts/train_vqa.py`."""
 
+    dataset: str | None = _option(None, "with tags, such as folder/384 (default: the avatars)")
     data_dir: Path | None = _option(None, "where TFDS stores data sets")
     out: Path = _option(Path("rbjax/weights/vqa"), "folder to write")
     init: Path | None = _option(None, "folder of weights to start from (default: random)")
@@ -136,7 +137,7 @@ def run(
             print(f"{name}: {shares}", flush=True)
         write(model, report(accuracy), options.out)
 
-    fit(model, train, texts=texts, options=options, check=check)
+    fit(model, partial(draw, train, texts, options), texts=texts, options=options, check=check)
     measured = measure_all(model, validation, texts)
     measured["test"] = {
         config: measure(model, images, texts, sizes=SIZES[-1:]) for config, images in test.items()
@@ -178,38 +179,40 @@ def blip_config(options: TrainOptions, texts: Texts) -> BlipConfig:
 
 def fit(
     model: BlipForQuestionAnswering,
-    train: Images,
+    draw: Callable[..., Sample],
     *,
     texts: Texts,
     options: TrainOptions,
     check: Callable[[], None],
+    losses: tuple[Callable[..., jax.Array], ...] = (tagging_loss, answer_loss),
 ) -> None:
     """Runs both phases and leaves the averaged parameters in `model`.
 
     Args:
         model: to train.
-        train: entire drawings.
+        draw: (step, asks: whether there are questions) -> batch.
         texts: tables of questions and answers.
         options: settings.
         check: is called every `options.every` updates of the second phase.
+        losses: of each phase.
     """
     module = ModelAndTagger(model, Tagger(model.vision_model, texts, nnx.Rngs(options.seed + 1)))
     graph, params = nnx.split(module)
     total = options.pretrain_steps + options.steps
     optimizer = make_optimizer(options.learning_rate, total)
     state = (params, optimizer.init(params), jax.tree.map(jnp.copy, params))
-    tag, answer = (make_step(graph, loss, optimizer) for loss in (tagging_loss, answer_loss))
+    tag, answer = (make_step(graph, loss, optimizer) for loss in losses)
     path = options.out / CHECKPOINT
     first, state = restore(path, state) if path.exists() else (0, state)
-    started, losses = time.time(), []
+    started, found = time.time(), []
     for count in range(first, total):
         is_first = count < options.pretrain_steps
-        sample = draw(train, texts, options, count, asks=not is_first)
+        sample = draw(count, asks=not is_first)
         key = jax.random.fold_in(jax.random.key(options.seed), count)
         state, loss = (tag if is_first else answer)(state, sample, key=key, count=count)
-        losses.append(loss)
+        found.append(loss)
         if (count + 1) % 50 == 0:
-            mean = np.mean(jax.device_get(losses[-50:]))
+            mean = np.mean(jax.device_get(found[-50:]))
             print(f"{count + 1}: loss {mean:.3f}, {time.time() - started:.0f} s", flush=True)
         if (count + 1) % options.every == 0:
             save(path, state, count + 1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -16,14 +17,16 @@ WORDS = (
 SIDE = 32  # pixels
 
 
-def make(folder: Path, **text: int) -> transformers.BlipForQuestionAnswering:
+def make(
+    folder: Path, *, words: Sequence[str] = WORDS, **text: int
+) -> transformers.BlipForQuestionAnswering:
     """Returns a model of two layers, whose [DEC] is the token after the vocabulary and [ENC]."""
     sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2}
     config = transformers.BlipConfig(
         vision_config=sizes | {"num_attention_heads": 2, "image_size": SIDE, "patch_size": 16},
         text_config=sizes | {
-            "num_attention_heads": 3, "vocab_size": len(WORDS) + 2, "encoder_hidden_size": 24,
-            "max_position_embeddings": 40, "bos_token_id": len(WORDS), "pad_token_id": 0,
+            "num_attention_heads": 3, "vocab_size": len(words) + 2, "encoder_hidden_size": 24,
+            "max_position_embeddings": 40, "bos_token_id": len(words), "pad_token_id": 0,
             "sep_token_id": 4, "eos_token_id": 4,
         } | text,
     )  # fmt: skip
@@ -33,7 +36,7 @@ def make(folder: Path, **text: int) -> transformers.BlipForQuestionAnswering:
         norm = "norm" in name.lower() and name.endswith("weight")
         parameter.data.normal_(float(norm), 0.1 if name.endswith("bias") else 0.6)
     model.save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n", encoding="utf-8")
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     write(
         folder, "tokenizer_config.json", {"do_lower_case": True, "tokenizer_class": "BertTokenizer"}
     )
