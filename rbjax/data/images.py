@@ -1,14 +1,17 @@
 """Resizing and grids of images: uint8 [H, W, 3], or float32 in [-1, 1]."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from rbjax.models.pixels import to_uint8
 
 GAP = 2  # pixels between the images of a grid
 WHITE = 255
+FONT = 12  # pixels
+LINE = 15  # pixels of a line of text
 
 
 def to_pillow(image: np.ndarray | Image.Image) -> Image.Image:
@@ -84,3 +87,45 @@ def grid(rows: Sequence[Sequence[np.ndarray]], scale: int = 1) -> Image.Image:
             top, left = i * (height + GAP), j * (width + GAP)
             canvas[top : top + height, left : left + width] = to_uint8(image)
     return enlarge(Image.fromarray(canvas), scale)
+
+
+def captioned(
+    rows: Sequence[Sequence[np.ndarray]], heads: Sequence[str], captions: Sequence[str], scale: int
+) -> Image.Image:
+    """Returns the grid of rows of images, each row below its caption.
+
+    Args:
+        rows: as of `grid`, at least one, of one length.
+        heads: of the columns; they stand above the first row.
+        captions: of the rows; what is longer than the grid is wide continues on another line.
+        scale: as of `grid`.
+    """
+    drawn = [grid([row], scale) for row in rows]
+    width, font = max(image.width for image in drawn), ImageFont.load_default(FONT)
+    texts = [_lines(caption, font, width) for caption in captions]
+    heights = [
+        image.height + LINE * len(text) + GAP for image, text in zip(drawn, texts, strict=True)
+    ]
+    canvas = Image.new("RGB", (width, LINE + sum(heights)), (WHITE,) * 3)
+    pen = ImageDraw.Draw(canvas)
+    for number, head in enumerate(heads):
+        left = number * (drawn[0].width + GAP * scale) // len(heads)
+        pen.text((left, 0), head, fill=(0, 0, 0), font=font)
+    top = LINE
+    for image, text, height in zip(drawn, texts, heights, strict=True):
+        pen.text((0, top), "\n".join(text), fill=(0, 0, 0), font=font, spacing=LINE - FONT)
+        canvas.paste(image, (0, top + LINE * len(text)))
+        top += height
+    return canvas
+
+
+def _lines(text: str, font: Any, width: int) -> list[str]:
+    """Breaks a text between words into lines of at most `width` pixels, where words allow it."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines

@@ -27,6 +27,8 @@ from rbjax.parallel import mesh as mesh_lib
 from rbjax.text import prompts
 from rbjax.text.concepts import CHARACTER, CLOTHES
 
+HEAD = 72  # pixels of an image in a grid at least: its head is to be read
+
 
 class CaseGenerator:
     """Generates images of cases, and reads the real ones that they are compared with."""
@@ -105,6 +107,8 @@ class CaseGenerator:
     def grid(self, cases: Sequence[Case], generated: np.ndarray) -> Image.Image:
         """Draws a row a case: crops of the references | generated | a real image of that outfit.
 
+        Above each row stands its prompt.
+
         Args:
             cases: N cases.
             generated: their images, float32 [N, H, W, 3] in [-1, 1].
@@ -114,7 +118,10 @@ class CaseGenerator:
             crops = to_float(np.asarray(self._example(case, case, self.examples.size).references))
             real = case.real if case.real is not None else case.references[-1]
             rows.append([*crops, image, *self.read_images([real])])
-        return images_lib.grid(rows, scale=2)
+        count = len(rows[0]) - 2
+        heads = [*(f"reference {n + 1}" for n in range(count)), "generated", "real image"]
+        prompted = [", ".join(case.prompt) or "empty prompt" for case in cases]
+        return images_lib.captioned(rows, heads, prompted, max(2, -(-HEAD // rows[0][0].shape[1])))
 
     def _example(self, case: Case, source: Case, size: int, *, blank: bool = False) -> Batch:
         """Returns the example of a case with the references of `source`, without a batch axis.

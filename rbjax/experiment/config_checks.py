@@ -21,7 +21,7 @@ CHOICES = {
     "data.drop_rates": ("total", "apart"),
     "train.weighting": WEIGHTINGS,
 }
-PATHS = ("data_dir", "pretrained", "eval.vqa")
+PATHS = ("data_dir", "pretrained", "eval.vqa", "eval.clip", "eval.dino", "eval.face")
 COUNTS = (  # fields that must be at least 1
     *("total_steps", "sample_images"),
     *("eval.prompts", "eval.repeats", "eval.periodic_characters", "train.max_bad_updates"),
@@ -115,7 +115,8 @@ def _check_values(config: ConfigDict) -> None:
     for field in COUNTS:
         value = operator.attrgetter(field)(config)
         if value < 1:
-            hint = "; a number above total_steps turns it off" if field.endswith("_every") else ""
+            hint = "; a number above total_steps turns it off, but for the last step"
+            hint = hint if field.endswith("_every") else ""
             raise ValueError(f"config.{field}={value}: must be at least 1{hint}")
 
 

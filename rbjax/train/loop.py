@@ -160,8 +160,8 @@ def _actions(
 ) -> list[PeriodicCallback]:
     """Returns what follows an update, in this order; `progress` reports the time that each takes.
 
-    The last step is saved whatever its number; it is evaluated after the loop instead. Training
-    goes on where samples or an evaluation fail.
+    The last step is saved and sampled, whatever its number; it is evaluated after the loop.
+    Training goes on where samples or an evaluation fail.
     """
 
     def timed(name: str, event: Event) -> Callable[..., None]:
@@ -190,6 +190,7 @@ def _actions(
         save,
         PeriodicCallback(
             every_steps=config.sample_every,
+            on_steps=[last],
             callback_fn=timed("sample", _dispensable("the sample grid", sample)),
         ),
         PeriodicCallback(

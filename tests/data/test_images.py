@@ -34,3 +34,18 @@ def test_what_is_shown_of_a_square_is_not_white(size):
     inside = np.zeros((40, 40), bool)
     inside[top:bottom, left:right] = True
     assert (square[~inside] == images.WHITE).all()
+
+
+def test_captions_stand_above_rows_and_leave_the_images_as_they_are():
+    rng = np.random.default_rng(0)
+    rows = rng.uniform(-1, 1, (2, 3, 40, 40, 3)).astype(np.float32)
+    text = "solo, a caption that is longer than three small images are wide, and goes on"
+    drawn = np.array(images.captioned(rows, ["a", "b", "c"], [text, ""], scale=2))
+    plain = np.array(images.grid(rows[:1], scale=2))
+    height, width = plain.shape[:2]
+    below = drawn[images.LINE :]
+    lines = next(n for n in range(9) if (below[n * images.LINE :][:height] == plain).all())
+    assert lines > 1 and drawn.shape[1] == width
+    assert (drawn[: images.LINE] < 128).any() and (below[: lines * images.LINE] < 128).any()
+    again = np.array(images.captioned(rows, ["a", "b", "c"], ["", text], scale=2))
+    assert again.shape == drawn.shape and not np.array_equal(again, drawn)

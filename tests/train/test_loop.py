@@ -46,10 +46,16 @@ def test_every_event_has_its_steps_and_they_keep_their_order():
     assert events(3, **settings) == expected[2:]
 
 
+def test_a_grid_is_made_at_the_last_step_of_a_short_run():
+    settings = {"sample_every": 100, "eval_every": 100, "checkpoint_every": 100, "total_steps": 2}
+    assert events(0, **settings) == [("state checkpoint", 2), ("state sample", 2)]
+
+
 def test_one_event_of_every_kind_may_share_a_step():
     settings = dict.fromkeys(("sample_every", "eval_every", "checkpoint_every"), 2)
     found = events(0, **settings, total_steps=3)
-    assert found == [(f"state {name}", 2) for name in EVENTS] + [("state checkpoint", 3)]
+    last = [("state checkpoint", 3), ("state sample", 3)]
+    assert found == [(f"state {name}", 2) for name in EVENTS] + last
 
 
 def test_what_is_asked_for_follows_the_step(tmp_path, capsys):
