@@ -41,10 +41,16 @@ class VQAModel(Protocol):
     ) -> Sequence[Sequence[str]]:
         """Returns the answer to each question about each of the N images."""
 
-    def probability_yes(
-        self, images: np.ndarray, phrases: Sequence[Sequence[str]]
-    ) -> Sequence[ArrayLike]:
-        """Returns P(yes) / (P(yes) + P(no)) of each phrase about each of the N images."""
+    def ask(
+        self,
+        images: np.ndarray,
+        questions: Sequence[Sequence[str]],
+        phrases: Sequence[Sequence[str]],
+    ) -> tuple[Sequence[Sequence[str]], Sequence[ArrayLike]]:
+        """Returns the answers to each image's questions, and P(yes) of each of its phrases.
+
+        P(yes) is P(yes) / (P(yes) + P(no)).
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,10 +135,7 @@ class Asker:
         """Asks about images, float32 [N, H, W, 3] in [-1, 1], the attributes `names` of each."""
         texts = self.suite.vocabulary["questions"]
         replies = self.vqa.answers(images, [[texts[name] for name in image] for image in names])
-        return [
-            {name: normalised(reply) for name, reply in zip(*pair, strict=True)}
-            for pair in zip(names, replies, strict=True)
-        ]
+        return _named(names, replies)
 
     def ask_system(self, system: SystemImages) -> list[AskedImage]:
         """Asks about the images of a system that which their cases say."""
@@ -148,14 +151,18 @@ class Asker:
             list(dict.fromkeys(tag for tag in case.prompt if tag != FIRST_TAG)) if not fault else []
             for case, fault in zip(system.cases, faults, strict=True)
         ]
-        answers = self.ask(images, names)
-        asked_for = [[normalised(tag) for tag in row] for row in phrases]
-        replies = self.vqa.probability_yes(images, asked_for)
+        texts = self.suite.vocabulary["questions"]
+        answers, replies = self.vqa.ask(
+            images,
+            [[texts[name] for name in row] for row in names],
+            [[normalised(tag) for tag in row] for row in phrases],
+        )
+        given = _named(names, answers)
         return [
             AskedImage(
                 case=case,
                 expected=expected[i],
-                given=answers[i],
+                given=given[i],
                 unwanted=self.unwanted_answers(case),
                 phrases=dict(zip(phrases[i], map(float, np.asarray(replies[i])), strict=True)),
                 fault=faults[i],
@@ -219,6 +226,14 @@ class Asker:
                     if answer := self.real_answers[position][name]:
                         votes[name][answer] += 1
         return {name: vote.most_common(1)[0][0] for name, vote in votes.items()}
+
+
+def _named(names: Sequence[Sequence[str]], replies: Sequence[Sequence[str]]) -> list[Answers]:
+    """Returns by attribute the answers about images."""
+    return [
+        {name: normalised(reply) for name, reply in zip(*pair, strict=True)}
+        for pair in zip(names, replies, strict=True)
+    ]
 
 
 def _fault(system: SystemImages, number: int) -> str:

@@ -217,19 +217,32 @@ class BlipForQuestionAnswering(nnx.Module):
             decoder_input_ids: int32 [B, A], beginning with `bos_token_id`.
             hide_padding: whether the decoder is kept from the states of padding.
         """
-        states = self.question_states(images, input_ids, attention_mask)
+        image_states = self.vision_model(images)
+        states = self.question_states(image_states, input_ids, attention_mask)
         state_mask = attention_mask if hide_padding else None
         return self.text_decoder(decoder_input_ids, None, states=states, state_mask=state_mask)
 
     def question_states(
-        self, images: jax.Array, input_ids: jax.Array, attention_mask: jax.Array | None = None
+        self, image_states: jax.Array, input_ids: jax.Array, attention_mask: jax.Array | None
     ) -> jax.Array:
-        """Returns the states [B, T, D] of questions about images; arguments as of `__call__`."""
-        if input_ids.shape[0] % images.shape[0]:
+        """Returns the states [B, T, D] of questions about images; arguments as of `__call__`.
+
+        `image_states` [N, P, D] are those of `vision_model`.
+        """
+        if input_ids.shape[0] % image_states.shape[0]:
             raise ValueError(
-                f"{input_ids.shape[0]} questions cannot be shared by {images.shape[0]} images."
+                f"{input_ids.shape[0]} questions cannot be shared by {image_states.shape[0]} "
+                "images."
             )
-        return self.text_encoder(input_ids, attention_mask, states=self.vision_model(images))
+        return self.text_encoder(input_ids, attention_mask, states=image_states)
+
+    def first_logits(
+        self, image_states: jax.Array, input_ids: jax.Array, attention_mask: jax.Array
+    ) -> jax.Array:
+        """Returns the logits [B, V] of an answer's first token; arguments as of `generate`."""
+        states = self.question_states(image_states, input_ids, attention_mask)
+        start = jnp.full((len(input_ids), 1), self.config.text.bos_token_id, jnp.int32)
+        return self.text_decoder(start, None, states=states, state_mask=attention_mask)[:, 0]
 
     def generate(
         self,
@@ -240,14 +253,32 @@ class BlipForQuestionAnswering(nnx.Module):
         max_new_tokens: int = 4,
         hide_padding: bool = True,
     ) -> jax.Array:
-        """Answers greedily.
+        """Answers greedily; arguments as of `__call__`."""
+        return self.answer(
+            self.vision_model(images),
+            input_ids,
+            attention_mask,
+            max_new_tokens=max_new_tokens,
+            hide_padding=hide_padding,
+        )
+
+    def answer(
+        self,
+        image_states: jax.Array,
+        input_ids: jax.Array,
+        attention_mask: jax.Array | None = None,
+        *,
+        max_new_tokens: int = 4,
+        hide_padding: bool = True,
+    ) -> jax.Array:
+        """Answers greedily about images with the states [N, P, D].
 
         Returns:
             int32 [B, 1 + max_new_tokens]: `bos_token_id`, the answer, `sep_token_id`, then
             `pad_token_id`.
         """
         text, decoder = self.config.text, self.text_decoder
-        states = self.question_states(images, input_ids, attention_mask)
+        states = self.question_states(image_states, input_ids, attention_mask)
         state_mask = attention_mask if hide_padding else None
 
         def is_unfinished(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:

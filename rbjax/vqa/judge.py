@@ -69,6 +69,16 @@ class Judge:
 
     phrases_at = asked_at
 
+    def ask(
+        self,
+        images: Images,
+        questions: Sequence[Sequence[str]],
+        phrases: Sequence[Sequence[str]],
+    ) -> tuple[list[list[str]], list[np.ndarray]]:
+        """Returns the answers to questions, and P(yes) of phrases; see `VQA.ask`."""
+        answers, probabilities = self.vqa.ask(images, questions, phrases)
+        return taken(answers, questions, self.vocabulary), probabilities
+
     def answers(self, images: Images, questions: Sequence[Sequence[str]]) -> list[list[str]]:
         """Returns the answers to each image's questions; see `VQA.answers`."""
         return taken(self.vqa.answers(images, questions), questions, self.vocabulary)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tokenizers
 from flax import nnx
@@ -20,6 +19,7 @@ from rbjax.models.blip import BlipForQuestionAnswering
 from rbjax.text.bert_tokenizer import bert_tokenizer
 from rbjax.vqa import preprocessing
 from rbjax.vqa import questions as questions_lib
+from rbjax.vqa.batches import digest, place
 
 PACKAGED = Path(__file__).parent.parent / "weights" / "vqa"
 _BATCH = 32  # images in a compiled call; the last batch is padded
@@ -72,7 +72,8 @@ class VQA:
         graph, self._state = nnx.split(model)
         self._generate = jax.jit(partial(_generate, graph, length))
         self._yes = jax.jit(partial(_yes, graph, (ids["yes"], ids["no"])))
-        self._embed = jax.jit(partial(_embed, graph))
+        self._see = jax.jit(partial(_see, graph))
+        self._means: dict[bytes, np.ndarray] = {}  # of images that were seen
 
     @classmethod
     def load(cls, folder: str | Path = PACKAGED) -> "VQA":
@@ -112,10 +113,7 @@ class VQA:
             images: N images, float32 [H, W, 3] in [-1, 1] of one size, or uint8 of any sizes.
             questions: for each image its questions; their number may differ.
         """
-        return [
-            [self._decode(row.tolist()) for row in tokens]
-            for tokens in self._each(self._generate, images, questions)
-        ]
+        return self.ask(images, questions, [()] * len(images))[0]
 
     def probability_yes(self, images: Images, phrases: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """Returns for each image P(yes) / (P(yes) + P(no)) of each of its phrases.
@@ -124,8 +122,18 @@ class VQA:
             images: as of `answers`.
             phrases: for each image what may be in it, such as "red hair"; their number may differ.
         """
+        return self.ask(images, [()] * len(images), phrases)[1]
+
+    def ask(
+        self,
+        images: Images,
+        questions: Sequence[Sequence[str]],
+        phrases: Sequence[Sequence[str]],
+    ) -> tuple[list[list[str]], list[np.ndarray]]:
+        """Returns `answers` and `probability_yes`; the features of an image are computed once."""
         asked = [[questions_lib.yes_or_no(phrase) for phrase in row] for row in phrases]
-        return self._each(self._yes, images, asked)
+        tokens, yes = self._each(images, (self._generate, questions), (self._yes, asked))
+        return [[self._decode(row.tolist()) for row in found] for found in tokens], yes
 
     def embed_images(self, images: Images) -> np.ndarray:
         """Returns a vector for each image, float32 [N, D]: the mean of the vision model's states.
@@ -133,14 +141,11 @@ class VQA:
         Args:
             images: as of `answers`.
         """
-        rows = []
-        for start in range(0, len(images), _BATCH):
-            batch = list(images[start : start + _BATCH])
-            filled = batch + batch[-1:] * (_BATCH - len(batch))
-            rows.append(
-                np.asarray(self._embed(self._state, self._preprocess(filled)))[: len(batch)]
-            )
-        return np.concatenate(rows)
+        keys = [digest(image) for image in images]
+        new = [i for i, key in enumerate(keys) if key not in self._means]
+        for start in range(0, len(new), _BATCH):
+            self._states([images[i] for i in new[start : start + _BATCH]])
+        return np.stack([self._means[key] for key in keys])
 
     def _decode(self, tokens: Sequence[int]) -> str:
         """Returns the text of a generated row: without its start, end and padding."""
@@ -172,38 +177,63 @@ class VQA:
         return ids, mask
 
     def _each(
-        self,
-        function: Callable[..., jax.Array],
-        images: Images,
-        questions: Sequence[Sequence[str]],
-    ) -> list[np.ndarray]:
-        """Returns for each image the rows of `function`, which runs in batches of one shape.
-
-        What fills a batch repeats what is in it, so that no answer to it takes longer.
+        self, images: Images, *kinds: tuple[Callable[..., jax.Array], Sequence[Sequence[str]]]
+    ) -> list[list[np.ndarray]]:
+        """Returns for each kind, and each image, the rows of its function.
 
         Args:
-            function: jitted (state, images [_BATCH, S, S, 3], ids, mask) -> [_BATCH * Q, ...].
             images: N images [H, W, 3].
-            questions: for each image its questions.
+            kinds: pairs of a function, jitted (state, image states, ids, mask) ->
+                [_BATCH * Q, ...], and for each image its questions.
         """
-        if len(images) != len(questions) or any(image.ndim != 3 for image in images):
+        if any(len(images) != len(questions) for _, questions in kinds) or any(
+            image.ndim != 3 for image in images
+        ):
             raise ValueError(
-                f"Expected N images [H, W, 3] and N lists of questions, got "
-                f"{len(images)} images and {len(questions)} lists."
+                f"Expected N images [H, W, 3] and N lists of questions, got {len(images)} images "
+                f"and {' and '.join(str(len(questions)) for _, questions in kinds)} lists."
             )
-        width = _round_up(max(map(len, questions), default=0), _QUESTIONS)
-        filler = next((question for row in questions for question in row), "")
-        results = []
+        results: list[list[np.ndarray]] = [[] for _ in kinds]
         for start in range(0, len(images), _BATCH):
-            part = questions[start : start + _BATCH]
-            padded = [[*row, *[filler] * (width - len(row))] for row in part]
-            padded += [padded[-1]] * (_BATCH - len(part))
-            ids, mask = self.tokenize([question for row in padded for question in row])
-            batch = list(images[start : start + _BATCH])
-            pixels = self._preprocess(batch + batch[-1:] * (_BATCH - len(batch)))
-            out = np.asarray(function(self._state, pixels, ids, mask)).reshape(_BATCH, width, -1)
-            results += [out[i, : len(row)] for i, row in enumerate(part)]
-        return [row.squeeze(-1) if row.shape[-1] == 1 else row for row in results]
+            part = slice(start, start + _BATCH)
+            is_asked = any(len(row) for _, questions in kinds for row in questions[part])
+            states = self._states(images[part]) if is_asked else None
+            for found, (function, questions) in zip(results, kinds, strict=True):
+                found += self._rows(function, states, questions, part)
+        return results
+
+    def _rows(
+        self,
+        function: Callable[..., jax.Array],
+        states: jax.Array | None,
+        questions: Sequence[Sequence[str]],
+        part: slice,
+    ) -> list[np.ndarray]:
+        """Returns the rows of a function for a batch, which has one shape in all batches.
+
+        What fills it repeats what is in it, so that no answer to it takes longer.
+        """
+        asked = questions[part]
+        if states is None or not any(map(len, asked)):
+            return [np.zeros(0)] * len(asked)
+        width = _round_up(max(map(len, questions)), _QUESTIONS)
+        filler = next(question for row in questions for question in row)
+        padded = [[*row, *[filler] * (width - len(row))] for row in asked]
+        padded += [padded[-1]] * (_BATCH - len(asked))
+        ids, mask = self.tokenize([question for row in padded for question in row])
+        self._state, placed = place(_BATCH, self._state, states, ids, mask)
+        out = np.asarray(function(self._state, *placed)).reshape(_BATCH, width, -1)
+        rows = [out[i, : len(row)] for i, row in enumerate(asked)]
+        return [row.squeeze(-1) if row.shape[-1] == 1 else row for row in rows]
+
+    def _states(self, images: Images) -> jax.Array:
+        """Returns the states of at most _BATCH images, [_BATCH, P, D], and keeps their means."""
+        batch = list(images)
+        pixels = self._preprocess(batch + batch[-1:] * (_BATCH - len(batch)))
+        self._state, placed = place(_BATCH, self._state, pixels)
+        states, means = self._see(self._state, *placed)
+        self._means |= zip(map(digest, batch), np.asarray(means), strict=False)
+        return states
 
 
 def _preprocess(folder: Path, size: int, *, ours: bool) -> Preprocess:
@@ -232,29 +262,28 @@ def _generate(
     graph: nnx.GraphDef,
     length: int,
     state: nnx.State,
-    images: jax.Array,
+    image_states: jax.Array,
     ids: jax.Array,
     mask: jax.Array,
 ) -> jax.Array:
     """Returns the tokens of answers, int32 [B * Q, 1 + length]."""
-    return nnx.merge(graph, state).generate(images, ids, mask, max_new_tokens=length)
+    return nnx.merge(graph, state).answer(image_states, ids, mask, max_new_tokens=length)
 
 
-def _embed(graph: nnx.GraphDef, state: nnx.State, images: jax.Array) -> jax.Array:
-    """Returns the mean states of images, float32 [B, D]."""
-    return nnx.merge(graph, state).vision_model(images).mean(axis=1)
+def _see(graph: nnx.GraphDef, state: nnx.State, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the states of images, [B, P, D], and their means [B, D]."""
+    states = nnx.merge(graph, state).vision_model(images)
+    return states, states.mean(axis=1)
 
 
 def _yes(
     graph: nnx.GraphDef,
     yes_no: tuple[int, int],
     state: nnx.State,
-    images: jax.Array,
+    image_states: jax.Array,
     ids: jax.Array,
     mask: jax.Array,
 ) -> jax.Array:
     """Returns P(yes) / (P(yes) + P(no)) of questions, float32 [B * Q]."""
-    model = nnx.merge(graph, state)
-    start = jnp.full((len(ids), 1), model.config.text.bos_token_id, jnp.int32)
-    logits = model(images, ids, mask, start)[:, 0]
+    logits = nnx.merge(graph, state).first_logits(image_states, ids, mask)
     return nnx.sigmoid(logits[:, yes_no[0]] - logits[:, yes_no[1]])

@@ -62,6 +62,9 @@ class ReadingVQA:
         pairs = zip(images, questions, strict=True)
         return [[self.read(image, names[text]) for text in texts] for image, texts in pairs]
 
+    def ask(self, images, questions, phrases):
+        return self.answers(images, questions), self.probability_yes(images, phrases)
+
     def probability_yes(self, images, phrases):
         entries = vocabulary()["tags"]
         return [

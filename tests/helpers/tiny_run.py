@@ -35,6 +35,9 @@ class VQA:
     def answers(self, images, questions):
         return [["red"] * len(texts) for texts in questions]
 
+    def ask(self, images, questions, phrases):
+        return self.answers(images, questions), self.probability_yes(images, phrases)
+
     def probability_yes(self, images, phrases):
         return [np.full(len(texts), 0.5) for texts in phrases]
 

@@ -3,6 +3,7 @@
 import functools
 import json
 
+import jax
 import numpy as np
 import pytest
 import tokenizers
@@ -10,6 +11,7 @@ from flax import nnx
 
 from rbjax.interop import huggingface
 from rbjax.models.blip import BlipConfig, BlipForQuestionAnswering
+from rbjax.parallel import mesh as mesh_lib
 from rbjax.vqa import model as model_lib
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [DEC] yes no is there what color red blue hat ?".split()
@@ -62,6 +64,39 @@ def test_probabilities_are_those_of_yes_against_no(vqa, images):
     first, second, _ = vqa.probability_yes(images, [["red hat", "blue hat"], ["red hat"], []])
     assert first.shape == (2,) and second.shape == (1,)
     assert ((0 < first) & (first < 1)).all()
+
+
+def test_an_image_is_seen_once_for_questions_phrases_and_embedding(vqa, images, monkeypatch):
+    questions = [["what color?"], [], ["is there hat?", "what color?"]]
+    phrases = [["red hat"], ["hat", "blue hat"], []]
+    separate = vqa.answers(images, questions), vqa.probability_yes(images, phrases)
+    vqa._means.clear()
+    means, seen = vqa.embed_images(images), []
+    see = vqa._see
+    monkeypatch.setattr(vqa, "_see", lambda *args: seen.append(args) or see(*args))
+    vqa._means.clear()
+    answers, probabilities = vqa.ask(images, questions, phrases)
+    np.testing.assert_array_equal(vqa.embed_images(images[::-1]), means[::-1])
+    assert len(seen) == 1 and answers == separate[0]
+    for found, wanted in zip(probabilities, separate[1], strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert vqa.ask(images, [[]] * 3, [[]] * 3)[0] == [[]] * 3 and len(seen) == 1
+
+
+def test_answers_are_the_same_over_the_devices_of_a_mesh(folder, images):
+    many = np.concatenate([images * share for share in np.linspace(0.1, 1, 15)])
+    questions, phrases = [["what color?"]] * 45, [["red hat", "blue hat"]] * 45
+    alone = model_lib.VQA.load(folder)
+    spread = model_lib.VQA.load(folder)
+    one = alone.ask(many, questions, phrases), alone.embed_images(many)
+    with jax.set_mesh(mesh_lib.make_mesh(2, 2, 2)):
+        states = spread._states(many[:32])
+        assert {shard.data.shape[0] for shard in states.addressable_shards} == {8}
+        all_of_them = spread.ask(many, questions, phrases), spread.embed_images(many)
+    assert one[0][0] == all_of_them[0][0]
+    np.testing.assert_allclose(one[0][1], all_of_them[0][1], atol=1e-6)
+    np.testing.assert_allclose(one[1], all_of_them[1], atol=1e-6)
+    assert spread.answers(many, questions) == one[0][0]  # without the mesh again
 
 
 def test_what_may_be_asked_depends_on_the_size(vqa):
