@@ -32,7 +32,7 @@ ASKED = (
 Answers = list[list[str]]
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Prints a line for each way, and whether all answers are equal."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--vqa", type=Path, help="folder of a BLIP-VQA as transformers saves it")
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=8, help="about each image")
     parser.add_argument("--layers", type=int, default=12, help="of a random model")
     parser.add_argument("--batch_size", type=int, default=32, help="pairs, of transformers")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (256, 256, 3), np.uint8) for _ in range(args.images)]
     questions = [[ASKED[i % len(ASKED)] for i in range(args.questions)]] * args.images

@@ -8,7 +8,8 @@ from flax import nnx
 from rbjax.models import params as params_lib
 from rbjax.train import state as state_lib
 from rbjax.train import step
-from scripts.benchmarks import sd15_model, torch_peer, train_step
+from scripts.benchmarks import scoring, sd15_model, torch_peer, train_step
+from tests.helpers import blip_folder
 
 
 def settings(*flags: str):
@@ -42,3 +43,13 @@ def test_the_peer_has_as_many_parameters(flags):
 
 def count(params: nnx.State) -> int:
     return sum(x.size for x in jax.tree.leaves(params))
+
+
+def test_scoring_is_timed_in_three_ways_with_the_same_answers(tmp_path, capsys):
+    blip_folder.make(tmp_path)
+    scoring.main(["--vqa", str(tmp_path), "--images=2", "--questions=3", "--batch_size=4"])
+    text = capsys.readouterr().out
+    ways = ("transformers, one at a time", "transformers, batched", "rbjax")
+    assert [line.startswith(way) for way in ways for line in text.splitlines()].count(True) == 3
+    assert "2 images, 3 questions each" in text and "rbjax True" in text
+    assert text.count("times as fast") == 2

@@ -7,7 +7,9 @@ import types
 
 import pytest
 
+from configs import ablations
 from rbjax.evaluation.results import COLUMNS
+from tests.helpers import stable_diffusion_run
 
 PATH = pathlib.Path(__file__).parents[2] / "scripts" / "run_ablations.py"
 
@@ -92,3 +94,32 @@ def test_seeds_of_other_settings_are_no_repetition(script, tmp_path):
         start(script, tmp_path, "unchanged", "--table_only")
     with pytest.raises(SystemExit, match="holds no finished run"):
         start(script, tmp_path / "nothing", "unchanged", "--table_only")
+
+
+FEW = stable_diffusion_run.SMALL | {
+    **{"data.size": 48, "data.cached_latents": False, "eval.batch_size": 8, "mesh.data": 1},
+    **{"eval.characters": 2, "eval.prompts": 1, "eval.repeats": 1, "eval.open_characters": 0},
+    **{"eval.variant_characters": 0, "eval.truth_images": 0, "sample_images": 1},
+    "sampling.steps": 1,
+}
+
+
+@pytest.mark.slow
+def test_every_change_trains_for_real_and_goes_on(script, avatars_dir, tmp_path):
+    """Two updates of each, about a minute; the weights are small and random."""
+    from tests.helpers import stable_diffusion_folder  # needs torch
+
+    stable_diffusion_folder.write(tmp_path / "sd")
+    settings = FEW | {"pretrained": tmp_path / "sd", "data_dir": avatars_dir}
+    rest = [f"--config.{name}={value}" for name, value in settings.items()]
+    options = ["--base=sd15", "--seeds=0", f"--out={tmp_path / 'out'}"]
+    script.main([*options, "--changes", *ablations.CHANGES, "--", *rest])
+    record = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert list(record["values"]) == list(ablations.CHANGES)
+    for values in record["values"].values():
+        assert 0 <= values["0"]["vqa_flexibility"] <= 1
+    run = tmp_path / "out" / "view_crop" / "seed_0"
+    before = (run / "results.json").read_bytes()
+    (run / "results.json").unlink()  # as if it were ended before: it goes on from its checkpoint
+    script.main([*options, "--changes", "view_crop", "--", *rest])
+    assert (run / "results.json").read_bytes() == before
