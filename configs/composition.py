@@ -139,7 +139,7 @@ def avatars() -> ConfigDict:
 
     c.log_every = 50  # updates between lines of the log
     c.checkpoint_every = 400  # updates between checkpoints
-    c.sample_every = 400  # updates between sample grids
+    c.sample_every = 400  # updates between sample grids; one is made at the last step too
     c.sample_images = 8  # rows of a sample grid
     c.eval_every = 800  # updates between evaluations while training
     c.eval = ConfigDict()
@@ -154,9 +154,9 @@ def avatars() -> ConfigDict:
     c.eval.truth_images = 24  # of avatars, how many images are compared with drawings
     c.eval.periodic_characters = 16  # while training
     c.eval.batch_size = 64  # images generated at once
-    # Folder of a BLIP-VQA: of scripts/train_vqa.py, or as transformers saves it (every question of
-    # the data set is then asked, reliable or not); "" = the one that ships with the package.
+    # Folder of a BLIP-VQA: of scripts/train_vqa.py, or as transformers saves it; "" = what ships.
     c.eval.vqa = ""
+    c.eval.clip = c.eval.dino = c.eval.face = ""  # folders of CLIP, DINO; ONNX file; "" = none
     c.lock()
     return c
 

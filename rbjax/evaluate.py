@@ -88,6 +88,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="systems that are compared (default: trained trained)",
     )
     add("--vqa", help="folder of the BLIP-VQA that is asked (default: the one that ships)")
+    add("--clip", help="folder of a CLIP of transformers: columns CLIP-I, CLIP-T (default: none)")
+    add("--dino", help="folder of a DINO of transformers: columns DINO (default: none)")
+    add("--face", help="ONNX file of a network for faces: column face distance (default: none)")
     add(
         "--dataset", help="name in TFDS; none: images of no data set, the VQA model is not measured"
     )

@@ -12,6 +12,7 @@ from clu import metric_writers
 
 from rbjax.evaluation import (
     baselines,
+    embedders,
     other_measures,
     other_systems,
     report,
@@ -20,7 +21,6 @@ from rbjax.evaluation import (
     variants,
 )
 from rbjax.evaluation import judging as judging_lib
-from rbjax.evaluation import nearest as nearest_lib
 from rbjax.evaluation import results as results_lib
 from rbjax.evaluation.asking import VQAModel
 from rbjax.evaluation.baselines import RealData, SystemImages
@@ -69,13 +69,18 @@ class Evaluator:
         """Opens the evaluation's split and the VQA model.
 
         Raises:
-            ValueError: the images are too small for the VQA model.
+            ValueError, FileNotFoundError: the VQA model or one that compares does not fit.
         """
         config = exp.config.eval
         split = exp.open(config.split)
         generator = CaseGenerator(exp, exp.examples(split), config.batch_size)
         judging = judging_lib.create(
-            config.vqa, split, exp.open, names=exp.builder.info.splits, size=exp.config.data.size
+            config.vqa,
+            split,
+            exp.open,
+            names=exp.builder.info.splits,
+            size=exp.config.data.size,
+            embedders=embedders.load(config.clip, config.dino, config.face),
         )
         return cls(exp, workdir, generator, judging)
 
@@ -122,9 +127,8 @@ class Evaluator:
         """
         config, cases = self.exp.config, self.suite()
         others = self._read_others(cases)  # raises before anything is generated
-        images = self._collect(
-            params, cases, self._final_systems(cases, has_model=params is not None)
-        )
+        systems = self._final_systems(cases, has_model=params is not None)
+        images = self._collect(params, cases, systems)
         if params is not None and self.vqa is not None and config.eval.variant_characters:
             made, tags = self._variants(params, cases, images["trained"])
             images, cases = images | made, dataclasses.replace(cases, tags={**tags, **cases.tags})
@@ -133,8 +137,7 @@ class Evaluator:
             "step": step,
             "suite": config.eval.split,
             **self._score(images, cases),
-            "judge": self.judging.record,
-            "questions": self.judging.coverage,
+            **{"judge": self.judging.record, "questions": self.judging.coverage},
         }
         results |= other_measures.of_run(
             self.exp,
@@ -160,8 +163,7 @@ class Evaluator:
             print(results_lib.table(results, [*baselines.COMPARED, *others]))
             if results["out_of_domain"]:
                 print(f"Out of domain:\n{results_lib.table(results['out_of_domain'])}")
-        if results["nearest"]:
-            print(nearest_lib.table(results["nearest"]))
+        other_measures.show(results)
         print(f"Results: {self.workdir / 'results.json'}; report: {page}")
 
     @property

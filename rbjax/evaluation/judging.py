@@ -11,6 +11,7 @@ import numpy as np
 from rbjax.data.dataset import Split
 from rbjax.data.image_cache import ConceptCrops
 from rbjax.evaluation.asking import VQAModel
+from rbjax.evaluation.embedders import NOTHING, Embed, Embedders
 from rbjax.models.pixels import to_float
 from rbjax.text.concepts import CHARACTER
 from rbjax.vqa import judge as judge_lib
@@ -21,12 +22,10 @@ from rbjax.vqa.model import PACKAGED, VQA
 LISTED = 200  # tags without a question in results.json
 PRINTED = 10
 
-Embed = Callable[[np.ndarray], np.ndarray]
-
 
 @dataclasses.dataclass(frozen=True)
 class Judging:
-    """A VQA model, what it is asked, and what is known of it.
+    """A VQA model, what it is asked, what is known of it; and models that compare images.
 
     Attributes:
         vqa: the model; None where it may be asked nothing.
@@ -36,6 +35,7 @@ class Judging:
             `measured` is null where the model's own accuracy.json says what may be asked, or
             nothing is known.
         coverage: for results.json: {"share", "tags", "uncovered": [[tag, share], ...]}.
+        embedders: of the user.
     """
 
     vqa: VQAModel | None
@@ -43,6 +43,12 @@ class Judging:
     vocabulary: Mapping[str, Any]
     record: Mapping[str, Any]
     coverage: Mapping[str, Any]
+    embedders: Embedders = NOTHING
+
+    @property
+    def embeddings(self) -> dict[str, Embed]:
+        """All that entire images are compared by: name to images -> vectors."""
+        return {"judge's features": self.embed, **self.embedders.images}
 
 
 def create(
@@ -53,6 +59,7 @@ def create(
     names: Iterable[str],
     size: int,
     more_tags: Iterable[str] = (),
+    embedders: Embedders = NOTHING,
 ) -> Judging:
     """Opens the VQA model, and measures it where nothing is known of it on this data.
 
@@ -63,6 +70,7 @@ def create(
         names: of its splits.
         size: pixels of the images that are scored.
         more_tags: that the data set's vocabulary may lack.
+        embedders: of the user.
 
     Raises:
         FileNotFoundError, ValueError: as `VQA.load`; the images are too small for the model.
@@ -79,21 +87,23 @@ def create(
     record = _record(path)
     if split.vocabulary["questions"] and vqa.accuracy is not None:
         vqa.asked_at(size)  # raises before anything trains
-        return Judging(vqa, vqa.embed_images, vocabulary, record, coverage)
+        return Judging(vqa, vqa.embed_images, vocabulary, record, coverage, embedders)
     name = "validation" if "validation" in names else "train"
     measured = _measure(vqa, path, vocabulary, open_split(name), size=size)
     judge = Judge(vqa, vocabulary, measured)
     record |= {"split": name, "required": judge_lib.REQUIRED, "measured": measured}
     _print(record, judge, found)
-    return Judging(judge if judge.asked else None, vqa.embed_images, vocabulary, record, coverage)
+    asked = judge if judge.asked else None
+    return Judging(asked, vqa.embed_images, vocabulary, record, coverage, embedders)
 
 
-def unmeasured(folder: str, tags: Iterable[str]) -> Judging:
+def unmeasured(folder: str, tags: Iterable[str], embedders: Embedders = NOTHING) -> Judging:
     """Opens a VQA model for images of no data set: every rule's question is asked.
 
     Args:
         folder: of a BLIP-VQA that transformers saved.
         tags: of prompts and references.
+        embedders: of the user.
 
     Raises:
         ValueError: the model knows the questions of its own data set only.
@@ -114,9 +124,8 @@ def unmeasured(folder: str, tags: Iterable[str]) -> Judging:
     named = dict.fromkeys(vocabulary["questions"], {"agreement": 1.0, "answers": {}})
     found = tag_questions.coverage([list(tags)], vocabulary)
     coverage = {"share": found.share, "tags": found.tags, "uncovered": []}
-    return Judging(
-        Judge(vqa, vocabulary, named), vqa.embed_images, vocabulary, _record(path), coverage
-    )
+    judge = Judge(vqa, vocabulary, named)
+    return Judging(judge, vqa.embed_images, vocabulary, _record(path), coverage, embedders)
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -1,12 +1,14 @@
-"""What is measured beside the table: nearest of N, copying, and the truth where it is known."""
+"""What is measured beside the table: similarity, nearest of N, copying; truth where it is known."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rbjax.evaluation import avatars_truth, copying, nearest
-from rbjax.evaluation.baselines import SystemImages
+from rbjax.evaluation import avatars_truth, copying, nearest, regions, similarity
+from rbjax.evaluation.baselines import ReadImages, SystemImages
+from rbjax.evaluation.embedders import FACE
 from rbjax.evaluation.generator import CaseGenerator
 from rbjax.evaluation.judging import Judging
+from rbjax.evaluation.similarity import FindRegion
 from rbjax.evaluation.suite import Suite
 from rbjax.experiment.setup import Experiment
 
@@ -20,21 +22,25 @@ def of_run(
     cases: Suite,
     records: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> dict[str, Any]:
-    """Returns {"nearest", "copying", "truth"} of `results.json`; null for what cannot be measured.
+    """Returns what `of_images` does, and "truth": null where it is not known.
 
     Args:
         exp: the experiment.
         generator: of the evaluation's split.
-        judging: whose features are an embedding.
+        judging: gives the embeddings.
         images: the rows.
         cases: of the suite.
         records: `results["scored"]`.
     """
-    embeddings = {"judge's features": judging.embed}
     trained = images.get("trained")
-    return {
-        "nearest": nearest.of_systems(images, cases.cases, generator.read_images, embeddings),
-        "copying": copying.of_systems(images, generator.read_images, embeddings),
+    return of_images(
+        judging,
+        images=images,
+        cases=cases,
+        records=records,
+        read_images=generator.read_images,
+        region=regions.of_records(generator.read_record),
+    ) | {
         "truth": None
         if trained is None
         else avatars_truth.of_run(
@@ -45,3 +51,49 @@ def of_run(
             count=exp.config.eval.truth_images,
         ),
     }
+
+
+def of_images(
+    judging: Judging,
+    *,
+    images: Mapping[str, SystemImages],
+    cases: Suite,
+    records: Mapping[str, Sequence[Mapping[str, Any]]],
+    read_images: ReadImages,
+    region: FindRegion,
+) -> dict[str, Any]:
+    """Returns {"nearest", "copying", "similarity"} of `results.json`.
+
+    Args:
+        judging: gives the embeddings.
+        images: the rows.
+        cases: of the suite.
+        records: `results["scored"]`.
+        read_images: reads real images.
+        region: where they show concepts.
+    """
+    embedders = judging.embedders
+    copied = copying.of_systems(images, read_images, judging.embeddings)
+    if embedders.faces is not None:
+        faces = regions.copying_of_faces(images, read_images, region, embedders.faces)
+        copied = {name: cells | {FACE: faces[name]} for name, cells in copied.items()}
+    return {
+        "nearest": nearest.of_systems(images, cases.cases, read_images, judging.embeddings),
+        "copying": copied,
+        "similarity": similarity.of_systems(
+            images,
+            embedders,
+            read_images=read_images,
+            region=region,
+            records=records,
+            vocabulary=judging.vocabulary,
+        ),
+    }
+
+
+def show(results: Mapping[str, Any]) -> None:
+    """Prints the tables of what there is."""
+    if results["similarity"]:
+        print(similarity.table(results["similarity"]))
+    if results["nearest"]:
+        print(nearest.table(results["nearest"]))

@@ -12,6 +12,8 @@ from rbjax.data import images as images_lib
 from rbjax.evaluation import baselines, manifest
 from rbjax.evaluation.baselines import SystemImages
 from rbjax.evaluation.manifest import Entry, Reference
+from rbjax.evaluation.regions import in_square
+from rbjax.evaluation.similarity import Region
 from rbjax.evaluation.suite import Case, Suite
 from rbjax.text.concepts import CHARACTER
 from tfds_retribooru import decoding
@@ -138,13 +140,23 @@ class Foreign:
         suite: the cases of all folders; positions number files. Its vocabulary is empty.
         systems: name to images.
         files: of each position.
+        boxes: (position, concept) to left, top, width, height in pixels of the file.
         size: pixels of the images.
     """
 
     suite: Suite
     systems: Mapping[str, SystemImages]
     files: tuple[Path, ...]
+    boxes: Mapping[tuple[int, int], tuple[int, int, int, int]]
     size: int
+
+    def region(self, position: int, concept: int) -> Region | None:
+        """Returns where a reference shows its concept; None where the manifest does not say."""
+        if (position, concept) not in self.boxes:
+            return None
+        left, top, width, height = self.boxes[position, concept]
+        box = (left, top, left + width, top + height)
+        return in_square(box, decoding.decode(self.files[position].read_bytes()).image.size)
 
     def read_images(self, positions: Sequence[int]) -> np.ndarray:
         """Reads references and targets, float32 [N, size, size, 3] in [-1, 1].
@@ -193,6 +205,7 @@ def read_foreign(folders: Mapping[str, Path], size: int) -> Foreign:
     places: dict[tuple[Path, tuple[str, ...] | None], int] = {}
     characters: dict[str, int] = {}
     tags: dict[int, tuple[str, ...]] = {}
+    boxes: dict[tuple[int, int], tuple[int, int, int, int]] = {}
     systems, all_cases = {}, []
     for name, folder in folders.items():
         read = manifest.read(folder)
@@ -200,6 +213,11 @@ def read_foreign(folders: Mapping[str, Path], size: int) -> Foreign:
         for entry in read:
             shown = [(folder / r.image, r.tags) for r in entry.references]
             positions = [places.setdefault(key, len(places)) for key in shown]
+            boxes |= {
+                (p, r.concept): r.box
+                for p, r in zip(positions, entry.references, strict=True)
+                if r.box is not None
+            }
             tags |= {p: of or () for p, (_, of) in zip(positions, shown, strict=True)}
             real = None
             if entry.target:
@@ -221,4 +239,4 @@ def read_foreign(folders: Mapping[str, Path], size: int) -> Foreign:
         all_cases += cases
     files = tuple(path for path, _ in places)
     suite = Suite(tuple(all_cases), tags, {"tags": {}, "questions": {}})
-    return Foreign(suite, systems, files, size)
+    return Foreign(suite, systems, files, boxes, size)

@@ -11,7 +11,7 @@ from typing import Any
 
 import jinja2
 
-from rbjax.evaluation import plots, report_parts, saved_images
+from rbjax.evaluation import plots, report_parts, saved_images, similarity
 from rbjax.evaluation.baselines import ReadImages, SystemImages
 from rbjax.evaluation.results import COLUMNS, label, percent, unscored_images
 
@@ -119,6 +119,7 @@ def draw(
         zip=zip,
         columns=COLUMNS,
         column_notes=COLUMN_NOTES,
+        similarity_notes=similarity.NOTES,
         notes=SYSTEM_NOTES,
         groups=groups,
         is_scored=bool(results["asked"] or results["phrases"]),

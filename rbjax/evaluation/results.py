@@ -55,6 +55,7 @@ What `scoring.score` returns is JSON; these keys stay:
      "separability": {concept: {kind: cell with "wanted" | null}} (of cross_composition) | null,
      "suite": split, "judge": see judging.Judging.record, "questions": see its coverage,
      "nearest": as nearest.score returns | null, "copying": {row: {embedding: cell | null}},
+     "similarity": {row: {column: cell | null}} of a user's models (similarity.py) | null,
      "truth": as truth.compare returns | null,
      "out_of_domain": {"suite": split, ... these keys of some rows} | null}
 
@@ -80,7 +81,12 @@ COLUMNS = (
     "swd",
 )
 SCHEMA = 2
-LABELS = {"p_yes": "P(yes)", "vqa_flexibility": "VQA flexibility", "swd": "SWD"}
+LABELS = {
+    **{"p_yes": "P(yes)", "vqa_flexibility": "VQA flexibility", "swd": "SWD"},
+    **{"clip_i": "CLIP-I", "clip_i_face": "CLIP-I face", "clip_i_clothes": "CLIP-I clothes"},
+    **{"clip_t": "CLIP-T", "dino": "DINO", "dino_face": "DINO face"},
+    "dino_clothes": "DINO clothes",
+}
 
 
 def dumps(results: Mapping[str, Any]) -> str:

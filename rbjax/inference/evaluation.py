@@ -11,8 +11,14 @@ from ml_collections import ConfigDict
 
 from rbjax.data import dataset as dataset_lib
 from rbjax.diffusion.guidance import Sampling
-from rbjax.evaluation import judging, other_systems, report, scoring
-from rbjax.evaluation import nearest as nearest_lib
+from rbjax.evaluation import (
+    embedders,
+    judging,
+    other_measures,
+    other_systems,
+    report,
+    scoring,
+)
 from rbjax.evaluation import results as results_lib
 from rbjax.evaluation.evaluator import Evaluator
 from rbjax.evaluation.judging import Judging
@@ -52,6 +58,9 @@ class Options:
         dataset: name in TFDS, or NO_DATASET.
         data_dir: of TFDS.
         vqa: folder of a BLIP-VQA.
+        clip: folder of a CLIP.
+        dino: folder of a DINO.
+        face: ONNX file of a network for faces.
         size: pixels of the images that are scored.
         faces: face references of a case.
         clothes: clothes references of a case.
@@ -65,6 +74,9 @@ class Options:
     dataset: str | None = None
     data_dir: str | None = None
     vqa: str | None = None
+    clip: str | None = None
+    dino: str | None = None
+    face: str | None = None
     size: int | None = None
     faces: int | None = None
     clothes: int | None = None
@@ -77,7 +89,8 @@ class Options:
 FIELDS = {  # option -> field of the configuration
     **{"suite": "eval.split", "dataset": "data.dataset", "data_dir": "data_dir", "seed": "seed"},
     **{name: f"data.{name}" for name in ("size", "faces", "clothes")},
-    **{name: f"eval.{name}" for name in ("vqa", "characters", "prompts", "repeats")},
+    **{name: f"eval.{name}" for name in ("vqa", "clip", "dino", "face")},
+    **{name: f"eval.{name}" for name in ("characters", "prompts", "repeats")},
 }
 
 
@@ -173,23 +186,28 @@ def score_foreign(folders: Mapping[str, Path], options: Options, out: Path) -> N
     judged = _judging(options, size, tags)
     suite = dataclasses.replace(foreign.suite, vocabulary=judged.vocabulary)
     results = scoring.score(foreign.systems, suite, judged.vqa, read_images=foreign.read_images)
-    nearest = nearest_lib.of_systems(
-        foreign.systems, suite.cases, foreign.read_images, {"judge's features": judged.embed}
+    results |= {"judge": judged.record, "questions": judged.coverage}
+    results |= other_measures.of_images(
+        judged,
+        images=foreign.systems,
+        cases=suite,
+        records=results["scored"],
+        read_images=foreign.read_images,
+        region=foreign.region,
     )
-    results |= {"judge": judged.record, "questions": judged.coverage, "nearest": nearest}
     out.mkdir(parents=True, exist_ok=True)
     page = report.write(out / "report", results, foreign.systems, read_images=foreign.read_images)
     workdir_lib.write_text(out / "results.json", results_lib.dumps(results))
     if judged.vqa is not None:
         print(results_lib.table(results))
-    if nearest:
-        print(nearest_lib.table(nearest))
+    other_measures.show(results)
     print(f"Results: {out / 'results.json'}; report: {page}")
 
 
 def _judging(options: Options, size: int, tags: list[str]) -> Judging:
+    models = embedders.load(options.clip or "", options.dino or "", options.face or "")
     if options.dataset == NO_DATASET:
-        return judging.unmeasured(options.vqa or "", tags)
+        return judging.unmeasured(options.vqa or "", tags, models)
     builder = dataset_lib.prepare(options.dataset or DATASET, options.data_dir or "")
     splits = builder.info.splits
     name = "validation" if "validation" in splits else "train"
@@ -200,4 +218,5 @@ def _judging(options: Options, size: int, tags: list[str]) -> Judging:
         names=splits,
         size=size,
         more_tags=tags,
+        embedders=models,
     )

@@ -44,6 +44,7 @@ from rbjax.models.clip_vision import (
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
 )
+from rbjax.models.dino import DinoConfig, DinoModel
 from rbjax.models.params import shapes
 from rbjax.models.unet import UNet2DConditionModel
 from rbjax.models.unet_config import UNetConfig
@@ -59,6 +60,7 @@ MODELS: dict[str, tuple[Module, Settings]] = {  # class name in a config.json ->
     "CLIPVisionModelWithProjection": (CLIPVisionModelWithProjection, CLIPVisionConfig.from_dict),
     "CLIPModel": (CLIPModel, CLIPConfig.from_dict),
     "BlipForQuestionAnswering": (BlipForQuestionAnswering, BlipConfig.from_dict),
+    **dict.fromkeys(("ViTModel", "Dinov2Model"), (DinoModel, DinoConfig.from_dict)),
 }
 MODEL_TYPES = {  # `model_type` where a config.json names no class
     "clip_text_model": "CLIPTextModel",
@@ -93,8 +95,7 @@ def load(
         FileNotFoundError: no config or weights there; pickles (`.bin`, `.ckpt`) are never read.
         ValueError: a class or feature that is not supported, or keys that do not fit (all named).
     """
-    path = hub_cache.model_folder(Path(path))
-    if path.suffix in (".safetensors", *safetensors_files.PICKLES):
+    if (path := hub_cache.model_folder(Path(path))).suffix in (".safetensors", *safetensors_files.PICKLES):
         tensors = safetensors_files.open_file(path)
         model = build(json_files.read_config(path.parent), path.parent)
     else:
@@ -156,8 +157,7 @@ def save(
         name: of the weights' file; None takes the name that the class has upstream.
         dtype: of the tensors; None keeps theirs.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder := Path(folder)).mkdir(parents=True, exist_ok=True)
     if config is None:
         config = model.config.to_dict()  # pyrefly: ignore[missing-attribute]  as all of MODELS have
     name = name or (DIFFUSERS_WEIGHTS_NAME if "_class_name" in config else WEIGHTS_NAME)
@@ -291,8 +291,8 @@ def _without_aliases(
     """Drops buffers and tied copies; a copy that differs from its owner is an error."""
     ignored = tuple(getattr(model, "ignored_keys", ()))
     tensors = {key: value for key, value in tensors.items() if not key.endswith(ignored or "\0")}
-    tied = getattr(model, "tied_keys", {})
-    for alias, owner in ((a, o) for a, o in tied.items() if a in tensors):
+    tied = getattr(model, "tied_keys", {}).items()
+    for alias, owner in ((a, o) for a, o in tied if a in tensors):
         copy = tensors.pop(alias)
         if not np.array_equal(np.asarray(tensors.setdefault(owner, copy)), np.asarray(copy)):
             message = f"{alias} is tied to {owner}, but the values differ. Remove one of the two"

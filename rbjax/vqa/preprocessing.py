@@ -121,16 +121,24 @@ def find(folder: Path) -> BlipImageProcessor | None:
     Raises:
         ValueError: a setting is not supported; the file is named.
     """
+    path, content = settings(folder)
+    if not content:
+        return None
+    try:
+        return BlipImageProcessor.from_dict(content)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def settings(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Returns the file with an image processor's settings, and these; empty if there is none."""
     for path in (folder / name for name in FILES):
         content = json_files.read(path) if path.is_file() else {}
         if path.name == FILES[0]:  # nested; of older versions it holds other settings
             content = content.get("image_processor") or {}
         if content:
-            try:
-                return BlipImageProcessor.from_dict(content)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{path}: {error}") from error
-    return None
+            return path, content
+    return folder / FILES[1], {}
 
 
 def _size(size: Any) -> tuple[int, int]:
