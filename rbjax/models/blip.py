@@ -246,24 +246,6 @@ class BlipForQuestionAnswering(nnx.Module):
 
     def generate(
         self,
-        images: jax.Array,
-        input_ids: jax.Array,
-        attention_mask: jax.Array | None = None,
-        *,
-        max_new_tokens: int = 4,
-        hide_padding: bool = True,
-    ) -> jax.Array:
-        """Answers greedily; arguments as of `__call__`."""
-        return self.answer(
-            self.vision_model(images),
-            input_ids,
-            attention_mask,
-            max_new_tokens=max_new_tokens,
-            hide_padding=hide_padding,
-        )
-
-    def answer(
-        self,
         image_states: jax.Array,
         input_ids: jax.Array,
         attention_mask: jax.Array | None = None,
@@ -271,7 +253,7 @@ class BlipForQuestionAnswering(nnx.Module):
         max_new_tokens: int = 4,
         hide_padding: bool = True,
     ) -> jax.Array:
-        """Answers greedily about images with the states [N, P, D].
+        """Answers greedily; `image_states` [N, P, D] are those of `vision_model`.
 
         Returns:
             int32 [B, 1 + max_new_tokens]: `bos_token_id`, the answer, `sep_token_id`, then

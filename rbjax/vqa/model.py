@@ -267,7 +267,7 @@ def _generate(
     mask: jax.Array,
 ) -> jax.Array:
     """Returns the tokens of answers, int32 [B * Q, 1 + length]."""
-    return nnx.merge(graph, state).answer(image_states, ids, mask, max_new_tokens=length)
+    return nnx.merge(graph, state).generate(image_states, ids, mask, max_new_tokens=length)
 
 
 def _see(graph: nnx.GraphDef, state: nnx.State, images: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -169,8 +169,9 @@ def _logits(model, *inputs, hide_padding=False):
 
 
 @nnx.jit
-def _generate(model, *inputs):
-    return model.generate(*inputs, max_new_tokens=4, hide_padding=False)
+def _generate(model, images, *inputs):
+    states = model.vision_model(images)
+    return model.generate(states, *inputs, max_new_tokens=4, hide_padding=False)
 
 
 def _nchw(images: np.ndarray) -> torch.Tensor:
