@@ -18,7 +18,7 @@ from flax import nnx
 
 from rbjax.evaluation import face_model
 from rbjax.evaluation.image_processors import ImageProcessor
-from rbjax.interop import huggingface
+from rbjax.interop import hub_cache, huggingface
 from rbjax.models.clip_vision import CLIPModel, CLIPVisionModelWithProjection
 from rbjax.models.dino import DinoModel
 from rbjax.text.tokenizer import clip_tokenizer
@@ -68,13 +68,13 @@ def load(clip: str = "", dino: str = "", face: str = "") -> Embedders:
     """
     images, texts = {}, None
     if clip:
-        folder = Path(clip).expanduser()
+        folder = hub_cache.model_folder(Path(clip).expanduser())
         model = _load(folder, (CLIPModel, CLIPVisionModelWithProjection), "CLIP")
         images[CLIP] = remembered(_image_embedder(folder, model))
         if isinstance(model, CLIPModel):
             texts = _text_embedder(model, clip_tokenizer(folder, _length(model)))
     if dino:
-        folder = Path(dino).expanduser()
+        folder = hub_cache.model_folder(Path(dino).expanduser())
         images[DINO] = remembered(_image_embedder(folder, _load(folder, (DinoModel,), "DINO")))
     faces = remembered(face_model.load(Path(face).expanduser())) if face else None
     return Embedders(images, texts, faces)

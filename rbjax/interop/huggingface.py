@@ -13,10 +13,9 @@ its key; only the last name and the axis order differ:
 | any other       | its name    | its name | as it is (a bare `nnx.Param`) |
 
 The mapping is a bijection: a missing or extra key is an error that lists all such keys. A model
-class may have four attributes for files that spell or hold more than the parameters do:
-`old_keys` (pairs of a pattern in the keys of older files and what stands there now), `tied_keys`
-(a dict from the key of an alias to the key that owns the values), `ignored_keys` (endings of
-buffer names that older files hold) and `unused_keys` (patterns of other keys: a warning).
+class may have attributes for files that spell or hold more than its parameters: `old_keys` (pairs
+of a pattern in older keys and what stands there now), `tied_keys` (key of an alias to the key that
+owns the values), `ignored_keys` (endings of buffers' names), `unused_keys` (patterns: a warning).
 """
 
 import json
@@ -95,7 +94,8 @@ def load(
         FileNotFoundError: no config or weights there; pickles (`.bin`, `.ckpt`) are never read.
         ValueError: a class or feature that is not supported, or keys that do not fit (all named).
     """
-    if (path := hub_cache.model_folder(Path(path))).suffix in (".safetensors", *safetensors_files.PICKLES):
+    path = hub_cache.model_folder(Path(path))
+    if path.suffix in (".safetensors", *safetensors_files.PICKLES):
         tensors = safetensors_files.open_file(path)
         model = build(json_files.read_config(path.parent), path.parent)
     else:

@@ -23,7 +23,7 @@ from flax import nnx
 from rbjax.data import dataset as dataset_lib
 from rbjax.data.dataset import Split
 from rbjax.data.image_cache import ConceptCrops
-from rbjax.interop import huggingface
+from rbjax.interop import hub_cache, huggingface
 from rbjax.models.blip import BlipForQuestionAnswering
 from rbjax.models.pixels import to_float
 from rbjax.text.bert_tokenizer import bert_tokenizer
@@ -79,6 +79,8 @@ def main(options: TrainOptions) -> None:
         ValueError, FileNotFoundError: there is no such data set, it has no split `validation`, its
             tags cannot be asked about, or the folder of `options.init` does not fit.
     """
+    if options.init:
+        options = dataclasses.replace(options, init=hub_cache.model_folder(options.init))
     name = options.dataset or "avatars"
     if name.split("/")[0] == "avatars":
         raise ValueError("--dataset=avatars: leave it out; they have a training of their own")
