@@ -48,9 +48,9 @@ class DinoConfig(TransformerConfig):
         if config.get("model_type") != "dinov2":
             return cls(**known)
         width = known.get("hidden_size", cls.hidden_size)
-        defaults: dict[str, Any] = {"layer_norm_eps": 1e-6, "patch_size": 14}
-        own = {"intermediate_size": int(width * config.get("mlp_ratio", 4))}
-        return cls(**defaults | known | own, is_scaled=True)
+        fields: dict[str, Any] = {"layer_norm_eps": 1e-6, "patch_size": 14, **known}
+        fields["intermediate_size"] = int(width * config.get("mlp_ratio", 4))
+        return cls(**fields, is_scaled=True)
 
 
 class DinoModel(nnx.Module):
