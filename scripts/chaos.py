@@ -30,7 +30,14 @@ from tensorboard.backend.event_processing import event_file_loader
 from rbjax.command_line import ArgumentParser, path_argument, set_environment
 
 ROOT = pathlib.Path(__file__).parents[1]
-DEFAULTS = ("--config", f"{ROOT}/configs/composition.py:smoke", "--config.total_steps=12")
+DEFAULTS = (  # a small model, of which a part is frozen: most of a run is its start
+    *("--config", f"{ROOT}/configs/composition.py:smoke", "--config.total_steps=12"),
+    *("--config.model.unet.block_out_channels=(8, 16)", "--config.model.unet.norm_num_groups=4"),
+    *(
+        "--config.train.trained=('retrinet/',)",
+        "--config.train.frozen=('(autoencoder|text_encoder)/',)",
+    ),
+)
 EVENTS = ("checkpoint", "evaluation", "any moment")
 LONGEST = {"checkpoint": 0.6, "evaluation": 4.0}  # seconds after the event's begin
 TIMED = ("steps_per_sec", "uptime", "timing", "device_memory")  # scalars that may differ
@@ -135,20 +142,24 @@ def _begin_of(workdir: pathlib.Path, event: str) -> Callable[[], bool]:
 def contents(workdir: pathlib.Path) -> dict[str, Any]:
     """Reads what must be equal at the end of a run: {name: array, bytes or number}."""
     newest = max((workdir / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
-    with ocp.PyTreeCheckpointer() as reader:
-        arrays = reader.metadata(newest / "state").item_metadata.tree
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), arrays)
-        restored = reader.restore(
-            newest / "state", args=ocp.args.PyTreeRestore(restore_args=as_numpy)
-        )
-    found: dict[str, Any] = {}
-    for keys, leaf in ocp.tree.to_flat_dict(restored).items():
-        found["/".join(map(str, keys))] = np.asarray(leaf)
+    found = _arrays(newest / "state", "state")
+    if (frozen := newest.with_name("frozen")).exists():
+        found |= _arrays(frozen, "frozen")
     files = [newest / "data-0/metadata", newest / "log_metrics/metadata", workdir / "loss.json"]
     files += [workdir / "results.json", *sorted((workdir / "samples").glob("*.png"))]
     for path in files:
         found[str(path.relative_to(workdir))] = path.read_bytes()
     return found | _scalars(workdir)
+
+
+def _arrays(folder: pathlib.Path, name: str) -> dict[str, Any]:
+    """Reads the arrays of a folder of Orbax: {path that begins with the name: array}."""
+    with ocp.PyTreeCheckpointer() as reader:
+        arrays = reader.metadata(folder).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), arrays)
+        restored = reader.restore(folder, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+    flat = ocp.tree.to_flat_dict({name: restored})
+    return {"/".join(map(str, keys)): np.asarray(leaf) for keys, leaf in flat.items()}
 
 
 def _scalars(workdir: pathlib.Path) -> dict[str, Any]:

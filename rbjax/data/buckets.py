@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 Shape = tuple[int, int]  # width, height in pixels
+PART = 2**16
 
 
 def shapes(config: ConfigDict) -> list[Shape]:
@@ -35,10 +36,18 @@ def assign(sizes: np.ndarray, choices: list[Shape], *, least: int = 1) -> np.nda
             would have shapes that fill no batch); the shape of the most images always stays.
     """
     ratios = sizes[:, 0] / sizes[:, 1]
-    kept = np.array(choices)
+    kept = np.array(choices, np.int32)
     while True:
-        nearest = np.abs(ratios[:, None] - kept[:, 0] / kept[:, 1]).argmin(axis=1)
+        nearest = _nearest(ratios, kept[:, 0] / kept[:, 1])
         counts = np.bincount(nearest, minlength=len(kept))
         if len(kept) == 1 or counts.min() >= least:
             return kept[nearest]
         kept = np.delete(kept, counts.argmin(), axis=0)
+
+
+def _nearest(values: np.ndarray, choices: np.ndarray) -> np.ndarray:
+    """Returns the position of the choice that is nearest to each value, int16 [N]."""
+    parts = np.array_split(values, len(values) // PART + 1)  # memory of a part, not of all
+    return np.concatenate(
+        [np.abs(part[:, None] - choices).argmin(axis=1).astype(np.int16) for part in parts]
+    )

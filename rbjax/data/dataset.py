@@ -6,22 +6,19 @@ It reads what TFDS stores, ArrayRecord files, and beside them `clusters-SPLIT.np
 
 import dataclasses
 import functools
-import hashlib
-import json
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 import tokenizers
-from etils import epath
-from tensorflow_datasets.core.utils import incomplete_file
 
 import tfds_retribooru  # noqa: F401  registers the builders
+from rbjax.data import texts as texts_lib
+from rbjax.data.texts import Texts
 from rbjax.text import tokenizer
 from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
-from rbjax.text.prompts import split_tags
 from tfds_retribooru import array_record, boxes, vocabulary
 from tfds_retribooru.clusters import Clusters
 from tfds_retribooru.threads import map_in_order
@@ -49,8 +46,8 @@ class Split:
         return len(self.records)
 
     @property
-    def tags(self) -> list[list[str]]:
-        """The prompt of every record as a list of tags."""
+    def tags(self) -> Sequence[list[str]]:
+        """The prompt of every record as a list of tags; each is split when it is read."""
         return self._texts.tags
 
     @functools.cached_property
@@ -88,7 +85,7 @@ class Split:
         return array_record.Part(tfds.builder_from_directory(self.directory), self.name, ["id"])
 
     @functools.cached_property
-    def _texts(self) -> "_Texts":
+    def _texts(self) -> Texts:
         return _read_texts(self.directory, self.name)
 
 
@@ -170,47 +167,37 @@ def word_tokenizer(builder: tfds.core.DatasetBuilder) -> tokenizers.Tokenizer:
     return tokenizer.word_tokenizer(vocabulary.read(builder.data_path))
 
 
-class _Texts(NamedTuple):
-    """What is kept of every record of a split, in order.
-
-    Attributes:
-        tags: of the prompt.
-        boxed: bool [N], whether there is a face box.
-        clothed: bool [N], whether there is one, and clothes apart from it (boxes.clothes_box).
-        sizes: int [N, 2], width and height of the image.
-    """
-
-    tags: list[list[str]]
-    boxed: np.ndarray
-    clothed: np.ndarray
-    sizes: np.ndarray
-
-
-def _read_texts(directory: pathlib.Path, split: str) -> _Texts:
+def _read_texts(directory: pathlib.Path, split: str) -> Texts:
     """Returns the texts of a split.
 
     A record holds its image, so finding its prompt reads the image too: gigabytes for a large
-    split. That is done once; `texts-SPLIT.json` holds what was found and of which build. Where it
-    cannot be written, a message says so, and the records are read again the next time.
+    split. That is done once. Where the result cannot be written, a message says so, and the records
+    are read again the next time.
     """
-    path = directory / f"texts-{split}.json"
-    build = hashlib.sha256((directory / "dataset_info.json").read_bytes()).hexdigest()
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["build"] == build:
-            return _texts(found)
-    except (OSError, ValueError, TypeError, KeyError):
-        pass  # not there, cut off, or not ours: written again
+    found = texts_lib.find(directory, split)
+    if found is not None:
+        return found
+    older = texts_lib.older_rows(directory, split)
     names = ("prompts", "image", "bbox", "has_bbox", "mask", "has_mask")
     part = array_record.Part(tfds.builder_from_directory(directory), split, names)
-    rows = map_in_order(lambda index: _text(part[index]), range(len(part)))
-    columns = zip(*rows, strict=True)
-    found = dict(zip(("prompts", "boxed", "clothed", "sizes"), map(list, columns), strict=True))
-    _write_texts(path, {"build": build} | found)
-    return _texts(found)
+
+    def rows() -> Iterable[texts_lib.Row]:
+        return older or map_in_order(lambda index: _text(part[index]), range(len(part)))
+
+    try:
+        texts_lib.save(rows(), directory, split)
+    except OSError as error:
+        print(
+            f"texts of {directory} cannot be written ({error.strerror}): every start reads all "
+            "records."
+        )
+        return texts_lib.of_rows(rows())
+    found = texts_lib.find(directory, split)
+    assert found is not None
+    return found
 
 
-def _text(record: Mapping[str, Any]) -> tuple[str, bool, bool, tuple[int, int]]:
+def _text(record: Mapping[str, Any]) -> texts_lib.Row:
     """Returns (prompt, whether there is a face box, whether clothes are to be seen, size)."""
     boxed, clothed = bool(record.get("has_bbox", True)), False
     width, height = record["image"].size  # of the file's head: nothing is decoded
@@ -219,17 +206,3 @@ def _text(record: Mapping[str, Any]) -> tuple[str, bool, bool, tuple[int, int]]:
         bbox = record["bbox"].tolist()
         clothed = boxes.clothes_box(bbox, mask, width=width, height=height) is not None
     return record["prompts"].decode(), boxed, clothed, (width, height)
-
-
-def _texts(found: Mapping[str, list]) -> _Texts:
-    tags = [split_tags(prompt) for prompt in found["prompts"]]
-    boxed, clothed = (np.array(found[name], bool) for name in ("boxed", "clothed"))
-    return _Texts(tags, boxed, clothed, np.array(found["sizes"], int).reshape(-1, 2))
-
-
-def _write_texts(path: pathlib.Path, texts: dict[str, Any]) -> None:
-    try:
-        with incomplete_file(epath.Path(path)) as partial:
-            partial.write_text(json.dumps(texts), encoding="utf-8")
-    except OSError as error:
-        print(f"{path} cannot be written ({error.strerror}): every start reads all records.")

@@ -105,13 +105,44 @@ def flash(
     *,
     causal: bool = False,
 ) -> jax.Array:
-    """Returns the attention by cuDNN, which takes a mask only if it is given for every query."""
-    if mask is not None:
+    """Returns the attention by cuDNN, which skips the keys behind the last visible one.
+
+    A mask it takes only for every query, [B, 1, T, S]: that is left to causal attention, whose keys
+    have an order.
+    """
+    lengths = None
+    if mask is not None and causal:
         shape = (mask.shape[0], 1, query.shape[1], mask.shape[1])
         mask = jnp.broadcast_to(mask[:, None, None, :], shape)
+    elif mask is not None:
+        key, value, lengths = visible_first(key, value, mask)
+        mask = None
     return jax.nn.dot_product_attention(
-        query, key, value, mask=mask, is_causal=causal, implementation="cudnn"
+        query,
+        key,
+        value,
+        mask=mask,
+        is_causal=causal,
+        key_value_seq_lengths=lengths,
+        implementation="cudnn",
     )
+
+
+def visible_first(
+    key: jax.Array, value: jax.Array, mask: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Moves the visible keys and their values to the front; the order of each kind stays.
+
+    Returns:
+        (key, value, number of visible keys int32 [B]); arguments as of `attention`.
+    """
+    order = jnp.argsort(~mask, axis=1, stable=True)
+
+    @jax.vmap
+    def move(x: jax.Array, places: jax.Array) -> jax.Array:  # [S, N, D], [S]
+        return x.at[places].get(unique_indices=True, mode="promise_in_bounds")
+
+    return move(key, order), move(value, order), mask.sum(axis=1, dtype=jnp.int32)
 
 
 def mean_weights(query: jax.Array, key: jax.Array, mask: jax.Array) -> jax.Array:

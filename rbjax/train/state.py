@@ -74,55 +74,47 @@ def init(params: Tree, config: ConfigDict, total_steps: int) -> TrainState:
 
 
 def create(
-    make_params: Callable[[], Tree],
+    make_params: Callable[..., Tree],
     config: ConfigDict,
     *,
     total_steps: int,
     mesh: jax.sharding.Mesh,
+    placed: Tree | None = None,
 ) -> tuple[TrainState, TrainState]:
     """Initialises a state inside jit, every array already in its shards.
 
     Args:
-        make_params: returns the pipeline's parameters.
+        make_params: returns the pipeline's parameters, of `placed` where that is given.
         config: the `train` section.
         total_steps: of the run.
         mesh: to place on.
+        placed: arrays on the mesh, whose memory is used again.
 
     Returns:
         (state, the same tree with a NamedSharding in place of every array).
     """
 
-    def make() -> TrainState:
-        return init(make_params(), config, total_steps)
+    def make(*sources: Tree) -> TrainState:
+        return init(make_params(*sources), config, total_steps)
 
-    shardings = rules.shardings(jax.eval_shape(make), mesh)
-    return jax.jit(make, out_shardings=shardings)(), shardings
-
-
-def start(
-    params: Tree, config: ConfigDict, *, total_steps: int, mesh: jax.sharding.Mesh
-) -> tuple[TrainState, TrainState]:
-    """As `create`, from parameters that exist and are placed; their memory is used again."""
-
-    def make(params: Tree) -> TrainState:
-        return init(params, config, total_steps)
-
-    shardings = rules.shardings(jax.eval_shape(make, params), mesh)
-    return jax.jit(make, out_shardings=shardings, donate_argnums=0)(params), shardings
+    sources = () if placed is None else (placed,)
+    shardings = rules.shardings(jax.eval_shape(make, *sources), mesh)
+    donated = tuple(range(len(sources)))
+    return jax.jit(make, out_shardings=shardings, donate_argnums=donated)(*sources), shardings
 
 
 def create_state(experiment: Experiment) -> tuple[TrainState, TrainState]:
     """Initialises or reads the state at step 0, straight into its shards; returns as `create`."""
     config, mesh = experiment.config, experiment.mesh
+    make = functools.partial(create, config=config.train, total_steps=config.total_steps, mesh=mesh)
     if experiment.pretrained:
-        params = experiment.pretrained.load_params(mesh)
-        return start(params, config.train, total_steps=config.total_steps, mesh=mesh)
+        return make(lambda params: params, placed=experiment.pretrained.load_params(mesh))
 
     def make_params() -> Tree:
         pipeline = make_pipeline(config, experiment.tokenizer, nnx.Rngs(config.seed))
         return nnx.to_pure_dict(nnx.state(pipeline, nnx.Param))
 
-    return create(make_params, config.train, total_steps=config.total_steps, mesh=mesh)
+    return make(make_params)
 
 
 def abstract_state(experiment: Experiment) -> TrainState:

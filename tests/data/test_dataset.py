@@ -9,9 +9,8 @@ import types
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from etils import epath
 
-from rbjax.data import crops, dataset, image_cache
+from rbjax.data import crops, dataset, image_cache, texts
 from rbjax.data.image_cache import ConceptCrops
 from rbjax.text import prompts
 from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
@@ -105,12 +104,54 @@ def test_texts_are_read_once(split, reads):
     assert not list(split.directory.glob("*incomplete*"))
 
 
-@pytest.mark.parametrize("text", ["", '{"build": "anoth', "[1]", '{"build": "another"}'])
-def test_texts_of_another_build_are_not_used(split, reads, text):
-    expected = split.tags
-    (split.directory / "texts-validation.json").write_text(text)
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("build.txt", b""),
+        ("build.txt", b"another"),
+        ("ends.npy", b"\x93NUM"),
+        ("prompts.txt", b"a"),
+    ],
+)
+def test_texts_that_are_damaged_or_of_another_build_are_not_used(split, reads, name, content):
+    expected = list(split.tags)
+    (split.directory / "texts-validation" / name).write_bytes(content)
     assert dataclasses.replace(split).tags == dataclasses.replace(split).tags == expected
     assert len(reads) == 2 * 24
+
+
+def test_texts_of_an_older_version_are_taken_over(split, reads):
+    kept = split._texts
+    older = {"build": texts.build_of(split.directory)}
+    older["prompts"] = [", ".join(tags) for tags in kept.tags]
+    for column in ("boxed", "clothed", "sizes"):
+        older[column] = getattr(kept, column).tolist()
+    shutil.rmtree(split.directory / "texts-validation")
+    path = split.directory / "texts-validation.json"
+    path.write_text(json.dumps(older))
+    assert dataclasses.replace(split).tags == kept.tags
+    path.unlink()
+    again = dataclasses.replace(split)._texts
+    for column in ("boxed", "clothed", "sizes"):
+        np.testing.assert_array_equal(getattr(again, column), getattr(kept, column))
+    assert len(reads) == 24
+
+
+def test_tags_are_those_of_the_prompts(tmp_path):
+    prompts_of = ["1girl, red hair", "", "\u00e9toile,smile ,", "a"]
+    rows = [(prompt, True, False, (3, 4)) for prompt in prompts_of]
+    (tmp_path / "dataset_info.json").write_text("{}")
+    texts.save(rows, tmp_path, "train")
+    for found in (texts.of_rows(rows), texts.find(tmp_path, "train")):
+        tags = found.tags
+        assert tags == [["1girl", "red hair"], [], ["\u00e9toile", "smile"], ["a"]]
+        assert tags[-1] == ["a"] and len(tags) == 4
+        with pytest.raises(IndexError):
+            tags[4]
+    texts.save([("", True, False, (3, 4))] * 2, tmp_path, "train")
+    assert texts.find(tmp_path, "train").tags == [[], []]
+    (tmp_path / "dataset_info.json").write_text("{ }")
+    assert texts.find(tmp_path, "train") is None
 
 
 def test_texts_are_of_the_build_that_is_there(split, reads):
@@ -159,7 +200,7 @@ def test_a_directory_that_cannot_be_written_is_no_error(split, reads, monkeypatc
     def read_only(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(epath.Path, "write_text", read_only)
+    monkeypatch.setattr(texts.atomic_folder, "replace", read_only)
     expected = [prompts.split_tags(record["prompts"].decode()) for record in split.records]
     assert split.tags == split.tags == expected
     assert len(split.clusters_with_box) == len(reads) == 24

@@ -88,16 +88,53 @@ def test_what_flash_attention_takes(monkeypatch, shape, dtype, capability, fits)
     assert attention.flash_fits(query, query) == fits
 
 
-def test_large_maps_go_to_cudnn_where_it_fits(monkeypatch):
-    """cuDNN refuses a mask that is not given for every query; no GPU is needed to see that."""
+@pytest.fixture
+def cudnn(monkeypatch):
+    """What cuDNN is given; XLA computes it, because there is no GPU."""
     monkeypatch.setattr(attention, "LARGE", 1)
     monkeypatch.setattr(attention, "flash_fits", lambda query, key: True)
-    given = {}
-    monkeypatch.setattr(
-        jax.nn, "dot_product_attention", lambda *arrays, **options: given.update(options)
-    )
-    mask = jnp.arange(9) < jnp.array([[2], [3]])
-    attention.attention(*arrays(), mask)
-    assert given["implementation"] == "cudnn"
-    expected = np.repeat(np.asarray(mask)[:, None, None], 7, axis=2)  # [B, 1, T, S]
-    np.testing.assert_array_equal(given["mask"], expected)
+    given, original = {}, jax.nn.dot_product_attention
+
+    def computed(*inputs, implementation=None, **options):
+        given.update(options, implementation=implementation)
+        return original(*inputs, **options)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", computed)
+    return given
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.arange(9) < np.array([[2], [9]]),  # padding, and none
+        np.arange(9) % 4 < np.array([[2], [3]]),  # holes
+        np.arange(9) > np.array([[2], [3]]),  # padding before
+    ],
+)
+def test_cudnn_is_given_lengths_in_place_of_a_mask(cudnn, mask):
+    inputs = arrays()
+
+    def loss(*inputs):
+        out = attention.attention(*inputs, mask)
+        return (out**2).sum(), out
+
+    (_, out), grads = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(*map(jnp.asarray, inputs))
+    assert cudnn["implementation"] == "cudnn" and cudnn["mask"] is None
+    np.testing.assert_array_equal(cudnn["key_value_seq_lengths"], mask.sum(1))
+    for found, expected in zip((out, *grads), of_torch(inputs, mask, False), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_causal_attention_gives_cudnn_a_mask_of_every_query(cudnn):
+    mask = np.arange(9) < np.array([[2], [3]])
+    out = attention.attention(*map(jnp.asarray, arrays()), jnp.asarray(mask), causal=True)
+    assert cudnn["mask"].shape == (2, 1, 7, 9) and cudnn["key_value_seq_lengths"] is None
+    np.testing.assert_allclose(out, of_torch(arrays(), mask, True)[0], atol=1e-5)
+
+
+def test_padding_that_is_last_stays_where_it_is():
+    key, value = map(jnp.asarray, arrays()[1:])
+    mask = jnp.arange(9) < jnp.array([[2], [9]])
+    moved = attention.visible_first(key, value, mask)
+    for found, expected in zip(moved, (key, value, [2, 9]), strict=True):
+        np.testing.assert_array_equal(found, expected)

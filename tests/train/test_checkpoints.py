@@ -276,6 +276,7 @@ def test_what_cannot_be_read_back_ends_the_run(tmp_path, monkeypatch):
 
 
 def test_what_a_killed_save_left_is_removed(tmp_path):
+    (tmp_path / "checkpoints/frozen.orbax-checkpoint-tmp/d").mkdir(parents=True)
     folder = saved(tmp_path)
     (folder / "6.orbax-checkpoint-tmp-1/state").mkdir(parents=True)
     assert restored_step(tmp_path) == 4
