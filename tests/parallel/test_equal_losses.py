@@ -3,6 +3,10 @@
 import dataclasses
 import functools
 import itertools
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -32,25 +36,27 @@ class Run:
     collectives: list[program.Collective]
 
 
+def prepare(mesh: jax.sharding.Mesh) -> tuple[TrainState, step.TrainMetrics, jax.stages.Lowered]:
+    """The state at step 0, metrics of nothing, and the update, which is not compiled yet."""
+    config = tiny_pipeline.train_config()
+    graphdef = nnx.split(tiny_pipeline.pipeline())[0]
+    params = tiny_pipeline.params_of(tiny_pipeline.pipeline())
+    state, shardings = state_lib.create(lambda: params, config, total_steps=STEPS, mesh=mesh)
+    update = step.make_update(
+        graphdef, schedule=Schedule(), config=config, total_steps=STEPS, key=jax.random.key(0)
+    )
+    jitted = jax.jit(update, out_shardings=(shardings, mesh_lib.replicated(mesh)))
+    zero = jax.device_put(step.TrainMetrics.empty(), mesh_lib.replicated(mesh))
+    return state, zero, jitted.lower(state, zero, _batch(mesh, 0))
+
+
 @functools.cache
 def run(sizes: tuple[int, int, int]) -> Run:
     """Trains for five steps on a mesh."""
-    mesh, config = mesh_lib.make_mesh(*sizes), tiny_pipeline.train_config()
-    graphdef = nnx.split(tiny_pipeline.pipeline())[0]
-    params = tiny_pipeline.params_of(tiny_pipeline.pipeline())
+    mesh = mesh_lib.make_mesh(*sizes)
     with jax.set_mesh(mesh):
-        state, shardings = state_lib.create(lambda: params, config, total_steps=STEPS, mesh=mesh)
-        update = step.make_update(
-            graphdef,
-            schedule=Schedule(),
-            config=config,
-            total_steps=STEPS,
-            key=jax.random.key(0),
-        )
-        jitted = jax.jit(update, out_shardings=(shardings, mesh_lib.replicated(mesh)))
-        zero = jax.device_put(step.TrainMetrics.empty(), mesh_lib.replicated(mesh))
-        compiled = jitted.lower(state, zero, _batch(mesh, 0)).compile()
-        losses = []
+        state, zero, lowered = prepare(mesh)
+        compiled, losses = lowered.compile(), []
         for number in range(STEPS):
             state, metrics = compiled(state, zero, _batch(mesh, number))
             losses.append(float(metrics.compute()["loss"]))
@@ -100,3 +106,37 @@ def test_bytes_of_a_device_fall_with_fsdp():
     """What no rule splits (norms, biases, axes that do not divide) is a small rest."""
     entire, eighth = (program.device_bytes(run(sizes).state) for sizes in (ALONE, (1, 8, 1)))
     assert entire / 8 <= eighth < 1.5 * entire / 8
+
+
+COMPILE = """
+import jax
+from rbjax.parallel import mesh as mesh_lib
+from tests.parallel import test_equal_losses
+
+if {free}:
+    jax.lax.with_sharding_constraint = lambda x, sharding: x
+mesh = mesh_lib.make_mesh{sizes}
+with jax.set_mesh(mesh):
+    test_equal_losses.prepare(mesh)[2].compile()
+"""
+
+
+@pytest.mark.parametrize(
+    "sizes, free",
+    [
+        ((2, 2, 2), False),
+        *(pytest.param(s, False, marks=pytest.mark.slow) for s in FACTORS if s != (2, 2, 2)),
+        pytest.param((2, 2, 2), True, marks=pytest.mark.slow),  # XLA left to itself says so
+    ],
+)
+def test_the_compiler_gathers_no_array_against_its_will(sizes, free):
+    """XLA tells it to the error stream, and only where it compiles."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE.format(sizes=sizes, free=free)],
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "0", "JAX_ENABLE_COMPILATION_CACHE": "false"},
+        cwd=pathlib.Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert ("nvoluntary full rematerialization" in done.stderr) == free
