@@ -5,8 +5,8 @@ Run:  python -m rbjax.main --config configs/composition.py[:VARIANT]
 Variants (time and memory on 2 CPU cores):
   avatars       embedded data, 48 px, the default: 12 to 19 minutes, 3.9 GiB
   avatars_long  the same with half as many updates again: half an hour
-  avatars_64    64 px, figures vary (flip, scale, position): hours
-  avatars_128   128 px, figures vary: for an accelerator
+  avatars_128   moving figures at 128 px and cropped references, on a small text-to-image model
+                (--config.pretrained=DIR, of scripts/train_base.py): hours
   smoke         a few steps on a few characters: a minute, shows that everything runs
   retribooru_smoke  the same on RetriBooru's images, shrunk to 48 px; they must be built or lie in
                 DATA_DIR/downloads/manual/retribooru
@@ -15,6 +15,20 @@ Variants (time and memory on 2 CPU cores):
 """
 
 from ml_collections import ConfigDict
+
+
+# Of Stable Diffusion its decoder trains (paper); the retrieval encoder is a copy of its encoder.
+TRAINED = (
+    r"retrinet/unet/(up_blocks|conv_norm_out|conv_out)/",
+    r"retrinet/retrieval_encoder/(?!time_embedding)",
+    r"retrinet/conjunctions/",
+)
+FROZEN = (
+    r"autoencoder/",
+    r"text_encoder/",
+    r"retrinet/unet/(conv_in|time_embedding|down_blocks|mid_block)/",
+    r"retrinet/retrieval_encoder/time_embedding/",
+)
 
 
 def get_config(variant: str = "avatars") -> ConfigDict:
@@ -26,7 +40,6 @@ def get_config(variant: str = "avatars") -> ConfigDict:
     variants = {
         "avatars": avatars,
         "avatars_long": avatars_long,
-        "avatars_64": avatars_64,
         "avatars_128": avatars_128,
         "smoke": smoke,
         "sd15": sd15,
@@ -64,8 +77,9 @@ def avatars() -> ConfigDict:
     c.data.clothes = 1  # clothes references of an example
     c.data.vary_references = False  # draw the numbers from 1 to these
     c.data.view = "in_place"  # how a reference shows its concept: "crop" or "in_place"
-    c.data.crop_jitter = 0.0  # share of a side by which training moves references' boxes, at most
+    c.data.crop_jitter = 0.0  # share of a side by which training widens references' boxes, at most
     c.data.flip_references = 0.0  # rate of references that training shows mirrored
+    c.data.fixed_changes = False  # draw these once a record, so that its latents can be stored
     c.data.blank_background = 0.0  # rate of clothes references blanked outside of their mask
     c.data.tasks = ConfigDict()  # weights of the training tasks (paper, Tasks)
     c.data.tasks.composition = 1.0  # faces and clothes from different images
@@ -85,6 +99,7 @@ def avatars() -> ConfigDict:
     c.data.drop_rates = "total"  # drop_both is counted in the two above; "apart": it is not
     c.data.cache = True  # keep all images decoded on disk (small data sets)
     c.data.cached_latents = False  # train from the latents of scripts/cache_latents.py, if they fit
+    c.data.store_latents = False  # with these: make those that are missing before training
     c.data.threads = 2  # that prepare examples
 
     c.model = ConfigDict()
@@ -170,31 +185,31 @@ def avatars_long() -> ConfigDict:
     return c
 
 
-def avatars_64() -> ConfigDict:
-    """Builds an experiment at 64 px: figures vary, up to 2 + 2 cropped references."""
-    c = avatars()
-    c.total_steps = 40000
-    c.eval_every = 4000
-    c.checkpoint_every = c.sample_every = 2000
-    c.data.dataset = "avatars/varied"
-    c.data.size = 64
-    c.data.faces = c.data.clothes = 2
-    c.data.vary_references = True
-    c.data.view = "crop"
-    c.model.patch, c.model.luma, c.model.chroma = 4, 16, 6
-    c.model.unet.block_out_channels = (96, 160, 224)
-    c.model.unet.down_block_types = ("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 2
-    c.train.learning_rate = 1e-3
-    return c
-
-
 def avatars_128() -> ConfigDict:
-    """Builds `avatars_64` at 128 px, for an accelerator."""
-    c = avatars_64()
-    c.batch_size = 128
+    """Builds RetriNet on the small Stable Diffusion of configs/base.py: 128 px, moving figures.
+
+    As in the paper all of it is frozen but the UNet's decoder, and references are cropped.
+    """
+    c = avatars()
+    c.unlock()
+    c.total_steps = 10_000
+    c.data.dataset = "avatars/varied"
     c.data.size = 128
-    c.model.patch, c.model.luma, c.model.chroma = 8, 40, 16
-    c.model.unet.dtype = "bfloat16"
+    c.data.view = "crop"
+    c.data.crop_jitter, c.data.flip_references = 0.3, 0.5
+    c.data.fixed_changes = c.data.cached_latents = c.data.store_latents = True
+    c.model.patch = 0  # the model comes from the folder
+    c.model.vae = ConfigDict({"dtype": "float32"})
+    c.model.unet = ConfigDict({"dtype": "float32", "remat": False})
+    c.model.text = ConfigDict({"dtype": "float32"})
+    c.model.retrieval.heads = 4
+    c.noise_schedule.betas = c.noise_schedule.prediction_type = ""  # as the folder's scheduler says
+    c.train.trained, c.train.frozen = TRAINED, FROZEN
+    c.train.learning_rate = 1e-3
+    c.sampling.method = "ddim"
+    c.checkpoint_every = c.sample_every = 1000
+    c.eval_every = 5000
+    c.lock()
     return c
 
 
@@ -255,17 +270,7 @@ def sd15() -> ConfigDict:
     c.model.retrieval.reference_timestep = "target"  # paper, v2
     c.noise_schedule.betas = ""  # "" = as the folder's scheduler says
     c.noise_schedule.prediction_type = ""  # likewise
-    c.train.trained = (
-        r"retrinet/unet/(up_blocks|conv_norm_out|conv_out)/",  # SD's decoder
-        r"retrinet/retrieval_encoder/(?!time_embedding)",
-        r"retrinet/conjunctions/",
-    )
-    c.train.frozen = (
-        r"autoencoder/",
-        r"text_encoder/",
-        r"retrinet/unet/(conv_in|time_embedding|down_blocks|mid_block)/",
-        r"retrinet/retrieval_encoder/time_embedding/",
-    )
+    c.train.trained, c.train.frozen = TRAINED, FROZEN
     c.train.learning_rate = 5e-5
     c.train.warmup_steps = 1000
     c.train.weight_decay = 0.01

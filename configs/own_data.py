@@ -41,7 +41,6 @@ def annotated() -> ConfigDict:
         c.data.size = 48
         c.data.view = "crop"  # figures stand anywhere
         c.data.max_tokens = 77
-        c.data.shuffle_tags, c.data.drop_tags = True, 0.1  # no order and no tag is learned by heart
         c.data.shuffle_tags, c.data.drop_tags = True, 0.1  # tags are often sorted and incomplete
         c.checkpoint_every = c.sample_every = 400
         c.eval_every = 800

@@ -6,6 +6,8 @@ Three parts, each of which goes on where it was stopped: the KL autoencoder (WOR
 text encoder and UNet (WORKDIR/unet, configs/base.py), and the folder OUT in diffusers' format.
 """
 
+import dataclasses
+import functools
 import pathlib
 
 from rbjax.command_line import ArgumentParser, one_line_errors, path_argument, set_environment
@@ -25,14 +27,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workdir", type=path_argument, default=pathlib.Path("runs/base"))
     parser.add_argument("--out", type=path_argument, default=None, help="folder to write")
     parser.add_argument("--data_dir", default="", help="of TFDS; ~/tensorflow_datasets if empty")
-    parser.add_argument("--autoencoder_steps", type=int, default=base.AUTOENCODER.steps)
-    parser.add_argument("--steps", type=int, default=None, help="of the UNet; as configs/base.py")
+    add_steps = functools.partial(parser.add_argument, type=int, metavar="N")
+    settings = base.AUTOENCODER
+    add_steps("--autoencoder_steps", default=settings.steps, help="of encoder and decoder")
+    add_steps("--decoder_steps", default=settings.decoder_steps, help="then of the decoder alone")
+    add_steps("--steps", help="of text encoder and UNet; as configs/base.py")
     args = parser.parse_args(argv)
     with one_line_errors("lower config.batch_size in configs/base.py"):
         config = base_config.get_config()
         config.data_dir = args.data_dir
         config.total_steps = args.steps or config.total_steps
-        base.train(config, args.workdir, autoencoder_steps=args.autoencoder_steps)
+        steps = {"steps": args.autoencoder_steps, "decoder_steps": args.decoder_steps}
+        base.train(config, args.workdir, dataclasses.replace(settings, **steps))
         if args.out:
             base.export(config, args.workdir, args.out, dtype=np.float16)
 

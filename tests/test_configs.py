@@ -20,12 +20,13 @@ from tests.helpers import stable_diffusion_folder
 ROOT = pathlib.Path(__file__).parents[1]
 ABLATIONS = importlib.import_module("configs.ablations").CHANGES
 CASES = [
-    *(("composition", v) for v in ("avatars", "avatars_64", "avatars_128", "smoke", "sd15")),
+    *(("composition", v) for v in ("avatars", "avatars_long", "avatars_128", "smoke", "sd15")),
     *((name, v) for name in ("same_identity", "reconstruction") for v in ("avatars", "sd15")),
     ("faces", None),
     *(("own_data", v) for v in ("annotated", "folders", "smoke", "folders_smoke")),
     *(("ablations", change) for change in ABLATIONS),
     *(("ablations", f"avatars,{change}") for change in ABLATIONS if "train" not in change),
+    *(("ablations", f"avatars_128,{change}") for change in ABLATIONS if "train" in change),
 ]
 
 

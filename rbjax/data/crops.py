@@ -40,15 +40,29 @@ def draw_change(rng: np.random.Generator, *, jitter: float, flip: float, blank: 
 
     Args:
         rng: the only source of randomness.
-        jitter: each edge moves by up to this share of the box, below 0.5.
+        jitter: each edge moves by up to this share of the box outwards, or half of it inwards (what
+            is drawn by hand is loose more often than it cuts something off); below 0.5.
         flip: rate of mirrored references.
         blank: rate of references without the background.
     """
-    edges = rng.uniform(-jitter, jitter, 4).tolist() if jitter else [0.0] * 4
+    edges = rng.uniform(-jitter / 2, jitter, 4).tolist() if jitter else [0.0] * 4
     is_flipped, is_blank = (
         bool(rate) if rate in (0, 1) else bool(rng.random() < rate) for rate in (flip, blank)
     )
     return Change(*edges, flip=is_flipped, blank=is_blank)
+
+
+def record_change(index: int, concept: int, rates: Mapping[str, float]) -> Change:
+    """Draws how the reference of a concept from a record differs, the same each time.
+
+    Args:
+        index: position of the record in its split.
+        concept: index into CONCEPTS; an entire image is not changed.
+        rates: `jitter`, `flip` and `blank` of `draw_change`.
+    """
+    if concept == CHARACTER:
+        return UNCHANGED
+    return draw_change(np.random.default_rng([index, concept]), **rates)
 
 
 def change_box(box: PixelBox, change: Change, *, shape: tuple[int, int]) -> PixelBox:

@@ -23,7 +23,7 @@ from tensorflow_datasets.core.utils import incomplete_file
 
 from rbjax.data import bad_records, crops, disk_space, images
 from rbjax.data.bad_records import BadRecord
-from rbjax.data.crops import Change
+from rbjax.data.crops import Change, record_change
 from rbjax.data.dataset import Split
 from rbjax.text.concepts import CHARACTER, CLOTHES
 from tfds_retribooru.threads import map_in_order
@@ -40,6 +40,7 @@ class ConceptCrops:
         size: in pixels.
         view: see `crops.crop_concept`.
         plain: how `crops[i, concept]` differs from the concept's box: its background may be blank.
+        rates: of the changes that `crops[i, concept]` has instead, those of its record; None: none.
         shapes: width and height of every image as a target, int [N, 2]; None: squares of `size`.
         pictures: the cache; None: images are decoded when they are needed.
     """
@@ -52,6 +53,7 @@ class ConceptCrops:
         view: str,
         cache: bool,
         blank: bool = False,
+        rates: Mapping[str, float] | None = None,
         shapes: np.ndarray | None = None,
     ) -> None:
         """Opens the cache, and makes it if it is not there; without `cache` only keeps settings.
@@ -60,11 +62,12 @@ class ConceptCrops:
             OSError: the cache cannot be written.
         """
         self.split, self.size, self.view = split, size, view
-        self.plain, self.shapes = Change(blank=blank), shapes
+        self.plain, self.rates, self.shapes = Change(blank=blank), rates, shapes
         self.pictures = open_pictures(split) if cache else None
 
     def __getitem__(self, key: tuple[int, int]) -> np.ndarray:
-        return self.crop(*key, self.plain)
+        change = self.plain if self.rates is None else record_change(*key, self.rates)
+        return self.crop(*key, change)
 
     def crop(self, index: int, concept: int, change: Change) -> np.ndarray:
         """Returns the crop of a concept from a record, changed.

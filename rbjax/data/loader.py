@@ -216,10 +216,9 @@ class Examples(grain.transforms.RandomMap):
 
     def _draw_changes(self, rng: np.random.Generator) -> list[Change]:
         """Draws the changes of R crops; [] where the configuration changes none."""
-        c = self.config
-        rates = {"jitter": c.crop_jitter, "flip": c.flip_references, "blank": c.blank_background}
-        if not changing_fields(c):
+        if self.config.fixed_changes or not changing_fields(self.config):
             return []
+        rates = change_rates(self.config)
         return [crops_lib.draw_change(rng, **rates) for _ in range(self.size)]
 
     def _draw_drops(self, rng: np.random.Generator) -> tuple[bool, bool]:
@@ -243,15 +242,21 @@ def drop_totals(data: ConfigDict) -> tuple[float, float, float]:
     return data.drop_prompt + apart, data.drop_references + apart, data.drop_both
 
 
+def change_rates(config: ConfigDict) -> dict[str, float]:
+    """Returns how `config.data` changes training's references, see `crops.draw_change`."""
+    c = config
+    return {"jitter": c.crop_jitter, "flip": c.flip_references, "blank": c.blank_background}
+
+
 def changing_fields(config: ConfigDict) -> list[str]:
-    """Returns the fields of `config.data` by which training's crops differ from those stored."""
+    """Returns the fields of `config.data` by which training's crops differ from the boxes."""
     names = [name for name in ("crop_jitter", "flip_references") if config[name]]
     return names + ["blank_background"] * (config.blank_background not in (0, 1))
 
 
 def live_images(config: ConfigDict) -> list[str]:
     """Returns which images of `config.data` are encoded in each update, stored latents or not."""
-    fields = ", ".join(changing_fields(config))
+    fields = "" if config.fixed_changes else ", ".join(changing_fields(config))
     references = [f"references, changed by config.data.{fields}"] if fields else []
     return ["targets, in their buckets"] * bool(config.bucket_reso_steps) + references
 

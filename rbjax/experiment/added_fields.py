@@ -8,6 +8,8 @@ from ml_collections import ConfigDict
 ADDED = {
     "train.max_bad_updates": 50,  # before, such a run went on to its end
     "data.crop_jitter": 0.0,
+    "data.fixed_changes": False,
+    "data.store_latents": False,
     "data.drop_rates": "apart",
     "data.flip_references": 0.0,
     "data.blank_background": 0.0,

@@ -13,7 +13,7 @@ from absl import logging
 from flax import nnx
 from ml_collections import ConfigDict
 
-from rbjax.data import buckets
+from rbjax.data import buckets, loader
 from rbjax.data import dataset as dataset_lib
 from rbjax.data.dataset import Split
 from rbjax.data.image_cache import ConceptCrops
@@ -80,8 +80,16 @@ class Experiment:
         config_checks.check_tasks(self.config.data, split)
         return split
 
-    def examples(self, split: Split, cached: CachedLatents | None = None) -> Examples:
-        """Returns what builds the split's examples, from cached latents where there are some."""
+    def examples(
+        self, split: Split, cached: CachedLatents | None = None, *, training: bool = False
+    ) -> Examples:
+        """Returns what builds the split's examples.
+
+        Args:
+            split: of the data set.
+            cached: latents and text states to read; None = none.
+            training: whether references have the changes of their records, if there are such.
+        """
         data, shapes = self.config.data, None
         if data.bucket_reso_steps:
             least = self.config.batch_size if split.name == "train" else 1
@@ -92,6 +100,7 @@ class Experiment:
             view=data.view,
             cache=data.cache,
             blank=data.blank_background >= 0.5,
+            rates=loader.change_rates(data) if training and data.fixed_changes else None,
             shapes=shapes,
         )
         return Examples(split, crops, self.tokenizer, data, cached or CachedLatents())

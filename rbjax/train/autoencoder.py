@@ -3,7 +3,9 @@
 Stable Diffusion's was trained with a perceptual and an adversarial loss on photographs (Rombach et
 al., arXiv 2112.10752). Drawings have flat colours and sharp edges: here (ours) the absolute and the
 squared error of the pixels and the absolute error of their differences, which is that of the edges,
-beside a small KL term.
+beside a small KL term. Then the decoder trains on alone, on latents that are a little wrong, as
+generated ones are: latents stay what they are, so a diffusion model of them does too (the weights
+`sd-vae-ft-mse` of Stable Diffusion are a decoder that was trained on like this).
 """
 
 import dataclasses
@@ -25,12 +27,13 @@ from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.models.params import Tree, nnx_state
 from rbjax.models.pixels import to_float
 from rbjax.parallel import rules
-from rbjax.text.concepts import CHARACTER
+from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
 from rbjax.train import checkpoints
 from rbjax.train.state import TrainState
 from rbjax.train.step import apply_gradients
 
 EMA_DECAY = 0.999
+SHOWN = (CHARACTER, CHARACTER, FACE, CLOTHES)  # half entire images, half what references show
 MEASURED = 2048  # images whose latents give the scaling factor
 Update = Callable[[TrainState, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
 
@@ -42,6 +45,8 @@ class Settings:
     Attributes:
         model: sizes of the autoencoder; its scaling factor is measured at the end.
         steps: updates, also the length of the learning rate's cosine.
+        decoder_steps: updates of the decoder alone after these, with a cosine of their own.
+        latent_noise: largest standard deviation of what is added to the latents in these.
         batch_size: images of an update.
         learning_rate: peak.
         kl_weight: of the sum of the KL divergence over an image's latents.
@@ -52,9 +57,11 @@ class Settings:
 
     model: AutoencoderKLConfig
     steps: int
+    decoder_steps: int
     batch_size: int
     learning_rate: float
     kl_weight: float
+    latent_noise: float = 0.15
     seed: int = 0
     log_every: int = 100
     checkpoint_every: int = 500
@@ -65,18 +72,39 @@ def loss(
 ) -> jax.Array:
     """Returns the mean loss of images in [-1, 1], float32 [B, H, W, 3]: a scalar."""
     mean, log_variance = autoencoder.moments(images)
-    latents = autoencoder.sample(mean, log_variance, key)
-    error = autoencoder.decode(latents) - images
-    edges = sum(jnp.abs(jnp.diff(error, axis=axis)).mean() for axis in (1, 2))
+    error = autoencoder.decode(autoencoder.sample(mean, log_variance, key)) - images
     divergence = 0.5 * (mean**2 + jnp.exp(log_variance) - 1 - log_variance)
     kl = divergence.sum(axis=(1, 2, 3)).mean()
-    return jnp.abs(error).mean() + 0.5 * edges + jnp.square(error).mean() + kl_weight * kl
+    return _reconstruction_loss(error) + kl_weight * kl
+
+
+def decoder_loss(
+    autoencoder: AutoencoderKL, images: jax.Array, key: jax.Array, *, noise: float
+) -> jax.Array:
+    """Returns the mean loss of images in [-1, 1], [B, H, W, 3], which only the decoder can lower.
+
+    Args:
+        autoencoder: with a scaling factor of 1.
+        images: to reconstruct.
+        key: of chance.
+        noise: largest standard deviation of what is added to an image's latents.
+    """
+    mean = jax.lax.stop_gradient(autoencoder.moments(images)[0])
+    share, normal = jax.random.split(key)
+    scale = noise * jax.random.uniform(share, (len(mean), 1, 1, 1)) * mean.std()
+    latents = mean + scale * jax.random.normal(normal, mean.shape)
+    return _reconstruction_loss(autoencoder.decode(latents) - images)
+
+
+def _reconstruction_loss(error: jax.Array) -> jax.Array:
+    edges = sum(jnp.abs(jnp.diff(error, axis=axis)).mean() for axis in (1, 2))
+    return jnp.abs(error).mean() + 0.5 * edges + jnp.square(error).mean()
 
 
 def train(
     settings: Settings, split: Split, *, size: int, workdir: pathlib.Path, mesh: jax.sharding.Mesh
 ) -> AutoencoderKL:
-    """Trains on the images of a split; goes on from the newest checkpoint of the directory.
+    """Trains on the images of a split; goes on from the newest checkpoints of the directory.
 
     Args:
         settings: of the training.
@@ -89,8 +117,35 @@ def train(
         The autoencoder with averaged parameters and its scaling factor.
     """
     crops = ConceptCrops(split, size=size, view="crop", cache=True)
-    data = _batches(crops, settings)
-    init = functools.partial(_init, settings)
+    params = _run(settings, crops, None, workdir=workdir, mesh=mesh)
+    if settings.decoder_steps:
+        decoder = dataclasses.replace(
+            settings, steps=settings.decoder_steps, seed=settings.seed + 1
+        )
+        params = _run(decoder, crops, params, workdir=workdir / "decoder", mesh=mesh)
+    return _finish(settings, params, crops)
+
+
+def _run(
+    settings: Settings,
+    crops: ConceptCrops,
+    params: Tree | None,
+    *,
+    workdir: pathlib.Path,
+    mesh: jax.sharding.Mesh,
+) -> Tree:
+    """Returns the averaged parameters after `settings.steps` updates.
+
+    Args:
+        settings: of the training.
+        crops: the images.
+        params: to start from, of which only the decoder's change; None: random ones, which all do.
+        workdir: receives checkpoints.
+        mesh: of the devices.
+    """
+    data, is_decoder = _batches(crops, settings), params is not None
+    tx = _optimizer(settings)
+    init = functools.partial(_init, settings, tx, params)
     shardings = rules.shardings(jax.eval_shape(init), mesh)
     abstract = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
@@ -99,7 +154,7 @@ def train(
     )
     state = checkpoints.restore(workdir, abstract=abstract, data=data)
     state = state or jax.jit(init, out_shardings=shardings)()
-    update = jax.jit(_make_update(settings), donate_argnums=0)
+    update = jax.jit(_make_update(settings, tx, is_decoder=is_decoder), donate_argnums=0)
     start, began = int(state.step), time.monotonic()
     for step in range(start + 1, settings.steps + 1):
         state, metrics = update(state, jnp.asarray(next(data)))
@@ -109,7 +164,7 @@ def train(
             print(f"step {step}/{settings.steps} {values} {rate:.2f} steps/s", flush=True)
         if step % settings.checkpoint_every == 0 or step == settings.steps:
             checkpoints.save(workdir, step, state=state, data=data)
-    return _finish(settings, state.ema, crops)
+    return state.ema
 
 
 def psnr(autoencoder: AutoencoderKL, images: np.ndarray, batch_size: int = 32) -> float:
@@ -130,7 +185,11 @@ def psnr(autoencoder: AutoencoderKL, images: np.ndarray, batch_size: int = 32) -
 
 def _batches(crops: ConceptCrops, settings: Settings) -> grain.DatasetIterator:
     positions = grain.MapDataset.range(len(crops.split)).seed(settings.seed).shuffle().repeat()
-    images = positions.map(lambda position: crops[position, CHARACTER])
+
+    def draw(position: int, rng: np.random.Generator) -> np.ndarray:
+        return crops[position, int(rng.choice(SHOWN))]
+
+    images = positions.random_map(draw)
     return iter(images.to_iter_dataset().batch(settings.batch_size, drop_remainder=True))
 
 
@@ -145,29 +204,37 @@ def _optimizer(settings: Settings) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.99))
 
 
-def _init(settings: Settings) -> TrainState:
-    autoencoder = AutoencoderKL(settings.model, nnx.Rngs(settings.seed))
-    params = nnx.to_pure_dict(nnx.state(autoencoder, nnx.Param))
+def _init(settings: Settings, tx: optax.GradientTransformation, params: Tree | None) -> TrainState:
+    if params is None:
+        autoencoder = AutoencoderKL(settings.model, nnx.Rngs(settings.seed))
+        params = nnx.to_pure_dict(nnx.state(autoencoder, nnx.Param))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         trained=params,
         frozen={},
         ema=jax.tree.map(jnp.copy, params),
-        opt_state=_optimizer(settings).init(params),
+        opt_state=tx.init(params),
     )
 
 
-def _make_update(settings: Settings) -> Update:
+def _make_update(
+    settings: Settings, tx: optax.GradientTransformation, *, is_decoder: bool
+) -> Update:
     """Returns update(state, images uint8 [B, H, W, 3]) -> (state, metrics)."""
     model = dataclasses.replace(settings.model, scaling_factor=1.0)
     graphdef = nnx.split(nnx.eval_shape(lambda: AutoencoderKL(model, nnx.Rngs(0))))[0]
-    tx, key = _optimizer(settings), jax.random.key(settings.seed)
+    key = jax.random.key(settings.seed)
+    loss_of_images = (
+        functools.partial(decoder_loss, noise=settings.latent_noise)
+        if is_decoder
+        else functools.partial(loss, kl_weight=settings.kl_weight)
+    )
 
     def update(state: TrainState, images: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         def loss_of(params: Tree) -> jax.Array:
             autoencoder = nnx.merge(graphdef, nnx_state(params))
             step_key = jax.random.fold_in(key, state.step)
-            return loss(autoencoder, to_float(images), step_key, kl_weight=settings.kl_weight)
+            return loss_of_images(autoencoder, to_float(images), step_key)
 
         value, grads = jax.value_and_grad(loss_of)(state.trained)
         new = apply_gradients(tx, state, grads, ema_decay=EMA_DECAY)

@@ -1,6 +1,5 @@
 """The base model: autoencoder, text encoder and UNet of a Stable Diffusion in miniature."""
 
-import dataclasses
 import pathlib
 
 import numpy as np
@@ -12,7 +11,6 @@ from rbjax.data import dataset as dataset_lib
 from rbjax.data.dataset import Split
 from rbjax.data.image_cache import ConceptCrops
 from rbjax.diffusion.schedule import Schedule
-from rbjax.experiment import setup as setup_lib
 from rbjax.interop import stable_diffusion_folder
 from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.models.clip_text import CLIPTextConfig, CLIPTextModel
@@ -22,7 +20,7 @@ from rbjax.models.unet_config import UNetConfig
 from rbjax.parallel import mesh as mesh_lib
 from rbjax.text.concepts import CHARACTER
 from rbjax.train import autoencoder as autoencoder_lib
-from rbjax.train import checkpoints, loop, precompute_latents
+from rbjax.train import checkpoints, loop
 
 AUTOENCODER = autoencoder_lib.Settings(
     model=AutoencoderKLConfig(
@@ -31,7 +29,8 @@ AUTOENCODER = autoencoder_lib.Settings(
         layers_per_block=1,
         norm_num_groups=8,
     ),
-    steps=12_000,
+    steps=4000,
+    decoder_steps=4000,
     batch_size=4,
     learning_rate=1e-3,
     kl_weight=1e-6,
@@ -39,7 +38,7 @@ AUTOENCODER = autoencoder_lib.Settings(
 UNET = UNetConfig(
     in_channels=16,
     out_channels=16,
-    block_out_channels=(64, 128, 192),
+    block_out_channels=(64, 128, 128),
     down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     layers_per_block=1,
     attention_head_dim=4,
@@ -49,27 +48,27 @@ UNET = UNetConfig(
 )
 TEXT_WIDTH = UNET.cross_attention_dim
 SCHEDULE = Schedule(
-    prediction_type="v_prediction",
+    prediction_type="sample",  # small models predict clean latents sooner than noise or velocity
     rescale_betas_zero_snr=True,
     timestep_spacing="trailing",
 )
 MEASURED = 256  # images of validation whose reconstruction is measured
 
 
-def train(config: ConfigDict, workdir: pathlib.Path, *, autoencoder_steps: int) -> None:
+def train(
+    config: ConfigDict, workdir: pathlib.Path, autoencoder: autoencoder_lib.Settings = AUTOENCODER
+) -> None:
     """Trains what is missing: the autoencoder, then text encoder and UNet.
 
     Args:
         config: of text encoder and UNet; its `pretrained` is set here.
         workdir: receives autoencoder/, start/ (the folder that `pretrained` names) and unet/.
-        autoencoder_steps: updates of the autoencoder.
+        autoencoder: settings of the autoencoder's training.
     """
     start = workdir / "start"
     if not (start / stable_diffusion_folder.INDEX_NAME).is_file():
-        _make_start(config, workdir, autoencoder_steps)
+        _make_start(config, workdir, autoencoder)
     config.pretrained = str(start)
-    exp = setup_lib.setup(setup_lib.resolve(config))
-    precompute_latents.store(exp, exp.open("train"), parts=["moments"], batch_size=32)
     loop.train(config, workdir / "unet")
 
 
@@ -94,11 +93,12 @@ def export(
     )
 
 
-def _make_start(config: ConfigDict, workdir: pathlib.Path, autoencoder_steps: int) -> None:
+def _make_start(
+    config: ConfigDict, workdir: pathlib.Path, settings: autoencoder_lib.Settings
+) -> None:
     """Trains the autoencoder and writes start/, where text encoder and UNet are untrained."""
     builder = dataset_lib.prepare(config.data.dataset, config.data_dir)
     mesh = mesh_lib.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
-    settings = dataclasses.replace(AUTOENCODER, steps=autoencoder_steps)
     folder = workdir / "autoencoder"
     folder.mkdir(parents=True, exist_ok=True)
     trained = autoencoder_lib.train(

@@ -243,7 +243,9 @@ def _dispensable(name: str, event: Event) -> Event:
 def _batches(exp: Experiment, split: Split, state: TrainState) -> Batches:
     """Returns training's batches, from stored latents and text states where some fit."""
     config = exp.config
-    examples = exp.examples(split, precompute_latents.find(exp, split, state.trained))
+    examples = exp.examples(
+        split, precompute_latents.find(exp, split, state.trained), training=True
+    )
     overview.print_cut_prompts(examples)
     return loader.iterator(
         examples,

@@ -43,6 +43,7 @@ class _Encoder(NamedTuple):
     section: str  # of `config.model`
 
 
+REMEDY = " `python scripts/cache_latents.py` with the same --config stores what fits."
 ENCODERS = {
     "moments": _Encoder(module="autoencoder", folder="vae", section="vae"),
     "text": _Encoder(module="text_encoder", folder="text_encoder", section="text"),
@@ -51,6 +52,8 @@ ENCODERS = {
 
 def find(exp: Experiment, split: Split, trained: Collection[str]) -> CachedLatents:
     """Opens what is stored of a split and fits; prints for each part that it is read, or why not.
+
+    Moments that are missing are made first, with `config.data.store_latents`.
 
     Args:
         exp: the experiment; nothing is read unless `config.data.cached_latents`.
@@ -62,6 +65,8 @@ def find(exp: Experiment, split: Split, trained: Collection[str]) -> CachedLaten
     """
     if not exp.config.data.cached_latents:
         return CachedLatents()
+    if exp.config.data.store_latents and not _why_not_constant(exp, "moments", trained):
+        store(exp, split, parts=["moments"], batch_size=exp.config.batch_size)
     moments, text = (
         _find_folder(exp, split, part=part, trained=trained) for part in latent_cache.PARTS
     )
@@ -91,16 +96,10 @@ def _find_folder(
     if reason := _why_not_constant(exp, part, trained):
         print(f"Stored {part}: not used, {reason}.", flush=True)
         return None
-    if latent_cache.folders(split.directory, part):
-        expected = fingerprint(exp, split, part)
-    else:
-        expected = {"part": part}  # the fingerprint would hash all weights
+    stored = latent_cache.folders(split.directory, part)  # a fingerprint hashes all weights
+    expected = fingerprint(exp, split, part) if stored else {"part": part}
     if reason := mismatch(split.directory, expected):
-        print(
-            f"Stored {part}: not used, {reason}. `python scripts/cache_latents.py` with the same "
-            "--config stores what fits.",
-            flush=True,
-        )
+        print(f"Stored {part}: not used, {reason}.{REMEDY}", flush=True)
         return None
     folder = latent_cache.folder_of(split.directory, expected)
     print(f"Stored {part}: read from {folder.name}.", flush=True)
@@ -135,8 +134,10 @@ def fingerprint(exp: Experiment, split: Split, part: str) -> Fingerprint:
         ),
     }
     if part == "moments":
-        blank = data.blank_background >= 0.5
-        return common | {"size": data.size, "view": data.view, "blank_background": blank}
+        content = {"size": data.size, "view": data.view}
+        content["blank_background"] = data.blank_background >= 0.5
+        changes = {"changes": loader.change_rates(data)} if data.fixed_changes else {}
+        return common | content | changes
     return common | {
         "prompt_tags": data.prompt_tags,
         "max_tokens": data.max_tokens,
@@ -197,7 +198,7 @@ def _write_moments(
     content: Fingerprint,
     batch_size: int,
 ) -> None:
-    crops = exp.examples(split).crops
+    crops = exp.examples(split, training=True).crops
     encode = _jit(exp, autoencoder, _moments)
     blank = jax.ShapeDtypeStruct((1, crops.size, crops.size, 3), np.uint8)
     shape = (len(split), len(CONCEPTS), *jax.eval_shape(encode, blank).shape[1:])

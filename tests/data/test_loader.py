@@ -31,7 +31,12 @@ def config(**changes) -> ConfigDict:
     defaults = {
         **{"faces": 2, "clothes": 2, "vary_references": False, "tasks": {"composition": 1.0}},
         **{"prompt_tags": "free", "max_tokens": TOKENS},
-        **{"crop_jitter": 0.0, "flip_references": 0.0, "blank_background": 0.0},
+        **{
+            "crop_jitter": 0.0,
+            "fixed_changes": False,
+            "flip_references": 0.0,
+            "blank_background": 0.0,
+        },
         **{"shuffle_tags": False, "drop_tags": 0.0, "keep_tags": 0},
         **{"underscores_as_spaces": False, "character_power": 1.0, "mask_bars": False},
         **{"drop_prompt": 0.0, "drop_references": 0.0, "drop_both": 0.0, "drop_rates": "total"},

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import torch
 from diffusers import AutoencoderKL as TorchAutoencoderKL
@@ -31,16 +32,15 @@ def trained(avatars_dir, tmp_path_factory):
     """The folder of a base model that was trained for two steps, and its working directory."""
     workdir = tmp_path_factory.mktemp("base")
     config = base_config.get_config()
-    config.unlock()
     config.data_dir, config.data.dataset = str(avatars_dir), "avatars/tiny"
     config.data.size, config.batch_size, config.total_steps, config.log_every = 32, 8, 2, 1
     with pytest.MonkeyPatch.context() as patch:
         unet = {"in_channels": 3, "out_channels": 3, "block_out_channels": (4, 8, 8)}
         unet |= {"norm_num_groups": 2, "cross_attention_dim": 8, "attention_head_dim": 2}
-        patch.setattr(base, "AUTOENCODER", dataclasses.replace(base.AUTOENCODER, model=SMALL))
         patch.setattr(base, "UNET", dataclasses.replace(base.UNET, **unet))
         patch.setattr(base, "TEXT_WIDTH", 8)
-        base.train(config, workdir, autoencoder_steps=2)
+        settings = dataclasses.replace(base.AUTOENCODER, model=SMALL, steps=2, decoder_steps=2)
+        base.train(config, workdir, settings)
         base.export(config, workdir, workdir / "out", dtype=np.float32)
     return workdir
 
@@ -55,6 +55,18 @@ def test_the_unet_trained_and_the_autoencoder_stayed(trained):
     assert moved == [True, True, False]
 
 
+def test_the_decoder_trains_on_alone(trained):
+    read, folder = ocp.StandardCheckpointer().restore, trained / "autoencoder"
+    first = read(folder / "checkpoints" / "2" / "state")["ema"]
+    last = read(folder / "decoder" / "checkpoints" / "2" / "state")["trained"]
+    moved = {
+        name: any(jax.tree.leaves(jax.tree.map(lambda a, b: (a != b).any(), first[name], part)))
+        for name, part in last.items()
+    }
+    alone = {"decoder", "post_quant_conv"}
+    assert moved == {name: name in alone for name in (*alone, "encoder", "quant_conv")}
+
+
 def test_latents_have_unit_variance(trained):
     vae = huggingface.load(trained / "out" / "vae")
     assert vae.config.scaling_factor != 1.0
@@ -63,22 +75,25 @@ def test_latents_have_unit_variance(trained):
 
 
 def test_diffusers_opens_it_and_makes_the_same_image(trained):
-    pipe = StableDiffusionPipeline.from_pretrained(trained / "out", local_files_only=True)
+    folder = trained / "out"
+    pipe = StableDiffusionPipeline.from_pretrained(
+        folder, local_files_only=True, torch_dtype=torch.float32
+    )
     prompt, length = "smile, red background", 32
-    noise = np.random.default_rng(0).normal(size=(1, 16, 16, 3)).astype(np.float32)
+    side = 16 * pipe.vae_scale_factor
+    shape = (1, 16, 16, pipe.unet.config.in_channels)
+    noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     expected = pipe(
         prompt,
-        height=32,
-        width=32,
+        height=side,
+        width=side,
         latents=torch.tensor(noise.transpose(0, 3, 1, 2)),
         num_inference_steps=3,
         guidance_scale=1.0,
         output_type="np",
     ).images[0]
-    tokenizer = tokenizer_lib.read_pretrained(trained / "out" / "tokenizer", length)
-    vae, text, unet = (
-        huggingface.load(trained / "out" / name) for name in ("vae", "text_encoder", "unet")
-    )
+    tokenizer = tokenizer_lib.read_pretrained(folder / "tokenizer", length)
+    vae, text, unet = (huggingface.load(folder / name) for name in ("vae", "text_encoder", "unet"))
     states = text(jnp.asarray(prompts.encode(tokenizer, [prompt], length)))
     latents = sampler.sample(
         lambda x, t: unet(x, t, states), noise, base.SCHEDULE, num_steps=3, method="ddim"

@@ -22,7 +22,7 @@ from rbjax.models import autoencoder_kl, clip_text
 from rbjax.models import params as params_lib
 from rbjax.models.params import nnx_state
 from rbjax.text import prompts
-from rbjax.text.concepts import CHARACTER, CONCEPTS, FACE
+from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
 from rbjax.train import precompute_latents
 from rbjax.train import state as state_lib
 from tests.helpers import (
@@ -138,6 +138,28 @@ def test_a_batch_means_the_same_to_the_pipeline(stored, exp):
             visible = mask if name == "references" else ...
             assert found.shape == wanted.shape and found.dtype == wanted.dtype
             np.testing.assert_allclose(found[visible], wanted[visible], rtol=1e-3, atol=2e-3)
+
+
+def test_changes_fixed_by_record_are_stored_at_the_start_of_a_training(fresh, folder, tmp_path):
+    changes = {"data.crop_jitter": 0.2, "data.flip_references": 0.5, "data.fixed_changes": True}
+    exp = setup(folder, tmp_path / "data", **changes, **{"data.store_latents": True})
+    split = exp.open("train")
+    stored = precompute_latents.find(exp, split, {"retrinet"})
+    plain, changed = (exp.examples(split, training=training).crops for training in (False, True))
+    index = int(split.clusters_with_clothes.order[0])
+    np.testing.assert_array_equal(plain[index, CHARACTER], changed[index, CHARACTER])
+    for concept in (FACE, CLOTHES):
+        crop = changed[index, concept]
+        assert (plain[index, concept] != crop).any()
+        np.testing.assert_array_equal(crop, changed[index, concept])
+    found = np.stack([changed[index, concept] for concept in range(len(CONCEPTS))])
+    with jax.set_mesh(exp.mesh):
+        state, _ = state_lib.create_state(exp)
+        pipeline = nnx.merge(exp.graphdef, nnx_state(params_lib.merge(state.trained, state.frozen)))
+        moments = nnx.jit(precompute_latents._moments)(pipeline.autoencoder, found)
+    np.testing.assert_allclose(stored.moments[index], moments, rtol=1e-3, atol=2e-3)
+    other = setup(folder, tmp_path / "data", **changes | {"data.crop_jitter": 0.1})
+    assert precompute_latents.find(other, split, {"retrinet"}).moments is None
 
 
 def test_updates_are_those_without_the_store(written, folder, data_dir, tmp_path, monkeypatch):
