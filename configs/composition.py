@@ -16,7 +16,6 @@ Variants (time and memory on 2 CPU cores):
 
 from ml_collections import ConfigDict
 
-
 # Of Stable Diffusion its decoder trains (paper); the retrieval encoder is a copy of its encoder.
 TRAINED = (
     r"retrinet/unet/(up_blocks|conv_norm_out|conv_out)/",

@@ -1,6 +1,7 @@
 """The base model: trained in small, opened by diffusers, read as `config.pretrained`."""
 
 import dataclasses
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,8 @@ def trained(avatars_dir, tmp_path_factory):
     """The folder of a base model that was trained for two steps, and its working directory."""
     workdir = tmp_path_factory.mktemp("base")
     config = base_config.get_config()
-    config.data_dir, config.data.dataset = str(avatars_dir), "avatars/tiny"
+    data_dir = shutil.copytree(avatars_dir, workdir / "data")  # latents are stored in it
+    config.data_dir, config.data.dataset = str(data_dir), "avatars/tiny"
     config.data.size, config.batch_size, config.total_steps, config.log_every = 32, 8, 2, 1
     with pytest.MonkeyPatch.context() as patch:
         unet = {"in_channels": 3, "out_channels": 3, "block_out_channels": (4, 8, 8)}
