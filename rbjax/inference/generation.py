@@ -20,7 +20,7 @@ from rbjax.data import loader
 from rbjax.diffusion.guidance import Sampling, make_traced_generate
 from rbjax.diffusion.schedule import Schedule
 from rbjax.inference.reference import Reference
-from rbjax.interop.saved_model import Model
+from rbjax.interop.saved_model import SPACES, Model
 from rbjax.models import pixels
 from rbjax.models.batch import Batch
 from rbjax.models.params import Tree
@@ -226,20 +226,26 @@ def _example(
     concepts: Sequence[str],
 ) -> Batch:
     """Returns an example without a batch axis; without references its one crop is masked."""
-    if model.config.data.get("underscores_as_spaces"):  # an export does not have the field
-        prompt = ",".join(map(prompts.spaced, prompt.split(",")))
     words = concepts or [CONCEPTS[0]]
     length = prompts.concept_length(model.tokenizer)
     return Batch(
         target=target,  # only its shape is read
-        prompt=prompts.encode(model.tokenizer, [prompt], model.config.data.max_tokens)[0],
+        prompt=prompts.encode(
+            model.tokenizer, [_spelled(model, prompt)], model.config.data.max_tokens
+        )[0],
         references=np.stack(crops),
         concepts=prompts.encode(model.tokenizer, words, length),
         reference_mask=np.full(len(words), bool(concepts)),
     )
 
 
+def _spelled(model: Model, prompt: str) -> str:
+    is_spaced = model.config.data.get(SPACES, False)  # older saved models lack it
+    return prompts.spelled(prompt, underscores_as_spaces=is_spaced)
+
+
 def _warn_of_unknown_words(model: Model, prompt: str) -> None:
+    prompt = _spelled(model, prompt)
     unknown = model.tokenizer.token_to_id(UNKNOWN)
     encoding = model.tokenizer.encode(prompt)
     pairs = zip(encoding.ids, encoding.offsets, strict=True)

@@ -40,6 +40,7 @@ INDEX = "model_index.json"
 BLOCK_DCT = ["modeling_block_dct", "BlockDCT"]
 RETRIEVAL = ("heads", "positions", "reference_timestep")
 DATA_FIELDS = ("size", "view", "max_tokens")  # of the experiment's `data` section
+SPACES = "underscores_as_spaces"  # of the same section; in the index where it is true
 CONTENT = (  # names in a saved model, and in an export of diffusers_export.py
     *("retrinet", "vae", "text_encoder", "tokenizer", "scheduler", INDEX),
     *("pipeline.py", "comfyui_retrinet.py", "README.md", "retrinet.safetensors"),
@@ -54,8 +55,8 @@ class Model:
         config: sections of the experiment's configuration (see configs/composition.py). `model`:
             the sizes of the modules, which make `graphdef`. `data`: at least `size` (of an image's
             side, in pixels), `view` (how a reference shows its concept) and `max_tokens` (length of
-            a prompt). `noise_schedule`: the fields of `Schedule`. `sampling`: the fields of
-            `Sampling`, the defaults of generation.
+            a prompt); `underscores_as_spaces` where prompts are read so. `noise_schedule`: the
+            fields of `Schedule`. `sampling`: the fields of `Sampling`, the defaults of generation.
         tokenizer: of prompts and concept words.
         graphdef: of the `Pipeline`.
         params: of the `Pipeline`, float32; those of a training are the averages (EMA) of what
@@ -153,7 +154,7 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
     config = ConfigDict(
         {
             "model": _model_section(folder, {"dtype": dtype}),
-            "data": {name: index[name] for name in DATA_FIELDS},
+            "data": {name: index[name] for name in (*DATA_FIELDS, SPACES) if name in index},
             "noise_schedule": dataclasses.asdict(
                 Schedule.from_config(_read_json(folder / json_files.SCHEDULER_CONFIG))
             ),
@@ -265,6 +266,7 @@ def _index(model: Model) -> dict[str, Any]:
         "vae": ["diffusers", "AutoencoderKL"] if config.model.get("vae") else BLOCK_DCT,
         **{name: config.data[name] for name in DATA_FIELDS},
         "sampling": dict(config.sampling),
+        **({SPACES: True} if config.data.get(SPACES) else {}),
     }
 
 

@@ -60,6 +60,11 @@ def spaced(tag: str) -> str:
     return tag.replace("_", " ") if _LETTERS.search(tag) else tag
 
 
+def spelled(prompt: str, *, underscores_as_spaces: bool) -> str:
+    """Returns a prompt of comma-joined tags as those of training are spelled."""
+    return ",".join(map(spaced, prompt.split(","))) if underscores_as_spaces else prompt
+
+
 def fitting(tokenizer: tokenizers.Tokenizer, tags: list[str], length: int) -> list[str]:
     """Returns the first tags, as many as make a prompt of at most `length` tokens."""
 

@@ -27,7 +27,7 @@ from rbjax.parallel import mesh as mesh_lib
 from tests.helpers import stable_diffusion_folder, stable_diffusion_run, tiny_saved_model
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-PROMPT = "smile, red background"
+PROMPT = "smile, red_background"  # both models read underscores as spaces
 BOX = (1, 2, 4, 5)
 IN_TORCH = """
 import sys
@@ -96,7 +96,9 @@ def stable_diffusion(folder: Path) -> Model:
 )
 def model(request, tmp_path_factory):
     if request.param == "words":
-        return tiny_saved_model.model()
+        made = tiny_saved_model.model()
+        made.config.data.underscores_as_spaces = True
+        return made
     return stable_diffusion(tmp_path_factory.mktemp("sd"))
 
 

@@ -21,6 +21,7 @@ from rbjax.models import params
 from rbjax.models.block_dct import BlockDCT
 from rbjax.models.retrinet import RetriNet, RetriNetConfig
 from rbjax.models.unet_config import UNetConfig
+from rbjax.text import prompts
 from tfds_retribooru.boxes import PixelBox
 
 
@@ -208,6 +209,16 @@ def test_an_offloaded_part_is_loaded_before_any_use():
 def empty_pipeline(vae=None, view: str = "crop"):
     """A pipeline without other models, for its own arithmetic."""
     return pipeline.RetriNetPipeline(None, None, None, None, vae, size=12, view=view)
+
+
+@pytest.mark.parametrize("is_spaced", [False, True])
+def test_prompts_are_spelled_the_same(is_spaced):
+    words = ["red_hair", "o_o", ">_<", " v_over_eye", "sendai_(kantai_collection)", "", "赤い_髪"]
+    pipe = pipeline.RetriNetPipeline(None, None, None, None, None, underscores_as_spaces=is_spaced)
+    for prompt in (*words, ", ".join(words), ",".join(reversed(words))):
+        ours = prompts.spelled(prompt, underscores_as_spaces=is_spaced)
+        assert pipe._spelled(prompt) == ours
+    assert pipe._spelled("red_hair,o_o") == ("red hair,o_o" if is_spaced else "red_hair,o_o")
 
 
 @pytest.mark.parametrize("view", crops.VIEWS)

@@ -8,6 +8,7 @@ Axes: B images times guidance variants, R references, C latent channels, h w lat
 
 import inspect
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ CONCEPTS = ("face", "clothes", "character")
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 SAMPLING = {"steps": 20, "guidance_references": 1.5, "guidance_prompt": 1.5}
 WHITE = (255, 255, 255)
+LETTERS = re.compile(r"[^\W_]{2}")  # two in a row: not an emoticon
 Generator = torch.Generator | list[torch.Generator] | None
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (latents, timestep) -> output
 logger = logging.get_logger(__name__)
@@ -44,6 +46,7 @@ class RetriNetPipeline(DiffusionPipeline):
         view: str = "crop",
         max_tokens: int = 77,
         sampling: dict | None = None,
+        underscores_as_spaces: bool = False,
     ) -> None:
         """Takes the parts.
 
@@ -57,6 +60,7 @@ class RetriNetPipeline(DiffusionPipeline):
             view: how a reference shows its box: "crop" or "in_place".
             max_tokens: length of a prompt.
             sampling: defaults of steps, guidance_references and guidance_prompt; None = SAMPLING.
+            underscores_as_spaces: whether red_hair is read as "red hair", as in training.
         """
         super().__init__()
         self.register_modules(
@@ -66,8 +70,8 @@ class RetriNetPipeline(DiffusionPipeline):
             scheduler=scheduler,
             vae=vae,
         )
-        sampling = sampling or SAMPLING
-        self.register_to_config(size=size, view=view, max_tokens=max_tokens, sampling=sampling)
+        own = {"sampling": sampling or SAMPLING, "underscores_as_spaces": underscores_as_spaces}
+        self.register_to_config(size=size, view=view, max_tokens=max_tokens, **own)
 
     @torch.no_grad()
     def __call__(
@@ -106,18 +110,16 @@ class RetriNetPipeline(DiffusionPipeline):
         """
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type {output_type!r}: use one of {', '.join(OUTPUT_TYPES)}")
-        given = {
-            "steps": num_inference_steps,
-            "guidance_references": guidance_references,
-            "guidance_prompt": guidance_prompt,
-        }
+        given = {"steps": num_inference_steps, "guidance_references": guidance_references}
+        given["guidance_prompt"] = guidance_prompt
         settings = {**self.config.sampling, **{k: v for k, v in given.items() if v is not None}}
         weights = _weights(settings["guidance_references"], settings["guidance_prompt"])
         prompts = [prompt] if isinstance(prompt, str) else prompt
         if not isinstance(prompts, list):
             raise ValueError(f"prompt {prompt!r}: give a text or a list of texts")
         noise = self._noise(len(prompts), num_images_per_prompt, generator, latents)
-        predict = self._guided(prompts, references, weights, len(noise))
+        spelled = [self._spelled(text) for text in prompts]
+        predict = self._guided(spelled, references, weights, len(noise))
         self.scheduler.set_timesteps(settings["steps"], device=noise.device)
         sampled = self._sample(predict, noise, generator, callback_on_step_end)
         images = sampled if output_type == "latent" else self._images(sampled, output_type)
@@ -188,9 +190,7 @@ class RetriNetPipeline(DiffusionPipeline):
         if not references:
             return lambda timestep: []
         if not all(isinstance(r, tuple | list) and len(r) in (2, 3) for r in references):
-            raise ValueError(
-                "references: give a list of (concept, picture) or (concept, picture, box)"
-            )
+            raise ValueError("references: give a list of (concept, picture[, box])")
         pictures = np.stack([self.view(*reference) for reference in references])
         pixels = torch.tensor(pictures, device=self._execution_device).permute(0, 3, 1, 2)
         concepts = self.encode_concepts([concept for concept, *_ in references])[None]
@@ -219,6 +219,11 @@ class RetriNetPipeline(DiffusionPipeline):
         painted.paste(part, (left, top))
         return _resize(painted, self.config.size)
 
+    def _spelled(self, prompt: str) -> str:
+        """Returns a prompt as those of training are spelled."""
+        tags = prompt.split(",") if self.config.underscores_as_spaces else []
+        return ",".join(t.replace("_", " ") if LETTERS.search(t) else t for t in tags) or prompt
+
     def encode_text(self, texts: list[str], length: int) -> torch.Tensor:
         """Encodes texts to states [N, length, D]; warns of long texts and unknown words."""
         for text in dict.fromkeys(texts):
@@ -236,8 +241,7 @@ class RetriNetPipeline(DiffusionPipeline):
 
     def encode_concepts(self, concepts: list[str]) -> torch.Tensor:
         """Encodes concepts to states of their words [N, T, D]."""
-        length = max(len(self.tokenizer(word).input_ids) for word in CONCEPTS)
-        return self.encode_text(concepts, length)
+        return self.encode_text(concepts, max(len(self.tokenizer(w).input_ids) for w in CONCEPTS))
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """Encodes images [N, 3, H, W] in [-1, 1] to latents [N, C, h, w]."""
@@ -282,12 +286,8 @@ def _weights(references: float, prompt: float) -> list[tuple[float, bool, bool]]
 
     With u = neither, r = references only, f = both: u + references (r - u) + prompt (f - r).
     """
-    weighted = [
-        (1 - references, False, False),
-        (references - prompt, True, False),
-        (prompt, True, True),
-    ]
-    return [part for part in weighted if part[0]]
+    only = (references - prompt, True, False)
+    return [w for w in ((1 - references, False, False), only, (prompt, True, True)) if w[0]]
 
 
 def _resize(picture: Image.Image, size: int) -> np.ndarray:
