@@ -12,8 +12,9 @@ outfit" are two ranges, however many there are:
 """
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -22,7 +23,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 from tensorflow_datasets.core.utils import incomplete_file
 
-from tfds_retribooru import array_record
+from tfds_retribooru import array_record, variants
 
 Range = tuple[int, int]  # start, stop in `Clusters.order`
 
@@ -42,6 +43,8 @@ class Clusters:
         similar: int32 [M], the `similar` lists as they are recorded, without links that leave the
             split or the character.
         names: str [C], of the characters.
+        variant: int32 [N], image -> the first image of its variant set (see `variants`): none of
+            them is a reference of another. In a data set of an older version each is its own.
     """
 
     character: np.ndarray
@@ -53,6 +56,7 @@ class Clusters:
     similar_start: np.ndarray
     similar: np.ndarray
     names: np.ndarray
+    variant: np.ndarray
 
     def __len__(self) -> int:
         return len(self.character)
@@ -69,6 +73,23 @@ class Clusters:
         """Returns all images of the character in other outfits, as two views of `order`."""
         before, after = self.other_outfit_ranges(image)
         return self.order[slice(*before)], self.order[slice(*after)]
+
+    def variants_of(self, image: int) -> np.ndarray:
+        """Returns all images of the variant set, the image itself too: int [at least 1]."""
+        order, start = self._by_variant
+        return order[start[self.variant[image]] : start[self.variant[image] + 1]]
+
+    @property
+    def variant_set_sizes(self) -> np.ndarray:
+        """The number of images of each variant set of several images: int [V]."""
+        sizes = np.bincount(self.variant, minlength=1)
+        return sizes[sizes > 1]
+
+    @functools.cached_property
+    def _by_variant(self) -> tuple[np.ndarray, np.ndarray]:
+        """The images sorted by variant set, and where that of each number begins: [N + 1]."""
+        order = np.argsort(self.variant, kind="stable")
+        return order, np.searchsorted(self.variant[order], np.arange(len(self) + 1))
 
     def similar_to(self, image: int) -> np.ndarray:
         """Returns the image's `similar` list, as positions."""
@@ -128,7 +149,9 @@ class Clusters:
                 f"{path} is missing: build the data set again with `tfds_retribooru` imported"
             )
         with np.load(path, allow_pickle=False) as arrays:
-            return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
+            found = dict(arrays)
+        found.setdefault("variant", np.arange(len(found["character"]), dtype=np.int32))
+        return cls(**{field.name: found[field.name] for field in dataclasses.fields(cls)})
 
 
 def _range(starts: np.ndarray, cluster: int) -> Range:
@@ -136,7 +159,12 @@ def _range(starts: np.ndarray, cluster: int) -> Range:
 
 
 def from_records(
-    ids: Sequence[str], characters: Sequence[str], similars: Sequence[Sequence[str]]
+    ids: Sequence[str],
+    characters: Sequence[str],
+    similars: Sequence[Sequence[str]],
+    *,
+    keys: Mapping[str, str] | None = None,
+    hashes: Mapping[str, bytes] | None = None,
 ) -> Clusters:
     """Returns the clusters of the images of one split.
 
@@ -145,6 +173,7 @@ def from_records(
         characters: name of each image's character.
         similars: ids of each image's partners; unknown ids and ids of other characters are
             skipped.
+        keys, hashes: that tell variant sets, as `variants.read` returns them.
     """
     names, character = np.unique(np.array(characters), return_inverse=True)
     similar_start, similar = _links(ids, character, similars)
@@ -166,11 +195,13 @@ def from_records(
         similar_start=similar_start,
         similar=similar,
         names=names,
+        variant=variants.of_split(ids, character, keys or {}, hashes or {}),
     )
 
 
 def write(builder: tfds.core.DatasetBuilder) -> None:
     """Writes `clusters-SPLIT.npz` beside the records of a built data set, where it is missing."""
+    keys, hashes = variants.read(pathlib.Path(builder.data_path))
     for split in builder.info.splits:
         path = _path(builder.data_path, split)
         if path.exists():
@@ -180,7 +211,7 @@ def write(builder: tfds.core.DatasetBuilder) -> None:
             ids.append(record["id"].decode())
             characters.append(record["character"].decode())
             similars.append([name.decode() for name in record["similar"]])
-        from_records(ids, characters, similars).save(path)
+        from_records(ids, characters, similars, keys=keys, hashes=hashes).save(path)
 
 
 def _path(directory: epath.PathLike, split: str) -> pathlib.Path:

@@ -34,6 +34,7 @@ def statistics(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
     """Returns the counts of all splits together, and by split; decodes no image."""
     lengths, characters, tags, cloths, artists = (Counter() for _ in range(5))
     outfits: list[int] = []
+    variant_sets: list[int] = []
     splits = {}
     with_box = with_mask = 0
     for split in builder.info.splits:
@@ -44,6 +45,7 @@ def statistics(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
             "outfits": len(clusters.outfit_start) - 1,
         }
         outfits += np.diff(clusters.outfit_start).tolist()
+        variant_sets += clusters.variant_set_sizes.tolist()
         for record in array_record.Part(builder, split, COUNTED):
             lengths[len(record["similar"])] += 1
             characters[record["character"].decode()] += 1
@@ -59,6 +61,8 @@ def statistics(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
         "artists": len(artists),
         "with_box": with_box,
         "with_mask": with_mask,
+        "variant_sets": len(variant_sets),
+        "variants": sum(variant_sets),
         "splits": splits,
         "similar_lengths": _lengths(lengths),
         "images_of_a_character": _summary(list(characters.values())),
@@ -110,6 +114,10 @@ def table(found: dict[str, Any]) -> str:
     for split, counts in found["splits"].items():
         numbers = ", ".join(f"{count:,} {name}" for name, count in counts.items())
         lines.append(f"  {split}: {numbers}")
+    lines.append(
+        f"{found['variants']:,} images in {found['variant_sets']:,} variant sets: of one, none is "
+        "another's reference"
+    )
     for name in ("similar_lengths", "images_of_a_character", "images_of_an_outfit"):
         numbers = ", ".join(f"{key}: {value:,g}" for key, value in found[name].items())
         lines.append(f"{name.replace('_', ' ')}: {numbers}")

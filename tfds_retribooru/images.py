@@ -11,7 +11,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from tfds_retribooru import boxes, decoding, masks
+from tfds_retribooru import boxes, decoding, masks, variants
 from tfds_retribooru.boxes import Box, clothes_box, cut_box
 from tfds_retribooru.decoding import Unreadable
 
@@ -34,6 +34,7 @@ class PreparedImage:
         mask: PNG bytes of the figure, one channel, of the image's size; None if there is none.
         bbox: the face's box relative to the image; None if there is none.
         digest: of the pixels before they were encoded: images with one digest are equal.
+        hash: perceptual, of the same; see `variants`.
         faults: (part, reason, detail) of a mask or box that does not fit the image.
     """
 
@@ -41,6 +42,7 @@ class PreparedImage:
     mask: bytes | None
     bbox: Box | None
     digest: bytes
+    hash: bytes
     faults: tuple[tuple[str, str, str], ...]
 
 
@@ -100,6 +102,7 @@ def prepare(
         mask=None if figure is None else _encode(figure, "PNG"),
         bbox=moved,
         digest=digest(np.asarray(resized)),
+        hash=variants.perceptual_hash(resized),
         faults=tuple(faults),
     )
 

@@ -8,13 +8,14 @@ Tasks (paper, Tasks): which images may be references of a target, and which conc
   composition     faces of the character, from other outfits where there are any, and clothes
                   from other images of the same outfit
 
-Except in `reconstruction`, the target is never its own reference. A concept for which the clusters
+Except in `reconstruction`, neither the target nor a variant of it (the same drawing with little
+changed, see `tfds_retribooru.variants`) is its reference. A concept for which the clusters
 hold no other image gets no reference: a character with a single image trains without references,
 a single-image outfit is composed from faces only.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -67,7 +68,7 @@ def choose(
     pools = _pools(clusters, target, task=task, faces=faces, clothes=clothes, clothed=clothed)
     images, concepts = [], []
     for concept, count, source, ranges in pools:
-        excluded = None if task == "reconstruction" else int(source.rank[target])
+        excluded = [] if task == "reconstruction" else source.rank[clusters.variants_of(target)]
         drawn = _draw(source.order, ranges, count=count, excluded=excluded, rng=rng)
         images += drawn
         concepts += [concept] * len(drawn)
@@ -113,7 +114,8 @@ def _pools(
         return [(CHARACTER, faces + clothes, clusters, [outfit])]
     if task == "composition":
         others = list(clusters.other_outfit_ranges(target))
-        if not sum(stop - start for start, stop in others):
+        variants = clusters.rank[clusters.variants_of(target)]
+        if not sum(stop - start for start, stop in others) - len(_inside(others, variants)):
             others = [character]
         clothed = clothed or clusters
         worn = clothed.outfit_range(target)
@@ -121,24 +123,30 @@ def _pools(
     raise ValueError(f"unknown task {task!r}: use one of {', '.join(TASKS)}")
 
 
+def _inside(ranges: Sequence[Range], places: Iterable[int]) -> list[int]:
+    """Returns which places are in the ranges; each as its number among theirs, sorted."""
+    found, before = [], 0
+    for start, stop in ranges:
+        found += [before + place - start for place in places if start <= place < stop]
+        before += stop - start
+    return sorted(found)
+
+
 def _draw(
     order: np.ndarray,
     ranges: Sequence[Range],
     *,
     count: int,
-    excluded: int | None,
+    excluded: Collection[int],
     rng: np.random.Generator,
 ) -> list[int]:
-    """Draws up to `count` different images from ranges of `order`, without its place `excluded`."""
-    available, hole = 0, None  # the images of the ranges are numbered; `hole` is the excluded one
-    for start, stop in ranges:
-        if excluded is not None and start <= excluded < stop:
-            hole = available + excluded - start
-        available += stop - start
-    available -= hole is not None
+    """Draws up to `count` different images from ranges of `order`, without some places of it."""
+    holes = _inside(ranges, excluded)  # the images of the ranges are numbered
+    available = sum(stop - start for start, stop in ranges) - len(holes)
     images = []
     for k in _distinct(available, min(count, available), rng):
-        k += hole is not None and k >= hole
+        for hole in holes:
+            k += k >= hole
         for start, stop in ranges:
             if k < stop - start:
                 images.append(int(order[start + k]))

@@ -25,13 +25,12 @@ seed.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from rbjax.evaluation import case_prompts
+from rbjax.evaluation import case_prompts, case_references
 from rbjax.evaluation.case_prompts import Prompt, Vocabulary
-from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
+from rbjax.evaluation.case_references import References
 from tfds_retribooru.clusters import Clusters
 
 OPEN_IMAGES = 4  # of a character
@@ -87,14 +86,6 @@ class Suite:
     variety: Mapping[int, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
 
-class _References(NamedTuple):
-    """References of a character, their concepts, and images of the outfit that are none."""
-
-    positions: tuple[int, ...]
-    concepts: tuple[int, ...]
-    unused: list[int]
-
-
 def build(
     clusters: Clusters,
     tags: Sequence[Sequence[str]],
@@ -148,16 +139,16 @@ def build(
         rng = np.random.default_rng([seed, character])
         members = clusters.order[slice(*clusters.character_start[character : character + 2])]
         if composition:
-            outfits, worn = clusters.outfit[members], clothed[members]
-            chosen = _choose_composition(
-                members, outfits, worn, rng=rng, faces=faces, clothes=clothes
+            chosen = case_references.choose_composition(
+                clusters, members, clothed[members], rng=rng, faces=faces, clothes=clothes
             )
         else:
-            chosen = _choose_entire(members, rng, count=faces + clothes)
+            chosen = case_references.choose_entire(clusters, members, rng, count=faces + clothes)
         prompts = _prompts(chosen, tags, vocabulary, rng=rng, count=per_character)
         cases += _repeated(_cases(character, chosen, prompts=prompts, rng=rng), repeats)
         if number < open_characters:
-            opened, variety[character] = _open_cases(cases[-1], members, open_images, rng)
+            apart = case_references.apart(clusters, np.sort(members), cases[-1].references)
+            opened, variety[character] = _open_cases(cases[-1], apart, open_images, rng)
             cases += opened
     named = {p for case in cases for p in (*case.references, case.real) if p is not None}
     named.update(position for positions in variety.values() for position in positions)
@@ -186,13 +177,13 @@ def new_seed(case: Case, number: int) -> int:
 
 
 def _open_cases(
-    case: Case, members: np.ndarray, count: int, rng: np.random.Generator
+    case: Case, images: np.ndarray, count: int, rng: np.random.Generator
 ) -> tuple[list[Case], tuple[int, ...]]:
     """Returns open cases with the references of `case`, and the character's images that are left.
 
-    At most half of the images that are no references serve as the cases' real ones.
+    At most half of `images`, those that are no references, serve as the cases' real ones.
     """
-    unused = rng.permutation(np.setdiff1d(members, case.references)).tolist()
+    unused = rng.permutation(images).tolist()
     real = unused[: min(count, len(unused) // 2)]
     cases = [
         dataclasses.replace(
@@ -208,7 +199,7 @@ def _open_cases(
 
 
 def _cases(
-    character: int, chosen: _References, *, prompts: Sequence[Prompt], rng: np.random.Generator
+    character: int, chosen: References, *, prompts: Sequence[Prompt], rng: np.random.Generator
 ) -> list[Case]:
     """Returns a case for each prompt of a character, with a real image while there are some."""
     return [
@@ -224,52 +215,8 @@ def _cases(
     ]
 
 
-def _choose_composition(
-    members: np.ndarray,
-    outfits: np.ndarray,
-    clothed: np.ndarray,
-    *,
-    rng: np.random.Generator,
-    faces: int,
-    clothes: int,
-) -> _References:
-    """Draws an outfit, faces from other outfits, and clothes.
-
-    Args:
-        members: positions of the character's images [M].
-        outfits: their outfits [M].
-        clothed: whether each can show clothes [M]; outfits of which none can are drawn last.
-        rng: draws.
-        faces: number of faces.
-        clothes: number of clothes.
-    """
-    names = np.unique(outfits[clothed] if clothed.any() else outfits)
-    several = names[np.array([(outfits == name).sum() > 1 for name in names])]
-    is_of_outfit = outfits == rng.choice(several if len(several) else names)
-    same, other = rng.permutation(members[is_of_outfit]), rng.permutation(members[~is_of_outfit])
-    shows = np.isin(same, members[clothed])
-    same = np.concatenate([same[shows], same[~shows]])
-    used = min(clothes, int(shows.sum()), max(len(same) - 1, 1))
-    unused = same[used:]
-    if not len(other):  # one outfit only: the face comes from it, one image stays unused
-        if len(unused) > 1:
-            other, unused = unused[1:], unused[:1]
-        else:  # without clothes references (used is 0) a single image is the face
-            other, unused = same[: max(used, 1)], unused[:used]
-    positions = [*other[:faces], *same[:used]]
-    concepts = (FACE,) * len(other[:faces]) + (CLOTHES,) * used
-    return _References(tuple(map(int, positions)), concepts, [int(p) for p in unused])
-
-
-def _choose_entire(members: np.ndarray, rng: np.random.Generator, *, count: int) -> _References:
-    """Draws `count` entire images of any outfit, if there are so many, from positions [M]."""
-    drawn = [int(position) for position in rng.permutation(members)]
-    used = min(count, max(len(drawn) - 1, 1))
-    return _References(tuple(drawn[:used]), (CHARACTER,) * used, drawn[used:])
-
-
 def _prompts(
-    chosen: _References,
+    chosen: References,
     tags: Sequence[Sequence[str]],
     vocabulary: Vocabulary,
     *,

@@ -131,9 +131,10 @@ def check_tasks(data: ConfigDict, split: Split) -> None:
     clusters, reasons = split.clusters, {}
     if not len(split.clusters_with_box.order):  # then none shows clothes either
         reasons["composition"] = "has a face box, so none shows a face or clothes"
-    if np.diff(clusters.character_start).max() < 2:
+    sets = clusters.variant[clusters.order]  # variants are no references of each other
+    if not _several(sets, clusters.character_start):
         reasons["same_identity"] = "shows a character that another one shows"
-    if np.diff(clusters.outfit_start).max() < 2:
+    if not _several(sets, clusters.outfit_start):
         reasons["same_outfit"] = "shows an outfit that another one shows"
     for task, reason in reasons.items():
         if data.tasks.get(task, 0) > 0:
@@ -141,3 +142,12 @@ def check_tasks(data: ConfigDict, split: Split) -> None:
                 f"config.data.tasks.{task}={data.tasks[task]}: no record of {data.dataset} "
                 f"{reason}. Set it to 0 and another task to 1."
             )
+
+
+def _several(sets: np.ndarray, starts: np.ndarray) -> bool:
+    """Whether a range of images, of which `starts` has the ends, has more than one variant set."""
+    starts = starts[:-1][np.diff(starts) > 0]
+    if not len(starts):
+        return False
+    least, most = (of.reduceat(sets, starts) for of in (np.minimum, np.maximum))
+    return bool((least < most).any())

@@ -1,5 +1,6 @@
 """Which images may be references of a target: every task, every shape of cluster."""
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -37,7 +38,7 @@ def choose(clusters, target, task, faces=2, clothes=2, seed=0):
     return list(zip(chosen.images[chosen.mask], chosen.concepts[chosen.mask], strict=True))
 
 
-def sets(target) -> tuple[set[int], set[int]]:
+def sets_of(target) -> tuple[set[int], set[int]]:
     """The character's images and the outfit's, without the target."""
     for groups in OUTFITS.values():
         for outfit in groups:
@@ -49,7 +50,7 @@ def sets(target) -> tuple[set[int], set[int]]:
 
 def allowed(target, task) -> dict[int, set[int]]:
     """concept -> images that may show it, from the tasks' definitions."""
-    character, outfit = sets(target)
+    character, outfit = sets_of(target)
     return {
         "reconstruction": {CHARACTER: {target}},
         "same_identity": {CHARACTER: character},
@@ -88,6 +89,39 @@ def test_clothes_are_chosen_from_the_images_that_show_them(clusters):
             images |= set(chosen.images[worn].tolist())
             assert (chosen.mask & (chosen.concepts == FACE)).sum() == 2
     assert seen == {9: {5}, 0: set(), 2: {9, 5}}
+
+
+VARIANTS = {"9": "s", "2": "s", "4": "s", "1": "t", "6": "t"}  # key of a set, by id
+
+
+@pytest.mark.parametrize("task", references.TASKS)
+@pytest.mark.parametrize("target", range(10))
+def test_a_variant_is_never_a_reference(clusters, task, target):
+    """2 and 9 are of one outfit of ann and 4 is of another; 1 and 6 are of bob's, with 8."""
+    sets = {image: VARIANTS.get(str(image), image) for image in range(10)}
+    variant = np.array([min(j for j in sets if sets[j] == sets[i]) for i in range(10)], np.int32)
+    clusters = dataclasses.replace(clusters, variant=variant)
+    character, outfit = ({i for i in s if sets[i] != sets[target]} for s in sets_of(target))
+    expected = {
+        "reconstruction": {CHARACTER: {target}},
+        "same_identity": {CHARACTER: character},
+        "same_outfit": {CHARACTER: outfit},
+        "composition": {FACE: (character - sets_of(target)[1]) or character, CLOTHES: outfit},
+    }[task]
+    seen = {concept: set() for concept in expected}
+    for seed in range(60):
+        chosen = choose(clusters, target, task, seed=seed)
+        assert len(set(chosen)) == len(chosen)
+        for image, concept in chosen:
+            seen[concept].add(int(image))
+    assert seen == expected
+
+
+def test_a_face_comes_from_the_outfit_where_others_hold_variants_alone():
+    clusters = clusters_of({"ann": [["0", "1"], ["2", "3"]]})
+    variant = np.array([0, 1, 0, 0], np.int32)
+    clusters = dataclasses.replace(clusters, variant=variant)
+    assert choose(clusters, 0, "composition") == [(1, FACE), (1, CLOTHES)]
 
 
 @pytest.mark.parametrize("task", references.TASKS)

@@ -1,5 +1,6 @@
 """The suite: what its references and prompts promise."""
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -117,6 +118,50 @@ def test_faces_or_clothes_alone_are_possible(world):
 def test_a_single_image_gives_a_face_where_no_clothes_are_wanted():
     (case,) = build(World(((1,),)), per_character=1, clothes=0).cases
     assert case.concepts == (FACE,) and case.real is None
+
+
+@pytest.mark.parametrize("composition", [True, False])
+@pytest.mark.parametrize("sizes", [((4, 4, 4),) * 6, ((6,),) * 6, ((2, 3), (1, 1), (3, 1))])
+def test_no_real_image_is_a_variant_of_a_reference(composition, sizes):
+    """Some images are variants of others of their character, in their outfit or in another."""
+    world, rng, real = World(sizes), np.random.default_rng(0), 0
+    for seed in range(10):
+        variant = np.arange(len(world.clusters), dtype=np.int32)
+        for i in rng.permutation(len(variant))[: len(variant) // 3]:
+            variant[i] = variant[rng.choice(world.clusters.same_character(i))]
+        variant = np.array([variant[variant[i]] for i in range(len(variant))])
+        for i, of in enumerate(variant):  # named by its first
+            variant[i] = np.flatnonzero(variant == of)[0] if of >= 0 else of
+        clusters = dataclasses.replace(world.clusters, variant=variant.astype(np.int32))
+        suite = suite_lib.build(
+            clusters,
+            world.tags,
+            WORDS,
+            characters=6,
+            open_characters=6,
+            seed=seed,
+            composition=composition,
+        )
+        for case in suite.cases:
+            assert len(case.references) > 0
+            shown = set(variant[list(case.references)].tolist())
+            assert case.real is None or variant[case.real] not in shown
+            others = variant[list(suite.variety.get(case.character, ()))].tolist()
+            assert not shown & set(others)
+            real += case.real is not None
+    assert real > 0
+
+
+def test_variants_leave_a_real_image_where_another_drawing_is_there():
+    """An outfit of three images, two of which are one drawing: one of them, or both, refer."""
+    world = World(((3, 1),))
+    variant = np.array([0, 0, 2, 3], np.int32)
+    clusters = dataclasses.replace(world.clusters, variant=variant)
+    for seed in range(12):
+        suite = suite_lib.build(clusters, world.tags, WORDS, characters=1, seed=seed)
+        case = suite.cases[0]
+        worn = [p for p, c in zip(case.references, case.concepts, strict=True) if c == CLOTHES]
+        assert (set(worn), case.real) in [({0, 1}, 2), ({2}, 0), ({2}, 1)]
 
 
 def test_a_suite_of_nothing_is_refused(world):

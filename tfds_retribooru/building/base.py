@@ -19,6 +19,7 @@ from tfds_retribooru import array_record, clusters, tag_kinds, vocabulary
 from tfds_retribooru.building import examples, locks, splits
 from tfds_retribooru.building.examples import Plan, Source
 from tfds_retribooru.building.rejections import NAME, Rejections
+from tfds_retribooru.clusters import Clusters
 from tfds_retribooru.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -208,4 +209,14 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
         text = f"{log.total:,} records, {sum(counts.values()):,} stored ({stored})"
         if log.counts:
             text += f"; left out, see {self.data_path / NAME}:\n{log.summary()}"
-        return "\n".join([text, *log.notes])
+        return "\n".join([text, *log.notes, *self._variants()])
+
+    def _variants(self) -> Iterator[str]:
+        """Yields how many of the pictures are variants, if any are."""
+        found = [Clusters.of_split(self.data_path, split) for split in self.info.splits]
+        sets = [size for clusters in found for size in clusters.variant_set_sizes.tolist()]
+        if sets:
+            yield (
+                f"{sum(sets):,} pictures are variants, the same drawing with little changed, in "
+                f"{len(sets):,} sets: of one set, none is another's reference."
+            )

@@ -17,6 +17,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from tfds_retribooru import variants
 from tfds_retribooru.building import examples, splits
 from tfds_retribooru.building.examples import Plan, Source
 from tfds_retribooru.building.records import Record
@@ -109,6 +110,7 @@ def _inspect(text: str, source: Source) -> str:
     else:
         found = {
             "digest": image.digest.hex(),
+            "hash": image.hash.hex(),
             "faults": image.faults,
             "has_mask": image.mask is not None,
         }
@@ -119,7 +121,13 @@ def _choose(folder: pathlib.Path, plan: Plan, log: Rejections) -> set[int]:
     """Returns the numbers of the records to store; logs faults as `building.examples` does."""
     inspected = {line["number"]: line for line in _lines(folder / "inspected")}
     records = {
-        line["number"]: Record(line["id"], "", file=line["file"], line=line["line"])
+        line["number"]: Record(
+            line["id"],
+            "",
+            file=line["file"],
+            line=line["line"],
+            relatives=tuple(line["relatives"]),
+        )
         for line in _lines(folder / "all")
     }
     chosen: set[int] = set()
@@ -133,6 +141,8 @@ def _choose(folder: pathlib.Path, plan: Plan, log: Rejections) -> set[int]:
         else:
             log.add_image(record, line["faults"], has_mask=line["has_mask"])
             seen[line["digest"]] = record.id
+            hashed = bytes.fromhex(line["hash"])
+            variants.append(log.path.parent, record.id, record.relatives, hashed)
             chosen.add(number)
     log.check_parts()
     return chosen

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfds_retribooru import boxes, images
+from tfds_retribooru import boxes, images, variants
 from tfds_retribooru.building import splits
 from tfds_retribooru.building.parts import PartCounts
 from tfds_retribooru.building.records import Fault, Record
@@ -93,7 +93,8 @@ def plan_splits(source: Source, log: Rejections) -> Plan:
             log.add(item)
             continue
         place = {"file": item.file, "line": item.line}
-        records.append(Record(item.id, item.character, similar=item.similar, **place))
+        kept = {"similar": item.similar, "relatives": item.relatives}
+        records.append(Record(item.id, item.character, **kept, **place))
     log.total = len(records) + log.rejected
     if not records:
         raise ValueError(f"there is no record to build from.\n{log.summary()}")
@@ -102,8 +103,20 @@ def plan_splits(source: Source, log: Rejections) -> Plan:
     parts.add_links(records, similar)
     parts.report(log)
     log.check_parts()
-    split = splits.assign([r.id for r in records], [r.character for r in records], similar)
+    ids, characters = [r.id for r in records], [r.character for r in records]
+    split = splits.assign(ids, characters, _joined(records, similar))
     return Plan(split, similar, parts.box_format)
+
+
+def _joined(records: Sequence[Record], similar: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Returns the links, and of each record one to the first of its character's variants."""
+    keys = variants.roots((record.id, name) for record in records for name in record.relatives)
+    first: dict[tuple[str, str], str] = {}
+    joined = []
+    for record, links in zip(records, similar, strict=True):
+        name = first.setdefault((record.character, keys.get(record.id, record.id)), record.id)
+        joined.append(links if name == record.id else (*links, name))
+    return joined
 
 
 def _checked_links(records: Sequence[Record], log: Rejections) -> list[tuple[str, ...]]:
@@ -178,6 +191,7 @@ def examples(
         else:
             log.add_image(record, image.faults, has_mask=image.mask is not None)
             seen[image.digest] = record.id
+            variants.append(log.path.parent, record.id, record.relatives, image.hash)
             is_empty = False
             yield record.id, example(record, image)
     log.check_parts()

@@ -2,9 +2,9 @@
 
 The keys of an object are those of RetriBooru's annotation figure (paper, Dataset), and a few of
 Danbooru's metadata: id, character, artists, bbox, cloths, similar, prompts (or prompt), md5,
-width, height, file_ext. What cannot be used becomes a `Fault`: of the record, or of a part of it,
-which then is left out while the record stays. Tags are lists of texts, or texts of tags (see
-`tag_text.split`).
+width, height, file_ext, parent_id, children. What cannot be used becomes a `Fault`: of the record,
+or of a part of it, which then is left out while the record stays. Tags are lists of texts, or texts
+of tags (see `tag_text.split`).
 """
 
 import dataclasses
@@ -16,7 +16,8 @@ from tfds_retribooru import boxes, tag_text
 from tfds_retribooru.boxes import Box
 
 KNOWN = frozenset(
-    "id character artists bbox cloths similar prompts prompt md5 width height file_ext".split()
+    "id character artists bbox cloths similar prompts prompt md5 width height file_ext "
+    "parent_id children children_ids".split()
 )
 
 _ID = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_.-]{0,127}")  # no separator, no "..": a file's name
@@ -63,6 +64,8 @@ class Record:
         similar: ids of the same character in the same outfit, never its own.
         prompts: comma-joined tags.
         size: (width, height) of the original image, None if unknown.
+        relatives: ids of its parent and its children, also of those that are no records; see
+            `tfds_retribooru.variants`.
         extension: of the image's file, "" if unknown.
         file: where the record stands.
         line: in that file.
@@ -77,6 +80,7 @@ class Record:
     similar: tuple[str, ...] = ()
     prompts: str = ""
     size: tuple[int, int] | None = None
+    relatives: tuple[str, ...] = ()
     extension: str = ""
     file: str = ""
     line: int = 0
@@ -126,6 +130,7 @@ def parse(item: Any, file: str, line: int) -> tuple[Record | None, list[Fault]]:
         similar=_similar(name, item.get("similar"), report),
         prompts=_joined("prompts", item.get("prompts", item.get("prompt")), report),
         size=_size(item.get("width"), item.get("height"), report),
+        relatives=_relatives(name, item, report),
         extension=_extension(item.get("file_ext"), report),
         file=file,
         line=line,
@@ -199,6 +204,21 @@ def _similar(own: str, value: Any, report: Report) -> tuple[str, ...]:
         else:
             links[name] = None  # an id that is named twice is one link
     return tuple(links)
+
+
+def _relatives(own: str, item: Mapping[str, Any], report: Report) -> tuple[str, ...]:
+    """Returns the ids of parent and children; 0 is none, as in Gelbooru's metadata."""
+    found: dict[str, None] = {}
+    for key in ("parent_id", "children", "children_ids"):
+        value = item.get(key)
+        links = value.replace(",", " ").split() if isinstance(value, str) else value
+        for link in links if isinstance(links, list) else [links]:
+            name = _id(link)
+            if name is None and link is not None:
+                report(key, f"{key} is no number and no plain file name", link)
+            elif name is not None and name not in (own, "0"):
+                found[name] = None
+    return tuple(found)
 
 
 def _box(value: Any, report: Report) -> Box | None:

@@ -29,7 +29,6 @@ RULE_HELP = {
 }
 NEEDS_IMAGES = ("vqa", "faces", "figures")
 PACKAGES = {  # option -> what it imports, extra that installs it
-    "images": ("imagehash", "collect"),
     "faces": ("onnxruntime", "collect"),
     "figures": ("onnxruntime", "collect"),
     "runner": ("apache_beam", "beam"),

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import orjson
 
-from tfds_retribooru import json_stream
+from tfds_retribooru import json_stream, variants
 from tfds_retribooru.building.records import Fault
 from tfds_retribooru.collect import danbooru, filters
 from tfds_retribooru.collect.filters import Candidate, Criteria
@@ -23,11 +23,16 @@ from tfds_retribooru.json_stream import Document, Part
 
 
 class ScreenedPost(NamedTuple):
-    """A post that could be read: its place, and the candidate or one of filters.REASONS."""
+    """A post that could be read: its place, and the candidate or one of filters.REASONS.
+
+    Attributes:
+        relatives: as in Post.
+    """
 
     line: int
     id: int
     result: Candidate | str
+    relatives: tuple[int, ...] = ()
 
 
 class ScreenedPart(NamedTuple):
@@ -45,6 +50,7 @@ class ScreenedPart(NamedTuple):
         names: str [C].
         cloths: int32 [T], into the sorted vocabulary.
         cloths_count: int32 [N].
+        links: ids of posts and of their parents or children, int64 [L, 2]; dropped ones too.
     """
 
     part: Part
@@ -61,6 +67,7 @@ class ScreenedPart(NamedTuple):
     names: list[str]
     cloths: np.ndarray
     cloths_count: np.ndarray
+    links: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +79,7 @@ class Index:
         md5, file_ext: bytes [N].
         character: int32 [N], into names.
         names: str [C].
+        key: int64 [N], the same for those that parents and children connect.
         cloths: int32 [T], into `tags`; those of candidate i are cloths[start[i]:start[i + 1]].
         start: int64 [N + 1].
         tags: the clothing vocabulary, sorted.
@@ -84,6 +92,7 @@ class Index:
     file_ext: np.ndarray
     character: np.ndarray
     names: list[str]
+    key: np.ndarray
     cloths: np.ndarray
     start: np.ndarray
     tags: Sequence[str]
@@ -126,11 +135,13 @@ class Partners(NamedTuple):
         start: int64 [N].
         count: int32 [N], 0 where there is no partner.
         ids: int64 [M].
+        parent: int64 [N], of variants but the first of them the first, else 0.
     """
 
     start: np.ndarray
     count: np.ndarray
     ids: np.ndarray
+    parent: np.ndarray
 
     def of(self, i: int) -> list[int]:
         """Returns the ids of the partners of candidate i."""
@@ -144,19 +155,22 @@ def screen(documents: Iterable[Document], criteria: Criteria) -> Iterator[Screen
             yield item
         else:
             line, post = item
-            yield ScreenedPost(line, post.id, filters.screen(post, criteria))
+            result = filters.screen(post, criteria)
+            yield ScreenedPost(line, post.id, result, post.relatives)
 
 
 def screen_part(part: Part, criteria: Criteria, spool: str) -> ScreenedPart:
     """Screens the posts of a part and writes its candidates to the file `spool`."""
     tag_codes = {tag: k for k, tag in enumerate(sorted(criteria.vocabulary))}
     names: dict[str, int] = {}
-    faults, dropped, candidates, cloths = [], [], [], []
+    faults, dropped, candidates, cloths, links = [], [], [], [], []
     with open(spool, "wb") as file:
         for item in screen(json_stream.read_part(part), criteria):
             if isinstance(item, Fault):
                 faults.append(item)
-            elif isinstance(item.result, str):
+                continue
+            links += [(item.id, relative) for relative in item.relatives]
+            if isinstance(item.result, str):
                 dropped.append((item.id, item.line, filters.REASONS.index(item.result)))
             else:
                 post = item.result
@@ -173,6 +187,7 @@ def screen_part(part: Part, criteria: Criteria, spool: str) -> ScreenedPart:
         faults=faults,
         names=list(names),
         cloths=np.array(cloths, np.int32),
+        links=np.array(links, np.int64).reshape(-1, 2),
         **_columns(dropped, dropped_types),
         **_columns(candidates, types | {"character": "int32", "cloths_count": "int32"}),
     )
@@ -208,12 +223,14 @@ def join(parts: Sequence[ScreenedPart], tags: Sequence[str]) -> Index:
         return np.concatenate([getattr(part, field) for part in parts])
 
     ids = concatenate("id")
+    roots = variants.roots(concatenate("links").tolist())
     return Index(
         id=ids,
         md5=concatenate("md5"),
         file_ext=concatenate("file_ext"),
         character=np.concatenate(characters),
         names=list(names),
+        key=np.array([roots.get(name, name) for name in ids.tolist()], np.int64),
         cloths=concatenate("cloths"),
         start=np.concatenate([[0], np.cumsum(concatenate("cloths_count"), dtype=np.int64)]),
         tags=tags,

@@ -57,6 +57,7 @@ class Post(NamedTuple):
         file_ext: lower case; "" if unknown.
         width, height: of the original, in pixels; 0 if unknown.
         general, artists, characters: tags with underscores, in the order of the metadata.
+        relatives: ids of its parent and its children, as far as it names them.
     """
 
     id: int
@@ -69,6 +70,7 @@ class Post(NamedTuple):
     general: list[str]
     artists: list[str]
     characters: list[str]
+    relatives: tuple[int, ...] = ()
 
 
 def posts(documents: Iterable[Document]) -> Iterator[tuple[int, Post] | Fault]:
@@ -130,6 +132,7 @@ def parse(value: dict[str, Any]) -> Post:
         general=general,
         artists=artists,
         characters=characters,
+        relatives=_relatives(value),
     )
 
 
@@ -161,6 +164,15 @@ def _number(value: object) -> int:
 def _text(pattern: str, value: object) -> str:
     """Returns a text that matches the pattern; "" for anything else."""
     return value if isinstance(value, str) and re.fullmatch(pattern, value) else ""
+
+
+def _relatives(value: dict[str, Any]) -> tuple[int, ...]:
+    """Reads the ids of parent and children; 0 and what is no id stand for none."""
+    found: list[Any] = []
+    for place in (value, _object(value.get("relationships"))):
+        for given in map(place.get, ("parent_id", "children", "children_ids")):
+            found += given if isinstance(given, list) else str(given).split()
+    return tuple(dict.fromkeys(number for number in map(_number, found) if number))
 
 
 def _is_true(value: object) -> bool:

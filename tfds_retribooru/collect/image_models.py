@@ -11,8 +11,9 @@ from typing import NamedTuple
 from PIL import Image
 
 from tfds_retribooru import images as images_lib
+from tfds_retribooru import variants
 from tfds_retribooru.boxes import Box
-from tfds_retribooru.collect import detectors, filters, near_duplicates
+from tfds_retribooru.collect import detectors, filters
 from tfds_retribooru.collect.outfits import QUESTIONS
 from tfds_retribooru.collect.settings import Settings
 from tfds_retribooru.retribooru import layout
@@ -95,7 +96,7 @@ def read_image(folder: pathlib.Path, name: ImageName) -> Image.Image:
 def hash_image(folder: pathlib.Path, name: ImageName) -> bytes | str:
     """Returns the perceptual hash of an image, or the reason for none."""
     try:
-        return near_duplicates.perceptual_hash(read_image(folder, name))
+        return variants.perceptual_hash(read_image(folder, name))
     except FileNotFoundError:
         return filters.NO_IMAGE
     except (OSError, images_lib.Unreadable):

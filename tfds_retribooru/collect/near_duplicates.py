@@ -1,6 +1,6 @@
 """Copies of images: equal files by md5, near copies (rescaled, recompressed) by perceptual hash.
 
-The hash is imagehash's `phash` with 256 bits. Two images are near copies if at most DISTANCE bits
+The hash is that of `tfds_retribooru.variants`. Two images are near copies if at most DISTANCE bits
 differ. Cutting the bits into DISTANCE + 1 bands, the two agree in at least one entire band, so
 only images with an equal band are compared: a band has 36 bits, whose many values keep the
 groups small, and equal hashes are taken together first.
@@ -9,18 +9,11 @@ groups small, and equal hashes are taken together first.
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from PIL import Image
 
-SIDE = 16  # of the hash, in bits
+from tfds_retribooru.variants import SIDE
+
 DISTANCE = 6  # of 256 bits
 _PAIRS_AT_A_TIME = 1 << 22
-
-
-def perceptual_hash(image: Image.Image) -> bytes:
-    """Returns 32 bytes that change little when an image is rescaled or recompressed."""
-    import imagehash  # extra [collect]
-
-    return np.packbits(imagehash.phash(image, hash_size=SIDE).hash.ravel()).tobytes()
 
 
 def first_of_equal(keys: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -20,6 +20,10 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
+
+from tfds_retribooru import variants
+
 QUESTIONS = ("what is the person wearing?", "what color are the clothes?")
 COLORS = frozenset(
     "aqua beige black blue brown cyan gold gray green grey lavender orange pink purple red silver "
@@ -84,12 +88,24 @@ def partners(
     ids: Sequence[int],
     cloths: Sequence[Collection[str]],
     *,
+    sets: np.ndarray,
     answers: Sequence[Mapping[str, str]] | None = None,
     rule: Rule = Rule(),
-) -> list[list[int]]:
-    """Returns the `similar` list of each image of one character; empty if it has no partner.
+) -> list[tuple[list[int], int | None]]:
+    """Finds what the annotation of each image of one character names.
 
-    The arguments are those of `assign` and the ids, in any order.
+    The other arguments are those of `assign`, in any order.
+
+    Args:
+        ids: of the images.
+        cloths: see above.
+        sets: variant set of each image, of `variants.sets`: those of one set are no partners.
+        answers: see above.
+        rule: see above.
+
+    Returns:
+        For each image its `similar` list, empty if it has no partner, and the first of its
+        variants that has one, None if that is the image itself.
     """
     members: dict[int, list[int]] = defaultdict(list)
     for i, outfit in enumerate(assign(cloths, answers, rule)):
@@ -97,23 +113,28 @@ def partners(
             members[outfit].append(i)
     similar: list[list[int]] = [[] for _ in ids]
     for group in members.values():
-        for i, row in zip(group, ring_neighbours([ids[i] for i in group]), strict=True):
+        rows = ring_neighbours([ids[i] for i in group], sets[group].tolist())
+        for i, row in zip(group, rows, strict=True):
             similar[i] = row
-    return similar
+    firsts = variants.parents(ids, sets, [bool(row) for row in similar])
+    return list(zip(similar, firsts, strict=True))
 
 
-def ring_neighbours(ids: Sequence[int], most: int = MOST_PARTNERS) -> list[list[int]]:
+def ring_neighbours(
+    ids: Sequence[int], sets: Sequence[int], most: int = MOST_PARTNERS
+) -> list[list[int]]:
     """Returns the `similar` list of each image of one outfit, in the order of `ids`.
 
-    Up to `most` + 1 images name all others. More stand in a ring sorted by id and each names the
-    next `most`: a list stays short and the outfit stays one connected component.
+    The images stand in a ring sorted by id, and each names the next `most` of other variant sets:
+    a list stays short, and an outfit of more than one set stays one connected component.
     """
-    ring = sorted(ids)
-    size, span = len(ring), min(most, len(ring) - 1)
-    after = {
-        image: [ring[(i + k) % size] for k in range(1, span + 1)] for i, image in enumerate(ring)
-    }
-    return [after[image] for image in ids]
+    ring = sorted(range(len(ids)), key=ids.__getitem__)
+    after: dict[int, list[int]] = {}
+    for place, i in enumerate(ring):
+        following = (ring[(place + k) % len(ring)] for k in range(1, len(ring)))
+        others = (j for j in following if sets[j] != sets[i])
+        after[i] = [ids[j] for j in itertools.islice(others, most)]
+    return [after[i] for i in range(len(ids))]
 
 
 def _facts(cloths: Collection[str], answers: Mapping[str, str]) -> frozenset[Fact]:

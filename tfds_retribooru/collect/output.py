@@ -1,8 +1,9 @@
 """What a collection writes: annotations, and the list of what was dropped.
 
 An annotation has the keys of RetriBooru's figure (`bbox` is null without a face), and `md5`,
-`width`, `height`, `file_ext` of the metadata, those that are known. A dropped line says which post,
-why, and in which file and line it stands.
+`width`, `height`, `file_ext` of the metadata, those that are known. Of a variant set (see
+`tfds_retribooru.variants`) all but the first name that one as `parent_id`. A dropped line says
+which post, why, and in which file and line it stands.
 """
 
 import contextlib
@@ -44,8 +45,17 @@ def new_folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
             raise
 
 
-def annotation(post: Candidate, similar: Sequence[int], bbox: Box | None) -> bytes:
-    """Returns an annotation as JSON, without the end of the line."""
+def annotation(
+    post: Candidate, similar: Sequence[int], bbox: Box | None, *, parent: int | None
+) -> bytes:
+    """Returns an annotation as JSON, without the end of the line.
+
+    Args:
+        post: the candidate.
+        similar: its partners.
+        bbox: of its face.
+        parent: the first of its variants, None if that is itself or it has none.
+    """
     record = {
         "id": str(post.id),
         "character": post.character,
@@ -56,6 +66,8 @@ def annotation(post: Candidate, similar: Sequence[int], bbox: Box | None) -> byt
         "prompts": ", ".join(post.prompts),
     }
     known = {"md5": post.md5, "width": post.width, "height": post.height, "file_ext": post.file_ext}
+    if parent:
+        record["parent_id"] = str(parent)
     return orjson.dumps(record | {key: value for key, value in known.items() if value})
 
 
@@ -87,7 +99,8 @@ def write_annotations(
         with open(folder / name, "wb") as file:
             for post in read_spool(part.spool):
                 if index.drop_code[position] == 0:
-                    line = annotation(post, partners.of(position), boxes.get(position))
+                    similar, parent = partners.of(position), int(partners.parent[position])
+                    line = annotation(post, similar, boxes.get(position), parent=parent)
                     file.write(line + b"\n")
                 position += 1
 

@@ -9,50 +9,31 @@ paths must be the same on every machine: a shared file system or a mounted bucke
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
 
 import apache_beam as beam
-import numpy as np
 import orjson
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
-from tfds_retribooru import json_stream
+from tfds_retribooru import json_stream, variants
 from tfds_retribooru.building.records import Fault
 from tfds_retribooru.collect import (
+    beam_steps,
     candidates,
     filters,
     image_models,
-    near_duplicates,
     outcome,
     outfits,
     output,
 )
-from tfds_retribooru.collect.filters import Candidate, Criteria
-from tfds_retribooru.collect.image_models import ImageName, Models
+from tfds_retribooru.collect.beam_steps import DROPPED, Located
+from tfds_retribooru.collect.filters import Criteria
+from tfds_retribooru.collect.image_models import Models
 from tfds_retribooru.collect.settings import Settings
 from tfds_retribooru.json_stream import Part
 
-_DROPPED, _KEYS = "dropped", "keys"  # tags of outputs
+_KEYS, _LINKS = "keys", "links"  # tags of outputs, beside DROPPED
 
 LoadModels = Callable[[Settings], Models]
-
-
-class Located(NamedTuple):
-    """A candidate, and the file and line where it stands."""
-
-    post: Candidate
-    file: str
-    line: int
-
-    @property
-    def image(self) -> ImageName:
-        """The id and file_ext, which name the image."""
-        return self.post.id, self.post.file_ext
-
-    def drop(self, reason: str) -> beam.pvalue.TaggedOutput:
-        """Returns the arguments of `output.dropped` about this candidate."""
-        row = self.post.id, reason, self.file, self.line
-        return beam.pvalue.TaggedOutput(_DROPPED, row)
 
 
 def collect(
@@ -103,31 +84,35 @@ def build(
         | beam.Create(parts)
         | "Spread parts" >> beam.Reshuffle()
         | "Screen"
-        >> beam.FlatMap(_screen, settings.criteria).with_outputs(_DROPPED, _KEYS, main="main")
+        >> beam.FlatMap(_screen, settings.criteria).with_outputs(
+            DROPPED, _KEYS, _LINKS, main="main"
+        )
     )
     keys = screened[_KEYS] | "Keys once" >> beam.CombinePerKey(min) | beam.MapTuple(_key_row)
-    ids, same_id = _keep_first(
+    ids, same_id = beam_steps.keep_first(
         screened.main, filters.DUPLICATE_ID, key=lambda c: c.post.id, order=lambda c: c[1:]
     )
-    kept, same_file = _keep_first(
+    kept, same_file = beam_steps.keep_first(
         ids, filters.DUPLICATE_FILE, key=_file_key, order=lambda c: c.post.id
     )
-    dropped = [screened[_DROPPED], keys, same_id, same_file]
+    dropped = [screened[DROPPED], keys, same_id, same_file]
     if settings.images:
-        kept, unreadable, copies = _drop_near_copies(kept, settings.images, settings.distance)
+        kept, unreadable, copies = beam_steps.drop_near_copies(
+            kept, settings.images, settings.distance
+        )
         dropped += [unreadable, copies]
     partnered = (
-        kept
+        beam_steps.with_keys(kept, screened[_LINKS])
         | "By character" >> beam.Map(lambda c: (c.post.character, c))
         | "Characters" >> beam.GroupByKey()
-        | beam.ParDo(FindPartners(settings, load_models)).with_outputs(_DROPPED, main="main")
+        | beam.ParDo(FindPartners(settings, load_models)).with_outputs(DROPPED, main="main")
     )
     annotations = (
         partnered.main
         | "Spread posts" >> beam.Reshuffle()
         | beam.ParDo(Annotate(settings, load_models))
     )
-    rows = (*dropped, partnered[_DROPPED]) | beam.Flatten()
+    rows = (*dropped, partnered[DROPPED]) | beam.Flatten()
     return annotations, rows | "Dropped" >> beam.MapTuple(output.dropped)
 
 
@@ -143,7 +128,7 @@ class _WithModels(beam.DoFn):
 
 
 class FindPartners(_WithModels):
-    """(character, its posts) -> (post, similar ids); drops posts without a partner."""
+    """(character, its posts) -> (post, what `outfits.partners` finds); drops those without any."""
 
     def process(self, element: tuple[str, Iterable[Located]]) -> Iterator:
         """Yields the posts of one character."""
@@ -154,35 +139,45 @@ class FindPartners(_WithModels):
             names = [candidate.image for candidate in group]
             answers = list(image_models.answer_questions(vqa, images, names))
         ids, cloths = [c.post.id for c in group], [c.post.cloths for c in group]
-        rows = outfits.partners(ids, cloths, answers=answers, rule=self._settings.rule)
-        for candidate, similar in zip(group, rows, strict=True):
-            yield (candidate, similar) if similar else candidate.drop(filters.NO_PARTNER)
+        rows = outfits.partners(
+            ids,
+            cloths,
+            answers=answers,
+            rule=self._settings.rule,
+            sets=variants.sets([c.key for c in group], [c.hashed for c in group]),
+        )
+        for candidate, row in zip(group, rows, strict=True):
+            yield (candidate, row) if row[0] else candidate.drop(filters.NO_PARTNER)
 
 
 class Annotate(_WithModels):
-    """(post, similar ids) -> a line of annotations; runs the detectors."""
+    """What FindPartners yields -> a line of annotations; runs the detectors."""
 
-    def process(self, element: tuple[Located, list[int]]) -> Iterator[bytes]:
+    def process(self, element: tuple[Located, tuple[list[int], int | None]]) -> Iterator[bytes]:
         """Yields the annotation of one post."""
-        candidate, similar = element
+        candidate, (similar, parent) = element
         box, images = None, self._settings.images
         if images and (self._models.detect_face or self._models.segment_figure):
             image = image_models.read_image(images, candidate.image)
             mask = self._settings.mask_folder / f"{candidate.post.id}.png"
             box = image_models.detect(self._models, image, mask)
-        yield output.annotation(candidate.post, similar, box)
+        yield output.annotation(candidate.post, similar, box, parent=parent)
 
 
 def _screen(part: Part, criteria: Criteria) -> Iterator:
     for item in candidates.screen(json_stream.read_part(part), criteria):
-        if isinstance(item, Fault) and item.reason.startswith("unknown_key"):
-            yield beam.pvalue.TaggedOutput(_KEYS, (item.reason, (part.path, item.line)))
-        elif isinstance(item, Fault):
-            row = item.id, item.reason, part.path, item.line
-            yield beam.pvalue.TaggedOutput(_DROPPED, row)
-        elif isinstance(item.result, str):
+        if isinstance(item, Fault):
+            if item.reason.startswith("unknown_key"):
+                yield beam.pvalue.TaggedOutput(_KEYS, (item.reason, (part.path, item.line)))
+            else:
+                row = item.id, item.reason, part.path, item.line
+                yield beam.pvalue.TaggedOutput(DROPPED, row)
+            continue
+        for relative in item.relatives:
+            yield beam.pvalue.TaggedOutput(_LINKS, (item.id, relative))
+        if isinstance(item.result, str):
             row = item.id, item.result, part.path, item.line
-            yield beam.pvalue.TaggedOutput(_DROPPED, row)
+            yield beam.pvalue.TaggedOutput(DROPPED, row)
         else:
             yield Located(item.result, part.path, item.line)
 
@@ -191,76 +186,8 @@ def _key_row(reason: str, place: tuple[str, int]) -> tuple[str, str, str, int]:
     return ("", reason, *place)
 
 
-def _keep_first(
-    posts: beam.PCollection,
-    reason: str,
-    *,
-    key: Callable[[Located], Any],
-    order: Callable[[Located], Any],
-) -> tuple[beam.PCollection, beam.PCollection]:
-    """Keeps of the candidates with one key the first; returns (kept, rows of the others)."""
-
-    def first(element: tuple[Any, Iterable[Located]]) -> Iterator:
-        best, *others = sorted(element[1], key=order)
-        yield best
-        yield from (other.drop(reason) for other in others)
-
-    outputs = (
-        posts
-        | f"Key of {reason}" >> beam.Map(lambda c: (key(c), c))
-        | f"Group {reason}" >> beam.GroupByKey()
-        | f"First of {reason}" >> beam.FlatMap(first).with_outputs(_DROPPED, main="main")
-    )
-    return outputs.main, outputs[_DROPPED]
-
-
 def _file_key(candidate: Located) -> str:
     return candidate.post.md5 or f"unknown file of {candidate.post.id}"
-
-
-def _drop_near_copies(
-    posts: beam.PCollection, images: pathlib.Path, distance: int
-) -> tuple[beam.PCollection, beam.PCollection, beam.PCollection]:
-    """Drops posts without a readable image, then near copies of a post with a smaller id.
-
-    Hashes with an equal band meet in one group, as in `near_duplicates.near_copies`.
-
-    Returns:
-        The kept candidates, then the rows of both kinds of dropped ones.
-    """
-
-    def hash_image(candidate: Located) -> Iterator:
-        result = image_models.hash_image(images, candidate.image)
-        yield candidate.drop(result) if isinstance(result, str) else (candidate, result)
-
-    def by_band(candidate: Located, hashed: bytes) -> Iterator:
-        bits = np.frombuffer(hashed, np.uint8)[None]
-        for k, band in enumerate(near_duplicates.bands(bits, distance + 1)[0].tolist()):
-            yield (k, band), (candidate.post.id, hashed)
-
-    def copies(element: tuple[Any, Iterable[tuple[int, bytes]]]) -> Iterator[tuple[int, bool]]:
-        ids, hashes = zip(*element[1], strict=True)
-        marked = near_duplicates.near_copies(hashes, np.array(ids), distance)
-        yield from ((ids[i], True) for i in np.flatnonzero(marked))
-
-    def drop_copies(_: int, groups: dict[str, Iterable]) -> Iterator:
-        (candidate,) = groups["posts"]
-        yield candidate.drop(filters.NEAR_COPY) if any(groups["copies"]) else candidate
-
-    hashed = posts | "Hash" >> beam.FlatMap(hash_image).with_outputs(_DROPPED, main="main")
-    marked = (
-        hashed.main
-        | "Bands" >> beam.FlatMapTuple(by_band)
-        | "Equal bands" >> beam.GroupByKey()
-        | "Copies" >> beam.FlatMap(copies)
-    )
-    by_id = hashed.main | "By id" >> beam.MapTuple(lambda c, _: (c.post.id, c))
-    outputs = (
-        {"posts": by_id, "copies": marked}
-        | "Join copies" >> beam.CoGroupByKey()
-        | "Drop copies" >> beam.FlatMapTuple(drop_copies).with_outputs(_DROPPED, main="main")
-    )
-    return outputs.main, hashed[_DROPPED], outputs[_DROPPED]
 
 
 def _count(folder: pathlib.Path) -> Counter[str]:

@@ -16,7 +16,7 @@ import joblib
 import numpy as np
 from tqdm import tqdm
 
-from tfds_retribooru import json_stream
+from tfds_retribooru import json_stream, variants
 from tfds_retribooru.boxes import Box
 from tfds_retribooru.collect import (
     candidates,
@@ -58,10 +58,13 @@ def collect(settings: Settings, models: Models | None = None) -> Counter[str]:
         index = candidates.join(parts, sorted(settings.criteria.vocabulary))
         drop_duplicates(index)
         images, answers, boxes = settings.images, None, {}
+        hashes: dict[int, bytes] = {}
         if images:
-            drop_near_copies(index, images, distance=settings.distance, workers=settings.workers)
+            hashes = drop_near_copies(
+                index, images, distance=settings.distance, workers=settings.workers
+            )
             answers = answer_questions(index, images, models.vqa) if models.vqa else None
-        partners = find_partners(index, settings.rule, answers)
+        partners = find_partners(index, settings.rule, answers=answers, hashes=hashes)
         if images and (models.detect_face or models.segment_figure):
             boxes = detect(index, models, images=images, masks=settings.mask_folder)
         output.write_annotations(folder, parts, index=index, partners=partners, boxes=boxes)
@@ -96,7 +99,9 @@ def drop_duplicates(index: Index) -> None:
     index.drop(kept[~first], filters.DUPLICATE_FILE)
 
 
-def drop_near_copies(index: Index, images: pathlib.Path, *, distance: int, workers: int) -> None:
+def drop_near_copies(
+    index: Index, images: pathlib.Path, *, distance: int, workers: int
+) -> dict[int, bytes]:
     """Drops posts without a readable image, then near copies of a post with a smaller id.
 
     Args:
@@ -104,6 +109,9 @@ def drop_near_copies(index: Index, images: pathlib.Path, *, distance: int, worke
         images: folder of the images.
         distance: most bits by which the hashes of near copies differ.
         workers: processes that read images.
+
+    Returns:
+        position -> hash of those with a readable image.
     """
     kept = index.kept
     jobs = ((images, name) for name in index.images_of(kept))
@@ -119,6 +127,7 @@ def drop_near_copies(index: Index, images: pathlib.Path, *, distance: int, worke
     kept = index.kept
     copies = near_duplicates.near_copies(hashes, index.id[kept], distance)
     index.drop(kept[copies], filters.NEAR_COPY)
+    return dict(zip(kept.tolist(), hashes, strict=True))
 
 
 def answer_questions(
@@ -138,7 +147,11 @@ def answer_questions(
 
 
 def find_partners(
-    index: Index, rule: Rule, answers: Mapping[int, dict[str, str]] | None
+    index: Index,
+    rule: Rule,
+    *,
+    answers: Mapping[int, dict[str, str]] | None,
+    hashes: Mapping[int, bytes],
 ) -> Partners:
     """Finds the `similar` lists and drops posts without a partner.
 
@@ -146,21 +159,27 @@ def find_partners(
         index: of the candidates.
         rule: which images show the same outfit.
         answers: position -> (question -> answer); None without a VQA model.
+        hashes: position -> hash, of those with an image.
     """
     kept = index.kept
-    start, count = np.zeros(index.size, np.int64), np.zeros(index.size, np.int32)
-    ids = array("q")
+    start, parent = np.zeros((2, index.size), np.int64)
+    count, ids = np.zeros(index.size, np.int32), array("q")
     with _progress("outfits", "post", len(kept)) as bar:
         for group in index.by_character(kept):
-            cloths = [index.cloths_of(i) for i in group]
             known = None if answers is None else [answers.get(int(i), {}) for i in group]
-            similar = outfits.partners(index.id[group].tolist(), cloths, answers=known, rule=rule)
-            for i, row in zip(group, similar, strict=True):
-                start[i], count[i] = len(ids), len(row)
+            found = outfits.partners(
+                index.id[group].tolist(),
+                [index.cloths_of(i) for i in group],
+                answers=known,
+                rule=rule,
+                sets=variants.sets(index.key[group].tolist(), [hashes.get(int(i)) for i in group]),
+            )
+            for i, (row, first) in zip(group, found, strict=True):
+                start[i], count[i], parent[i] = len(ids), len(row), first or 0
                 ids.extend(row)
             bar.update(len(group))
     index.drop(kept[count[kept] == 0], filters.NO_PARTNER)
-    return Partners(start, count, np.array(ids, np.int64))
+    return Partners(start, count, np.array(ids, np.int64), parent)
 
 
 def detect(

@@ -327,8 +327,8 @@ def test_wrong_options_end_with_one_line(metadata, tmp_path, options, message):
 def test_a_missing_package_is_named_before_anything_is_read(metadata, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     options = ["--metadata", tmp_path / "meta/*.json", "--images", tmp_path, "--out", "x"]
-    with pytest.raises(SystemExit, match=r"--images needs imagehash: pip install .*\[collect\]"):
-        run(*options)
+    with pytest.raises(SystemExit, match=r"--faces needs onnxruntime: pip install .*\[collect\]"):
+        run(*options, "--faces", "x.onnx")
 
 
 def test_results_are_not_overwritten(metadata, tmp_path):

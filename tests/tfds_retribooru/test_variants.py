@@ -1,0 +1,196 @@
+"""Variant sets: found from links and from pictures, kept by collections and builds, counted."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image, ImageDraw
+
+from tests.helpers import danbooru_dump, retribooru_folder
+from tfds_retribooru import describe, variants
+from tfds_retribooru.clusters import Clusters
+from tfds_retribooru.collect import danbooru, run_local
+from tfds_retribooru.collect.settings import Settings
+
+
+def retouched(image: Image.Image, colour="red") -> Image.Image:
+    """The same drawing with another mouth."""
+    copy, (width, height) = image.copy(), image.size
+    box = [0.45 * width, 0.3 * height, 0.55 * width, 0.34 * height]
+    ImageDraw.Draw(copy).ellipse(box, fill=colour)
+    return copy
+
+
+def test_links_connect_through_posts_that_are_unknown():
+    links = [("5", "9"), ("7", "9"), ("1", "2"), ("2", "3")]
+    assert variants.roots(links) == {"5": "5", "7": "5", "9": "5", "1": "1", "2": "1", "3": "1"}
+    assert variants.roots([]) == {}
+
+
+def test_sets_are_those_of_one_key_or_of_near_hashes():
+    rng = np.random.default_rng(0)
+    bits = rng.integers(2, size=(5, 256), dtype=np.uint8)
+    bits[3] = bits[0]
+    bits[3, : variants.DISTANCE] ^= 1
+    bits[4] = bits[0]
+    bits[4, : variants.DISTANCE + 1] ^= 1
+    bits[4, 200:210] ^= 1
+    hashes = [np.packbits(row).tobytes() for row in bits]
+    assert variants.sets("abcde", [*hashes]).tolist() == [0, 1, 2, 0, 4]
+    assert variants.sets("abbde", [None, *hashes[1:3], hashes[0], None]).tolist() == [0, 1, 1, 3, 4]
+    assert variants.sets("aabcd", [*hashes[:4], None]).tolist() == [0, 0, 2, 0, 4]
+    assert variants.sets([], []).tolist() == []
+
+
+def test_many_pictures_are_compared_in_parts():
+    hashes = [bytes([k % 251]) * 32 for k in range(1200)]
+    found = variants.sets(range(1200), hashes)
+    near = np.bitwise_count(
+        np.arange(251, dtype=np.uint8)[:, None] ^ np.arange(251, dtype=np.uint8)
+    )
+    assert (near[near > 0] * 32 > variants.DISTANCE).all()
+    assert found.tolist() == [k % 251 for k in range(1200)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_drawing_with_another_mouth_is_a_variant_and_another_drawing_is_none(seed):
+    one, other = (retribooru_folder.draw_image(100 + 2 * seed + k, (300, 400)) for k in (0, 1))
+    hashes = [variants.perceptual_hash(i) for i in (one, retouched(one), other)]
+    assert variants.sets("abc", hashes).tolist() == [0, 0, 2]
+
+
+@pytest.mark.parametrize(
+    "change, relatives",
+    [
+        ({"parent_id": 5}, (5,)),
+        ({"parent_id": "5", "has_children": True}, (5,)),
+        ({"parent_id": None}, ()),
+        ({"parent_id": 0}, ()),
+        ({"children_ids": "7 8", "parent_id": 5}, (5, 7, 8)),
+        ({"children": [7, "8"]}, (7, 8)),
+        ({"relationships": {"parent_id": 5, "has_children": True, "children": [7]}}, (5, 7)),
+        ({"relationships": {"parent_id": None, "children": []}}, ()),
+    ],
+)
+def test_parent_and_children_are_read_in_every_dialect(change, relatives):
+    assert danbooru.parse(danbooru_dump.post(1) | change).relatives == relatives
+
+
+def posts() -> list[dict]:
+    """Sets: 1, 2, 3 by a parent that is dropped; 4, 5; in another outfit, of no other: 20, 21."""
+    made = [danbooru_dump.post(name) for name in (1, 2, 3, 4, 5, 6)]
+    for k in (0, 1):
+        made[k]["parent_id"] = 90
+    made[4]["parent_id"] = 4
+    grandparent = danbooru_dump.post(90, rating="e", children_ids="1 3")
+    other = " ".join(danbooru_dump.OTHER)
+    pair = [danbooru_dump.post(k, tag_string_general=other, parent_id=30) for k in (20, 21)]
+    return [*made, grandparent, *pair]
+
+
+EXPECTED = {
+    "1": (["4", "5", "6"], None),
+    "2": (["4", "5", "6"], "1"),
+    "3": (["4", "5", "6"], "1"),
+    "4": (["6", "1", "2", "3"], None),
+    "5": (["6", "1", "2", "3"], "4"),
+    "6": (["1", "2", "3", "4", "5"], None),
+}
+
+
+def collected(tmp_path, made, **options) -> tuple[dict, list]:
+    path = tmp_path / "posts.json"
+    path.write_text("\n".join(map(json.dumps, made)))
+    run_local.collect(Settings((str(path),), tmp_path / "out", **options))
+    found, dropped = danbooru_dump.read(tmp_path / "out")
+    return {k: (r["similar"], r.get("parent_id")) for k, r in found.items()}, dropped
+
+
+def test_variants_are_no_partners_in_a_collection(tmp_path):
+    found, dropped = collected(tmp_path, posts())
+    assert found == EXPECTED
+    reasons = {name: reason for _, _, name, reason in dropped}
+    assert reasons == {"90": "rating", "20": "no_partner", "21": "no_partner"}
+
+
+def test_with_images_retouched_drawings_are_no_partners(tmp_path):
+    image = retribooru_folder.draw_image(1, (300, 400))
+    folder = tmp_path / "images"
+    folder.mkdir()
+    pictures = [image, retouched(image), retribooru_folder.draw_image(2, (300, 400))]
+    for name, picture in enumerate(pictures, 1):
+        picture.save(folder / f"{name}.png")
+    made = [danbooru_dump.post(name) for name in (1, 2, 3)]
+    found, _ = collected(tmp_path, made, images=folder, distance=0)
+    assert found == {"1": (["3"], None), "2": (["3"], "1"), "3": (["1", "2"], None)}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """12 characters; in each outfit the second picture is linked, the third is retouched."""
+    data_dir = tmp_path_factory.mktemp("variants")
+    root = data_dir / "downloads" / "manual" / "retribooru"
+    made = retribooru_folder.records(12)
+    retribooru_folder.write(root, made, masks=False)
+    for first, second, third in zip(made[::3], made[1::3], made[2::3], strict=True):
+        second["parent_id"], first["parent_id"] = int(f"9{first['id']}"), f"9{first['id']}"
+        if first["character"] == "girl_1_(test)":
+            image = retribooru_folder.draw_image(int(first["id"]))
+            retouched(image).save(root / "images" / f"{third['id']}.png")
+    (root / "annotations" / "all.json").write_text("\n".join(map(json.dumps, made)))
+    builder = tfds.builder("retribooru/384", data_dir=data_dir)
+    builder.download_and_prepare()
+    return builder, made
+
+
+def test_a_build_keeps_the_sets(built):
+    builder, made = built
+    for split in builder.info.splits:
+        clusters = Clusters.of_split(builder.data_path, split)
+        ids = [record["id"].decode() for record in builder.as_data_source(split)]
+        for i, name in enumerate(ids):
+            number = int(name) % 10
+            group = {0, 1, 2} if name[:2] == "61" else {0, 1} if number < 2 else {2}
+            expected = {f"{name[:-1]}{k}" for k in group}
+            assert {ids[j] for j in clusters.variants_of(i)} == expected
+
+
+def test_variants_are_counted_by_describe_and_told_by_the_build(built, capsys):
+    builder, _ = built
+    found = describe.statistics(builder)
+    assert (found["variants"], found["variant_sets"]) == (2 * 24 + 2, 24)
+    assert "50 images in 24 variant sets" in describe.table(found)
+
+
+def test_lost_clusters_are_made_again_with_the_sets(built, tmp_path):
+    builder, _ = built
+    path = builder.data_path / "clusters-train.npz"
+    before = Clusters.load(path)
+    path.unlink()
+    tfds.builder("retribooru/384", data_dir=builder.data_path.parents[2]).download_and_prepare()
+    np.testing.assert_array_equal(Clusters.load(path).variant, before.variant)
+
+
+def test_clusters_of_an_older_data_set_have_no_variants(built, tmp_path):
+    builder, _ = built
+    with np.load(builder.data_path / "clusters-train.npz") as arrays:
+        older = {name: arrays[name] for name in arrays if name != "variant"}
+    np.savez(tmp_path / "clusters-train.npz", **older)
+    clusters = Clusters.load(tmp_path / "clusters-train.npz")
+    assert [clusters.variants_of(i).tolist() for i in range(3)] == [[0], [1], [2]]
+    assert clusters.variant_set_sizes.tolist() == []
+    assert all(getattr(clusters, f.name) is not None for f in dataclasses.fields(clusters))
+
+
+def test_variants_in_other_outfits_are_of_the_same_split(tmp_path):
+    from tfds_retribooru.building import examples
+    from tfds_retribooru.building.records import Record
+
+    rows = [(f"{c}{k:03d}", f"girl_{c}") for c in range(10, 40) for k in range(20)]
+    alone = [Record(name, who) for name, who in rows]
+    linked = [Record(n, who, relatives=(f"9{n[:-1]}{int(n[-1]) // 2}",)) for n, who in rows]
+    joined = examples._joined(linked, [()] * len(linked))
+    assert examples._joined(alone, [()] * len(alone)) == [()] * len(alone)
+    assert joined[:4] == [(), ("10000",), (), ("10002",)]
