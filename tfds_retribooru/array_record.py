@@ -11,6 +11,8 @@ from PIL import Image
 if TYPE_CHECKING:
     import tensorflow as tf
 
+IMAGES = ("image", "face")
+
 
 def builder_of(directory: pathlib.Path) -> tfds.core.DatasetBuilder:
     """Returns the builder of a built data set, from the directory of a version.
@@ -65,7 +67,7 @@ def as_dataset(
 class Part:
     """Some features of a split's records, by position; the others are not decoded.
 
-    The feature `image` is a Pillow image, which decodes itself when its pixels are read.
+    The features IMAGES are Pillow images, which decode themselves when their pixels are read.
     """
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str, names: Iterable[str]) -> None:
@@ -73,7 +75,7 @@ class Part:
         features = builder.info.features
         known = {name: True for name in names if name in features}
         self._features: Any = tfds.decode.PartialDecoding(known).extract_features(features)
-        self._decoders = {"image": tfds.decode.SkipDecoding()} if "image" in known else {}
+        self._decoders = {name: tfds.decode.SkipDecoding() for name in IMAGES if name in known}
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         self._records = builder.as_data_source(split=split, deserialize_method=raw)
 
@@ -84,8 +86,8 @@ class Part:
         record = self._features.deserialize_example_np(
             self._records[index], decoders=self._decoders
         )
-        if "image" in record:
-            record["image"] = Image.open(io.BytesIO(record["image"]))
+        for name in self._decoders:
+            record[name] = Image.open(io.BytesIO(record[name]))
         return record
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ few pixels, decompression bombs. What is converted how: see `decoding`.
 import dataclasses
 import hashlib
 import io
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -19,10 +20,25 @@ MIN_SIDE = 16  # pixels of the shorter side
 MAX_SIDE = 16384  # pixels of the longer side
 MAX_PIXELS = 100_000_000  # altogether (300 MB as RGB)
 JPEG_QUALITY = 95  # of what is stored, with full colour resolution
+FACE_SIDE = 384  # pixels of a face's longer side that are kept at most: as large as it is shown
+FACE_MARGIN = 0.15  # of a face's width and height, kept around it, so that its edges may move
+FACE_GAIN = 1.25  # a face is kept if it has so many times the pixels (of a side) of the image's
 NO_CLOTHES = "the clothes cannot be told from the face: no reference for clothes"
 BLACK = 24  # the brightest value in the black bars of a letterbox (a JPEG's bars are not quite 0)
 
 Frame = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom excluded
+
+
+class FaceCrop(NamedTuple):
+    """A face and what is around it, before the image was shrunk.
+
+    Attributes:
+        data: JPEG bytes of an RGB image.
+        frame: what of the image it shows.
+    """
+
+    data: bytes
+    frame: Box
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +49,7 @@ class PreparedImage:
         data: JPEG or PNG bytes of an RGB image.
         mask: PNG bytes of the figure, one channel, of the image's size; None if there is none.
         bbox: the face's box relative to the image; None if there is none.
+        face: the face in more pixels than the image has; None where that would not pay.
         digest: of the pixels before they were encoded: images with one digest are equal.
         hash: perceptual, of the same; see `variants`.
         faults: (part, reason, detail) of a mask or box that does not fit the image.
@@ -41,6 +58,7 @@ class PreparedImage:
     data: bytes
     mask: bytes | None
     bbox: Box | None
+    face: FaceCrop | None
     digest: bytes
     hash: bytes
     faults: tuple[tuple[str, str, str], ...]
@@ -75,7 +93,8 @@ def prepare(
     image = decoded.image
     frame = _letterbox(image, original)
     has_bars = frame != (0, 0, *image.size)
-    resized = shrink(image.crop(frame) if has_bars else image, side)
+    full = image.crop(frame) if has_bars else image
+    resized = shrink(full, side)
     faults = []
     figure = None
     if mask is not None:
@@ -101,6 +120,7 @@ def prepare(
         data=data if is_kept else _encode(resized, "PNG" if side is None else "JPEG"),
         mask=None if figure is None else _encode(figure, "PNG"),
         bbox=moved,
+        face=None if moved is None else face_crop(full, moved, resized.size),
         digest=digest(np.asarray(resized)),
         hash=variants.perceptual_hash(resized),
         faults=tuple(faults),
@@ -123,6 +143,36 @@ def shrink(image: Image.Image, side: int | None) -> Image.Image:
     scale = side / min(image.size)
     width, height = (max(1, round(n * scale)) for n in image.size)
     return image.resize((width, height), Image.Resampling.BOX)
+
+
+def face_crop(image: Image.Image, bbox: Box, stored: tuple[int, int]) -> FaceCrop | None:
+    """Returns the face of an image that is stored smaller, with FACE_MARGIN around it.
+
+    Args:
+        image: before it was shrunk.
+        bbox: of the face.
+        stored: (width, height) of the image as it is stored.
+
+    Returns:
+        Its longer side is FACE_SIDE at most. None where the stored image has that many pixels of
+        the face, or nearly as many as the file has.
+    """
+    there, possible = (max(bbox[2] * size[0], bbox[3] * size[1]) for size in (stored, image.size))
+    possible = min(possible, FACE_SIDE)
+    if possible < FACE_GAIN * there:
+        return None
+    x, y, w, h = bbox
+    wide = (x, y, w * (1 + 2 * FACE_MARGIN), h * (1 + 2 * FACE_MARGIN))
+    cut = boxes.to_pixels(wide, width=image.width, height=image.height)
+    part = image.crop(cut)
+    scale = possible / max(w * image.width, h * image.height)
+    if scale < 1:
+        size = (max(1, round(part.width * scale)), max(1, round(part.height * scale)))
+        part = part.resize(size, Image.Resampling.BOX)
+    edges = cut.left / image.width, cut.top / image.height
+    width, height = (cut.right - cut.left) / image.width, (cut.bottom - cut.top) / image.height
+    frame = (edges[0] + width / 2, edges[1] + height / 2, width, height)
+    return FaceCrop(_encode(part, "JPEG"), frame)
 
 
 def digest(pixels: np.ndarray) -> bytes:
@@ -193,6 +243,6 @@ def _encode(image: Image.Image, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def black_pixel() -> bytes:
-    """Returns a PNG of one black pixel, one channel: it stands for "no mask"."""
-    return _encode(Image.new("L", (1, 1)), "PNG")
+def black_pixel(mode: str = "L") -> bytes:
+    """Returns one black pixel that stands for "none": PNG of one channel, or JPEG of "RGB"."""
+    return _encode(Image.new(mode, (1, 1)), "PNG" if mode == "L" else "JPEG")

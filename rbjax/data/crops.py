@@ -33,6 +33,7 @@ class Change(NamedTuple):
 
 
 UNCHANGED = Change()
+EDGE = 0.01  # of a side, what an edge may be outside of the stored face
 
 
 def draw_change(rng: np.random.Generator, *, jitter: float, flip: float, blank: float) -> Change:
@@ -114,7 +115,8 @@ def crop_concept(
     """Crops one concept from a record: uint8 [size, size, 3].
 
     Args:
-        record: with image (array or Pillow's), for FACE also bbox, for CLOTHES also mask. Without a
+        record: with image (array or Pillow's), for FACE also bbox (and where they are stored, face
+            and face_frame: the face in more pixels), for CLOTHES also bbox and mask. Without a
             mask (`has_mask` is false) the clothes are all that is below the face; a record without
             a box has no face and no clothes (see `dataset.Split.clusters_with_clothes`).
         concept: index into CONCEPTS.
@@ -128,15 +130,40 @@ def crop_concept(
     """
     if view not in VIEWS:
         raise ValueError(f"config.data.view={view!r}: use one of {', '.join(VIEWS)}")
-    image = images.to_pillow(record["image"])
-    shape = image.height, image.width
     mask = record["mask"] if concept == CLOTHES and record.get("has_mask", True) else None
     bbox = record["bbox"] if concept != CHARACTER else np.zeros(4)
+    source = record["image"]
+    if concept == FACE and view == "crop" and _shows_face(record, change):
+        source, bbox = record["face"], _inside(bbox, record["face_frame"])
+    image = images.to_pillow(source)
+    shape = image.height, image.width
     box = concept_box(bbox, mask, concept=concept, shape=shape)
     if mask is not None and change.blank:
         image = blank_background(image, mask)
     crop = crop_box(image, change_box(box, change, shape=shape), size=size, view=view)
     return crop[:, ::-1] if change.flip else crop
+
+
+def _shows_face(record: Mapping[str, Any], change: Change) -> bool:
+    """Returns whether a record has the face in more pixels, and all that is shown of it."""
+    frame = record.get("face_frame")
+    if frame is None or not frame[2]:
+        return False
+    x, y, w, h = (float(v) for v in _inside(record["bbox"], frame))
+    sides = (
+        (x - w / 2 - change.left * w, frame[0] - frame[2] / 2),
+        (y - h / 2 - change.top * h, frame[1] - frame[3] / 2),
+        (1 - (x + w / 2 + change.right * w), 1 - (frame[0] + frame[2] / 2)),
+        (1 - (y + h / 2 + change.bottom * h), 1 - (frame[1] + frame[3] / 2)),
+    )  # of the frame: how far inside of it an edge is, how far it is inside of the image
+    return all(inside >= -EDGE or beyond <= EDGE for inside, beyond in sides)
+
+
+def _inside(bbox: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Returns a box of an image as one of what a frame shows of it, float64 [4]."""
+    box, place = np.asarray(bbox, np.float64), np.asarray(frame, np.float64)
+    corner = place[:2] - place[2:] / 2
+    return np.concatenate([(box[:2] - corner) / place[2:], box[2:] / place[2:]])
 
 
 def blank_background(image: Image.Image, mask: np.ndarray) -> Image.Image:

@@ -71,8 +71,8 @@ class Split:
     def crop_records(self) -> tuple[array_record.Part, ...]:
         """For each concept, what its crop is made of from every record; CLOTHES needs all."""
         builder = tfds.builder_from_directory(self.directory)
-        needed = {CHARACTER: ["image"], FACE: ["image", "bbox"]}
-        needed[CLOTHES] = ["image", "bbox", "mask", "has_mask"]
+        faces = ["image", "bbox", "face", "face_frame"]
+        needed = {CHARACTER: ["image"], FACE: faces, CLOTHES: [*faces, "mask", "has_mask"]}
         return tuple(array_record.Part(builder, self.name, needed[c]) for c in range(len(CONCEPTS)))
 
     def record_id(self, position: int) -> str:

@@ -5,6 +5,7 @@ decoded once and kept beside the data set, entire and at their size, so that one
 size, view and jitter, and crops are the same with and without it:
 
     pictures-SPLIT.bin   the pixels of each record's image, uint8 [H, W, 3], then of its mask [H, W]
+                         and of its face [h, w, 3], where there are such
     pictures-SPLIT.npz   where each begins, shapes and boxes; it is written last
 
 For large data sets (`cache=False`) images are decoded each time.
@@ -26,6 +27,7 @@ from rbjax.data.bad_records import BadRecord
 from rbjax.data.crops import Change, record_change
 from rbjax.data.dataset import Split
 from rbjax.text.concepts import CHARACTER, CLOTHES
+from tfds_retribooru.array_record import IMAGES
 from tfds_retribooru.threads import map_in_order
 
 WITHOUT_CACHE = "decode images when they are needed, --config.data.cache=False"
@@ -114,6 +116,9 @@ class Pictures:
             self._start, self._shape, self._bbox, self._has_mask = (
                 index[name] for name in ("start", "shape", "bbox", "has_mask")
             )
+            none = np.zeros((len(self._start), 4))  # as caches of older data sets have it
+            self._frame = index.get("frame", none)
+            self._face = index.get("face", none[:, :2].astype(int))
         self._path, self._pixels = path, np.memmap(path, np.uint8, mode="r")
 
     def __len__(self) -> int:
@@ -129,9 +134,13 @@ class Pictures:
             "bbox": self._bbox[index],
             "has_mask": bool(self._has_mask[index]),
         }
+        end = middle + record["has_mask"] * height * width
         if record["has_mask"]:
-            mask = self._pixels[middle : middle + height * width]
-            record["mask"] = mask.reshape(height, width, 1)
+            record["mask"] = self._pixels[middle:end].reshape(height, width, 1)
+        if self._frame[index].any():
+            height, width = self._face[index].tolist()
+            face = self._pixels[end : end + height * width * 3]
+            record |= {"face": face.reshape(height, width, 3), "face_frame": self._frame[index]}
         return record
 
 
@@ -161,8 +170,9 @@ def _decoded(split: Split, records: Any, index: int) -> Mapping[str, Any]:
     """
     with bad_records.named(split, index):
         record = records[index]
-        if isinstance(record["image"], Image.Image):
-            record["image"].load()
+        for name in IMAGES:
+            if isinstance(record.get(name), Image.Image):
+                record[name].load()
     return record
 
 
@@ -178,7 +188,7 @@ def _estimate(split: Split) -> int:
 
 def _write(split: Split, path: pathlib.Path) -> None:
     """Decodes all records on all cores, and writes the two files; bad ones have no pixels."""
-    shapes, boxes, masked, skipped = [], [], [], bad_records.Skipped()
+    rows, skipped = [], bad_records.Skipped()
 
     def decode(index: int) -> Mapping[str, Any]:
         try:
@@ -194,11 +204,12 @@ def _write(split: Split, path: pathlib.Path) -> None:
             file.write(np.ascontiguousarray(image).data)
             if has_mask:
                 file.write(np.ascontiguousarray(record["mask"]).data)
-            shapes.append(image.shape[:2])
-            boxes.append(record["bbox"])
-            masked.append(has_mask)
-    shape, has_mask = np.array(shapes, np.int64), np.array(masked)
-    sizes = shape.prod(axis=1) * np.where(has_mask, 4, 3)
+            frame = record.get("face_frame", np.zeros(4, np.float32))
+            face = np.asarray(record["face"] if frame.any() else image[:0])
+            file.write(np.ascontiguousarray(face).data)
+            rows.append((image.shape[:2], record["bbox"], has_mask, face.shape[:2], frame))
+    shape, bbox, has_mask, face, frame = map(np.array, zip(*rows, strict=True))
+    sizes = shape.prod(axis=1) * np.where(has_mask, 4, 3) + 3 * face.prod(axis=1)
     start = np.cumsum(sizes) - sizes
     with incomplete_file(epath.Path(path.with_suffix(".npz"))) as partial, partial.open("wb") as f:
-        np.savez(f, start=start, shape=shape, bbox=np.stack(boxes), has_mask=has_mask)
+        np.savez(f, start=start, shape=shape, has_mask=has_mask, face=face, bbox=bbox, frame=frame)

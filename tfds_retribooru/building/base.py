@@ -72,6 +72,7 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
     """A builder of image files and what is known about them.
 
     Attributes:
+        RELEASE_NOTES: of the versions, the newest first; older ones that are built are read.
         max_rejected: share of the records that may be rejected; above it the build stops.
     """
 
@@ -87,6 +88,12 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
         """
         self.max_rejected = max_rejected
         super().__init__(**kwargs)
+        if kwargs.get("version") is None and not self.is_prepared():
+            versions = pathlib.Path(self.data_path).parent
+            for older in self.RELEASE_NOTES:  # what somebody has built is used
+                if (versions / older / "dataset_info.json").exists():
+                    super().__init__(**kwargs | {"version": older})
+                    break
 
     @abc.abstractmethod
     def _source(self, dl_manager: tfds.download.DownloadManager) -> Source:
@@ -144,6 +151,13 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
             shutil.rmtree(beam_files)
         if self._log is not None:
             print(self._report(self._log), flush=True)
+        elif self.version < self.VERSION:
+            news = self.RELEASE_NOTES[str(self.VERSION)]
+            print(
+                f"{self.data_path} is used, of version {self.version}. News of {self.VERSION}: "
+                f"{news} To build it:\n{self._rebuild()}",
+                flush=True,
+            )
         elif newer := self._newer(download_config):
             more = f" and {len(newer) - 1} more files" if newer[1:] else ""
             print(
@@ -170,9 +184,10 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
         if self.max_rejected != MAX_REJECTED:
             options["max_rejected"] = self.max_rejected
         given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        name = f"{self.name}/{self.builder_config.name}:{self.VERSION}"
         code = (
             "import tensorflow_datasets as tfds, tfds_retribooru; "
-            f"tfds.builder({f'{self.name}/{self.builder_config.name}'!r}, {given})"
+            f"tfds.builder({name!r}, {given})"
             ".download_and_prepare(download_config=tfds.download.DownloadConfig("
             "download_mode=tfds.GenerateMode.REUSE_CACHE_IF_EXISTS))"
         )

@@ -210,6 +210,8 @@ def example(record: Record, image: PreparedImage) -> dict[str, Any]:
         "has_mask": image.mask is not None,
         "bbox": np.array(image.bbox or (0,) * 4, np.float32),
         "has_bbox": image.bbox is not None,
+        "face": _NO_FACE if image.face is None else image.face.data,
+        "face_frame": np.array(image.face.frame if image.face else (0,) * 4, np.float32),
         "cloths": list(record.cloths),
         "similar": list(record.similar),
         "prompts": record.prompts,
@@ -217,3 +219,4 @@ def example(record: Record, image: PreparedImage) -> dict[str, Any]:
 
 
 _NO_MASK = images.black_pixel()
+_NO_FACE = images.black_pixel("RGB")

@@ -32,11 +32,31 @@ def configs() -> list[SizeConfig]:
     ]
 
 
-def features() -> tfds.features.FeaturesDict:
-    """Returns what is stored of a record; as of `avatars`, without the attributes."""
+VERSION = tfds.core.Version("1.1.0")
+RELEASE_NOTES = {
+    "1.1.0": "Small faces also as they were before the picture was shrunk.",
+    "1.0.0": "First release.",
+}
+
+
+def features(version: tfds.core.Version) -> tfds.features.FeaturesDict:
+    """Returns what a version stores of a record; as of `avatars`, without the attributes."""
     f = tfds.features
+    close_up = {
+        "face": f.Image(
+            shape=(None, None, 3),
+            encoding_format="jpeg",
+            doc="a small face and what is around it, of more pixels than `image` has of it",
+        ),
+        "face_frame": f.Tensor(
+            shape=(4,),
+            dtype=np.float32,
+            doc="what `face` shows: box as `bbox`; zeros, and `face` one pixel, without",
+        ),
+    }
     return f.FeaturesDict(
-        {
+        (close_up if version >= VERSION else {})
+        | {
             "id": f.Text(),
             "character": f.Text(),
             "artists": f.Text(),

@@ -15,8 +15,9 @@ from tfds_retribooru.folder import layout
 class Builder(base.AnnotatedImageBuilder):
     """DIR/CHARACTER/[OUTFIT/]IMAGE as a data set."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    VERSION = features.VERSION
+    SUPPORTED_VERSIONS = [tfds.core.Version("1.0.0")]
+    RELEASE_NOTES = features.RELEASE_NOTES
     BUILDER_CONFIGS = features.configs()
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
     Give the folder to the builder, `tfds.builder("folder", path=DIR)`, or put it (or a link to it)
@@ -35,7 +36,7 @@ class Builder(base.AnnotatedImageBuilder):
         super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(features=features.features())
+        return self.dataset_info_from_configs(features=features.features(self.version))
 
     def _source(self, dl_manager: tfds.download.DownloadManager) -> Source:
         # TFDS raises where there is no manual_dir, which a `path` does not need

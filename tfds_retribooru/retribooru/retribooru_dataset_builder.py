@@ -13,8 +13,9 @@ from tfds_retribooru.retribooru import layout
 class Builder(base.AnnotatedImageBuilder):
     """Character art with identity and outfit clusters."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    VERSION = features.VERSION
+    SUPPORTED_VERSIONS = [tfds.core.Version("1.0.0")]
+    RELEASE_NOTES = features.RELEASE_NOTES
     BUILDER_CONFIGS = features.configs()
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
     RetriBooru's pictures are not distributed. Put into MANUAL_DIR/retribooru/:
@@ -28,7 +29,7 @@ class Builder(base.AnnotatedImageBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=features.features(), homepage="https://arxiv.org/abs/2312.02521"
+            features=features.features(self.version), homepage="https://arxiv.org/abs/2312.02521"
         )
 
     def _source(self, dl_manager: tfds.download.DownloadManager) -> Source:

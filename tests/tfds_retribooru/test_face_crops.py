@@ -1,0 +1,149 @@
+"""Small faces are kept as they were before the picture was shrunk; older data sets are read."""
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from rbjax.data import crops, dataset, images
+from rbjax.data.image_cache import ConceptCrops
+from rbjax.text.concepts import CLOTHES, FACE
+from tests.helpers import retribooru_folder
+from tfds_retribooru import images as images_lib
+from tfds_retribooru.boxes import PixelBox
+
+BOX = [0.45, 0.25, 0.2, 0.12]
+
+
+def drawing(seed: int, size=(1500, 2000)) -> Image.Image:
+    """A picture with detail of every size."""
+    rng = np.random.default_rng(seed)
+    layers = [rng.integers(0, 256, (s * 4 // 3, s, 3), np.uint8) for s in (6, 60, 400)]
+    parts = [Image.fromarray(a).resize(size, Image.Resampling.BICUBIC) for a in layers]
+    return Image.blend(Image.blend(parts[0], parts[1], 0.5), parts[2], 0.3)
+
+
+def face_of(image: Image.Image, stored=(384, 512), bbox=BOX) -> images_lib.FaceCrop | None:
+    return images_lib.face_crop(image, tuple(bbox), stored)
+
+
+def test_a_small_face_has_the_pixels_of_the_original():
+    image = drawing(0)
+    found = face_of(image)
+    part = Image.open(io.BytesIO(found.data))
+    x, y, w, h = found.frame
+    left, top = round((x - w / 2) * 1500), round((y - h / 2) * 2000)
+    assert part.size == (round(w * 1500), round(h * 2000)) == (390, 312)
+    expected = np.asarray(image.crop((left, top, left + 390, top + 312)), int)
+    assert np.abs(np.asarray(part) - expected).mean() < 4
+    assert (w, h) == pytest.approx((0.2 * 1.3, 0.12 * 1.3), abs=1e-3)
+
+
+def test_a_face_is_kept_no_larger_than_it_is_shown():
+    image = drawing(0, (3000, 4000))
+    part = Image.open(io.BytesIO(face_of(image).data))
+    assert max(part.size) == round(384 * 1.3)
+
+
+@pytest.mark.parametrize(
+    "size, stored, bbox",
+    [
+        ((384, 512), (384, 512), BOX),  # not shrunk
+        ((460, 613), (384, 512), BOX),  # hardly
+        ((1500, 2000), (384, 512), [0.5, 0.5, 0.9, 0.8]),  # large already
+    ],
+)
+def test_where_it_does_not_pay_no_face_is_kept(size, stored, bbox):
+    assert face_of(drawing(0, size), stored, bbox) is None
+
+
+def test_a_face_at_the_edge_keeps_what_is_there():
+    x, y, w, h = face_of(drawing(0), bbox=[0.1, 0.06, 0.2, 0.12]).frame
+    assert (x - w / 2, y - h / 2) == pytest.approx((0, 0), abs=1e-3)
+    assert (x + w / 2, y + h / 2) == pytest.approx((0.23, 0.138), abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Six large pictures, one without a box, and six small ones, of three characters."""
+    data_dir = tmp_path_factory.mktemp("faces")
+    root = data_dir / "downloads" / "manual" / "retribooru"
+    made = [record | {"bbox": BOX} for record in retribooru_folder.records(2)]
+    made[5]["bbox"] = None
+    retribooru_folder.write(root, made)
+    for k, record in enumerate(made[:6]):
+        drawing(k).save(root / "images" / f"{record['id']}.png")
+        (root / "masks" / f"{record['id']}.png").unlink()
+    builder = tfds.builder("retribooru/384", data_dir=data_dir)
+    builder.download_and_prepare()
+    return builder, made
+
+
+def test_faces_are_cropped_from_the_original(built):
+    builder, made = built
+    split = dataset.open_split(builder, "train")
+    ids = [record["id"].decode() for record in split.records]
+    known = [record["id"] for record in made]
+    shown = 0
+    for i, name in enumerate(ids):
+        number = known.index(name)
+        if number >= 5 or made[number]["bbox"] is None:
+            continue
+        image = drawing(number)
+        box = PixelBox(525, 380, 825, 620)
+        expected = crops.crop_box(image, box, size=256, view="crop").astype(int)
+        small = crops.crop_box(
+            images_lib.shrink(image, 384), PixelBox(134, 97, 211, 159), size=256, view="crop"
+        )
+        direct, cached = (
+            ConceptCrops(split, size=256, view="crop", cache=cache) for cache in (False, True)
+        )
+        found = direct[i, FACE]
+        error, before = (np.abs(a - expected).mean() for a in (found, small.astype(int)))
+        assert error < 4 < before and error < before / 3
+        for change in (crops.Change(0.1, 0.1, 0.1, -0.2, True), crops.Change(left=0.4)):
+            crop = direct.crop(i, FACE, change)
+            np.testing.assert_array_equal(crop, cached.crop(i, FACE, change))
+            assert crop.shape == (256, 256, 3)
+        np.testing.assert_array_equal(found, cached[i, FACE])
+        np.testing.assert_array_equal(direct[i, CLOTHES], cached[i, CLOTHES])
+        shown += 1
+    assert shown == 5
+
+
+def test_an_edge_beyond_what_is_kept_is_cut_from_the_stored_picture(built):
+    split = dataset.open_split(built[0], "train")
+    i = next(i for i, r in enumerate(split.records) if r["face_frame"].any())
+    plain = {k: v for k, v in split.records[i].items() if k != "face_frame"}
+    for change, is_kept in ((crops.Change(left=0.14), True), (crops.Change(left=0.2), False)):
+        options = {"size": 64, "view": "crop", "change": change}
+        with_face = crops.crop_concept(split.records[i], FACE, **options)
+        without = crops.crop_concept(plain, FACE, **options)
+        assert (with_face == without).all() == (not is_kept)
+        assert np.abs(with_face.astype(int) - without).mean() < 40
+
+
+def test_a_build_of_an_older_version_is_used_and_told(built, tmp_path, capsys):
+    builder, _ = built
+    manual = tmp_path / "downloads" / "manual"
+    shutil.copytree(builder.data_path.parents[2] / "downloads" / "manual", manual)
+    older = tfds.builder("retribooru/384:1.0.0", data_dir=tmp_path)
+    older.download_and_prepare()
+    capsys.readouterr()
+    again = tfds.builder("retribooru/384", data_dir=tmp_path)
+    again.download_and_prepare()
+    assert str(again.version) == "1.0.0" and again.data_path.name == "1.0.0"
+    said = capsys.readouterr().out
+    assert "1.0.0 is used, of version 1.0.0. News of 1.1.0: Small faces also" in said
+    assert "tfds.builder('\"'\"'retribooru/384:1.1.0'\"'\"', data_dir=" in said
+    split = dataset.open_split(again, "train")
+    assert "face" not in split.records[0]
+    assert "face" not in json.loads((again.data_path / "features.json").read_text())["featuresDict"]
+    crop = ConceptCrops(split, size=64, view="crop", cache=True)[0, FACE]
+    assert crop.shape == (64, 64, 3) and np.ptp(images.to_pillow(crop)) > 0
+    tfds.builder("retribooru/384:1.1.0", data_dir=tmp_path).download_and_prepare()
+    assert str(tfds.builder("retribooru/384", data_dir=tmp_path).version) == "1.1.0"
