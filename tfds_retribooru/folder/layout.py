@@ -13,8 +13,11 @@ from tfds_retribooru.folder.faces import Face
 
 NEIGHBOURS = 8  # links of an image in an outfit folder of more than 2 * NEIGHBOURS images
 NOT_TAKEN = "the picture is not in CHARACTER/ or CHARACTER/OUTFIT/"
+MASK = "-masklabel.png"  # after the stem of an image, as OneTrainer names its mask
+CONDITION = "-condlabel.png"  # likewise, a picture that OneTrainer gives to a control network
 CAPTIONS = (".txt", ".caption")  # of an image's tags, in any case; of several, the first is read
 NOT_READ = "the file is no picture and holds no tags"
+NO_TARGET = "the file is OneTrainer's picture for a control network"
 NO_PICTURE = "the box is of no picture that is taken"
 NO_IMAGE = "the tags are of no picture in their folder, or the picture's other text is read"
 
@@ -42,9 +45,11 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
         yield Fault("", NO_PICTURE, file=faces.NAME, part="place", detail=ascii(name)[1:-1])
 
 
-def locate(root: pathlib.Path, record: Record) -> tuple[pathlib.Path, None]:
-    """Returns the image of a record; folders have no masks."""
-    return root / record.id, None
+def locate(root: pathlib.Path, record: Record) -> tuple[pathlib.Path, pathlib.Path | None]:
+    """Returns the image of a record, and its mask if there is one beside it."""
+    image = root / record.id
+    mask = image.with_name(image.stem + MASK)
+    return image, mask if mask.is_file() else None
 
 
 def _not_taken(root: pathlib.Path, images: list[pathlib.Path]) -> Iterator[Fault]:
@@ -61,12 +66,22 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _images(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the images in a folder, without what is made of others: masks, conditions."""
+    files = _files(folder)
+    stems = {p.stem for p in files}
     return [
         p
-        for p in _files(folder)
-        if p.suffix.lower() not in CAPTIONS
+        for p in files
+        if not _belongs(p, stems)
+        and p.suffix.lower() not in CAPTIONS
         and (formats.has_image_extension(p.name) or formats.is_image(p))
     ]
+
+
+def _belongs(path: pathlib.Path, stems: set[str]) -> bool:
+    """Returns whether a file is an image's mask or condition, by its name and theirs."""
+    endings = (end for end in (MASK, CONDITION) if path.name.endswith(end))
+    return any(path.name.removesuffix(end) in stems for end in endings)
 
 
 def _texts(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -120,7 +135,10 @@ def _records(
                 item = dataclasses.replace(item, **known)
             yield item
     unread = {path: NO_IMAGE for path in texts if path not in used}
-    unread |= {path: NOT_READ for path in _files(folder) if path not in {*images, *texts}}
+    masks = {image.with_name(image.stem + MASK) for image in images}
+    for path in _files(folder):
+        if path not in {*images, *texts, *masks}:
+            unread[path] = NO_TARGET if path.name.endswith(CONDITION) else NOT_READ
     for path, reason in unread.items():
         yield Fault("", reason, file=ascii(_id(root, path))[1:-1], part="place")
 

@@ -1,8 +1,9 @@
 """Where a record's image and mask lie, in the layouts of Danbooru20xx or flat.
 
 images/{original,512px}/BUCKET/ID.EXT, images/BUCKET/ID.EXT or images/ID.EXT, where BUCKET is ID
-mod 1000 in four digits; masks/ID.png. An original is preferred to its 512px version. Endings may
-also be in upper case, or any others where the file's content is an image. Ids are plain file names
+mod 1000 in four digits; masks/ID.png. Where none is there, a file below images/ that gallery-dl
+named counts, SITE_ID_NAME.EXT. An original is preferred to its 512px version. Endings may also be
+in upper case, or any others where the file's content is an image. Ids are plain file names
 (tfds_retribooru/building/records.py), so nothing outside the folder is ever read.
 """
 
@@ -10,10 +11,12 @@ import functools
 import itertools
 import os
 import pathlib
+import re
 
 from tfds_retribooru import formats
 from tfds_retribooru.building.records import Record
 
+_GALLERY = re.compile(r"[a-z][a-z0-9]*_(\d+)(?:_.*)?\.\w+")  # such as danbooru_123_0ab1.jpg
 FOLDERS = ("original", "512px", "")
 
 
@@ -32,7 +35,24 @@ def find_image(images: pathlib.Path, name: str, extension: str = "") -> pathlib.
         found = _find(os.path.join(images, *place), name, tuple(endings))
         if found is not None:
             return found
-    return None
+    try:
+        return _gallery(images, os.stat(images).st_mtime_ns).get(name)
+    except OSError:  # no such folder
+        return None
+
+
+@functools.lru_cache(maxsize=4)
+def _gallery(images: pathlib.Path, changed: int) -> dict[str, pathlib.Path]:
+    """Returns id -> file of the images that gallery-dl named, in any folder below `images`."""
+    del changed  # a changed folder is listed anew
+    found: dict[str, pathlib.Path] = {}
+    for folder, folders, names in os.walk(images):
+        folders.sort()
+        for name in sorted(names):
+            match = _GALLERY.fullmatch(name)
+            if match and formats.has_image_extension(name):
+                found.setdefault(match[1], pathlib.Path(folder, name))
+    return found
 
 
 def _find(folder: str, name: str, endings: tuple[str, ...]) -> pathlib.Path | None:

@@ -1,0 +1,66 @@
+"""Pictures, masks and metadata as other tools lay them out, through the documented commands."""
+
+import json
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from tests.helpers import danbooru_dump, retribooru_folder
+from tfds_retribooru.collect import __main__ as collect
+from tfds_retribooru.retribooru import layout
+
+
+def test_what_gallery_dl_downloads_is_collected_and_built(tmp_path):
+    """A folder for each search; SITE_ID_MD5.EXT and its metadata beside it."""
+    manual = tmp_path / "downloads" / "manual" / "retribooru"
+    for name in (11, 12, 13):
+        post = danbooru_dump.post(name)
+        post |= {"category": "danbooru", "tags": post["tag_string_general"].split()}
+        folder = manual / "images" / "danbooru" / f"search {name % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"danbooru_{name}_{post['md5']}.png"
+        retribooru_folder.draw_image(name).save(path)
+        path.with_name(f"{path.name}.json").write_text(json.dumps(post, indent=4))
+    pattern, out = str(manual / "images" / "**" / "*.json"), manual / "annotations"
+    images = str(manual / "images")
+    collect.main(["--metadata", pattern, "--images", images, "--out", str(out), "--workers", "1"])
+    builder = tfds.builder("retribooru/384", data_dir=tmp_path)
+    builder.download_and_prepare()
+    stored = [r for split in builder.info.splits for r in builder.as_data_source(split)]
+    assert sorted(record["id"].decode() for record in stored) == ["11", "12", "13"]
+
+
+def test_a_name_with_another_number_is_no_image_of_an_id(tmp_path):
+    for name in ("danbooru_112_ab.png", "danbooru_11_ab.json", "11_ab.png", "e621_12_cd.webp"):
+        (tmp_path / name).write_bytes(b"")
+    found = [layout.find_image(tmp_path, name) for name in ("11", "112", "12")]
+    assert found == [None, tmp_path / "danbooru_112_ab.png", tmp_path / "e621_12_cd.webp"]
+
+
+def test_masks_of_onetrainer_are_masks_and_no_pictures(tmp_path):
+    root = tmp_path / "people"
+    for number, who in enumerate(("ann", "bob")):
+        (root / who).mkdir(parents=True)
+        for k in range(2):
+            image = retribooru_folder.draw_image(10 * number + k)
+            image.save(root / who / f"{k}.jpg")
+            (root / who / f"{k}.txt").write_text("smile, blue hair")
+    mask = Image.new("L", (48, 64))
+    mask.paste(255, (10, 5, 38, 64))
+    mask.save(root / "ann" / "0-masklabel.png")
+    retribooru_folder.draw_image(5).save(root / "ann" / "1-condlabel.png")
+    retribooru_folder.draw_image(6).save(root / "bob" / "alone-masklabel.png")
+    builder = tfds.builder("folder/384", path=str(root), data_dir=tmp_path / "data")
+    builder.download_and_prepare()
+    stored = {r["id"].decode(): r for s in builder.info.splits for r in builder.as_data_source(s)}
+    names = {f"{who}/{k}.jpg" for who in ("ann", "bob") for k in (0, 1)}
+    assert stored.keys() == names | {"bob/alone-masklabel.png"}  # of no picture: one itself
+    assert {name for name, record in stored.items() if record["has_mask"]} == {"ann/0.jpg"}
+    np.testing.assert_array_equal(stored["ann/0.jpg"]["mask"][:, :, 0], np.asarray(mask))
+    faults = (builder.data_path / "rejected.jsonl").read_text().splitlines()
+    named = {(f["file"], f["reason"]) for f in map(json.loads, faults)}
+    assert (
+        "ann/1-condlabel.png",
+        "the file is OneTrainer's picture for a control network",
+    ) in named
