@@ -16,6 +16,14 @@ def draw_image(seed: int, size=(48, 64), mode="RGB") -> Image.Image:
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).convert(mode)
 
 
+def draw_detailed(seed: int, size=(300, 400)) -> Image.Image:
+    """An image (width, height) with detail of every size."""
+    rng = np.random.default_rng(seed)
+    layers = [rng.integers(0, 256, (s * 4 // 3, s, 3), np.uint8) for s in (6, 60, 400)]
+    parts = [Image.fromarray(a).resize(size, Image.Resampling.BICUBIC) for a in layers]
+    return Image.blend(Image.blend(parts[0], parts[1], 0.5), parts[2], 0.3)
+
+
 def encoded(image: Image.Image, kind="PNG", **options) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)

@@ -20,11 +20,7 @@ BOX = [0.45, 0.25, 0.2, 0.12]
 
 
 def drawing(seed: int, size=(1500, 2000)) -> Image.Image:
-    """A picture with detail of every size."""
-    rng = np.random.default_rng(seed)
-    layers = [rng.integers(0, 256, (s * 4 // 3, s, 3), np.uint8) for s in (6, 60, 400)]
-    parts = [Image.fromarray(a).resize(size, Image.Resampling.BICUBIC) for a in layers]
-    return Image.blend(Image.blend(parts[0], parts[1], 0.5), parts[2], 0.3)
+    return retribooru_folder.draw_detailed(seed, size)
 
 
 def face_of(image: Image.Image, stored=(384, 512), bbox=BOX) -> images_lib.FaceCrop | None:
