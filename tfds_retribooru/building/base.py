@@ -123,6 +123,7 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
                 folder=pathlib.Path(self.data_path) / BEAM_FOLDER,
                 runner=config.beam_runner,
                 options=config.beam_options,
+                names=tuple(self.info.features),
             )
         seen: dict[bytes, str] = {}
         return {
@@ -133,7 +134,9 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
     def _generate_examples(
         self, source: Source, plan: Plan, split: str, *, seen: dict[bytes, str], log: Rejections
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        return examples.examples(source, plan, split, seen=seen, log=log)
+        names = tuple(self.info.features)  # those of this version
+        for key, example in examples.examples(source, plan, split, seen=seen, log=log):
+            yield key, {name: example[name] for name in names}
 
     def download_and_prepare(
         self, *, download_config: tfds.download.DownloadConfig | None = None, **kwargs: Any

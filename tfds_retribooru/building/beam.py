@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 import json
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -35,6 +35,7 @@ def transforms(
     folder: pathlib.Path,
     runner: str | beam.runners.PipelineRunner | None = None,
     options: PipelineOptions | None = None,
+    names: Sequence[str],
 ) -> dict[str, beam.PTransform]:
     """Returns, for each split with records to store, the transform that makes its examples.
 
@@ -45,6 +46,7 @@ def transforms(
         folder: for files between launcher and workers; is made.
         runner: of Beam, None is its default.
         options: of Beam's pipeline.
+        names: of the features to store.
 
     Raises:
         TooManyRejected: see rejections.Rejections.
@@ -69,7 +71,7 @@ def transforms(
         _write(folder / name, lines)
     return {
         name: beam.io.ReadFromText(f"{folder / name}-*")
-        | f"{name}_examples" >> beam.Map(_example, source=source)
+        | f"{name}_examples" >> beam.Map(_example, source=source, names=names)
         for name in splits.SPLITS
         if name in names
     }
@@ -148,9 +150,10 @@ def _choose(folder: pathlib.Path, plan: Plan, log: Rejections) -> set[int]:
     return chosen
 
 
-def _example(text: str, source: Source) -> tuple[str, dict[str, Any]]:
+def _example(text: str, source: Source, names: Sequence[str]) -> tuple[str, dict[str, Any]]:
     record = _record(json.loads(text))
     image = source.image_of(record)
     if isinstance(image, Unreadable):  # it could be read a moment ago
         raise image
-    return record.id, examples.example(record, image)
+    example = examples.example(record, image)
+    return record.id, {name: example[name] for name in names}

@@ -170,7 +170,7 @@ def _relatives(value: dict[str, Any]) -> tuple[int, ...]:
     """Reads the ids of parent and children; 0 and what is no id stand for none."""
     found: list[Any] = []
     for place in (value, _object(value.get("relationships"))):
-        for given in map(place.get, ("parent_id", "children", "children_ids")):
+        for given in filter(None, map(place.get, ("parent_id", "children", "children_ids"))):
             found += given if isinstance(given, list) else str(given).split()
     return tuple(dict.fromkeys(number for number in map(_number, found) if number))
 

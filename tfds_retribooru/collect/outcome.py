@@ -23,7 +23,7 @@ FILTERED = {  # the others that are easily taken for damage
     "rating": "not an accepted rating, see --ratings",
     "no_clothing": "no tag of the clothing vocabulary, see --vocabulary",
     "no_image": "its image is not in the folder --images",
-    "no_partner": "no other post of the character in that outfit",
+    "no_partner": "no other post of the character in that outfit, or only variants of this one",
 }
 PARTS = frozenset({"bad_utf8", "bad_md5", "bad_file_ext", "bad_size"})  # the post is not dropped
 _BREAKS = ("truncated_list", "damaged_file")
