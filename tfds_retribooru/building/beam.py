@@ -62,18 +62,18 @@ def transforms(
             | beam.io.WriteToText(str(folder / "inspected"))
         )
     chosen = _choose(folder, plan, log)
-    names: dict[str, list[dict]] = {}
+    chosen_lines: dict[str, list[dict]] = {}
     for line in _lines(folder / "all"):
         if (number := line["number"]) in chosen:
             name = splits.SPLITS[plan.split[number]]
-            names.setdefault(name, []).append(line | {"similar": plan.similar[number]})
-    for name, lines in names.items():
+            chosen_lines.setdefault(name, []).append(line | {"similar": plan.similar[number]})
+    for name, lines in chosen_lines.items():
         _write(folder / name, lines)
     return {
         name: beam.io.ReadFromText(f"{folder / name}-*")
         | f"{name}_examples" >> beam.Map(_example, source=source, names=names)
         for name in splits.SPLITS
-        if name in names
+        if name in chosen_lines
     }
 
 
