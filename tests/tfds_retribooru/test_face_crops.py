@@ -72,7 +72,7 @@ def built(tmp_path_factory):
     made[5]["bbox"] = None
     retribooru_folder.write(root, made)
     for k, record in enumerate(made[:6]):
-        drawing(k).save(root / "images" / f"{record['id']}.png")
+        drawing(k).save(root / "images" / f"{record['id']}.png", compress_level=1)
         (root / "masks" / f"{record['id']}.png").unlink()
     builder = tfds.builder("retribooru/384", data_dir=data_dir)
     builder.download_and_prepare()
