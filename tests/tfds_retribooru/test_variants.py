@@ -46,10 +46,6 @@ def test_sets_are_those_of_one_key_or_of_near_hashes():
 def test_many_pictures_are_compared_in_parts():
     hashes = [bytes([k % 251]) * 32 for k in range(1200)]
     found = variants.sets(range(1200), hashes)
-    near = np.bitwise_count(
-        np.arange(251, dtype=np.uint8)[:, None] ^ np.arange(251, dtype=np.uint8)
-    )
-    assert (near[near > 0] * 32 > variants.DISTANCE).all()
     assert found.tolist() == [k % 251 for k in range(1200)]
 
 
