@@ -2,7 +2,9 @@
 
 import io
 import json
+import pathlib
 import shutil
+import tarfile
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from tests.helpers import retribooru_folder
 from tfds_retribooru import images as images_lib
 from tfds_retribooru.boxes import PixelBox
 
+ARCHIVE = pathlib.Path(__file__).parents[1] / "compatibility" / "version_0_1.tar.xz"
 BOX = [0.45, 0.25, 0.2, 0.12]
 
 
@@ -127,8 +130,10 @@ def test_a_build_of_an_older_version_is_used_and_told(built, tmp_path, capsys):
     builder, _ = built
     manual = tmp_path / "downloads" / "manual"
     shutil.copytree(builder.data_path.parents[2] / "downloads" / "manual", manual)
-    older = tfds.builder("retribooru/384:1.0.0", data_dir=tmp_path)
-    older.download_and_prepare()
+    with tarfile.open(ARCHIVE) as archive:  # the data of version 0.1
+        members = [m for m in archive.getmembers() if m.name.startswith("data/retribooru")]
+        archive.extractall(tmp_path, members, filter="data")
+    shutil.move(tmp_path / "data" / "retribooru", tmp_path / "retribooru")
     capsys.readouterr()
     again = tfds.builder("retribooru/384", data_dir=tmp_path)
     again.download_and_prepare()

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import constants
 
 from tfds_retribooru import array_record, clusters, tag_kinds, vocabulary
 from tfds_retribooru.building import examples, locks, splits
@@ -87,13 +88,19 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
             **kwargs: of tfds.core.GeneratorBasedBuilder.
         """
         self.max_rejected = max_rejected
+        if kwargs.get("version") is None:
+            kwargs["version"] = self._built_version(**kwargs)
         super().__init__(**kwargs)
-        if kwargs.get("version") is None and not self.is_prepared():
-            versions = pathlib.Path(self.data_path).parent
-            for older in self.RELEASE_NOTES:  # what somebody has built is used
-                if (versions / older / "dataset_info.json").exists():
-                    super().__init__(**kwargs | {"version": older})
-                    break
+
+    def _built_version(
+        self, *, config: Any = None, data_dir: Any = None, **kwargs: Any
+    ) -> str | None:
+        """Returns the newest version that somebody has built; None without any."""
+        config = config or self.BUILDER_CONFIGS[0]
+        name = config if isinstance(config, str) else config.name
+        root = pathlib.Path(data_dir or constants.DATA_DIR).expanduser()
+        folders = (root / self.name / name / version for version in self.RELEASE_NOTES)
+        return next((f.name for f in folders if (f / "dataset_info.json").exists()), None)
 
     @abc.abstractmethod
     def _source(self, dl_manager: tfds.download.DownloadManager) -> Source:
