@@ -60,7 +60,7 @@ def measure(folder: pathlib.Path, workers: int) -> dict:
     index = candidates.join(parts, sorted(settings.criteria.vocabulary))
     run_local.drop_duplicates(index)
     steps.done("copies", index.size)
-    partners = run_local.find_partners(index, settings.rule, answers=None)
+    partners = run_local.find_partners(index, settings.rule, answers=None, hashes={})
     steps.done("characters and outfits", index.size)
     output.write_annotations(settings.out, parts, index=index, partners=partners, boxes={})
     counts = output.write_dropped(settings.out, parts, index.drop_code)

@@ -261,9 +261,9 @@ def run_with_vqa(images, tmp_path, *options) -> list[dict[str, str]]:
     found = []
     partners = run_local.outfits.partners
 
-    def record(ids, cloths, *, answers, rule):
+    def record(ids, cloths, *, answers, **options):
         found.extend(answers)
-        return partners(ids, cloths, answers=answers, rule=rule)
+        return partners(ids, cloths, answers=answers, **options)
 
     basis = ["--metadata", tmp_path / "meta/*.json", "--out", tmp_path / "annotations"]
     with pytest.MonkeyPatch.context() as patched:

@@ -149,8 +149,9 @@ def test_similar_lists_are_short_and_keep_the_outfit_connected(size):
 
 def test_partners_are_of_the_same_outfit():
     ids = [9, 3, 5, 4, 8]
-    found = outfits.partners(ids, [UNIFORM, SWIMSUIT, UNIFORM, SWIMSUIT, ["hat"]])
-    assert found == [[5], [4], [9], [3], []]
+    cloths = [UNIFORM, SWIMSUIT, UNIFORM, SWIMSUIT, ["hat"]]
+    found = outfits.partners(ids, cloths, sets=np.arange(5))
+    assert found == [([5], None), ([4], None), ([9], None), ([3], None), ([], None)]
 
 
 # --- avatars
