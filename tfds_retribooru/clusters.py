@@ -148,7 +148,7 @@ class Clusters:
             raise FileNotFoundError(
                 f"{path} is missing: build the data set again with `tfds_retribooru` imported"
             )
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = dict(arrays)
         found.setdefault("variant", np.arange(len(found["character"]), dtype=np.int32))
         return cls(**{field.name: found[field.name] for field in dataclasses.fields(cls)})
