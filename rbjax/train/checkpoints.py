@@ -70,19 +70,27 @@ def save(
     if metrics is not None:
         values = [np.asarray(x).item() for x in jax.tree.leaves(metrics)]
         items[METRICS] = ocp.args.JsonSave({"values": values})
+    with _writing(step, folder):  # first: a manager removes unfinished folders while it is open
+        frozen_copy.save(folder, state.frozen)
     with _manager(folder) as manager:
-        try:
-            frozen_copy.save(folder, state.frozen)
+        with _writing(step, folder):
             manager.save(step, args=ocp.args.Composite(**items), force=True)
-        except (OSError, ValueError, RuntimeError) as error:  # the latter two are TensorStore's
-            raise OSError(
-                f"the checkpoint of step {step} cannot be written in {folder}: {error}. Those that "
-                "were saved before are intact; with room on the disk the same command goes on"
-            ) from error
         _check_saved(manager, step, changing, folder)
     if distributed.is_primary():
         shared = frozen_copy.FOLDER if state.frozen else ""
         checkpoint_files.write_checksums(folder / str(step), shared)
+
+
+@contextlib.contextmanager
+def _writing(step: int, folder: pathlib.Path) -> Iterator[None]:
+    """Raises OSError, with the remedy, where something cannot be written."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:  # the latter two are TensorStore's
+        raise OSError(
+            f"the checkpoint of step {step} cannot be written in {folder}: {error}. Those that "
+            "were saved before are intact; with room on the disk the same command goes on"
+        ) from error
 
 
 def check_space(workdir: pathlib.Path, abstract: TrainState) -> None:
