@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from rbjax import evaluate
-from rbjax.evaluation import judging, manifest
+from rbjax.evaluation import judging, manifest, similarity
 from tests.compatibility.test_version_0_1 import ARCHIVE
-from tests.helpers import tiny_run, train_process
+from tests.helpers import similarity_folders, tiny_run, train_process
 
 FEW = ["--characters", "2", "--prompts", "2", "--repeats", "1"]
 
@@ -55,6 +55,29 @@ def test_images_of_another_system_stand_beside_the_baselines(start, cases, tmp_p
     assert "| outfit agreement | +0.0 [+0.0, +0.0] |" in text
     with pytest.raises(ValueError, match="no row 'trained'"):
         start("--compare", out, out)
+
+
+def test_models_of_the_user_add_columns(start, cases, tmp_path, capsys):
+    similarity_folders.make_clip(tmp_path / "clip")
+    similarity_folders.make_dino(tmp_path / "dino")
+    similarity_folders.make_face(tmp_path / "face.onnx")
+    models = [f"--clip={tmp_path / 'clip'}", f"--dino={tmp_path / 'dino'}"]
+    models.append(f"--face={tmp_path / 'face.onnx'}")
+    suite = ("--suite", "test", *FEW, "--size", 16)
+    start(*suite, "--images", f"ours={cases}", *models, "--out", tmp_path / "out")
+    found = results(tmp_path / "out")
+    assert found["similarity"]["ours"].keys() == similarity.NOTES.keys()
+    copied = found["similarity"]["copy_reference"]
+    assert all(copied[name] for name in similarity.NOTES)
+    ours = found["similarity"]["ours"]  # copies of the clothes references
+    assert ours["clip_i_clothes"]["mean"] == pytest.approx(1, abs=1e-3)
+    assert ours["dino"]["mean"] < 0.99
+    assert set(found["copying"]["ours"]) == {"pixels", "judge's features", "CLIP", "DINO", "face"}
+    assert "| copy reference |" in capsys.readouterr().out
+    start("--images", cases, *models, "--out", tmp_path / "foreign")  # boxes of the manifest
+    alone = results(tmp_path / "foreign")["similarity"]["cases"]
+    assert alone["clip_i_clothes"]["mean"] == pytest.approx(1, abs=1e-3)  # a copy, entire
+    assert alone["face_distance"] and alone["clip_t"]
 
 
 def test_a_manifest_of_any_cases_needs_no_suite(start, cases, tmp_path):
