@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any
 import joblib
 import numpy as np
 import tensorflow_datasets as tfds
-from ml_collections import ConfigDict
 from PIL import Image
 
 import tfds_retribooru  # noqa: F401  registers the builders
+from configs import composition
 from rbjax.data import crops, dataset, loader, references
 from rbjax.data.image_cache import ConceptCrops
 from rbjax.text import concepts as concepts_lib
@@ -97,16 +97,11 @@ def pillow_loop(images: pathlib.Path, *, save: bool) -> None:
 def examples_of(data_dir: pathlib.Path, size: int) -> loader.Examples:
     """Returns our examples: composition from 2 faces and 2 clothes, without a cache."""
     split = dataset.open_split(tfds.builder(f"retribooru/{SIDE}", data_dir=data_dir), "train")
-    config = ConfigDict(
-        {
-            **{"faces": 2, "clothes": 2, "vary_references": False, "tasks": {"composition": 1.0}},
-            **{"prompt_tags": "free", "max_tokens": 16},
-            **{"crop_jitter": 0.0, "flip_references": 0.0, "blank_background": 0.0},
-            **{"shuffle_tags": False, "drop_tags": 0.0, "keep_tags": 0},
-            **{"underscores_as_spaces": False, "character_power": 1.0, "mask_bars": False},
-            **{"drop_prompt": 0.0, "drop_references": 0.0, "drop_both": 0.0},
-        }
+    config = composition.get_config().data
+    config.update(
+        faces=2, clothes=2, max_tokens=16, drop_prompt=0.0, drop_references=0.0, drop_both=0.0
     )
+    config.mask_bars = False
     tokenizer = tokenizer_lib.word_tokenizer(split.vocabulary)
     concept_crops = ConceptCrops(split, size=size, view="crop", cache=False)
     return loader.Examples(split, concept_crops, tokenizer, config)
