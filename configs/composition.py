@@ -16,19 +16,6 @@ Variants (time and memory on 2 CPU cores):
 
 from ml_collections import ConfigDict
 
-# Of Stable Diffusion its decoder trains (paper); the retrieval encoder is a copy of its encoder.
-TRAINED = (
-    r"retrinet/unet/(up_blocks|conv_norm_out|conv_out)/",
-    r"retrinet/retrieval_encoder/(?!time_embedding)",
-    r"retrinet/conjunctions/",
-)
-FROZEN = (
-    r"autoencoder/",
-    r"text_encoder/",
-    r"retrinet/unet/(conv_in|time_embedding|down_blocks|mid_block)/",
-    r"retrinet/retrieval_encoder/time_embedding/",
-)
-
 
 def get_config(variant: str = "avatars") -> ConfigDict:
     """Returns the configuration of a variant.
@@ -197,19 +184,34 @@ def avatars_128() -> ConfigDict:
     c.data.view = "crop"
     c.data.crop_jitter, c.data.flip_references = 0.3, 0.5
     c.data.fixed_changes = c.data.cached_latents = c.data.store_latents = True
-    c.model.patch = 0  # the model comes from the folder
-    c.model.vae = ConfigDict({"dtype": "float32"})
-    c.model.unet = ConfigDict({"dtype": "float32", "remat": False})
-    c.model.text = ConfigDict({"dtype": "float32"})
+    _take_pretrained(c, dtype="float32", remat=False)
     c.model.retrieval.heads = 4
-    c.noise_schedule.betas = c.noise_schedule.prediction_type = ""  # as the folder's scheduler says
-    c.train.trained, c.train.frozen = TRAINED, FROZEN
     c.train.learning_rate = 1e-3
     c.sampling.method = "ddim"
     c.checkpoint_every = c.sample_every = 1000
     c.eval_every = 5000
     c.lock()
     return c
+
+
+def _take_pretrained(c: ConfigDict, *, dtype: str, remat: bool) -> None:
+    """Takes sizes and schedule from the folder of `pretrained`; the UNet's decoder trains (paper)."""
+    c.model.patch = 0  # the model comes from the folder
+    c.model.vae = ConfigDict({"dtype": dtype})
+    c.model.unet = ConfigDict({"dtype": dtype, "remat": remat})
+    c.model.text = ConfigDict({"dtype": "float32"})
+    c.noise_schedule.betas = c.noise_schedule.prediction_type = ""  # as the folder's scheduler says
+    c.train.trained = (
+        r"retrinet/unet/(up_blocks|conv_norm_out|conv_out)/",
+        r"retrinet/retrieval_encoder/(?!time_embedding)",
+        r"retrinet/conjunctions/",
+    )
+    c.train.frozen = (
+        r"autoencoder/",
+        r"text_encoder/",
+        r"retrinet/unet/(conv_in|time_embedding|down_blocks|mid_block)/",
+        r"retrinet/retrieval_encoder/time_embedding/",
+    )
 
 
 def smoke() -> ConfigDict:
@@ -260,16 +262,10 @@ def sd15() -> ConfigDict:
     c.data.cache = False
     c.data.cached_latents = True
     c.data.threads = 16
-    c.model.patch = 0  # the model comes from the folder
-    c.model.vae = ConfigDict({"dtype": "bfloat16"})
-    c.model.unet = ConfigDict({"dtype": "bfloat16", "remat": True})
-    c.model.text = ConfigDict({"dtype": "float32"})
+    _take_pretrained(c, dtype="bfloat16", remat=True)
     c.model.retrieval.heads = 8
     c.model.retrieval.positions = False
     c.model.retrieval.reference_timestep = "target"  # paper, v2
-    c.noise_schedule.betas = ""  # "" = as the folder's scheduler says
-    c.noise_schedule.prediction_type = ""  # likewise
-    c.train.trained, c.train.frozen = TRAINED, FROZEN
     c.train.learning_rate = 5e-5
     c.train.warmup_steps = 1000
     c.train.weight_decay = 0.01

@@ -46,7 +46,8 @@ class Settings:
         model: sizes of the autoencoder; its scaling factor is measured at the end.
         steps: updates, also the length of the learning rate's cosine.
         decoder_steps: updates of the decoder alone after these, with a cosine of their own.
-        latent_noise: largest standard deviation of what is added to the latents in these.
+        latent_noise: largest standard deviation of what is added to the latents in these, as a
+            share of theirs.
         batch_size: images of an update.
         learning_rate: peak.
         kl_weight: of the sum of the KL divergence over an image's latents.
@@ -87,7 +88,8 @@ def decoder_loss(
         autoencoder: with a scaling factor of 1.
         images: to reconstruct.
         key: of chance.
-        noise: largest standard deviation of what is added to an image's latents.
+        noise: largest standard deviation of what is added to an image's latents, as a share of
+            that of all latents.
     """
     mean = jax.lax.stop_gradient(autoencoder.moments(images)[0])
     share, normal = jax.random.split(key)

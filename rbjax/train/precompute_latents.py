@@ -53,7 +53,7 @@ ENCODERS = {
 def find(exp: Experiment, split: Split, trained: Collection[str]) -> CachedLatents:
     """Opens what is stored of a split and fits; prints for each part that it is read, or why not.
 
-    Moments that are missing are made first, with `config.data.store_latents`.
+    With `config.data.store_latents` it makes moments that are missing.
 
     Args:
         exp: the experiment; nothing is read unless `config.data.cached_latents`.
@@ -134,8 +134,8 @@ def fingerprint(exp: Experiment, split: Split, part: str) -> Fingerprint:
         ),
     }
     if part == "moments":
-        content = {"size": data.size, "view": data.view}
-        content["blank_background"] = data.blank_background >= 0.5
+        blank = data.blank_background >= 0.5
+        content = {"size": data.size, "view": data.view, "blank_background": blank}
         changes = {"changes": loader.change_rates(data)} if data.fixed_changes else {}
         return common | content | changes
     return common | {
