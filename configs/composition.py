@@ -195,7 +195,7 @@ def avatars_128() -> ConfigDict:
 
 
 def _take_pretrained(c: ConfigDict, *, dtype: str, remat: bool) -> None:
-    """Takes sizes and schedule from the folder of `pretrained`; the UNet's decoder trains (paper)."""
+    """Takes sizes and schedule from `pretrained`; of the UNet the decoder trains (paper)."""
     c.model.patch = 0  # the model comes from the folder
     c.model.vae = ConfigDict({"dtype": dtype})
     c.model.unet = ConfigDict({"dtype": dtype, "remat": remat})
