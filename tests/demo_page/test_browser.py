@@ -156,8 +156,11 @@ def test_the_prompt_is_completed_and_marked(tab):
     assert "does not know zorgle" in tab.inner_text(".rb-unknown")
     tab.locator(".rb-slot button", has_text="Remove").first.click()  # the face
     tab.wait_for_selector(".rb-decided", state="detached")
-    tab.click("text=Random expression and background")
-    tab.wait_for_function("!document.querySelector('#rb-prompt-input').value.includes('smile,')")
+    before = tab.input_value("#rb-prompt-input")
+    tab.click("text=Random expression and background")  # of the eyes too, which were not named
+    tab.wait_for_function(
+        "before => document.querySelector('#rb-prompt-input').value !== before", arg=before
+    )
     assert "zorgle" in tab.input_value("#rb-prompt-input")
 
 
