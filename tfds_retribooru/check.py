@@ -2,9 +2,10 @@
 
 python -m tfds_retribooru.check ~/tensorflow_datasets/retribooru/384/1.1.0
 
-It reads the records only, not what the build noted about them. Looked for, and listed if found:
-an id, an image (by its pixels), a `similar` pair or an outfit (connected by `similar` pairs) that
-is in two splits; a character of `test` (or `test_...`) elsewhere; a character of `validation` that
+It reads the records, and of what the build noted about them the links and hashes in variants.jsonl
+only. Looked for, and listed if found: an id, an image (by its pixels), a variant (see
+`tfds_retribooru.variants`), a `similar` pair or an outfit (connected by `similar` pairs) that is in
+two splits; a character of `test` (or `test_...`) elsewhere; a character of `validation` that
 is not in `train` where others are: they are all known (`retribooru`) or all unseen (`avatars`).
 The exit status is 1 if there is anything.
 """
@@ -13,7 +14,8 @@ import argparse
 import dataclasses
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -21,7 +23,10 @@ import tqdm
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from tfds_retribooru import array_record, images
+from tfds_retribooru import array_record, images, variants
+from tfds_retribooru.building import splits
+from tfds_retribooru.building.records import Record
+from tfds_retribooru.building.stored import Stored
 from tfds_retribooru.local_paths import local_path
 from tfds_retribooru.threads import map_in_order
 
@@ -62,8 +67,17 @@ def entries(builder: tfds.core.DatasetBuilder) -> Iterable[Entry]:
             )
 
 
-def leaks(found: Sequence[Entry]) -> dict[str, list[str]]:
-    """Returns what is looked for -> where it was found; empty lists are the proof."""
+def leaks(
+    found: Sequence[Entry],
+    keys: Mapping[str, str] = MappingProxyType({}),
+    hashes: Mapping[str, bytes] = MappingProxyType({}),
+) -> dict[str, list[str]]:
+    """Returns what is looked for -> where it was found; empty lists are the proof.
+
+    Args:
+        found: all records.
+        keys, hashes: that tell variants, of `variants.read`.
+    """
     split_of = {entry.id: entry.split for entry in found}
     names: dict[str, set[str]] = defaultdict(set)
     for entry in found:
@@ -73,6 +87,7 @@ def leaks(found: Sequence[Entry]) -> dict[str, list[str]]:
     return {
         "ids in two splits": _shared((entry.id, entry.split) for entry in found),
         "pictures in two splits": _shared_images(found),
+        "variants in two splits": list(_shared_variants(found, keys, hashes)),
         "similar pairs across splits": [
             f"{entry.id} ({entry.split}) names {link} ({split_of[link]})"
             for entry, link in pairs
@@ -112,6 +127,18 @@ def _shared_images(found: Sequence[Entry]) -> list[str]:
     ]
 
 
+def _shared_variants(
+    found: Sequence[Entry], keys: Mapping[str, str], hashes: Mapping[str, bytes]
+) -> Iterable[str]:
+    kept = Stored(keys)
+    known = [entry for entry in found if entry.id in hashes]
+    for entry in sorted(known, key=lambda e: splits.SPLITS.index(e.split)):
+        record, hashed = Record(entry.id, entry.character), hashes[entry.id]
+        if place := kept.variant(entry.split, record, hashed):
+            yield f"{entry.id} ({entry.split}): {place}"
+        kept.add(entry.split, record, digest=entry.image, hashed=hashed)
+
+
 def _outfits(found: Sequence[Entry]) -> Iterable[tuple[str, str]]:
     """Yields (number and an id of the outfit, split) of every record, over all splits at once."""
     position = {entry.id: i for i, entry in enumerate(found)}
@@ -141,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FileNotFoundError as error:
         parser.error(str(error))
     found = list(entries(builder))
-    results = leaks(found)
+    results = leaks(found, *variants.read(builder.data_path))
     characters = len({entry.character for entry in found})
     print(
         f"{len(found):,} records of {characters:,} characters in {len(builder.info.splits)} splits"

@@ -161,7 +161,7 @@ def _srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, bool]
         image = image.convert("RGB")
     colours = None if profile is None else _apply_profile(image, profile)
     is_converted = colours is not None
-    image = image.convert("RGB") if colours is None else colours
+    image = colours or (image if image.mode == "RGB" else image.convert("RGB"))  # without a copy
     if alpha is not None:
         image.putalpha(alpha)
         white = Image.new("RGBA", image.size, (WHITE,) * 4)

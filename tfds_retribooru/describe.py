@@ -18,6 +18,7 @@ import tensorflow_datasets as tfds
 from PIL import Image, ImageDraw
 
 from tfds_retribooru import array_record, tag_kinds, vocabulary
+from tfds_retribooru.building import rejections, stored
 from tfds_retribooru.clusters import Clusters
 from tfds_retribooru.local_paths import local_path
 
@@ -63,6 +64,7 @@ def statistics(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
         "with_mask": with_mask,
         "variant_sets": len(variant_sets),
         "variants": sum(variant_sets),
+        "variants_left_out": rejections.count(builder.data_path, stored.VARIANT),
         "splits": splits,
         "similar_lengths": _lengths(lengths),
         "images_of_a_character": _summary(list(characters.values())),
@@ -116,7 +118,8 @@ def table(found: dict[str, Any]) -> str:
         lines.append(f"  {split}: {numbers}")
     lines.append(
         f"{found['variants']:,} images in {found['variant_sets']:,} variant sets: of one, none is "
-        "another's reference"
+        f"another's reference; {found['variants_left_out']:,} more are left out, because one of "
+        "theirs is in another split"
     )
     for name in ("similar_lengths", "images_of_a_character", "images_of_an_outfit"):
         numbers = ", ".join(f"{key}: {value:,g}" for key, value in found[name].items())

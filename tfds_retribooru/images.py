@@ -50,8 +50,8 @@ class PreparedImage:
         mask: PNG bytes of the figure, one channel, of the image's size; None if there is none.
         bbox: the face's box relative to the image; None if there is none.
         face: the face in more pixels than the image has; None where that would not pay.
-        digest: of the pixels before they were encoded: images with one digest are equal.
-        hash: perceptual, of the same; see `variants`.
+        digest: images with one digest are stored as equal pixels.
+        hash: perceptual; see `variants`.
         faults: (part, reason, detail) of a mask or box that does not fit the image.
     """
 
@@ -116,12 +116,13 @@ def prepare(
     if moved is not None and not _shows_clothes(moved, figure, resized.size):
         faults.append(("clothes", NO_CLOTHES, str(moved)))
     is_kept = decoded.is_plain and side is None and not has_bars
+    stored = data if is_kept else _encode(resized, "PNG" if side is None else "JPEG")
     return PreparedImage(
-        data=data if is_kept else _encode(resized, "PNG" if side is None else "JPEG"),
+        data=stored,
         mask=None if figure is None else _encode(figure, "PNG"),
         bbox=moved,
         face=None if moved is None else face_crop(full, moved, resized.size),
-        digest=digest(np.asarray(resized)),
+        digest=_digest_bytes(stored) if side else digest(np.asarray(resized)),
         hash=variants.perceptual_hash(resized),
         faults=tuple(faults),
     )
@@ -180,6 +181,11 @@ def digest(pixels: np.ndarray) -> bytes:
     found = hashlib.sha256(repr(pixels.shape).encode())
     found.update(np.ascontiguousarray(pixels).data)
     return found.digest()[:16]
+
+
+def _digest_bytes(jpeg: bytes) -> bytes:
+    """Returns 16 bytes that tell images apart which `_encode` made: equal pixels, equal bytes."""
+    return hashlib.sha256(jpeg).digest()[:16]
 
 
 def _check_size(width: int, height: int) -> None:

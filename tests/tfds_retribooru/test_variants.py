@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import imagehash
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -11,7 +12,7 @@ from PIL import Image, ImageDraw
 from tests.helpers import danbooru_dump, retribooru_folder
 from tfds_retribooru import describe, variants
 from tfds_retribooru.clusters import Clusters
-from tfds_retribooru.collect import danbooru, run_local
+from tfds_retribooru.collect import danbooru, near_duplicates, run_local
 from tfds_retribooru.collect.settings import Settings
 
 
@@ -47,6 +48,23 @@ def test_many_pictures_are_compared_in_parts():
     hashes = [bytes([k % 251]) * 32 for k in range(1200)]
     found = variants.sets(range(1200), hashes)
     assert found.tolist() == [k % 251 for k in range(1200)]
+
+
+@pytest.mark.parametrize("size, mode", [((255, 300), "RGB"), ((40, 30), "RGB"), ((90, 70), "L")])
+def test_the_hash_of_a_small_picture_is_that_of_imagehash(size, mode):
+    image = retribooru_folder.draw_detailed(1, size).convert(mode)
+    expected = imagehash.phash(image, hash_size=variants.SIDE).hash
+    found = np.unpackbits(np.frombuffer(variants.perceptual_hash(image), np.uint8))
+    assert (found.reshape(expected.shape) != expected).sum() <= 1  # sums in another order
+
+
+@pytest.mark.parametrize("factor", [2, 5])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_hash_of_a_large_picture_is_that_of_the_same_picture_shrunk(seed, factor):
+    image = retribooru_folder.draw_detailed(seed, (300 * factor, 400 * factor))
+    small = image.resize((300, 400), Image.Resampling.BOX)
+    one, other = (int.from_bytes(variants.perceptual_hash(i)) for i in (image, small))
+    assert (one ^ other).bit_count() <= near_duplicates.DISTANCE
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -187,6 +205,7 @@ def test_variants_in_other_outfits_are_of_the_same_split(tmp_path):
     rows = [(f"{c}{k:03d}", f"girl_{c}") for c in range(10, 40) for k in range(20)]
     alone = [Record(name, who) for name, who in rows]
     linked = [Record(n, who, relatives=(f"9{n[:-1]}{int(n[-1]) // 2}",)) for n, who in rows]
-    joined = examples._joined(linked, [()] * len(linked))
-    assert examples._joined(alone, [()] * len(alone)) == [()] * len(alone)
+    keys = variants.roots((record.id, name) for record in linked for name in record.relatives)
+    joined = examples._joined(linked, [()] * len(linked), keys)
+    assert examples._joined(alone, [()] * len(alone), {}) == [()] * len(alone)
     assert joined[:4] == [(), ("10000",), (), ("10002",)]

@@ -20,6 +20,7 @@ from tfds_retribooru import array_record, clusters, tag_kinds, vocabulary
 from tfds_retribooru.building import examples, locks, splits
 from tfds_retribooru.building.examples import Plan, Source
 from tfds_retribooru.building.rejections import NAME, Rejections
+from tfds_retribooru.building.stored import Stored
 from tfds_retribooru.clusters import Clusters
 from tfds_retribooru.vocabulary import Vocabulary
 
@@ -132,17 +133,17 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
                 options=config.beam_options,
                 names=tuple(self.info.features),
             )
-        seen: dict[bytes, str] = {}
+        kept = Stored(plan.variant_keys)
         return {
-            split: self._generate_examples(source, plan, split, seen=seen, log=log)
+            split: self._generate_examples(source, plan, split, kept=kept, log=log)
             for split in examples.usable_splits(source, plan, log)
         }
 
     def _generate_examples(
-        self, source: Source, plan: Plan, split: str, *, seen: dict[bytes, str], log: Rejections
+        self, source: Source, plan: Plan, split: str, *, kept: Stored, log: Rejections
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         names = tuple(self.info.features)  # those of this version
-        for key, example in examples.examples(source, plan, split, seen=seen, log=log):
+        for key, example in examples.examples(source, plan, split, kept=kept, log=log):
             yield key, {name: example[name] for name in names}
 
     def download_and_prepare(

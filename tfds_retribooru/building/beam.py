@@ -22,6 +22,7 @@ from tfds_retribooru.building import examples, splits
 from tfds_retribooru.building.examples import Plan, Source
 from tfds_retribooru.building.records import Record
 from tfds_retribooru.building.rejections import Rejections
+from tfds_retribooru.building.stored import Stored
 from tfds_retribooru.images import Unreadable
 
 LINES = 2000  # records of a file
@@ -125,7 +126,7 @@ def _choose(folder: pathlib.Path, plan: Plan, log: Rejections) -> set[int]:
     records = {
         line["number"]: Record(
             line["id"],
-            "",
+            line["character"],
             file=line["file"],
             line=line["line"],
             relatives=tuple(line["relatives"]),
@@ -133,18 +134,20 @@ def _choose(folder: pathlib.Path, plan: Plan, log: Rejections) -> set[int]:
         for line in _lines(folder / "all")
     }
     chosen: set[int] = set()
-    seen: dict[str, str] = {}
+    kept = Stored(plan.variant_keys)
     for number in sorted(inspected, key=lambda n: (plan.split[n], n)):
         line, record = inspected[number], records[number]
         if "digest" not in line:
             log.add(record.fault(line["reason"], detail=line["detail"]))
-        elif line["digest"] in seen:
-            log.add(record.fault(examples.SAME_IMAGE, detail=seen[line["digest"]]))
+            continue
+        found = {name: bytes.fromhex(line[name]) for name in ("digest", "hash")}
+        split = splits.SPLITS[plan.split[number]]
+        if fault := kept.fault(split, record, digest=found["digest"], hashed=found["hash"]):
+            log.add(fault)
         else:
             log.add_image(record, line["faults"], has_mask=line["has_mask"])
-            seen[line["digest"]] = record.id
-            hashed = bytes.fromhex(line["hash"])
-            variants.append(log.path.parent, record.id, record.relatives, hashed)
+            kept.add(split, record, digest=found["digest"], hashed=found["hash"])
+            variants.append(log.path.parent, record.id, record.relatives, found["hash"])
             chosen.add(number)
     log.check_parts()
     return chosen

@@ -6,7 +6,7 @@ and decide the splits. The second time, once a split, images are decoded on all 
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,9 @@ from tfds_retribooru.building import splits
 from tfds_retribooru.building.parts import PartCounts
 from tfds_retribooru.building.records import Fault, Record
 from tfds_retribooru.building.rejections import Rejections
+from tfds_retribooru.building.stored import Stored
 from tfds_retribooru.images import PreparedImage, Unreadable
 from tfds_retribooru.threads import map_in_order
-
-SAME_IMAGE = "the picture is that of another record"
 
 Paths = tuple[pathlib.Path | None, pathlib.Path | None]  # of image and mask; None: there is none
 
@@ -71,11 +70,13 @@ class Plan:
     Attributes:
         split: int8 [N], index into splits.SPLITS.
         similar: each record's links, without those that lead nowhere or to another character.
+        variant_keys: of `variants.roots`, for the records that ids connect as variants.
         box_format: of the boxes in pixels, one of boxes.FORMATS.
     """
 
     split: np.ndarray
     similar: Sequence[tuple[str, ...]]
+    variant_keys: Mapping[str, str]
     box_format: str = boxes.FORMATS[0]
 
 
@@ -104,13 +105,15 @@ def plan_splits(source: Source, log: Rejections) -> Plan:
     parts.report(log)
     log.check_parts()
     ids, characters = [r.id for r in records], [r.character for r in records]
-    split = splits.assign(ids, characters, _joined(records, similar))
-    return Plan(split, similar, parts.box_format)
-
-
-def _joined(records: Sequence[Record], similar: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Returns the links, and of each record one to the first of its character's variants."""
     keys = variants.roots((record.id, name) for record in records for name in record.relatives)
+    split = splits.assign(ids, characters, _joined(records, similar, keys))
+    return Plan(split, similar, keys, parts.box_format)
+
+
+def _joined(
+    records: Sequence[Record], similar: Sequence[tuple[str, ...]], keys: Mapping[str, str]
+) -> list[tuple[str, ...]]:
+    """Returns the links, and of each record one to the first of its character's variants."""
     first: dict[tuple[str, str], str] = {}
     joined = []
     for record, links in zip(records, similar, strict=True):
@@ -161,7 +164,7 @@ def usable_splits(source: Source, plan: Plan, log: Rejections) -> list[str]:
 
 
 def examples(
-    source: Source, plan: Plan, split: str, *, seen: dict[bytes, str], log: Rejections
+    source: Source, plan: Plan, split: str, *, kept: Stored, log: Rejections
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields (id, example) of the records of one split whose images can be used.
 
@@ -169,13 +172,13 @@ def examples(
         source: of which `plan` was made.
         plan: by `plan_splits`.
         split: one of splits.SPLITS; they are to be built in that order.
-        seen: digest -> id of the images of all splits so far; is added to. An image that was
-            there before is rejected, so that no image is in two splits, or its own reference.
+        kept: the images of all splits so far; is added to. What may not be stored beside them is
+            left out, so that no image is in two splits, or its own reference.
         log: collects the faults.
 
     Raises:
         TooManyRejected: see rejections.Rejections.
-        ValueError: all images of the split were there before.
+        ValueError: nothing of the split is left.
     """
     number, is_empty = splits.SPLITS.index(split), True
     chosen = (
@@ -186,17 +189,17 @@ def examples(
     for record, image in map_in_order(lambda r: (r, source.image_of(r)), chosen):
         if isinstance(image, Unreadable):
             log.add(record.fault(image.reason, detail=image.detail))
-        elif image.digest in seen:
-            log.add(record.fault(SAME_IMAGE, detail=seen[image.digest]))
+        elif fault := kept.fault(split, record, digest=image.digest, hashed=image.hash):
+            log.add(fault)
         else:
             log.add_image(record, image.faults, has_mask=image.mask is not None)
-            seen[image.digest] = record.id
+            kept.add(split, record, digest=image.digest, hashed=image.hash)
             variants.append(log.path.parent, record.id, record.relatives, image.hash)
             is_empty = False
             yield record.id, example(record, image)
     log.check_parts()
     if is_empty:
-        raise ValueError(f"all pictures of the split {split!r} were there before.\n{log.summary()}")
+        raise ValueError(f"all pictures of the split {split!r} were left out.\n{log.summary()}")
 
 
 def example(record: Record, image: PreparedImage) -> dict[str, Any]:

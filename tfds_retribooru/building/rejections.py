@@ -129,3 +129,12 @@ class Rejections:
             f"  {count:>8}  {f'{part} of a record' if part else 'record'}: {reason}"
             for (part, reason), count in ordered
         )
+
+
+def count(folder: pathlib.Path, part: str) -> int:
+    """Returns the number of faults of a part that a build's manifest names; 0 without one."""
+    path = folder / NAME
+    if not path.exists():
+        return 0
+    with path.open(encoding="utf-8") as file:
+        return sum(json.loads(line)["part"] == part for line in file)

@@ -1,0 +1,91 @@
+"""What a build has stored, and which pictures may not be stored beside it.
+
+Of equal pictures the first is stored. A picture of which a variant (see `tfds_retribooru.variants`)
+is in a split that was built before is left out: training would see what an evaluation asks for.
+There, near copies of different characters count too, if at most COPY bits of their hashes differ.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from tfds_retribooru import variants
+from tfds_retribooru.building.records import Fault, Record
+from tfds_retribooru.building.splits import SPLITS
+
+COPY = 6  # of 256 bits; of one character variants.DISTANCE is the limit
+SAME_IMAGE = "the picture is that of another record"
+VARIANT = "variant"  # part of a fault
+LEFT_OUT = "the picture is left out: that record is in another split"
+
+
+class _Place(NamedTuple):
+    split: str
+    id: str
+    hash: int
+
+
+class Stored:
+    """The pictures that a build has stored; they come in the order of SPLITS."""
+
+    def __init__(self, keys: Mapping[str, str]) -> None:
+        """Starts with nothing; `keys` are those of `variants.roots`."""
+        self._keys = keys
+        self._equal: dict[bytes, str] = {}  # id by digest
+        # Of all splits but the last, after which nothing comes:
+        self._linked: dict[str, _Place] = {}
+        self._of_character: dict[str, list[_Place]] = defaultdict(list)
+        self._of_band: dict[tuple[int, bytes], list[_Place]] = defaultdict(list)
+
+    def fault(self, split: str, record: Record, *, digest: bytes, hashed: bytes) -> Fault | None:
+        """Returns why a picture may not be stored in a split; None if it may.
+
+        Args:
+            split: one of SPLITS.
+            record: of the picture.
+            digest: of the picture; equal ones have one.
+            hashed: by `variants.perceptual_hash`.
+        """
+        if digest in self._equal:
+            return record.fault(SAME_IMAGE, detail=self._equal[digest])
+        if found := self.variant(split, record, hashed):
+            return record.fault(LEFT_OUT, part=VARIANT, detail=found)
+        return None
+
+    def variant(self, split: str, record: Record, hashed: bytes) -> str:
+        """Returns the id of the first variant in another split, and that split; "" without any."""
+        for place in self._variants(record, hashed):
+            if place.split != split:
+                return f"{place.id} ({place.split})"
+        return ""
+
+    def add(self, split: str, record: Record, *, digest: bytes, hashed: bytes) -> None:
+        """Notes that a picture is stored; see `fault`."""
+        self._equal[digest] = record.id
+        if split == SPLITS[-1]:
+            return
+        place = _Place(split, record.id, int.from_bytes(hashed))
+        self._linked.setdefault(self._keys.get(record.id, record.id), place)
+        self._of_character[record.character].append(place)
+        for band in _bands(hashed):
+            self._of_band[band].append(place)
+
+    def _variants(self, record: Record, hashed: bytes) -> Iterator[_Place]:
+        """Yields where variants of a picture are."""
+        if place := self._linked.get(self._keys.get(record.id, record.id)):
+            yield place
+        number = int.from_bytes(hashed)
+        for place in self._of_character.get(record.character, ()):
+            if (place.hash ^ number).bit_count() <= variants.DISTANCE:
+                yield place
+        for band in _bands(hashed):
+            for place in self._of_band.get(band, ()):
+                if (place.hash ^ number).bit_count() <= COPY:
+                    yield place
+
+
+def _bands(hashed: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yields COPY + 1 parts of a hash; of near copies at least one is the same."""
+    count, size = COPY + 1, len(hashed)
+    for k in range(count):
+        yield k, hashed[k * size // count : (k + 1) * size // count]
