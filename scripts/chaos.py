@@ -6,7 +6,7 @@ A run is killed with SIGKILL at any moment (also while it starts), while it writ
 while it makes images and evaluates; then the same command starts again. When a run reaches its end,
 another begins, until there were so many kills. Compared bit for bit with the run that was never
 killed: parameters, averages, moments, the place in the data, the metrics of each log step, sample
-grids and results.json. Options that are not known here go to rbjax.main.
+grids, and the scores of each evaluation. Options that are not known here go to rbjax.main.
 """
 
 import argparse
@@ -28,6 +28,7 @@ import orbax.checkpoint as ocp
 from tensorboard.backend.event_processing import event_file_loader
 
 from rbjax.command_line import ArgumentParser, path_argument, set_environment
+from rbjax.experiment import workdir as workdir_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
 DEFAULTS = (  # a small model, of which a part is frozen: most of a run is its start
@@ -69,11 +70,13 @@ def main(argv: list[str] | None = None) -> int:
             print("\n".join(different))
             return 1
         shutil.rmtree(killed)
+    scores = sum(name.startswith("eval/") for name in whole)
     counts = ", ".join(f"{kills[event]} at {event}" for event in EVENTS)
     size = sum(np.asarray(value).nbytes for value in whole.values())
     print(
-        f"{kills.total()} kills ({counts}) in {rounds} runs: all {len(whole)} arrays and files, "
-        f"{size:,} bytes, equal those of the run that was never killed."
+        f"{kills.total()} kills ({counts}) in {rounds} runs: all {len(whole)} arrays, files and "
+        f"scalars ({scores} of evaluations), {size:,} bytes, equal those of the run that was never "
+        "killed."
     )
     return 0
 
@@ -147,6 +150,7 @@ def contents(workdir: pathlib.Path) -> dict[str, Any]:
         found |= _arrays(frozen, "frozen")
     files = [newest / "data-0/metadata", newest / "log_metrics/metadata", workdir / "loss.json"]
     files += [workdir / "results.json", *sorted((workdir / "samples").glob("*.png"))]
+    files += workdir.glob(workdir_lib.PERIODIC_RESULTS)
     for path in files:
         found[str(path.relative_to(workdir))] = path.read_bytes()
     return found | _scalars(workdir)

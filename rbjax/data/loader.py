@@ -15,7 +15,7 @@ import numpy as np
 import tokenizers
 from ml_collections import ConfigDict
 
-from rbjax.data import bad_records, order, references
+from rbjax.data import bad_records, order, references, variation
 from rbjax.data import crops as crops_lib
 from rbjax.data.bad_records import BadRecord
 from rbjax.data.crops import Change
@@ -216,49 +216,18 @@ class Examples(grain.transforms.RandomMap):
 
     def _draw_changes(self, rng: np.random.Generator) -> list[Change]:
         """Draws the changes of R crops; [] where the configuration changes none."""
-        if self.config.fixed_changes or not changing_fields(self.config):
+        if self.config.fixed_changes or not variation.changing_fields(self.config):
             return []
-        rates = change_rates(self.config)
+        rates = variation.change_rates(self.config)
         return [crops_lib.draw_change(rng, **rates) for _ in range(self.size)]
 
     def _draw_drops(self, rng: np.random.Generator) -> tuple[bool, bool]:
         """Draws (drop the prompt, drop the references)."""
-        without_prompt, without_references, without_both = drop_totals(self.config)
+        without_prompt, without_references, without_both = variation.drop_totals(self.config)
         u = rng.random()
         both, prompt = u < without_both, u < without_prompt
         end = without_prompt + without_references - without_both
         return prompt, both or (not prompt and u < end)
-
-
-def drop_totals(data: ConfigDict) -> tuple[float, float, float]:
-    """Returns the rates of examples without prompt, without references, and without either.
-
-    The first two count the third. With `drop_rates` "apart" the configuration names them without.
-
-    Args:
-        data: the experiment's `data` section.
-    """
-    apart = 0.0 if data.drop_rates == "total" else data.drop_both
-    return data.drop_prompt + apart, data.drop_references + apart, data.drop_both
-
-
-def change_rates(config: ConfigDict) -> dict[str, float]:
-    """Returns how `config.data` changes training's references, see `crops.draw_change`."""
-    c = config
-    return {"jitter": c.crop_jitter, "flip": c.flip_references, "blank": c.blank_background}
-
-
-def changing_fields(config: ConfigDict) -> list[str]:
-    """Returns the fields of `config.data` by which training's crops differ from the boxes."""
-    names = [name for name in ("crop_jitter", "flip_references") if config[name]]
-    return names + ["blank_background"] * (config.blank_background not in (0, 1))
-
-
-def live_images(config: ConfigDict) -> list[str]:
-    """Returns which images of `config.data` are encoded in each update, stored latents or not."""
-    fields = "" if config.fixed_changes else ", ".join(changing_fields(config))
-    references = [f"references, changed by config.data.{fields}"] if fields else []
-    return ["targets, in their buckets"] * bool(config.bucket_reso_steps) + references
 
 
 def iterator(

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 from rbjax.command_line import local_path
 from rbjax.data.crops import VIEWS
 from rbjax.data.dataset import Split
-from rbjax.data.loader import drop_totals
 from rbjax.data.references import TASKS
+from rbjax.data.variation import drop_totals
 from rbjax.diffusion.loss import WEIGHTINGS
 from rbjax.models.pipeline import latent_pixels
 from rbjax.parallel import mesh as mesh_lib

@@ -13,7 +13,7 @@ from absl import logging
 from flax import nnx
 from ml_collections import ConfigDict
 
-from rbjax.data import buckets, loader
+from rbjax.data import buckets, variation
 from rbjax.data import dataset as dataset_lib
 from rbjax.data.dataset import Split
 from rbjax.data.image_cache import ConceptCrops
@@ -100,7 +100,7 @@ class Experiment:
             view=data.view,
             cache=data.cache,
             blank=data.blank_background >= 0.5,
-            rates=loader.change_rates(data) if training and data.fixed_changes else None,
+            rates=variation.change_rates(data) if training and data.fixed_changes else None,
             shapes=shapes,
         )
         return Examples(split, crops, self.tokenizer, data, cached or CachedLatents())

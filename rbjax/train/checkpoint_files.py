@@ -17,6 +17,10 @@ from rbjax.interop import json_files
 from rbjax.parallel import distributed
 
 CHECKSUMS = "checksums.json"  # in a checkpoint: SHA-256 of its other files, by relative path
+REMEDY = (
+    " The frozen parameters are also made again by the training's own command (of a finished run "
+    "remove results.json first)."
+)
 PLAIN = re.compile(r"[\w ./,=+@%-]*", re.ASCII)
 T = TypeVar("T")
 
@@ -54,9 +58,21 @@ def write_checksums(checkpoint: pathlib.Path, shared: str = "") -> None:
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
     sums = {path.relative_to(checkpoint).as_posix(): _checksum(path) for path in files}
     if shared:
-        of_shared = json_files.read(checkpoint.parent / shared / CHECKSUMS)
-        sums |= {f"../{shared}/{name}": value for name, value in of_shared.items()}
+        sums |= _of_shared(checkpoint, shared)
     workdir_lib.write_text(checkpoint / CHECKSUMS, json.dumps(sums, indent=1))
+
+
+def renew_checksums(checkpoint: pathlib.Path, shared: str) -> None:
+    """Changes a checkpoint's checksums of a shared folder that was written again."""
+    sums = json_files.read(checkpoint / CHECKSUMS)
+    own = {name: value for name, value in sums.items() if not name.startswith(f"../{shared}/")}
+    sums = own | _of_shared(checkpoint, shared)
+    workdir_lib.write_text(checkpoint / CHECKSUMS, json.dumps(sums, indent=1))
+
+
+def _of_shared(checkpoint: pathlib.Path, shared: str) -> dict[str, str]:
+    sums = json_files.read(checkpoint.parent / shared / CHECKSUMS)
+    return {f"../{shared}/{name}": value for name, value in sums.items()}
 
 
 def read_newest(folder: pathlib.Path, read: Callable[[int], T]) -> tuple[int, T | None]:
@@ -86,23 +102,30 @@ def read_newest(folder: pathlib.Path, read: Callable[[int], T]) -> tuple[int, T 
         faults.append(f"  step {step}: {fault}")
         logging.warning("the checkpoint %s is damaged, an older one is used: %s", path, fault)
     if faults:
+        of_shared = any(find_damage(folder / str(step), "../") for step in steps(folder))
         raise ValueError(
             f"none of the checkpoints in {folder} can be read:\n"
             + "\n".join(faults)
             + "\nPut copies of them back, or start anew in another --workdir."
+            + REMEDY * of_shared
         )
     return 0, None
 
 
-def find_damage(checkpoint: pathlib.Path) -> str:
-    """Returns what is wrong with a checkpoint's files; "" = nothing, or it has no checksums."""
+def find_damage(checkpoint: pathlib.Path, prefix: str = "") -> str:
+    """Returns what is wrong with a checkpoint's files; "" = nothing, or it has no checksums.
+
+    Args:
+        checkpoint: its folder.
+        prefix: of the paths to look at, relative to it.
+    """
     path = checkpoint / CHECKSUMS
     if not path.exists():
         return ""
     try:
         for name, expected in json_files.read(path).items():
             path = pathlib.Path(os.path.normpath(checkpoint / name))
-            if _checksum(path) != expected:
+            if name.startswith(prefix) and _checksum(path) != expected:
                 return f"{path} is not what was saved"
     except FileNotFoundError as error:
         return f"{error.filename} is missing"

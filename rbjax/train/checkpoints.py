@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import jax
@@ -71,7 +71,9 @@ def save(
         values = [np.asarray(x).item() for x in jax.tree.leaves(metrics)]
         items[METRICS] = ocp.args.JsonSave({"values": values})
     with _writing(step, folder):  # first: a manager removes unfinished folders while it is open
-        frozen_copy.save(folder, state.frozen)
+        digest = frozen_copy.save(folder, state.frozen)
+    if digest:
+        items[frozen_copy.DIGEST] = ocp.args.JsonSave({"sha256": digest})
     with _manager(folder) as manager:
         with _writing(step, folder):
             manager.save(step, args=ocp.args.Composite(**items), force=True)
@@ -111,13 +113,20 @@ def check_space(workdir: pathlib.Path, abstract: TrainState) -> None:
     disk_space.check(folder, needed, "give a --workdir on another disk")
 
 
-def restore(workdir: pathlib.Path, *, abstract: TrainState, data: Data) -> TrainState | None:
+def restore(
+    workdir: pathlib.Path,
+    *,
+    abstract: TrainState,
+    data: Data,
+    make_frozen: Callable[[], Tree] | None = None,
+) -> TrainState | None:
     """Restores the newest checkpoint that is not damaged onto today's mesh, and sets the iterator.
 
     Args:
         workdir: of the run.
         abstract: shapes, dtypes and shardings of the state.
         data: set to where the checkpoint's run stopped.
+        make_frozen: returns the run's frozen parameters as at its start, for `frozen_copy.mend`.
 
     Returns:
         None where there is no checkpoint.
@@ -126,6 +135,8 @@ def restore(workdir: pathlib.Path, *, abstract: TrainState, data: Data) -> Train
         ValueError: no checkpoint can be read, or it does not fit the state; Orbax names the arrays.
     """
     folder = workdir / FOLDER
+    if make_frozen:
+        frozen_copy.mend(folder, make_frozen)
 
     def read(step: int) -> tuple[TrainState, Any]:
         with _manager(folder) as manager:
@@ -158,11 +169,7 @@ def read_metrics(workdir: pathlib.Path, step: int, zero: Collection) -> Collecti
 
 
 def restore_state(workdir: pathlib.Path, abstract: TrainState) -> TrainState:
-    """Restores the state alone of the newest checkpoint that is not damaged.
-
-    Args:
-        workdir: of the run.
-        abstract: as of `restore`.
+    """Restores the state alone, as `restore`.
 
     Raises:
         FileNotFoundError: there is no checkpoint.

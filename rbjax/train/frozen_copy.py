@@ -1,18 +1,28 @@
 """The frozen parameters of a run: one copy beside its checkpoints, whose checksums cover it too.
 
-A checkpoint of an older version holds them itself.
+Each checkpoint has a digest of their values: where the copy is damaged it is made again from what
+the run started with, if that gives the same. A checkpoint of an older version holds them itself.
 """
 
+import hashlib
 import pathlib
+from collections.abc import Callable
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
+from jax.experimental import multihost_utils
 
+from rbjax.experiment import workdir as workdir_lib
+from rbjax.interop import json_files
 from rbjax.models.params import Tree
 from rbjax.parallel import distributed
 from rbjax.train import checkpoint_files
 
 FOLDER = "frozen"
+DIGEST = "frozen_digest"  # in a checkpoint, and in the copy: {"sha256": of the values}
 
 
 def exists(folder: pathlib.Path) -> bool:
@@ -20,25 +30,92 @@ def exists(folder: pathlib.Path) -> bool:
     return (folder / FOLDER / checkpoint_files.CHECKSUMS).exists()
 
 
-def save(folder: pathlib.Path, frozen: Tree) -> None:
-    """Writes the copy, unless it is there and belongs to a checkpoint.
+def save(folder: pathlib.Path, frozen: Tree) -> str:
+    """Writes the copy, unless it is there and belongs to a checkpoint; returns its digest.
 
     Args:
         folder: of the checkpoints.
-        frozen: parameters; nothing is written where there are none.
+        frozen: parameters; nothing is written, and "" returned, where there are none.
     """
     if not frozen:
-        return
+        return ""
 
     def found() -> str:
         return "found" if exists(folder) and checkpoint_files.steps(folder) else ""
 
-    if distributed.from_primary(found):
-        return
+    if not distributed.from_primary(found):
+        _write(folder, frozen)
+    path = folder / FOLDER / DIGEST
+    if not distributed.from_primary(lambda: "noted" if path.exists() else ""):  # an older copy
+        workdir_lib.write_text(path, digest(frozen))
+    return distributed.from_primary(path.read_text)
+
+
+def _write(folder: pathlib.Path, frozen: Tree) -> None:
     with checkpoint_files.orbax_path(folder) as path, ocp.StandardCheckpointer() as writer:
         writer.save(path / FOLDER, frozen, force=True)
+    workdir_lib.write_text(folder / FOLDER / DIGEST, digest(frozen))
     if distributed.is_primary():
         checkpoint_files.write_checksums(folder / FOLDER)
+
+
+def digest(frozen: Tree) -> str:
+    """Returns the SHA-256 of names, types, shapes and values, however the arrays are split."""
+    found = hashlib.sha256()
+    for path, leaf in jax.tree.leaves_with_path(frozen):
+        array = np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+        found.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
+
+
+def mend(folder: pathlib.Path, make: Callable[[], Tree]) -> None:
+    """Writes the copy again where it is damaged or missing.
+
+    Args:
+        folder: of the checkpoints.
+        make: returns the frozen parameters with which the run began.
+
+    Raises:
+        ValueError: it cannot be told that those are the parameters that were saved.
+    """
+
+    def find_damage() -> str:
+        found = (checkpoint_files.find_damage(path, f"../{FOLDER}/") for path in _users(folder))
+        return next(filter(None, found), "")
+
+    damage = distributed.from_primary(find_damage)
+    if not damage:
+        return
+    logging.warning("the run's frozen parameters are damaged (%s): they are made again", damage)
+    frozen = make()
+    if digest(frozen) not in distributed.from_primary(lambda: " ".join(_digests(folder))).split():
+        raise ValueError(
+            f"the frozen parameters of this run are lost: {damage}. Those that it would start with "
+            f"now are not known to be the same. What it trained is intact in {folder}, and of no "
+            f"use without them: put a copy of {folder / FOLDER} back, or start anew in another "
+            "--workdir"
+        )
+    _write(folder, frozen)
+    if distributed.is_primary():
+        for checkpoint in _users(folder):
+            checkpoint_files.renew_checksums(checkpoint, FOLDER)
+    print(f"{folder / FOLDER} is made again, with the values that it had.", flush=True)
+
+
+def _users(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the checkpoints that need the copy, the newest first."""
+    paths = (folder / str(step) for step in checkpoint_files.steps(folder))
+    return [path for path in paths if (path / DIGEST).exists()]
+
+
+def _digests(folder: pathlib.Path) -> list[str]:
+    """Returns the digests of the checkpoints, but for those that cannot be read."""
+    return [
+        json_files.read(path / DIGEST / "metadata")["sha256"]
+        for path in _users(folder)
+        if not checkpoint_files.find_damage(path, DIGEST)
+    ]
 
 
 def restore(folder: pathlib.Path, abstract: Tree) -> Tree:

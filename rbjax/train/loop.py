@@ -1,9 +1,8 @@
-"""The training loop: the order of events; what is due every N steps is a periodic action."""
+"""The training loop: the order of events; `events` has what is due every N steps."""
 
 import contextlib
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
 
 import jax
 from absl import logging
@@ -20,15 +19,14 @@ from rbjax.evaluation.evaluator import Evaluator
 from rbjax.experiment import setup as setup_lib
 from rbjax.experiment import workdir as workdir_lib
 from rbjax.experiment.setup import Experiment
+from rbjax.models.params import Tree
 from rbjax.parallel import distributed
 from rbjax.parallel import mesh as meshes
-from rbjax.train import bad_updates, checkpoints, overview, precompute_latents, termination
+from rbjax.train import bad_updates, checkpoints, events, overview, precompute_latents, termination
 from rbjax.train import state as states
 from rbjax.train.state import TrainState
 from rbjax.train.step import TrainMetrics, make_update
 from rbjax.train.termination import Termination
-
-Event = Callable[[int, TrainState], None]  # of (step, state after that step's update)
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -79,11 +77,14 @@ def _run(exp: Experiment, workdir: pathlib.Path, planned: int | None, stop: Term
     progress, log = _reports(exp.config, writer, history=history, workdir=workdir)
 
     def save(step: int, state: TrainState) -> None:
+        writer.flush()  # a run that resumes here has the log up to here
         with stop.deferred():
             checkpoints.save(workdir, step, state=state, data=data, metrics=metrics)
 
-    actions = _actions(exp.config, progress, writer, checkpoint=save, evaluator=evaluator)
-    requests = _requests(save, evaluator, writer)
+    due = events.due(
+        exp.config, progress, writer, workdir=workdir, checkpoint=save, evaluator=evaluator
+    )
+    requests = events.asked_for(save, evaluator, writer)
     check = bad_updates.check(exp.config, split, workdir)
     update, sharding = jit_update(exp, abstract), meshes.batch_sharding(exp.mesh)
     if start < total:
@@ -91,6 +92,8 @@ def _run(exp: Experiment, workdir: pathlib.Path, planned: int | None, stop: Term
         print("Training starts; the first step takes longer: it is compiled.", flush=True)
     try:
         with metric_writers.ensure_flushes(writer):
+            if start:
+                events.make(due[1:], start, state)  # after its checkpoint: it may have been killed
             for step in range(start + 1, total + 1):
                 with stop.deferred():  # state, data and metrics stay at the same step
                     examples = next(data)
@@ -101,9 +104,8 @@ def _run(exp: Experiment, workdir: pathlib.Path, planned: int | None, stop: Term
                     if log(step, metrics=metrics):
                         metrics = bad_updates.begin(metrics, _zero_metrics(exp))
                     check(step, metrics=metrics, batch=examples)
-                for action in actions:
-                    action(step, state=state)
-                _answer(requests, workdir, step=step, state=state)
+                events.make(due, step, state)
+                events.answer(requests, workdir, step=step, state=state)
                 stop.check(step)
         if evaluator:
             _evaluate_at_end(evaluator, state, history)
@@ -117,7 +119,11 @@ def _start(
     exp: Experiment, workdir: pathlib.Path, *, abstract: TrainState, data: Batches
 ) -> tuple[TrainState, Collection]:
     """Returns (state, metrics) of the newest checkpoint, also setting `data`, or of step 0."""
-    state = checkpoints.restore(workdir, abstract=abstract, data=data)
+
+    def make_frozen() -> Tree:
+        return states.create_state(exp)[0].frozen
+
+    state = checkpoints.restore(workdir, abstract=abstract, data=data, make_frozen=make_frozen)
     state = state or states.create_state(exp)[0]
     return state, checkpoints.read_metrics(workdir, int(state.step), _zero_metrics(exp))
 
@@ -148,96 +154,6 @@ def _reports(
     progress = ReportProgress(num_train_steps=total, writer=writer, every_steps=every)
     log = functools.partial(_log, writer=writer, history=history, workdir=workdir)
     return progress, PeriodicCallback(every_steps=every, on_steps=[total], callback_fn=log)
-
-
-def _actions(
-    config: ConfigDict,
-    progress: ReportProgress,
-    writer: MetricWriter,
-    *,
-    checkpoint: Event,
-    evaluator: Evaluator | None,
-) -> list[PeriodicCallback]:
-    """Returns what follows an update, in this order; `progress` reports the time that each takes.
-
-    The last step is saved and sampled, whatever its number; it is evaluated after the loop.
-    Training goes on where samples or an evaluation fail.
-    """
-
-    def timed(name: str, event: Event) -> Callable[..., None]:
-        def call(step: int, t: float, state: TrainState) -> None:
-            with progress.timed(name):
-                event(step, state)
-
-        return call
-
-    every, last = config.eval_every, config.total_steps
-    save = PeriodicCallback(
-        every_steps=config.checkpoint_every,
-        on_steps=[last],
-        callback_fn=timed("checkpoint", checkpoint),
-    )
-    if evaluator is None:
-        return [save]
-
-    def sample(step: int, state: TrainState) -> None:
-        evaluator.sample(step, state.averaged, writer)
-
-    def evaluate(step: int, state: TrainState) -> None:
-        evaluator.periodic(step, state.averaged, writer)
-
-    return [
-        save,
-        PeriodicCallback(
-            every_steps=config.sample_every,
-            on_steps=[last],
-            callback_fn=timed("sample", _dispensable("the sample grid", sample)),
-        ),
-        PeriodicCallback(
-            on_steps=range(every, last, every),
-            callback_fn=timed("evaluate", _dispensable("the evaluation", evaluate)),
-        ),
-    ]
-
-
-def _requests(save: Event, evaluator: Evaluator | None, writer: MetricWriter) -> dict[str, Event]:
-    """Returns what answers each of `workdir.REQUESTS`.
-
-    A run of several processes answers none: they would read a request after different steps.
-    """
-    if jax.process_count() > 1:
-        return {}
-
-    def sample(step: int, state: TrainState) -> None:
-        if evaluator:
-            evaluator.sample(step, state.averaged, writer)
-
-    return {"save_now": save, "sample_now": _dispensable("the sample grid", sample)}
-
-
-def _answer(
-    requests: Mapping[str, Event], workdir: pathlib.Path, *, step: int, state: TrainState
-) -> None:
-    """Does what was asked for since the last step; training is the same with it and without."""
-
-    def take() -> str:
-        return " ".join(name for name in requests if workdir_lib.take_request(workdir, name))
-
-    for name in distributed.from_primary(take).split():
-        requests[name](step, state)
-        print(f"Step {step}: {name} is done.", flush=True)
-
-
-def _dispensable(name: str, event: Event) -> Event:
-    """Returns the event; where it fails it says so, with the place, and raises nothing."""
-
-    def call(step: int, state: TrainState) -> None:
-        try:
-            event(step, state)
-        except Exception:
-            logging.exception("step %d: %s failed; the training goes on", step, name)
-
-    return call
 
 
 def _batches(exp: Experiment, split: Split, state: TrainState) -> Batches:

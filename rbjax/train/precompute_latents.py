@@ -3,10 +3,8 @@
 Axes: B batch, H W image, h w latent, C latent channels, M prompts, T tokens, D text width.
 """
 
-import collections
-import itertools
 import pathlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
@@ -16,9 +14,10 @@ import numpy as np
 import tqdm
 from flax import nnx
 
-from rbjax.data import latent_cache, loader
+from rbjax.data import latent_cache, variation
 from rbjax.data.dataset import Split
 from rbjax.data.latent_cache import CachedLatents, Fingerprint, mismatch
+from rbjax.data.loader import Examples
 from rbjax.experiment.setup import Experiment
 from rbjax.interop import huggingface, json_files, safetensors_files
 from rbjax.models import params as params_lib
@@ -30,11 +29,9 @@ from rbjax.parallel import distributed
 from rbjax.parallel import mesh as meshes
 from rbjax.text import concepts as concepts_lib
 from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
+from rbjax.train import encoding
 
 T = TypeVar("T")
-Module = TypeVar("Module", bound=nnx.Module)
-Load = Callable[[np.ndarray], np.ndarray]  # keys [B, k] -> what the encoder reads of them [B, ...]
-Encode = Callable[[jax.Array], jax.Array]  # [B, ...] -> float16 [B, ...]
 
 
 class _Encoder(NamedTuple):
@@ -70,7 +67,7 @@ def find(exp: Experiment, split: Split, trained: Collection[str]) -> CachedLaten
     moments, text = (
         _find_folder(exp, split, part=part, trained=trained) for part in latent_cache.PARTS
     )
-    if moments and (live := loader.live_images(exp.config.data)):
+    if moments and (live := variation.live_images(exp.config.data)):
         print(f"Stored moments: not of {'; '.join(live)}; these are encoded.", flush=True)
     return CachedLatents(
         moments=_open(latent_cache.open_moments, moments),
@@ -136,7 +133,7 @@ def fingerprint(exp: Experiment, split: Split, part: str) -> Fingerprint:
     if part == "moments":
         blank = data.blank_background >= 0.5
         content = {"size": data.size, "view": data.view, "blank_background": blank}
-        changes = {"changes": loader.change_rates(data)} if data.fixed_changes else {}
+        changes = {"changes": variation.change_rates(data)} if data.fixed_changes else {}
         return common | content | changes
     return common | {
         "prompt_tags": data.prompt_tags,
@@ -199,7 +196,7 @@ def _write_moments(
     batch_size: int,
 ) -> None:
     crops = exp.examples(split, training=True).crops
-    encode = _jit(exp, autoencoder, _moments)
+    encode = encoding.encoder(exp, autoencoder, _moments)
     blank = jax.ShapeDtypeStruct((1, crops.size, crops.size, 3), np.uint8)
     shape = (len(split), len(CONCEPTS), *jax.eval_shape(encode, blank).shape[1:])
     used = np.zeros(shape[:2], bool)
@@ -217,7 +214,9 @@ def _write_moments(
             return np.stack(list(pool.map(lambda key: crops[key[0], key[1]], keys)))
 
         keys = np.argwhere(used)
-        rows = _encode_rows(exp, encode, load, keys=keys, batch_size=batch_size, name="crops")
+        rows = encoding.encode_rows(
+            exp, encode, load, keys=keys, batch_size=batch_size, name="crops"
+        )
         latent_cache.write_array(partial / "moments.npy", shape, rows)
 
 
@@ -231,7 +230,10 @@ def _write_text(
 ) -> None:
     examples = exp.examples(split)
     texts = {"states": all_prompts(examples), "concepts": examples.concept_ids}
-    width, encode = text_encoder.config.hidden_size, _jit(exp, text_encoder, CLIPTextModel.__call__)
+    width, encode = (
+        text_encoder.config.hidden_size,
+        encoding.encoder(exp, text_encoder, CLIPTextModel.__call__),
+    )
     folder = latent_cache.folder_of(split.directory, content)
     size = texts["states"].nbytes + sum(2 * ids.size * width for ids in texts.values())
     with latent_cache.incomplete_folder(folder, content, size) as partial:
@@ -242,11 +244,13 @@ def _write_text(
                 return ids[keys[:, 0]]
 
             keys = np.arange(len(ids))[:, None]
-            rows = _encode_rows(exp, encode, load, keys=keys, batch_size=batch_size, name=name)
+            rows = encoding.encode_rows(
+                exp, encode, load, keys=keys, batch_size=batch_size, name=name
+            )
             latent_cache.write_array(partial / f"{name}.npy", (*ids.shape, width), rows)
 
 
-def all_prompts(examples: loader.Examples) -> np.ndarray:
+def all_prompts(examples: Examples) -> np.ndarray:
     """Returns the different prompts that training can use, int32 [M, T].
 
     They are those of every target without what references carry, for each kind of reference.
@@ -262,40 +266,3 @@ def all_prompts(examples: loader.Examples) -> np.ndarray:
 def _moments(autoencoder: AutoencoderKL, images: jax.Array) -> jax.Array:
     """Encodes uint8 [B, H, W, 3] as mean and log variance [B, h, w, 2C]."""
     return jnp.concatenate(autoencoder.moments(to_float(images)), axis=-1)
-
-
-def _jit(
-    exp: Experiment, module: Module, function: Callable[[Module, jax.Array], jax.Array]
-) -> Encode:
-    """Returns `function(module, x)` as a function of x, float16, replicated on the mesh."""
-    graphdef, params = nnx.split(module)
-
-    def call(params: nnx.State, x: jax.Array) -> jax.Array:
-        return function(nnx.merge(graphdef, params), x).astype(jnp.float16)
-
-    compiled = jax.jit(call, out_shardings=meshes.replicated(exp.mesh))
-    return lambda x: compiled(params, x)
-
-
-def _encode_rows(
-    exp: Experiment, encode: Encode, load: Load, *, keys: np.ndarray, batch_size: int, name: str
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields keys [B, k] and `encode(load(keys))`; one batch is encoded as the next is loaded."""
-    sharding = meshes.batch_sharding(exp.mesh)
-    pending: collections.deque[tuple[np.ndarray, jax.Array]] = collections.deque()
-    with tqdm.tqdm(total=len(keys), desc=f"encoding {name}") as progress:
-        for start in range(0, len(keys), batch_size):
-            batch = keys[start : start + batch_size]
-            full = np.resize(batch, (batch_size, keys.shape[1]))  # the last batch repeats itself
-            share = load(full[meshes.local_rows(sharding, batch_size)])
-            x = jax.make_array_from_process_local_data(sharding, share)
-            pending.append((batch, encode(x)))
-            if len(pending) > 1:
-                yield _fetch(*pending.popleft())
-            progress.update(len(batch))
-        yield from itertools.starmap(_fetch, pending)
-
-
-def _fetch(keys: np.ndarray, values: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Waits for the values of a batch, and drops those that only filled it."""
-    return keys, np.asarray(values)[: len(keys)]

@@ -34,12 +34,12 @@ from rbjax.text.tokenizer import PAD, word_tokenizer
 T = TypeVar("T")
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Runs all checks in a temporary directory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=384, help="pixels of the images")
     parser.add_argument("--references", type=int, default=4, help="of the example")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         in_process(write_folder, folder)

@@ -157,14 +157,14 @@ def correlation(world: World, vqa: VQA, fault: str) -> dict[str, tuple[float, li
     return found
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Prints the table; 1 where a column ranks too badly."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--size", type=int, default=64, help="pixels of the images")
     parser.add_argument("--characters", type=int, default=16)
     parser.add_argument("--varied", action="store_true", help="figures that move")
     parser.add_argument("--vqa", default=str(PACKAGED), help="folder of the VQA model")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     world = World.create(arguments.characters, size=arguments.size, varied=arguments.varied)
     vqa = VQA.load(arguments.vqa)
     ranks = {}

@@ -27,7 +27,7 @@ Step = Callable[[], jax.Array]
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line , or `argv` in its place."""
+    """Reads the command line, or `argv` in its place."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--sd15", action="store_true", help="also Stable Diffusion 1.5's shapes (8 GiB, minutes)")

@@ -114,12 +114,12 @@ def _pairs(labels: Iterable[object]) -> int:
     return sum(count * (count - 1) // 2 for count in Counter(labels).values())
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", help="of TFDS (default: ~/tensorflow_datasets)")
     parser.add_argument("--posts", type=int, default=60_000, help="of the synthetic metadata")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     people = avatars(args.data_dir)
     data = {"avatars": people, "avatars, alike": alike(people)}
     print("| data | tags missing | rule | tags alone: precision / recall | with answers |")

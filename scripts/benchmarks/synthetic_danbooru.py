@@ -181,7 +181,7 @@ def _after(post: dict, on: set[str], tags: dict[str, list[str]]) -> dict[str, ob
     }
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--posts", type=int, default=60_000)
@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=4)
     parser.add_argument("--largest", type=int, default=LARGEST, help="posts of one character")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     write(args.out, args.posts, files=args.files, largest=args.largest, seed=args.seed)
 
 

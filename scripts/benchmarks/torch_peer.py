@@ -40,10 +40,10 @@ DEVICE = "cuda" if CUDA else "cpu"
 LAYOUT = torch.channels_last if CUDA else torch.contiguous_format
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Prints the table."""
-    args = sd15_model.make_parser(__doc__.split("\n")[0]).parse_args()
-    ours = rbjax_rows(sys.argv[1:])
+    args = sd15_model.make_parser(__doc__.split("\n")[0]).parse_args(argv)
+    ours = rbjax_rows(sys.argv[1:] if argv is None else argv)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     print(f"torch {torch.__version__}, diffusers {diffusers.__version__}")

@@ -1,4 +1,7 @@
-"""The programs that the benchmarks measure, at full size but without arrays."""
+"""The benchmarks start; the programs that they measure, at full size but without arrays."""
+
+import importlib
+import pathlib
 
 import jax
 import pytest
@@ -8,7 +11,20 @@ from flax import nnx
 from rbjax.models import params as params_lib
 from rbjax.train import state as state_lib
 from rbjax.train import step
-from scripts.benchmarks import scoring, sd15_model, torch_peer, train_step
+from scripts import benchmarks
+from scripts.benchmarks import (
+    collect,
+    columns,
+    generate,
+    input_pipeline,
+    outfits,
+    records,
+    scoring,
+    sd15_model,
+    synthetic_danbooru,
+    torch_peer,
+    train_step,
+)
 from tests.helpers import blip_folder
 
 
@@ -53,3 +69,61 @@ def test_scoring_is_timed_in_three_ways_with_the_same_answers(tmp_path, capsys):
     assert [line.startswith(way) for way in ways for line in text.splitlines()].count(True) == 3
     assert "2 images, 3 questions each" in text and "rbjax True" in text
     assert text.count("times as fast") == 2
+
+
+COMMANDS = [path.stem for path in pathlib.Path(benchmarks.__path__[0]).glob("*.py")]
+
+
+@pytest.mark.parametrize("name", sorted({*COMMANDS} - {"__init__", "sd15_model"}))
+def test_every_benchmark_has_a_command_line(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(f"scripts.benchmarks.{name}").main(["--help"])
+    assert end.value.code == 0 and "--help" in capsys.readouterr().out
+
+
+def test_the_input_pipeline_and_its_peer_are_timed(capsys, monkeypatch):
+    """The peer loads in this process."""
+    monkeypatch.setattr(input_pipeline, "AHEAD", 2)
+    sizes = ["--images=24", "--examples=2", "--batch=2", "--size=32", "--rounds=1", "--workers=0"]
+    input_pipeline.main(sizes)
+    found = capsys.readouterr().out
+    names = ("build", "Pillow loop that saves", "our loader", "torch DataLoader")
+    assert all(f"| {name}" in found for name in names)
+
+
+def test_what_the_collection_costs_is_measured(tmp_path, capsys):
+    command = ["--posts=600", f"--out={tmp_path / 'meta'}", "--files=2", "--largest=60"]
+    synthetic_danbooru.main(command)
+    collect.show(collect.measure(tmp_path, workers=1))
+    assert "| all of the collection | 600 |" in capsys.readouterr().out
+
+
+def test_what_records_cost_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "DRAWS", 10)
+    records.make(tmp_path, 120)
+    assert set(records.measure(tmp_path)) == {"open", "memory", "choose", "total"}
+
+
+def test_outfits_are_found_again():
+    people = outfits.synthetic(600)
+    precision, recall = outfits.measure(people, outfits.Rule(), missing=0.0, answers=False)
+    assert 0.3 < precision <= 1 and 0.3 < recall <= 1
+
+
+@pytest.mark.slow
+def test_the_columns_are_ranked(capsys):
+    columns.main(["--characters=2", "--size=32"])
+    assert capsys.readouterr().out.count("Spearman") == len(columns.COLUMNS)
+
+
+@pytest.mark.slow
+def test_steps_with_references_are_timed(capsys):
+    generate.main(["--references", "1", "--repeats=1"])
+    assert "avatars, " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_small_update_is_timed(capsys):
+    options = ["--batch_size=8", "--steps=1", "--dtype=float32"]
+    train_step.main(["--tiny", "--size", "64", *options])
+    assert "train" in capsys.readouterr().out

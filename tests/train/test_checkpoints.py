@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from rbjax.data import disk_space
-from rbjax.train import checkpoint_files, checkpoints, loop
+from rbjax.train import checkpoint_files, checkpoints, frozen_copy, loop
 from rbjax.train import state as states
 from rbjax.train import step as step_lib
 from tests.helpers import tiny_run
@@ -99,13 +99,13 @@ def saved(workdir: pathlib.Path, steps: tuple[int, ...] = (2, 4)) -> pathlib.Pat
     return workdir / "checkpoints"
 
 
-def restored_step(workdir: pathlib.Path) -> int:
+def restored_step(workdir: pathlib.Path, make_frozen=None) -> int:
     """The step that is restored; its arrays and the data's position are compared."""
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state_of(0)
     )
     data = Data(0)
-    state = checkpoints.restore(workdir, abstract=abstract, data=data)
+    state = checkpoints.restore(workdir, abstract=abstract, data=data, make_frozen=make_frozen)
     metrics = checkpoints.read_metrics(workdir, int(state.step), metrics_of(0))
     jax.tree.map(np.testing.assert_array_equal, state, state_of(int(state.step)))
     jax.tree.map(np.testing.assert_array_equal, metrics, metrics_of(int(state.step)))
@@ -213,8 +213,48 @@ def test_a_damaged_copy_of_the_frozen_parameters_is_named(tmp_path, damage):
         if path.name == checkpoint_files.CHECKSUMS:  # each checkpoint has them too
             assert restored_step(workdir) == 4
             continue
-        with pytest.raises(ValueError, match=f"{path} is (not what was saved|missing)"):
+        with pytest.raises(ValueError, match=f"{path} is (not what was saved|missing)") as error:
             restored_step(workdir)
+        assert "made again by the training's own command" in str(error.value)
+
+
+def damaged_copies(folder: pathlib.Path, workdir: pathlib.Path):
+    """Yields working directories in which a file, or all, of the copy is damaged or missing."""
+    files = [p for p in (folder / "frozen").rglob("*") if p.is_file() and p.stat().st_size]
+    files = [p.relative_to(folder) for p in files if p.name != checkpoint_files.CHECKSUMS]
+    for number, file in enumerate([*files, "frozen"]):
+        path = workdir / str(number) / "checkpoints"
+        shutil.copytree(folder, path)
+        shutil.rmtree(path / file) if file == "frozen" else flip(path / file)
+        yield path.parent
+
+
+def test_a_damaged_copy_is_made_again_from_what_the_run_began_with(tmp_path, caplog, capsys):
+    folder = saved(tmp_path / "made")
+    for workdir in damaged_copies(folder, tmp_path):
+        caplog.clear()
+        assert restored_step(workdir, lambda: state_of(0).frozen) == 4
+        assert f"are damaged ({workdir / 'checkpoints/frozen'}" in caplog.text
+        assert f"{workdir / 'checkpoints/frozen'} is made again" in capsys.readouterr().out
+        caplog.clear()
+        for step in (2, 4):
+            assert not checkpoint_files.find_damage(workdir / "checkpoints" / str(step))
+        assert saved(workdir, (6,)) and restored_step(workdir, pytest.fail) == 6
+        assert not caplog.text
+
+
+def test_other_values_than_the_lost_ones_are_refused(tmp_path):
+    folder = saved(tmp_path / "made")
+    others = ({"f": jnp.full(2, 1 + 1e-7)}, {"f": jnp.ones(2, "bfloat16")}, {"g": jnp.ones(2)}, {})
+    for workdir in damaged_copies(folder, tmp_path):
+        for other in others:
+            with pytest.raises(ValueError, match=r"of this run are lost: .*/frozen.* not known"):
+                restored_step(workdir, lambda other=other: other)
+        for step in (2, 4):  # the digest cannot be read
+            flip(workdir / f"checkpoints/{step}/{frozen_copy.DIGEST}/metadata")
+        with pytest.raises(ValueError, match="of this run are lost"):
+            restored_step(workdir, lambda: state_of(0).frozen)
+        assert checkpoint_files.steps(workdir / "checkpoints") == [4, 2]
 
 
 def test_a_copy_that_belongs_to_no_checkpoint_is_written_again(tmp_path):

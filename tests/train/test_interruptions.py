@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 
 from rbjax.evaluation import evaluator
 from rbjax.train import bad_updates, checkpoint_files, checkpoints, loop, replay, termination
+from scripts import chaos
 from tests.helpers import tiny_run
 
 
@@ -73,6 +75,52 @@ def test_what_fails_beside_the_training_ends_it_nowhere(train, tmp_path, caplog,
     monkeypatch.setattr(loop.loader, "place", None)  # each update needs it
     train(Evaluation)
     assert evaluated == [(6, 3)]
+
+
+class Writing(tiny_run.NoEvaluation):
+    """Writes what depends on the parameters; keeps what SIGKILL leaves when an event has begun."""
+
+    def __init__(self, workdir):
+        self.workdir = workdir
+
+    @classmethod
+    def create(cls, exp, workdir):
+        return cls(workdir)
+
+    def _begin(self, event, step, params):
+        if self.workdir.name == "whole":
+            copy = self.workdir.with_name(f"{event}-{step}")
+            shutil.copytree(self.workdir, copy, ignore=shutil.ignore_patterns(".lock"))
+        return [float(leaf.sum()) for leaf in jax.tree.leaves(params)]
+
+    def sample(self, step, params, writer):
+        values = self._begin("sample", step, params)
+        (self.workdir / "samples").mkdir(exist_ok=True)
+        (self.workdir / f"samples/{step}.png").write_text(str(values))
+
+    def periodic(self, step, params, writer):
+        values = self._begin("periodic", step, params)
+        writer.write_scalars(step, {f"eval/{i}": value for i, value in enumerate(values)})
+        (self.workdir / "periodic_results.json").write_text(str(values))
+
+    def final(self, step, params, history):
+        values = self._begin("final", step, params)
+        (self.workdir / "results.json").write_text(json.dumps({"step": step, "of": values}))
+
+
+def test_killed_in_an_event_a_run_ends_with_the_same_files(train, tmp_path, capsys):
+    """Also where its frozen parameters are lost: they are made again from the seed."""
+    parts = {"trained": ("retrinet/",), "frozen": ("(autoencoder|text_encoder)/",)}
+    settings = {f"train.{name}": patterns for name, patterns in parts.items()}
+    whole = chaos.contents(train(Writing, "whole", **settings))
+    assert {"eval/0 3", "loss 6", "samples/6.png", "periodic_results.json"} <= set(whole)
+    killed = sorted(path.name for path in tmp_path.glob("*-[0-9]"))
+    assert killed == ["final-6", "periodic-3", "sample-3", "sample-6"]
+    shutil.rmtree(tmp_path / "periodic-3/checkpoints/frozen")
+    for name in ("sample-6", "periodic-3"):
+        capsys.readouterr()
+        assert chaos.differences(whole, chaos.contents(train(Writing, name, **settings))) == []
+        assert "was not finished; it is made now" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from rbjax.models import params as params_lib
 from rbjax.models.params import nnx_state
 from rbjax.text import prompts
 from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
-from rbjax.train import precompute_latents
+from rbjax.train import encoding, precompute_latents
 from rbjax.train import state as state_lib
 from tests.helpers import (
     stable_diffusion_folder,
@@ -247,19 +247,19 @@ def test_the_command_says_what_it_wrote_and_writes_once(written, exp, capsys):
 
 def test_an_interrupted_run_leaves_nothing_to_read(fresh, stored, monkeypatch, capsys):
     exp, split = fresh
-    encode_rows = precompute_latents._encode_rows
+    encode_rows = encoding.encode_rows
 
     def interrupted(*args, **kwargs):
         yield next(encode_rows(*args, **kwargs))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(precompute_latents, "_encode_rows", interrupted)
+    monkeypatch.setattr(encoding, "encode_rows", interrupted)
     for part in latent_cache.PARTS:
         with pytest.raises(KeyboardInterrupt):
             precompute_latents.store(exp, split, parts=[part], batch_size=32)
     assert precompute_latents.find(exp, split, ()) == CachedLatents()
     assert capsys.readouterr().out.count("not used, none is stored") == 2
-    monkeypatch.setattr(precompute_latents, "_encode_rows", encode_rows)
+    monkeypatch.setattr(encoding, "encode_rows", encode_rows)
     precompute_latents.store(exp, split, parts=["moments"], batch_size=32)
     again = precompute_latents.find(exp, split, ()).moments
     np.testing.assert_allclose(again, stored.moments, rtol=1e-3, atol=1e-3)
