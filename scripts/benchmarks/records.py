@@ -65,6 +65,7 @@ def make_clusters(count: int) -> Clusters:
         similar_start=np.zeros(count + 1, np.int64),
         similar=np.zeros(0, np.int32),
         names=names,
+        variant=order,
     )
 
 
