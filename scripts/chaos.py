@@ -145,9 +145,9 @@ def _begin_of(workdir: pathlib.Path, event: str) -> Callable[[], bool]:
 def contents(workdir: pathlib.Path) -> dict[str, Any]:
     """Reads what must be equal at the end of a run: {name: array, bytes or number}."""
     newest = max((workdir / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
-    found = _arrays(newest / "state", "state")
+    found = arrays(newest / "state", "state")
     if (frozen := newest.with_name("frozen")).exists():
-        found |= _arrays(frozen, "frozen")
+        found |= arrays(frozen, "frozen")
     files = [newest / "data-0/metadata", newest / "log_metrics/metadata", workdir / "loss.json"]
     files += [workdir / "results.json", *sorted((workdir / "samples").glob("*.png"))]
     files += workdir.glob(workdir_lib.PERIODIC_RESULTS)
@@ -156,11 +156,11 @@ def contents(workdir: pathlib.Path) -> dict[str, Any]:
     return found | _scalars(workdir)
 
 
-def _arrays(folder: pathlib.Path, name: str) -> dict[str, Any]:
+def arrays(folder: pathlib.Path, name: str) -> dict[str, Any]:
     """Reads the arrays of a folder of Orbax: {path that begins with the name: array}."""
     with ocp.PyTreeCheckpointer() as reader:
-        arrays = reader.metadata(folder).item_metadata.tree
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), arrays)
+        tree = reader.metadata(folder).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
         restored = reader.restore(folder, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
     flat = ocp.tree.to_flat_dict({name: restored})
     return {"/".join(map(str, keys)): np.asarray(leaf) for keys, leaf in flat.items()}

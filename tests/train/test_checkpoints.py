@@ -1,4 +1,4 @@
-"""A resumed run equals an uninterrupted one; checkpoints that are damaged, or in odd folders."""
+"""Checkpoints that are damaged, in odd folders, or of an older version."""
 
 import contextlib
 import dataclasses
@@ -14,52 +14,9 @@ import orbax.checkpoint as ocp
 import pytest
 
 from rbjax.data import disk_space
-from rbjax.train import checkpoint_files, checkpoints, frozen_copy, loop
+from rbjax.train import checkpoint_files, checkpoints, frozen_copy
 from rbjax.train import state as states
 from rbjax.train import step as step_lib
-from tests.helpers import tiny_run
-
-
-class Interrupted(Exception):
-    pass
-
-
-@pytest.fixture
-def run(avatars_dir, monkeypatch):
-    """run(workdir, stop_after) trains; returns {step: (state, state of the data)} as saved."""
-    monkeypatch.setattr(loop, "Evaluator", tiny_run.NoEvaluation)
-    original = checkpoints.save
-
-    def train(workdir, stop_after=None):
-        saved = {}
-
-        def save(workdir, step, state, data, metrics):
-            original(workdir, step, state=state, data=data, metrics=metrics)
-            saved[step] = (jax.tree.map(np.asarray, state), data.get_state())
-            if step == stop_after:
-                raise Interrupted
-
-        monkeypatch.setattr(checkpoints, "save", save)
-        loop.train(tiny_run.config(avatars_dir), workdir)
-        return saved
-
-    return train
-
-
-def test_resumed_run_equals_an_uninterrupted_one(run, tmp_path, capsys, monkeypatch):
-    whole = run(tmp_path / "whole")
-    with pytest.raises(Interrupted):
-        run(tmp_path / "parts", stop_after=3)
-    monkeypatch.setattr(loop.states, "create_state", None)  # no second state is made
-    resumed = run(tmp_path / "parts")
-    assert set(whole) == {3, 6} and set(resumed) == {6}
-    assert "Resuming at step 3." in capsys.readouterr().out
-    jax.tree.map(np.testing.assert_array_equal, resumed[6][0], whole[6][0])
-    assert resumed[6][1] == whole[6][1]
-    changed = jax.tree.map(
-        lambda a, b: bool((a != b).any()), whole[3][0].trained, whole[6][0].trained
-    )
-    assert any(jax.tree.leaves(changed))
 
 
 def test_without_a_checkpoint_nothing_is_restored(tmp_path):

@@ -108,7 +108,7 @@ class Writing(tiny_run.NoEvaluation):
         (self.workdir / "results.json").write_text(json.dumps({"step": step, "of": values}))
 
 
-def test_killed_in_an_event_a_run_ends_with_the_same_files(train, tmp_path, capsys):
+def test_killed_in_an_event_a_run_ends_with_the_same_files(train, tmp_path, capsys, monkeypatch):
     """Also where its frozen parameters are lost: they are made again from the seed."""
     parts = {"trained": ("retrinet/",), "frozen": ("(autoencoder|text_encoder)/",)}
     settings = {f"train.{name}": patterns for name, patterns in parts.items()}
@@ -116,11 +116,19 @@ def test_killed_in_an_event_a_run_ends_with_the_same_files(train, tmp_path, caps
     assert {"eval/0 3", "loss 6", "samples/6.png", "periodic_results.json"} <= set(whole)
     killed = sorted(path.name for path in tmp_path.glob("*-[0-9]"))
     assert killed == ["final-6", "periodic-3", "sample-3", "sample-6"]
+    before = chaos.arrays(tmp_path / "periodic-3/checkpoints/3/state", "state")
+    changed = [name for name in before if (before[name] != whole[name]).any()]
+    assert {name.split("/")[1] for name in changed} >= {"step", "trained", "ema", "opt_state"}
+
     shutil.rmtree(tmp_path / "periodic-3/checkpoints/frozen")
-    for name in ("sample-6", "periodic-3"):
-        capsys.readouterr()
-        assert chaos.differences(whole, chaos.contents(train(Writing, name, **settings))) == []
-        assert "was not finished; it is made now" in capsys.readouterr().out
+    train(Writing, "periodic-3", **settings)
+    monkeypatch.setattr(loop.states, "create_state", None)  # no second state is made
+    train(Writing, "sample-6", **settings)
+    for name in ("periodic-3", "sample-6"):
+        assert chaos.differences(whole, chaos.contents(tmp_path / name)) == []
+    said = capsys.readouterr().out
+    assert said.count("was not finished; it is made now") == 2
+    assert "Resuming at step 3." in said and "Resuming at step 6." in said
 
 
 @pytest.mark.slow
