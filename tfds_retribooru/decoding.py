@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageCms
 
-from tfds_retribooru import image_metadata
+from tfds_retribooru import formats, image_metadata
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 WHITE = 255
@@ -97,6 +97,9 @@ def open_upright(data: bytes, check_size: CheckSize | None = None) -> Decoded:
     except (Unreadable, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly every kind for a broken file
+        if name := formats.unread_format(data[:32]):
+            detail = f"{name}: convert it to JPEG, PNG or WebP"
+            raise Unreadable("the picture is of a format that is not read", detail) from error
         bare, profile = image_metadata.strip(data)
         if bare == data:
             raise _unreadable(error) from error

@@ -15,6 +15,7 @@ _HIDDEN = 0xE000  # escaped characters stand in Unicode's private use area while
 _SHOWN = re.compile("[\ue000-\ue0ff]")
 _WEIGHT = re.compile(r"(?<=[^\s:]):\s*[+-]?(\d+\.?\d*|\.\d+)$")
 _QUALIFIERS = re.compile(r"(\s*\([^()]*\))+$")
+_SEPARATOR = re.compile("[,，、\n]")
 _EMOTICON = re.compile(r"\w\w")  # what has no two letters together is an emoticon, such as `:(`
 
 
@@ -39,12 +40,13 @@ def bare(tag: str) -> str:
 
 
 def split(text: str) -> list[str]:
-    """Splits tags as people write them: by commas, else by lines, else by spaces (as Danbooru).
+    """Splits tags as people write them: by commas (also of Chinese and Japanese), else by lines,
+    else by spaces (as Danbooru).
 
     A text without commas is split by spaces where underscores say that a tag has none.
     """
-    if "," in text or "\n" in text.strip():
-        parts = re.split(r"[,\n]", text)
+    if _SEPARATOR.search(text.strip()):
+        parts = _SEPARATOR.split(text)
     else:
         words = text.split()
         parts = words if len(words) > 1 and any(map(_has_underscore, words)) else [text]

@@ -10,7 +10,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from tests.helpers import retribooru_folder
-from tfds_retribooru import check
+from tfds_retribooru import check, formats
+from tfds_retribooru.building import rejections
 from tfds_retribooru.building.records import Fault, Record
 from tfds_retribooru.clusters import Clusters
 from tfds_retribooru.folder import folder_dataset_builder, layout
@@ -185,6 +186,34 @@ def test_an_image_is_one_by_its_content_or_a_usual_ending(tmp_path):
     records = {item.id: item for item in items if isinstance(item, Record)}
     assert records.keys() == {f"ann [x]/{name}" for name in names}
     assert records["ann [x]/a.jfif"].prompts == "smile"
+
+
+@pytest.mark.parametrize(
+    "name, start, kind",
+    [
+        ("a.jxl", b"\xff\x0a\xfa\x7f", "JPEG XL"),
+        ("a.jxl", b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        ("a.jpg", b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC"),
+        ("a.jp2", b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    ],
+)
+def test_pictures_of_formats_that_are_not_read_are_refused_by_name(tmp_path, name, start, kind):
+    put(tmp_path / "in" / "ann" / "b.jpg", 1)
+    (tmp_path / "in" / "ann" / name).write_bytes(start + bytes(60))
+    builder = tfds.builder("folder", path=str(tmp_path / "in"), data_dir=tmp_path / "out")
+    with pytest.raises(rejections.TooManyRejected, match="is of a format that is not read"):
+        builder.download_and_prepare()
+    (manifest,) = (tmp_path / "out").rglob("rejected.jsonl")
+    assert f"{kind}: convert it to JPEG, PNG or WebP" in manifest.read_text()
+
+
+def test_an_avif_that_names_heif_too_is_read(tmp_path):
+    image = retribooru_folder.draw_image(1)
+    image.save(tmp_path / "a.avif")
+    start = (tmp_path / "a.avif").read_bytes()[:32]
+    assert b"mif1" in start and formats.unread_format(start) == ""
+    assert not formats.unread_format(b"\0\0\0\x18ftypisom\0\0\2\0isomiso2")  # a video
 
 
 def test_images_elsewhere_are_noted_and_reject_nothing(people, tmp_path):

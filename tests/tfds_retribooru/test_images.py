@@ -137,6 +137,7 @@ def png_of(width: int, height: int) -> bytes:
         (b"", "the picture's file is empty"),
         (b"<html>not found</html>", "the file is no picture of a known kind"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "the file is no picture of a known kind"),
+        (b"\xff\x0a" + bytes(90), "the picture is of a format that is not read"),
         (png_of(1, 1), "the picture has too few pixels"),
         (png_of(5000, 15), "the picture has too few pixels"),
         (png_of(20000, 20000), "the picture has too many pixels"),

@@ -63,7 +63,7 @@ def test_all_qualifiers_go_together_and_a_tag_of_nothing_else_stays():
     "text",
     [
         *("1girl, blue hair,smile", "1girl,\nblue hair,\n smile,", "1girl\nblue hair\r\nsmile\n"),
-        *(",1girl,, blue hair , smile", "1girl, blue hair\nsmile"),
+        *(",1girl,, blue hair , smile", "1girl, blue hair\nsmile", "1girl，blue hair、smile"),
     ],
 )
 def test_lists_by_comma_or_line(text):

@@ -4,7 +4,7 @@ Which dialect a post is in is told by what is there:
 
 - `tag_string_KIND`: Danbooru since about 2018. Ratings are letters; "s" means sensitive, but safe
   where `is_rating_locked` is there, which went before "s" changed its meaning.
-- `tags_KIND`, texts or lists: gallery-dl's, also of other sites.
+- `tags_KIND`, texts or lists: gallery-dl's of other sites; "s" means safe.
 - `tags` as a list of {name, category}: dumps until 2021; "s" means safe. Ids and sizes are strings.
 - `tags` as an object of lists: e621; "s" means safe.
 
@@ -22,6 +22,7 @@ from tfds_retribooru.json_text import Document
 WORDS = ("general", "safe", "sensitive", "questionable", "explicit")
 RATINGS_2021 = {"s": "safe", "q": "questionable", "e": "explicit"} | {w: w for w in WORDS}
 RATINGS = RATINGS_2021 | {"g": "general", "s": "sensitive"}
+RATINGS_ELSEWHERE = RATINGS_2021 | {"g": "general"}
 GENERAL, ARTIST, CHARACTER = 0, 1, 4  # categories of the dumps until 2021
 KINDS = ("general", "artist", "character")
 Tags = tuple[list[str], list[str], list[str]]  # general, artists, characters
@@ -112,8 +113,10 @@ def parse(value: dict[str, Any]) -> Post:
     """
     general, artists, characters = _tags(value)
     word = value.get("rating")
-    is_2021 = "is_rating_locked" in value or not _has_kinds(value)
-    ratings = RATINGS_2021 if is_2021 else RATINGS
+    if "is_rating_locked" in value or not _has_kinds(value):
+        ratings = RATINGS_2021
+    else:
+        ratings = RATINGS if _has_strings(value) else RATINGS_ELSEWHERE
     rating = ratings.get(word.lower()) if isinstance(word, str) else None
     if rating is None:
         raise ValueError("bad_rating")
@@ -194,13 +197,21 @@ def _md5(value: dict[str, Any]) -> Any:
 def _file_ext(value: dict[str, Any]) -> Any:
     """Returns the ending of the image's file, as it or the file's name says."""
     said = _first(value, "file_ext", "extension") or _object(value.get("file")).get("ext")
-    name = value.get("image")
-    return said or (name.rpartition(".")[2] if isinstance(name, str) and "." in name else None)
+    name = _first(value, "image", "file_url") or _object(value.get("file")).get("url")
+    if said or not isinstance(name, str):
+        return said
+    found = re.search(r"\.(\w+)(?:[?#].*)?$", name)
+    return found[1] if found else None
 
 
 def _has_kinds(value: dict[str, Any]) -> bool:
     """Returns whether the tags stand in tag_string_KIND or tags_KIND."""
-    return any(f"tag_string_{kind}" in value or f"tags_{kind}" in value for kind in KINDS)
+    return _has_strings(value) or any(f"tags_{kind}" in value for kind in KINDS)
+
+
+def _has_strings(value: dict[str, Any]) -> bool:
+    """Returns whether the tags stand in tag_string_KIND, as Danbooru writes them."""
+    return any(f"tag_string_{kind}" in value for kind in KINDS)
 
 
 def _tags(value: dict[str, Any]) -> Tags:
@@ -211,7 +222,7 @@ def _tags(value: dict[str, Any]) -> Tags:
     """
     tags = value.get("tags")
     try:
-        if any(f"tag_string_{kind}" in value for kind in KINDS):
+        if _has_strings(value):
             general, artists, characters = (_words(value[f"tag_string_{kind}"]) for kind in KINDS)
         elif _has_kinds(value):
             given = (value.get(f"tags_{kind}", []) for kind in KINDS)

@@ -198,6 +198,28 @@ def test_ratings_may_be_words_in_every_dialect(dialect, word):
         assert read({**dialect, "rating": spelled})[0][1].rating == word
 
 
+SITES = {  # what gallery-dl (with its option `tags`) writes of other sites
+    "konachan": {"tags": "1girl skirt", "author": "a", "is_held": False, "rating": "s"},
+    "sankaku": {"tags": GENERAL, "rating": "s", "tags_studio": [], "file_type": "image/jpeg"},
+    "e621": {"tags": {"general": GENERAL}, "rating": "s", "tags_species": []},
+}
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_of_other_sites_the_letter_s_means_safe(site):
+    kinds = {key: value for key, value in GALLERY_DL.items() if key != "tags"}
+    post = {"id": SENDAI.id, "md5": SENDAI.md5, "width": 800, "height": 1000} | kinds | SITES[site]
+    post["file_url"] = f"https://example.org/a.b/{SENDAI.md5}.jpg?1588"
+    (found,) = (item for item in read(post) if not isinstance(item, Fault))
+    assert found == (1, SENDAI._replace(rating="safe"))
+
+
+@pytest.mark.parametrize("url", ["https://[", "no ending", "x.", "a/b.c/d", 3])
+def test_an_address_that_tells_no_ending_is_no_fault(url):
+    post = {key: value for key, value in AFTER.items() if key != "file_ext"}
+    assert read(post | {"file_url": url}) == [(1, SENDAI._replace(file_ext=""))]
+
+
 def test_the_letter_s_means_safe_where_ratings_could_be_locked():
     """The API had `is_rating_locked` before "s" came to mean sensitive."""
     assert read({**AFTER, "rating": "s", "is_rating_locked": False})[0][1].rating == "safe"
