@@ -89,7 +89,8 @@ def mend(folder: pathlib.Path, make: Callable[[], Tree]) -> None:
         return
     logging.warning("the run's frozen parameters are damaged (%s): they are made again", damage)
     frozen = make()
-    if digest(frozen) not in distributed.from_primary(lambda: " ".join(_digests(folder))).split():
+    known = distributed.from_primary(lambda: " ".join(_users(folder).values())).split()
+    if digest(frozen) not in known:
         raise ValueError(
             f"the frozen parameters of this run are lost: {damage}. Those that it would start with "
             f"now are not known to be the same. What it trained is intact in {folder}, and of no "
@@ -103,19 +104,19 @@ def mend(folder: pathlib.Path, make: Callable[[], Tree]) -> None:
     print(f"{folder / FOLDER} is made again, with the values that it had.", flush=True)
 
 
-def _users(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the checkpoints that need the copy, the newest first."""
-    paths = (folder / str(step) for step in checkpoint_files.steps(folder))
-    return [path for path in paths if (path / DIGEST).exists()]
+def _users(folder: pathlib.Path) -> dict[pathlib.Path, str]:
+    """Returns the digest that each checkpoint has of the copy, the newest first.
 
-
-def _digests(folder: pathlib.Path) -> list[str]:
-    """Returns the digests of the checkpoints, but for those that cannot be read."""
-    return [
-        json_files.read(path / DIGEST / "metadata")["sha256"]
-        for path in _users(folder)
-        if not checkpoint_files.find_damage(path, DIGEST)
-    ]
+    Without those whose digest or checksums are damaged, or that need no copy.
+    """
+    paths = [folder / str(step) for step in checkpoint_files.steps(folder)]
+    return {
+        path: json_files.read(path / DIGEST / "metadata")["sha256"]
+        for path in paths
+        if (path / DIGEST).exists()
+        and (path / checkpoint_files.CHECKSUMS).exists()
+        and not checkpoint_files.find_damage(path, DIGEST)
+    }
 
 
 def restore(folder: pathlib.Path, abstract: Tree) -> Tree:
