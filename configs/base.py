@@ -13,7 +13,7 @@ from configs import composition
 def get_config() -> ConfigDict:
     """Returns the configuration; `pretrained` is the folder that scripts/train_base.py makes."""
     c = composition.avatars_128()
-    c.total_steps = 4000
+    c.total_steps = 20_000
     c.data.dataset = "avatars/base"
     c.data.faces = c.data.clothes = 0
     c.data.crop_jitter = c.data.flip_references = 0.0
@@ -24,7 +24,9 @@ def get_config() -> ConfigDict:
     c.train.trained = (r"retrinet/unet/", r"text_encoder/")
     c.train.frozen = (r"autoencoder/", r"retrinet/(retrieval_encoder|conjunctions)/")
     c.train.warmup_steps = 200
+    c.train.decay_steps = 4000
     c.train.ema_decay = 0.999
+    c.train.weighting = "velocity"
     c.eval.characters = 0
     c.eval.split = "validation"
     c.checkpoint_every = 500

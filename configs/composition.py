@@ -122,7 +122,10 @@ def avatars() -> ConfigDict:
     c.train.frozen = ()  # patterns of those that do not; each matches exactly one list
     c.train.learning_rate = 2e-3  # peak
     c.train.warmup_steps = 100  # updates in which the rate rises from 0
-    c.train.final_rate = 0.02  # of the peak, at the end of the cosine
+    c.train.final_rate = 0.02  # of the peak, at the last update
+    # Updates at the end in which the rate falls, before that it is constant and the training can be
+    # made longer; 0 = it falls as a cosine over all
+    c.train.decay_steps = 0
     c.train.weight_decay = 0.0  # of AdamW
     c.train.adam_b2 = 0.99  # decay of Adam's second moment
     c.train.clip_norm = 1.0  # global norm of the gradient; 0 = off

@@ -48,8 +48,8 @@ UNET = UNetConfig(
 )
 TEXT_WIDTH = UNET.cross_attention_dim
 SCHEDULE = Schedule(
+    betas="squaredcos_cap_v2",  # Stable Diffusion's has little time for details of 16x16 latents
     prediction_type="sample",  # small models predict clean latents sooner than noise or velocity
-    rescale_betas_zero_snr=True,
     timestep_spacing="trailing",
 )
 MEASURED = 256  # images of validation whose reconstruction is measured

@@ -33,9 +33,10 @@ def print_learning_rate(config: ConfigDict, step: int, planned: int | None) -> N
     before, after = (
         np.asarray(states.learning_rate(config.train, n)(step)).item() for n in (planned, total)
     )
+    how = f"goes on with {after:.3g} in place of {before:.3g}" if before != after else "is the same"
     print(
         f"config.total_steps was {planned} and is {total} now: the learning rate, which falls "
-        f"up to the last step, goes on with {after:.3g} in place of {before:.3g}.",
+        f"up to the last step, {how}.",
         flush=True,
     )
 

@@ -39,18 +39,22 @@ class TrainState(struct.PyTreeNode):
 
 
 def learning_rate(config: ConfigDict, total_steps: int) -> optax.Schedule:
-    """Returns linear warm-up, then a cosine down to `final_rate` times the peak.
+    """Returns linear warm-up, then the way down to `final_rate` times the peak.
 
+    With `decay_steps` the peak is kept until that many steps before the end, and the rate then
+    falls in a line: until there it does not depend on `total_steps`, so a training can be made
+    longer and equals one that was planned so. Without, it falls as a cosine from the warm-up on.
     The warm-up takes at most half of the steps.
     """
+    peak, last = config.learning_rate, config.learning_rate * config.final_rate
     warmup = min(config.warmup_steps, max(total_steps // 2, 1))
-    return optax.warmup_cosine_decay_schedule(
-        0.0,
-        config.learning_rate,
-        warmup,
-        max(total_steps, warmup + 1),
-        end_value=config.learning_rate * config.final_rate,
-    )
+    end = max(total_steps, warmup + 1)
+    if not config.decay_steps:
+        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, end, end_value=last)
+    decay = min(config.decay_steps, end - warmup)
+    parts = [optax.linear_schedule(0.0, peak, warmup), optax.constant_schedule(peak)]
+    falling = optax.linear_schedule(peak, last, decay)
+    return optax.join_schedules([*parts, falling], [warmup, end - decay])
 
 
 def optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:

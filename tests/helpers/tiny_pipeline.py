@@ -49,6 +49,7 @@ def train_config(**changes) -> ConfigDict:
             "learning_rate": 1e-2,
             "warmup_steps": 1,
             "final_rate": 0.1,
+            "decay_steps": 0,
             "weight_decay": 0.0,
             "adam_b2": 0.99,
             "clip_norm": 1.0,

@@ -156,6 +156,19 @@ def test_learning_rate_is_warmup_then_cosine():
     np.testing.assert_allclose(rate(9), cosine(5), rtol=1e-6)
 
 
+def test_with_decay_steps_the_rate_is_constant_until_they_begin():
+    """0.3 from step 4 to 12, then a line to 0.03 at step 20; a longer plan is the same until 12."""
+    config = tiny_pipeline.train_config(
+        learning_rate=0.3, warmup_steps=4, final_rate=0.1, decay_steps=8
+    )
+    rate, longer = state_lib.learning_rate(config, 20), state_lib.learning_rate(config, 30)
+    expected = [0, 0.15, 0.3, 0.3, 0.165, 0.03]
+    np.testing.assert_allclose([rate(i) for i in (0, 2, 4, 12, 16, 20)], expected, atol=1e-7)
+    assert [rate(i) for i in range(13)] == [longer(i) for i in range(13)]
+    short = state_lib.learning_rate(config, 6)  # warm-up 3, and no room for 8
+    np.testing.assert_allclose([short(i) for i in (0, 3, 6)], [0, 0.3, 0.03], atol=1e-7)
+
+
 def test_warmup_is_at_most_half_of_the_run():
     rate = state_lib.learning_rate(
         tiny_pipeline.train_config(learning_rate=0.3, warmup_steps=100), 6
