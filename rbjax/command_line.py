@@ -7,6 +7,7 @@ Everything may import this module; it imports neither JAX nor another module of 
 import argparse
 import contextlib
 import functools
+import logging as std_logging
 import os
 import re
 import sys
@@ -178,6 +179,21 @@ def path_argument(text: str) -> Path:
         return local_path(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def log_progress(verbosity: int | None = logging.INFO) -> None:
+    """Shows what a training logs (steps, rate, ETA) in the terminal, without Orbax's messages.
+
+    Args:
+        verbosity: what the user asked for; None is INFO.
+    """
+    logging.use_absl_handler()
+    logging.get_absl_handler().addFilter(_is_not_orbax_info)
+    logging.set_verbosity(logging.INFO if verbosity is None else verbosity)
+
+
+def _is_not_orbax_info(record: std_logging.LogRecord) -> bool:
+    return "orbax" not in record.pathname or record.levelno > std_logging.INFO
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ While it trains, `touch WORKDIR/sample_now` makes samples and `touch WORKDIR/sav
 after the step that runs (not in a run of several processes).
 """
 
-import logging as std_logging
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -15,6 +14,7 @@ from ml_collections import config_flags
 from rbjax.command_line import (
     config_flag,
     local_path,
+    log_progress,
     one_line_errors,
     parse_flags,
     process_flags,
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
     """Sets the environment up and trains."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    logging.get_absl_handler().addFilter(_is_not_orbax_info)
+    log_progress(logging.get_verbosity())
     set_environment()
     from rbjax.parallel import distributed  # after the environment is set
     from rbjax.train import loop
@@ -58,11 +58,6 @@ def main(argv: list[str]) -> None:
         path = config_flags.get_config_filename(flags.FLAGS["config"])
         workdir = local_path(WORKDIR.value or default_workdir(path), "--workdir")
         loop.train(CONFIG.value, workdir)
-
-
-def _is_not_orbax_info(record: std_logging.LogRecord) -> bool:
-    """Returns False for Orbax's progress messages."""
-    return "orbax" not in record.pathname or record.levelno > std_logging.INFO
 
 
 if __name__ == "__main__":

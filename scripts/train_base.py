@@ -10,7 +10,13 @@ import dataclasses
 import functools
 import pathlib
 
-from rbjax.command_line import ArgumentParser, one_line_errors, path_argument, set_environment
+from rbjax.command_line import (
+    ArgumentParser,
+    log_progress,
+    one_line_errors,
+    path_argument,
+    set_environment,
+)
 
 if __name__ == "__main__":
     set_environment()  # before JAX and TensorFlow are imported
@@ -33,6 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     add_steps("--decoder_steps", default=settings.decoder_steps, help="then of the decoder alone")
     add_steps("--steps", help="of text encoder and UNet; as configs/base.py")
     args = parser.parse_args(argv)
+    log_progress(args.verbosity)
     with one_line_errors("lower config.batch_size in configs/base.py"):
         config = base_config.get_config()
         config.data_dir = args.data_dir
