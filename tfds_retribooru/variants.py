@@ -31,9 +31,9 @@ def perceptual_hash(image: Image.Image) -> bytes:
 
     It is imagehash's `phash` with 256 bits, of a large image that was reduced by areas before.
     """
-    factor = max(1, min(image.size) // (2 * _SEEN))  # quicker than the filter
-    box = (0, 0, image.width / factor, image.height / factor)  # of what is reduced
-    grey = image.reduce(factor).convert("L") if factor > 1 else image.convert("L")
+    factor = max(1, 2 * min(image.size) // (3 * _SEEN))
+    grey = image.convert("L").reduce(factor)  # quicker than the filter
+    box = (0, 0, image.width / factor, image.height / factor)
     grey = grey.resize((_SEEN, _SEEN), Image.Resampling.LANCZOS, box)
     lowest = fft.dctn(np.asarray(grey, float))[:SIDE, :SIDE]
     return np.packbits(lowest > np.median(lowest)).tobytes()

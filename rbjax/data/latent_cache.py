@@ -4,6 +4,8 @@
       fingerprint.json   what the content depends on; PRINT is short for it
       moments.npy        float16 [N, 3, h, w, 2C]: mean and log variance of each concept's crop;
                          zeros for the face and clothes of a record without a box
+      target-WxH.npy     float16 [K, h, w, 2C] of the targets of this shape, in the order of the
+                         records, where targets have shapes (see `buckets`)
     text-SPLIT-TOKENS-PRINT/
       fingerprint.json
       ids.npy            int32 [M, T], the different prompts of the split
@@ -64,22 +66,56 @@ class CachedTexts:
         return {ids.tobytes(): row for row, ids in enumerate(self.ids)}
 
 
+class CachedTargets:
+    """`targets[i]` are the moments [h, w, 2C] of record i in the shape that it has as a target."""
+
+    def __init__(self, folder: pathlib.Path, shapes: np.ndarray) -> None:
+        """Opens the files of all shapes, int [N, 2] (width, height), memory-mapped.
+
+        Raises:
+            OSError, ValueError: one is missing or damaged.
+        """
+        self._arrays, self._kind, self._row = [], *_rows_of(shapes)
+        for shape in np.unique(shapes, axis=0):
+            self._arrays.append(np.load(folder / target_file(shape), mmap_mode="r"))
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._arrays[self._kind[index]][self._row[index]]
+
+
 @dataclasses.dataclass(frozen=True)
 class CachedLatents:
     """Outputs of encoders that are read instead of being computed; None: computed.
 
     Attributes:
         moments: as in the module's docstring.
+        targets: moments of targets in their shapes, if they have some.
         texts: states of prompts and concept words.
     """
 
     moments: np.ndarray | None = None
+    targets: CachedTargets | None = None
     texts: CachedTexts | None = None
 
 
 def open_moments(folder: pathlib.Path) -> np.ndarray:
     """Opens float16 [N, 3, h, w, 2C], memory-mapped."""
     return np.load(folder / "moments.npy", mmap_mode="r")
+
+
+def target_file(shape: np.ndarray) -> str:
+    """Returns the name of the file of a shape of targets (width, height)."""
+    width, height = shape.tolist()
+    return f"target-{width}x{height}.npy"
+
+
+def _rows_of(shapes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the number of each record's shape, and its place among the records of that shape."""
+    kind = np.unique(shapes, axis=0, return_inverse=True)[1].reshape(-1)
+    row = np.zeros(len(kind), int)
+    for k in range(kind.max() + 1):
+        row[kind == k] = np.arange((kind == k).sum())
+    return kind, row
 
 
 def open_texts(folder: pathlib.Path) -> CachedTexts:
@@ -95,6 +131,11 @@ def digest(*files: pathlib.Path) -> str:
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()[:16]
+
+
+def digest_shapes(shapes: np.ndarray) -> str:
+    """Returns 16 hexadecimal digits of the SHA-256 of the shapes of targets, int [N, 2]."""
+    return hashlib.sha256(np.ascontiguousarray(shapes, np.int32).data).hexdigest()[:16]
 
 
 def digest_text(text: str) -> str:

@@ -175,10 +175,11 @@ class Examples(grain.transforms.RandomMap):
         self, target: int, chosen: ReferenceChoice, changes: Sequence[Change]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the fields target and references of a batch."""
-        moments = self.cached.moments
-        is_stored = moments is not None and self.crops.shapes is None
-        image = moments[target, CHARACTER] if is_stored else self.crops.target(target)
-        if moments is None or changes:
+        moments, targets = self.cached.moments, self.cached.targets
+        if moments is None:
+            return self.crops.target(target), self._crops(chosen, changes)
+        image = moments[target, CHARACTER] if targets is None else targets[target]
+        if changes:
             return np.asarray(image), self._crops(chosen, changes)
         choices = zip(chosen.images, chosen.concepts, chosen.mask, strict=True)
         means = np.split(moments, 2, axis=-1)[0]

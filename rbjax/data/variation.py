@@ -27,8 +27,6 @@ def changing_fields(config: ConfigDict) -> list[str]:
     return names + ["blank_background"] * (config.blank_background not in (0, 1))
 
 
-def live_images(config: ConfigDict) -> list[str]:
-    """Returns which images of `config.data` are encoded in each update, stored latents or not."""
-    fields = "" if config.fixed_changes else ", ".join(changing_fields(config))
-    references = [f"references, changed by config.data.{fields}"] if fields else []
-    return ["targets, in their buckets"] * bool(config.bucket_reso_steps) + references
+def live_fields(config: ConfigDict) -> list[str]:
+    """Returns the fields of `config.data` for which references are encoded in each update."""
+    return [] if config.fixed_changes else changing_fields(config)

@@ -7,6 +7,7 @@ returns and builds the data set.
 import dataclasses
 
 import jax
+import numpy as np
 import tensorflow_datasets as tfds
 import tokenizers
 from absl import logging
@@ -80,6 +81,14 @@ class Experiment:
         config_checks.check_tasks(self.config.data, split)
         return split
 
+    def target_shapes(self, split: Split) -> np.ndarray | None:
+        """Returns width and height of each target, int [N, 2]; None without buckets."""
+        data = self.config.data
+        if not data.bucket_reso_steps:
+            return None
+        least = self.config.batch_size if split.name == "train" else 1
+        return buckets.assign(split.sizes, buckets.shapes(data), least=least)
+
     def examples(
         self, split: Split, cached: CachedLatents | None = None, *, training: bool = False
     ) -> Examples:
@@ -90,10 +99,7 @@ class Experiment:
             cached: latents and text states to read; None = none.
             training: whether references have the changes of their records, if there are such.
         """
-        data, shapes = self.config.data, None
-        if data.bucket_reso_steps:
-            least = self.config.batch_size if split.name == "train" else 1
-            shapes = buckets.assign(split.sizes, buckets.shapes(data), least=least)
+        data = self.config.data
         crops = ConceptCrops(
             split,
             size=data.size,
@@ -101,7 +107,7 @@ class Experiment:
             cache=data.cache,
             blank=data.blank_background >= 0.5,
             rates=variation.change_rates(data) if training and data.fixed_changes else None,
-            shapes=shapes,
+            shapes=self.target_shapes(split),
         )
         return Examples(split, crops, self.tokenizer, data, cached or CachedLatents())
 

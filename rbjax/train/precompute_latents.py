@@ -3,6 +3,8 @@
 Axes: B batch, H W image, h w latent, C latent channels, M prompts, T tokens, D text width.
 """
 
+import functools
+import math
 import pathlib
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,10 +69,18 @@ def find(exp: Experiment, split: Split, trained: Collection[str]) -> CachedLaten
     moments, text = (
         _find_folder(exp, split, part=part, trained=trained) for part in latent_cache.PARTS
     )
-    if moments and (live := variation.live_images(exp.config.data)):
-        print(f"Stored moments: not of {'; '.join(live)}; these are encoded.", flush=True)
+    if moments and (live := variation.live_fields(exp.config.data)):
+        print(
+            f"Stored moments: not of references, which config.data.{', '.join(live)} changes: they "
+            "are encoded in each update.",
+            flush=True,
+        )
+    shapes, targets = exp.target_shapes(split), None
+    if shapes is not None:
+        targets = _open(functools.partial(latent_cache.CachedTargets, shapes=shapes), moments)
     return CachedLatents(
         moments=_open(latent_cache.open_moments, moments),
+        targets=targets,
         texts=_open(latent_cache.open_texts, text),
     )
 
@@ -134,7 +144,9 @@ def fingerprint(exp: Experiment, split: Split, part: str) -> Fingerprint:
         blank = data.blank_background >= 0.5
         content = {"size": data.size, "view": data.view, "blank_background": blank}
         changes = {"changes": variation.change_rates(data)} if data.fixed_changes else {}
-        return common | content | changes
+        shapes = exp.target_shapes(split)
+        targets = {} if shapes is None else {"targets": latent_cache.digest_shapes(shapes)}
+        return common | content | changes | targets
     return common | {
         "prompt_tags": data.prompt_tags,
         "max_tokens": data.max_tokens,
@@ -197,14 +209,19 @@ def _write_moments(
 ) -> None:
     crops = exp.examples(split, training=True).crops
     encode = encoding.encoder(exp, autoencoder, _moments)
-    blank = jax.ShapeDtypeStruct((1, crops.size, crops.size, 3), np.uint8)
-    shape = (len(split), len(CONCEPTS), *jax.eval_shape(encode, blank).shape[1:])
-    used = np.zeros(shape[:2], bool)
+    used = np.zeros((len(split), len(CONCEPTS)), bool)
     used[:, CHARACTER] = True
     if exp.config.data.faces + exp.config.data.clothes:
         used[split.clusters_with_box.order, FACE] = True
         used[split.clusters_with_clothes.order, CLOTHES] = True
-    folder, size = latent_cache.folder_of(split.directory, content), 2 * int(np.prod(shape))
+    shape = (*used.shape, *_latent_shape(encode, crops.size, crops.size))
+    targets = {}  # file -> positions of its records, shape of its array
+    for size in () if crops.shapes is None else np.unique(crops.shapes, axis=0):
+        positions = np.flatnonzero((crops.shapes == size).all(axis=1))
+        array = (len(positions), *_latent_shape(encode, *size.tolist()))
+        targets[latent_cache.target_file(size)] = positions, array
+    folder = latent_cache.folder_of(split.directory, content)
+    size = 2 * sum(math.prod(s) for s in (shape, *(s for _, s in targets.values())))
     with (
         ThreadPoolExecutor(exp.config.data.threads) as pool,
         latent_cache.incomplete_folder(folder, content, size) as partial,
@@ -218,6 +235,21 @@ def _write_moments(
             exp, encode, load, keys=keys, batch_size=batch_size, name="crops"
         )
         latent_cache.write_array(partial / "moments.npy", shape, rows)
+        for name, (positions, array) in targets.items():
+
+            def load_targets(keys: np.ndarray, of: np.ndarray = positions) -> np.ndarray:
+                return np.stack(list(pool.map(crops.target, of[keys[:, 0]].tolist())))
+
+            keys = np.arange(len(positions))[:, None]
+            rows = encoding.encode_rows(
+                exp, encode, load_targets, keys=keys, batch_size=batch_size, name=name
+            )
+            latent_cache.write_array(partial / name, array, rows)
+
+
+def _latent_shape(encode: encoding.Encode, width: int, height: int) -> tuple[int, ...]:
+    """Returns the shape [h, w, 2C] of an image's moments."""
+    return jax.eval_shape(encode, jax.ShapeDtypeStruct((1, height, width, 3), np.uint8)).shape[1:]
 
 
 def _write_text(

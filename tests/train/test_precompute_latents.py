@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -160,6 +161,38 @@ def test_changes_fixed_by_record_are_stored_at_the_start_of_a_training(fresh, fo
     np.testing.assert_allclose(stored.moments[index], moments, rtol=1e-3, atol=2e-3)
     other = setup(folder, tmp_path / "data", **changes | {"data.crop_jitter": 0.1})
     assert precompute_latents.find(other, split, {"retrinet"}).moments is None
+
+
+def test_targets_in_buckets_are_stored_in_their_shapes(fresh, monkeypatch, capsys):
+    exp, split = fresh
+    shapes = np.array([(16, 24), (24, 16), (SIZE, SIZE)])[np.arange(len(split)) % 7 % 3]
+    monkeypatch.setattr(setup_lib.Experiment, "target_shapes", lambda self, split: shapes)
+    precompute_latents.store(exp, split, parts=["moments"], batch_size=32)
+    stored = precompute_latents.find(exp, split, {"retrinet"})
+    with jax.set_mesh(exp.mesh):
+        state, _ = state_lib.create_state(exp)
+        pipeline = nnx.merge(exp.graphdef, nnx_state(params_lib.merge(state.trained, state.frozen)))
+        encode = nnx.jit(precompute_latents._moments)
+        live, cached = (exp.examples(split, c) for c in (None, stored))
+        for index in (1, 7, len(split) - 1):  # of three shapes
+            moments = encode(pipeline.autoencoder, live.crops.target(index)[None])[0]
+            np.testing.assert_allclose(stored.targets[index], moments, rtol=1e-3, atol=2e-3)
+    pair = [loader.iterator(e, batch_size=6, seed=3, threads=1) for e in (live, cached)]
+    seen = set()
+    for _, (one, other) in zip(range(8), zip(*pair, strict=True), strict=False):
+        np.testing.assert_array_equal(one.index, other.index)
+        assert other.target.shape[1:] == (one.target.shape[1] // 2, one.target.shape[2] // 2, 8)
+        expected = np.stack([stored.targets[i] for i in other.index])
+        np.testing.assert_array_equal(other.target, expected)
+        assert other.references.dtype == np.float16
+        seen.add(one.target.shape)
+    assert len(seen) == 3
+    monkeypatch.setattr(setup_lib.Experiment, "target_shapes", lambda self, split: shapes[::-1])
+    capsys.readouterr()
+    assert precompute_latents.find(exp, split, {"retrinet"}) == CachedLatents()
+    assert re.search(
+        r"Stored moments: not used, .*: targets \w+ there, \w+ now", capsys.readouterr().out
+    )
 
 
 def test_updates_are_those_without_the_store(written, folder, data_dir, tmp_path, monkeypatch):
