@@ -20,6 +20,7 @@ from rbjax.data.texts import Texts
 from rbjax.text import tokenizer
 from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
 from tfds_retribooru import array_record, boxes, vocabulary
+from tfds_retribooru.building import locks
 from tfds_retribooru.clusters import Clusters
 from tfds_retribooru.threads import map_in_order
 
@@ -171,8 +172,8 @@ def _read_texts(directory: pathlib.Path, split: str) -> Texts:
     """Returns the texts of a split.
 
     A record holds its image, so finding its prompt reads the image too: gigabytes for a large
-    split. That is done once. Where the result cannot be written, a message says so, and the records
-    are read again the next time.
+    split. That is done once: a second process waits for the first. Where the result cannot be
+    written, a message says so, and the records are read again the next time.
     """
     found = texts_lib.find(directory, split)
     if found is not None:
@@ -185,7 +186,9 @@ def _read_texts(directory: pathlib.Path, split: str) -> Texts:
         return older or map_in_order(lambda index: _text(part[index]), range(len(part)))
 
     try:
-        texts_lib.save(rows(), directory, split)
+        with locks.build_lock(texts_lib.folder_of(directory, split)):
+            if texts_lib.find(directory, split) is None:
+                texts_lib.save(rows(), directory, split)
     except OSError as error:
         print(
             f"texts of {directory} cannot be written ({error.strerror}): every start reads all "

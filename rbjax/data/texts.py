@@ -102,7 +102,7 @@ def build_of(directory: pathlib.Path) -> str:
 
 def find(directory: pathlib.Path, split: str) -> Texts | None:
     """Returns what is stored of the build that is there; None: nothing, or it is damaged."""
-    folder = _folder(directory, split)
+    folder = folder_of(directory, split)
     try:
         if (folder / BUILD).read_text() != build_of(directory):
             return None
@@ -121,7 +121,7 @@ def save(rows: Iterable[Row], directory: pathlib.Path, split: str) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    with atomic_folder.replace(_folder(directory, split)) as folder:
+    with atomic_folder.replace(folder_of(directory, split)) as folder:
         with (folder / PROMPTS).open("wb") as file:
             columns = _gather(rows, file)
         for name in COLUMNS:
@@ -129,7 +129,8 @@ def save(rows: Iterable[Row], directory: pathlib.Path, split: str) -> None:
         (folder / BUILD).write_text(build_of(directory))
 
 
-def _folder(directory: pathlib.Path, split: str) -> pathlib.Path:
+def folder_of(directory: pathlib.Path, split: str) -> pathlib.Path:
+    """Returns the folder of a split's texts."""
     return directory / f"texts-{split}"
 
 

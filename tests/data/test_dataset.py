@@ -4,7 +4,9 @@ import dataclasses
 import errno
 import json
 import shutil
+import threading
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -102,6 +104,28 @@ def test_texts_are_read_once(split, reads):
     assert second.tags == first and len(second.clusters_with_box) == 24
     assert len(reads) == 24
     assert not list(split.directory.glob("*incomplete*"))
+
+
+def test_texts_are_read_once_by_all_who_start_together(split, monkeypatch):
+    """All find nothing; then one writes, and those that waited for it take what it wrote."""
+    count, saved = 3, []
+    start, find, save = threading.Barrier(count), texts.find, texts.save
+    found_before = threading.local()
+
+    def find_together(*arguments):
+        found = find(*arguments)
+        if not hasattr(found_before, "done"):
+            found_before.done = True
+            start.wait(timeout=60)
+        return found
+
+    monkeypatch.setattr(texts, "find", find_together)
+    monkeypatch.setattr(texts, "save", lambda *a: saved.append(a) or save(*a))
+    with ThreadPoolExecutor(count) as pool:
+        read = lambda _: dataset._read_texts(split.directory, split.name).tags  # noqa: E731
+        first, *others = pool.map(read, range(count))
+    assert others == [first] * (count - 1)
+    assert len(first) == 24 and len(saved) == 1
 
 
 @pytest.mark.parametrize(
