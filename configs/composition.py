@@ -123,9 +123,7 @@ def avatars() -> ConfigDict:
     c.train.learning_rate = 2e-3  # peak
     c.train.warmup_steps = 100  # updates in which the rate rises from 0
     c.train.final_rate = 0.02  # of the peak, at the last update
-    # Updates at the end in which the rate falls, before that it is constant and the training can be
-    # made longer; 0 = it falls as a cosine over all
-    c.train.decay_steps = 0
+    c.train.decay_steps = 0  # last updates, in which the rate falls in a line; 0 = cosine over all
     c.train.weight_decay = 0.0  # of AdamW
     c.train.adam_b2 = 0.99  # decay of Adam's second moment
     c.train.clip_norm = 1.0  # global norm of the gradient; 0 = off
@@ -271,8 +269,7 @@ def sd15() -> ConfigDict:
     c.model.retrieval.reference_timestep = "target"  # paper, v2
     c.train.learning_rate = 5e-5
     c.train.warmup_steps = 1000
-    c.train.weight_decay = 0.01
-    c.train.adam_b2 = 0.999
+    c.train.weight_decay, c.train.adam_b2 = 0.01, 0.999
     c.train.ema_decay = 0.9999
     c.train.weighting = "min_snr"
     c.train.accumulate = 4
