@@ -181,7 +181,7 @@ def path_argument(text: str) -> Path:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def log_progress(verbosity: int | None = logging.INFO) -> None:
+def log_progress(verbosity: int | None) -> None:
     """Shows what a training logs (steps, rate, ETA) in the terminal, without Orbax's messages.
 
     Args:

@@ -81,8 +81,8 @@ def mend(folder: pathlib.Path, make: Callable[[], Tree]) -> None:
     """
 
     def find_damage() -> str:
-        found = (checkpoint_files.find_damage(path, f"../{FOLDER}/") for path in _users(folder))
-        return next(filter(None, found), "")
+        newest = next(iter(_users(folder)), None)  # the others have the same copy
+        return checkpoint_files.find_damage(newest, f"../{FOLDER}/") if newest else ""
 
     damage = distributed.from_primary(find_damage)
     if not damage:
