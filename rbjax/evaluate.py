@@ -144,6 +144,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"Cases: {path}. Make the image of each line, then --images NAME={args.out}")
         return
     args.out.mkdir(parents=True, exist_ok=True)
+    distributed.connect(evaluator.exp.mesh)
     with jax.set_mesh(evaluator.exp.mesh):
         evaluator.final(0, evaluation.placed(model, evaluator) if has_model else None)
 
@@ -182,6 +183,7 @@ def main() -> None:
     with one_line_errors(MEMORY):
         distributed.initialize(**read_process_options(args))
         run(args)
+        distributed.wait_for_all()
 
 
 if __name__ == "__main__":

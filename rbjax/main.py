@@ -58,6 +58,7 @@ def main(argv: list[str]) -> None:
         path = config_flags.get_config_filename(flags.FLAGS["config"])
         workdir = local_path(WORKDIR.value or default_workdir(path), "--workdir")
         loop.train(CONFIG.value, workdir)
+        distributed.wait_for_all()
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def main(argv: list[str]) -> None:
             exp = setup_lib.setup(setup_lib.resolve(CONFIG.value))
             split = exp.open(SPLIT.value)
         parts = (ONLY.value,) if ONLY.value else PARTS
+        distributed.connect(exp.mesh)
         precompute_latents.store(exp, split, parts=parts, batch_size=BATCH_SIZE.value)
 
 

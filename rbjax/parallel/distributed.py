@@ -14,7 +14,9 @@ import sys
 from collections.abc import Callable, Iterator
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import NamedSharding, PartitionSpec
 
 DAY = 24 * 3600 * 1000  # in ms: building a large data set takes hours
 DEVICES = pathlib.Path("/dev")
@@ -65,6 +67,40 @@ def _is_tpu() -> bool:
     platforms = os.environ.get("JAX_PLATFORMS") or "tpu"
     has_chips = any(any(DEVICES.glob(pattern)) for pattern in ("accel*", "vfio/*"))
     return "tpu" in platforms and has_chips and importlib.util.find_spec("libtpu") is not None
+
+
+def connect(mesh: jax.sharding.Mesh) -> None:
+    """Connects the processes for every group of devices that exchange along axes of a mesh.
+
+    XLA connects a group at its first exchange, and on CPUs gives up where a process comes 30 s
+    after another one, because it compiled for longer, say. A group that is connected waits far
+    longer. Nothing is done on other devices: their libraries need no help.
+    """
+    if jax.process_count() == 1 or mesh.devices.flat[0].platform != "cpu":
+        return
+    axes = [name for name in mesh.axis_names if mesh.shape[name] > 1]
+    numbers = range(1, len(axes) + 1)
+    groups = [group for n in numbers for group in itertools.combinations(axes, n)]
+
+    def exchange(x: jax.Array) -> list[jax.Array]:
+        return [jax.lax.psum(x, group) for group in groups]
+
+    split = PartitionSpec(mesh.axis_names)
+    sums = jax.shard_map(exchange, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
+    zeros, sharding = np.zeros(mesh.size, np.float32), NamedSharding(mesh, split)
+    x = jax.make_array_from_callback(zeros.shape, sharding, lambda index: zeros[index])
+    compiled = jax.jit(sums).lower(x).compile()
+    wait_for_all()
+    jax.block_until_ready(compiled(x))
+
+
+def wait_for_all() -> None:
+    """Waits until all processes are here.
+
+    A command ends with it, since a process that ends 5 minutes before another one aborts that one.
+    """
+    if jax.process_count() > 1:
+        ocp.multihost.get_jax_distributed_client().wait_at_barrier(_new_key(), DAY)
 
 
 def is_primary() -> bool:

@@ -54,6 +54,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
             tokenizer = exp.tokenizer.to_str(pretty=True)
             workdir_lib.write_text(workdir / checkpoints.TOKENIZER, tokenizer)
         stack.enter_context(jax.set_mesh(exp.mesh))
+        distributed.connect(exp.mesh)
         _run(exp, workdir, planned, stop)
 
 

@@ -10,7 +10,8 @@ import pathlib
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 ROOT = pathlib.Path(__file__).parents[2]
 LIMIT = 1800  # seconds, so that a run that waits for ever ends the test
@@ -57,7 +58,8 @@ def train(
         data_dir: of TFDS.
         processes: their number.
         devices: of each process.
-        changes: of tiny_run's configuration, with "__" for dots; `evaluate` turns evaluation on.
+        changes: of tiny_run's configuration, with "__" for dots; `evaluate` turns evaluation on,
+            `late` are seconds that the last process sleeps before each of its first two updates.
     """
     settings = {"workdir": str(workdir), "data_dir": str(data_dir), "processes": processes}
     settings |= {"coordinator": f"localhost:{free_port()}", "changes": changes}
@@ -109,9 +111,29 @@ def main(settings: dict) -> None:
         judging.VQA.load = lambda *folder: tiny_run.VQA()
     else:
         loop.Evaluator = tiny_run.NoEvaluation
+    late = changes.pop("late", 0)
+    if late and settings["process"] == settings["processes"] - 1:
+        loop.jit_update = _slow_at_first(loop.jit_update, late)
     config = tiny_run.config(settings["data_dir"])
     config.update_from_flattened_dict(changes)
     loop.train(config, pathlib.Path(settings["workdir"]))
+    distributed.wait_for_all()
+
+
+def _slow_at_first(jit_update: Callable, seconds: float) -> Callable:
+    """Returns `jit_update`, whose update sleeps before the first two calls."""
+
+    def make(*arguments: object) -> Callable:
+        update, sleeps = jit_update(*arguments), [seconds, seconds]
+
+        def call(*operands: object) -> object:
+            if sleeps:
+                time.sleep(sleeps.pop())
+            return update(*operands)
+
+        return call
+
+    return make
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import functools
 import itertools
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -34,6 +35,7 @@ class Run:
     losses: list[float]
     state: TrainState
     collectives: list[program.Collective]
+    groups: set[tuple[int, ...]]
 
 
 def prepare(mesh: jax.sharding.Mesh) -> tuple[TrainState, step.TrainMetrics, jax.stages.Lowered]:
@@ -60,7 +62,20 @@ def run(sizes: tuple[int, int, int]) -> Run:
         for number in range(STEPS):
             state, metrics = compiled(state, zero, _batch(mesh, number))
             losses.append(float(metrics.compute()["loss"]))
-    return Run(losses, state, program.collectives(compiled.as_text()))
+    text = compiled.as_text()
+    return Run(losses, state, program.collectives(text), _groups(text))
+
+
+def _groups(text: str) -> set[tuple[int, ...]]:
+    """The groups of devices that exchange: {{0,1},{2,3}}, or [2,4]<=[4,2]T(1,0) as XLA shortens."""
+    lists = re.findall(r"replica_groups=\{(\{[\d,{}]*\})\}", text)
+    found = {tuple(map(int, g.split(","))) for each in lists for g in re.findall(r"[\d,]*\d", each)}
+    short = r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?"
+    for numbers in re.findall(short, text):
+        shape, source, order = ([int(n) for n in part.split(",") if n] for part in numbers)
+        ids = np.arange(np.prod(source)).reshape(source)
+        found |= set(map(tuple, ids.transpose(order or None).reshape(shape).tolist()))
+    return found
 
 
 def _batch(mesh, number):
@@ -84,6 +99,20 @@ def _parameters(state: TrainState, name: str) -> dict[str, np.ndarray]:
     flat = nnx.traversals.flatten_mapping(getattr(state, name))
     named = {"/".join(map(str, path)): np.asarray(value) for path, value in flat.items()}
     return {key: value for key, value in named.items() if not key.endswith("k_proj/bias")}
+
+
+@pytest.mark.parametrize("sizes", [s for s in CASES if s != (1, 8, 1)], ids=str)
+def test_all_groups_that_exchange_lie_along_axes(sizes):
+    """They are those that distributed.connect connects beforehand."""
+    ids = np.arange(8).reshape(sizes)
+    expected = set()
+    for axes in itertools.product((False, True), repeat=3):
+        kept = [axis for axis in range(3) if not axes[axis]]
+        order = [*kept, *(axis for axis in range(3) if axes[axis])]
+        size = int(np.prod([sizes[axis] for axis in range(3) if axes[axis]]))
+        expected |= set(map(tuple, ids.transpose(order).reshape(-1, size).tolist()))
+    found = run(sizes).groups
+    assert found and found <= expected
 
 
 @pytest.mark.slow

@@ -64,6 +64,16 @@ def test_four_processes_with_layers_split_over_hosts_evaluate(alone, avatars_dir
     assert json.loads((workdir / "results.json").read_text())["step"] == 6
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
+def test_a_process_may_come_late(avatars_dir, tmp_path, processes):
+    """XLA gives a process 30 s for the first exchange of a group of CPU devices."""
+    devices = 4 // processes
+    settings = {"log_every": 1, "mesh__fsdp": 2, "mesh__tensor": 2, "total_steps": 3, "late": 40}
+    train_process.train(tmp_path, avatars_dir, processes=processes, devices=devices, **settings)
+    assert list(losses(tmp_path)) == [1, 2, 3]
+
+
 def test_what_fails_in_process_0_ends_all_with_one_line(avatars_dir, tmp_path):
     arguments = ["rbjax.main", "--config=configs/composition.py:smoke", "--config.batch_size=3"]
     arguments += [f"--workdir={tmp_path}", f"--config.data_dir={avatars_dir}", "--num_processes=2"]
