@@ -11,7 +11,7 @@ from PIL import Image
 if TYPE_CHECKING:
     import tensorflow as tf
 
-IMAGES = ("image", "face")
+IMAGES = ("image", "face", "clothes")
 
 
 def builder_of(directory: pathlib.Path) -> tfds.core.DatasetBuilder:

@@ -71,6 +71,12 @@ def to_pixels(box: Box, *, width: int, height: int) -> PixelBox:
     return PixelBox(left, top, right, bottom)
 
 
+def to_relative(box: PixelBox, *, width: int, height: int) -> Box:
+    """Converts a box of an image of width x height pixels to a relative one."""
+    w, h = (box.right - box.left) / width, (box.bottom - box.top) / height
+    return box.left / width + w / 2, box.top / height + h / 2, w, h
+
+
 def clothes_box(box: Box, mask: np.ndarray | None, *, width: int, height: int) -> PixelBox | None:
     """Returns the box of the clothes: the rows and columns of the figure below its face.
 

@@ -1,6 +1,6 @@
 """Proves that nothing leaks between the splits of a built data set.
 
-python -m tfds_retribooru.check ~/tensorflow_datasets/retribooru/384/1.1.0
+python -m tfds_retribooru.check ~/tensorflow_datasets/retribooru/384/1.2.0
 
 It reads the records, and of what the build noted about them the links and hashes in variants.jsonl
 only. Looked for, and listed if found: an id, an image (by its pixels), a variant (see

@@ -1,6 +1,6 @@
 """Statistics, histograms and sample clusters of a built data set.
 
-python -m tfds_retribooru.describe ~/tensorflow_datasets/retribooru/384/1.1.0 --out statistics
+python -m tfds_retribooru.describe ~/tensorflow_datasets/retribooru/384/1.2.0 --out statistics
 
 Prints the counts and writes them to OUT/statistics.json, the histograms to OUT/histograms.png and
 a page of clusters to OUT/clusters.png: a line is a character, a frame around images an outfit.

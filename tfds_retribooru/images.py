@@ -7,38 +7,22 @@ few pixels, decompression bombs. What is converted how: see `decoding`.
 import dataclasses
 import hashlib
 import io
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from tfds_retribooru import boxes, decoding, masks, variants
-from tfds_retribooru.boxes import Box, clothes_box, cut_box
+from tfds_retribooru import boxes, close_ups, decoding, masks, variants
+from tfds_retribooru.boxes import Box, cut_box
+from tfds_retribooru.close_ups import CloseUp
 from tfds_retribooru.decoding import Unreadable
 
 MIN_SIDE = 16  # pixels of the shorter side
 MAX_SIDE = 16384  # pixels of the longer side
 MAX_PIXELS = 100_000_000  # altogether (300 MB as RGB)
-JPEG_QUALITY = 95  # of what is stored, with full colour resolution
-FACE_SIDE = 384  # pixels of a face's longer side that are kept at most: as large as it is shown
-FACE_MARGIN = 0.15  # of a face's width and height, kept around it, so that its edges may move
-FACE_GAIN = 1.25  # a face is kept if it has so many times the pixels (of a side) of the image's
 NO_CLOTHES = "the clothes cannot be told from the face: no reference for clothes"
 BLACK = 24  # the brightest value in the black bars of a letterbox (a JPEG's bars are not quite 0)
 
 Frame = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom excluded
-
-
-class FaceCrop(NamedTuple):
-    """A face and what is around it, before the image was shrunk.
-
-    Attributes:
-        data: JPEG bytes of an RGB image.
-        frame: what of the image it shows.
-    """
-
-    data: bytes
-    frame: Box
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +33,7 @@ class PreparedImage:
         data: JPEG or PNG bytes of an RGB image.
         mask: PNG bytes of the figure, one channel, of the image's size; None if there is none.
         bbox: the face's box relative to the image; None if there is none.
-        face: the face in more pixels than the image has; None where that would not pay.
+        face, clothes: in more pixels than the image has; None where that would not pay.
         digest: images with one digest are stored as equal pixels.
         hash: perceptual; see `variants`.
         faults: (part, reason, detail) of a mask or box that does not fit the image.
@@ -58,7 +42,8 @@ class PreparedImage:
     data: bytes
     mask: bytes | None
     bbox: Box | None
-    face: FaceCrop | None
+    face: CloseUp | None
+    clothes: CloseUp | None
     digest: bytes
     hash: bytes
     faults: tuple[tuple[str, str, str], ...]
@@ -113,7 +98,8 @@ def prepare(
         if moved is None:
             reason = "the box is outside the picture without its letterbox"
             faults.append(("bbox", reason, str(bbox)))
-    if moved is not None and not _shows_clothes(moved, figure, resized.size):
+    clothes = moved and _clothes(moved, figure, resized.size)
+    if moved is not None and clothes is None:
         faults.append(("clothes", NO_CLOTHES, str(moved)))
     is_kept = decoded.is_plain and side is None and not has_bars
     stored = data if is_kept else _encode(resized, "PNG" if side is None else "JPEG")
@@ -121,7 +107,8 @@ def prepare(
         data=stored,
         mask=None if figure is None else _encode(figure, "PNG"),
         bbox=moved,
-        face=None if moved is None else face_crop(full, moved, resized.size),
+        face=moved and close_ups.cut(full, moved, resized.size),
+        clothes=clothes and close_ups.cut(full, clothes, resized.size),
         digest=_digest_bytes(stored) if side else digest(np.asarray(resized)),
         hash=variants.perceptual_hash(resized),
         faults=tuple(faults),
@@ -144,36 +131,6 @@ def shrink(image: Image.Image, side: int | None) -> Image.Image:
     scale = side / min(image.size)
     width, height = (max(1, round(n * scale)) for n in image.size)
     return image.resize((width, height), Image.Resampling.BOX)
-
-
-def face_crop(image: Image.Image, bbox: Box, stored: tuple[int, int]) -> FaceCrop | None:
-    """Returns the face of an image that is stored smaller, with FACE_MARGIN around it.
-
-    Args:
-        image: before it was shrunk.
-        bbox: of the face.
-        stored: (width, height) of the image as it is stored.
-
-    Returns:
-        Its longer side is FACE_SIDE at most. None where the stored image has that many pixels of
-        the face, or nearly as many as the file has.
-    """
-    there, possible = (max(bbox[2] * size[0], bbox[3] * size[1]) for size in (stored, image.size))
-    possible = min(possible, FACE_SIDE)
-    if possible < FACE_GAIN * there:
-        return None
-    x, y, w, h = bbox
-    wide = (x, y, w * (1 + 2 * FACE_MARGIN), h * (1 + 2 * FACE_MARGIN))
-    cut = boxes.to_pixels(wide, width=image.width, height=image.height)
-    part = image.crop(cut)
-    scale = possible / max(w * image.width, h * image.height)
-    if scale < 1:
-        size = (max(1, round(part.width * scale)), max(1, round(part.height * scale)))
-        part = part.resize(size, Image.Resampling.BOX)
-    edges = cut.left / image.width, cut.top / image.height
-    width, height = (cut.right - cut.left) / image.width, (cut.bottom - cut.top) / image.height
-    frame = (edges[0] + width / 2, edges[1] + height / 2, width, height)
-    return FaceCrop(_encode(part, "JPEG"), frame)
 
 
 def digest(pixels: np.ndarray) -> bytes:
@@ -233,19 +190,20 @@ def _mask(
     return mask.resize(stored_size, Image.Resampling.BOX)
 
 
-def _shows_clothes(bbox: Box, figure: Image.Image | None, size: tuple[int, int]) -> bool:
-    """Returns whether a picture of a face shows clothes too: whether it can be their reference."""
+def _clothes(bbox: Box, figure: Image.Image | None, size: tuple[int, int]) -> Box | None:
+    """Returns the box of the clothes below a face; None if the picture can show none of them."""
     mask = None if figure is None else np.asarray(figure)
-    return clothes_box(bbox, mask, width=size[0], height=size[1]) is not None
+    width, height = size
+    found = boxes.clothes_box(bbox, mask, width=width, height=height)
+    return found and boxes.to_relative(found, width=width, height=height)
 
 
 def _encode(image: Image.Image, kind: str) -> bytes:
     """Encodes as JPEG, or as PNG, which loses nothing."""
-    buffer = io.BytesIO()
     if kind == "JPEG":
-        image.save(buffer, kind, quality=JPEG_QUALITY, subsampling=0)
-    else:
-        image.save(buffer, kind, compress_level=6)
+        return close_ups.encode_jpeg(image)
+    buffer = io.BytesIO()
+    image.save(buffer, kind, compress_level=6)
     return buffer.getvalue()
 
 

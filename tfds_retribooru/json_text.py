@@ -1,7 +1,8 @@
 """JSON values of any form out of text: what `json_stream` reads where a line is not one value.
 
 One value behind another, over any number of lines; the elements of a list; the list in a wrapper
-({"posts": [...]}). Elements are read one by one, so a list may be longer than memory.
+({"posts": [...]}); the values of an object whose keys are ids; what `gallery-dl --dump-json` says
+of files. Elements of a list are read one by one, so it may be longer than memory.
 """
 
 import codecs
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 from tfds_retribooru.text_files import Utf8Source
 
-WRAPPERS = ("posts", "post", "results", "items", "data", "annotations")  # keys of lists
+WRAPPERS = tuple("posts post results items data annotations images response".split())  # of lists
 _BLANK = re.compile(r"[ \t\r\n]*")
 _BETWEEN = re.compile(r"[ \t\r\n,\ufeff\x1e]*")  # what may separate documents
 _WRAPPED = re.compile(  # the attributes are Gelbooru's
@@ -130,7 +131,8 @@ class Text:
         else:
             value, fault = self._value()
             self._before = "value"
-            yield Document(line, value, fault)
+            for held in _of_message(value):
+                yield Document(line, held, fault)
 
     def _top(self, mark: str) -> Iterator[Document]:
         line = self._line
@@ -237,16 +239,45 @@ class Text:
 
 
 def unwrapped(line: int, value: object, fault: str) -> list[Document]:
-    """Returns the documents in a list or a wrapper, or the value itself."""
-    held = value
-    if isinstance(value, dict) and "id" not in value:
-        lists = (value[key] for key in WRAPPERS if isinstance(value.get(key), list | dict))
-        held = next(lists, [] if "@attributes" in value else value)
-        if held is not value and isinstance(held, dict):
-            held = [held]
+    """Returns the documents in a list, a wrapper or an object by ids, or the value itself."""
+    held = _in_wrapper(value)
     if not isinstance(held, list):
         return [Document(line, value, fault)]
-    return [Document(line, v, fault if fault and "\ufffd" in str(v) else "") for v in held]
+    elements = [held] if _of_message(held) != [held] else held
+    found = [v for element in elements for v in _of_message(element)]
+    return [Document(line, v, fault if fault and "\ufffd" in str(v) else "") for v in found]
+
+
+def _in_wrapper(value: object) -> object:
+    """Returns the list that an object stands for, or the value itself."""
+    if not isinstance(value, dict) or "id" in value or not value:
+        return value
+    if all(key.isdecimal() and _is_record(held) for key, held in value.items()):
+        return [{"id": key} | held for key, held in value.items()]
+    lists = (value[key] for key in WRAPPERS if isinstance(value.get(key), list | dict))
+    held = next(lists, [] if "@attributes" in value else value)
+    if held is value or isinstance(held, list):
+        return held
+    inner = _in_wrapper(held)  # {"data": {"posts": [...]}}
+    return inner if isinstance(inner, list) else [held]
+
+
+def _is_record(value: object) -> bool:
+    """Returns whether a value is an object with an id, tags or a character."""
+    return isinstance(value, dict) and any(k.startswith(("id", "tag", "character")) for k in value)
+
+
+def _of_message(value: object) -> list[object]:
+    """Returns the value, or what a message of `gallery-dl --dump-json` says of a file.
+
+    Messages are [2, metadata of a folder], which a file's repeats, and [3, address, metadata].
+    """
+    match value:
+        case [2, dict()]:
+            return []
+        case [3, str(), dict(metadata)]:
+            return [metadata]
+    return [value]
 
 
 def _readable(text: str) -> tuple[str, str]:

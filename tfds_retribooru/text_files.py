@@ -4,27 +4,102 @@ import bz2
 import codecs
 import gzip
 import importlib
+import io
 import json
 import lzma
 import pathlib
-from collections.abc import Callable
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
+
+from tfds_retribooru import formats
+
+_BLOCK = 1 << 20  # bytes of an archive's file that are read at a time
 
 
 def open_binary(path: str | pathlib.Path) -> BinaryIO:
     """Opens a file, through gzip, bz2, xz or zstd where its first bytes say so.
 
+    Of an archive (tar or zip, compressed or not) all files are read, one behind the other, but
+    images and hidden ones.
+
     Raises:
         OSError: it cannot be opened.
         ValueError: it is zstd, and no package that reads it is installed.
     """
-    stream = open(path, "rb")
-    head = stream.read(6)
-    stream.seek(0)
-    for magic, decompress in _DECOMPRESSORS.items():
-        if head.startswith(magic):
-            return decompress(stream)
-    return stream
+    return _unpacked(open(path, "rb"))
+
+
+def _unpacked(stream: Any) -> BinaryIO:
+    """Returns a stream of what is compressed in a stream, as often as it is, or archived."""
+    while True:
+        try:
+            head = stream.peek(512)
+        except Exception:  # of a damaged file: its decompressor says so again when it is read
+            return stream
+        if files := _archive(head):
+            return io.BufferedReader(_Chunks(_contents(files(stream))))
+        opener = next((f for magic, f in _DECOMPRESSORS.items() if head.startswith(magic)), None)
+        if opener is None:
+            return stream
+        stream = opener(stream)
+
+
+def _archive(head: bytes) -> Callable[[BinaryIO], Iterator[BinaryIO]] | None:
+    """Returns what opens the files of an archive; None for the first bytes of others."""
+    if head[257:262] == b"ustar":
+        return _tar_files
+    return _zip_files if head.startswith(b"PK\x03\x04") else None
+
+
+def _tar_files(stream: BinaryIO) -> Iterator[BinaryIO]:
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            file = archive.extractfile(member) if _is_text(member.name) else None
+            if file is not None:
+                yield file  # pyrefly: ignore[invalid-yield]
+
+
+def _zip_files(stream: BinaryIO) -> Iterator[BinaryIO]:
+    with zipfile.ZipFile(stream) as archive:
+        for member in archive.infolist():
+            if not member.is_dir() and _is_text(member.filename):
+                yield archive.open(member)  # pyrefly: ignore[invalid-yield]
+
+
+def _is_text(name: str) -> bool:
+    path = pathlib.PurePosixPath(name)
+    is_hidden = path.name.startswith(".") or "__MACOSX" in path.parts
+    return not (is_hidden or formats.has_image_extension(name))
+
+
+def _contents(files: Iterator[BinaryIO]) -> Iterator[bytes]:
+    """Yields what the files of an archive hold as UTF-8, each with a line's end behind it."""
+    for file in files:
+        source = Utf8Source(_unpacked(file), _BLOCK)
+        while data := source.take(_BLOCK):
+            yield data
+        if source.damage:
+            raise ValueError(source.damage)
+        yield b"\n"
+
+
+class _Chunks(io.RawIOBase):
+    """Bytes of an iterator as a stream."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        super().__init__()
+        self._chunks, self._held = chunks, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._held = self._held or next(self._chunks, b"")
+        size = min(len(buffer), len(self._held))
+        buffer[:size], self._held = self._held[:size], self._held[size:]
+        return size
 
 
 def _open_zstd(stream: BinaryIO) -> BinaryIO:
@@ -34,15 +109,17 @@ def _open_zstd(stream: BinaryIO) -> BinaryIO:
         except ImportError:
             continue
         return module.open(stream)
+    name = getattr(stream, "name", "a file in an archive")
     raise ValueError(
-        f"{stream.name} is compressed by zstd: pip install backports.zstd, or unpack the file"
+        f"{name} is compressed by zstd: pip install backports.zstd, or unpack the file"
     )
 
 
-_DECOMPRESSORS: dict[bytes, Callable[[BinaryIO], Any]] = {
+_DECOMPRESSORS: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
+    b"]\0\0": lzma.open,  # xz's older format
     b"\x28\xb5\x2f\xfd": _open_zstd,
 }
 

@@ -1,6 +1,6 @@
 """Crops of a concept from an image: its box, cut out and resized."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +8,7 @@ from PIL import Image
 
 from rbjax.data import images
 from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
-from tfds_retribooru import boxes
+from tfds_retribooru import boxes, close_ups
 from tfds_retribooru.boxes import PixelBox
 
 VIEWS = ("crop", "in_place")  # values of config.data.view
@@ -33,7 +33,7 @@ class Change(NamedTuple):
 
 
 UNCHANGED = Change()
-EDGE = 0.01  # of a side, what an edge may be outside of the stored face
+CLOSE_UPS = {FACE: "face", CLOTHES: "clothes"}  # what a record may hold in more pixels
 
 
 def draw_change(rng: np.random.Generator, *, jitter: float, flip: float, blank: float) -> Change:
@@ -115,10 +115,11 @@ def crop_concept(
     """Crops one concept from a record: uint8 [size, size, 3].
 
     Args:
-        record: with image (array or Pillow's), for FACE also bbox (and where they are stored, face
-            and face_frame: the face in more pixels), for CLOTHES also bbox and mask. Without a
-            mask (`has_mask` is false) the clothes are all that is below the face; a record without
-            a box has no face and no clothes (see `dataset.Split.clusters_with_clothes`).
+        record: with image (array or Pillow's), for FACE and CLOTHES also bbox (and where they are
+            stored, face and face_frame, or clothes and clothes_frame: the concept in more pixels),
+            for CLOTHES also mask. Without a mask (`has_mask` is false) the clothes are all that is
+            below the face; a record without a box has no face and no clothes (see
+            `dataset.Split.clusters_with_clothes`).
         concept: index into CONCEPTS.
         size: in pixels.
         view: "crop" resizes the concept's box to the square; "in_place" leaves it where it is and
@@ -132,38 +133,49 @@ def crop_concept(
         raise ValueError(f"config.data.view={view!r}: use one of {', '.join(VIEWS)}")
     mask = record["mask"] if concept == CLOTHES and record.get("has_mask", True) else None
     bbox = record["bbox"] if concept != CHARACTER else np.zeros(4)
-    source = record["image"]
-    if concept == FACE and view == "crop" and _shows_face(record, change):
-        source, bbox = record["face"], _inside(bbox, record["face_frame"])
-    image = images.to_pillow(source)
+    image = images.to_pillow(record["image"])
     shape = image.height, image.width
     box = concept_box(bbox, mask, concept=concept, shape=shape)
+    if view == "crop" and concept in CLOSE_UPS:
+        name = CLOSE_UPS[concept]
+        width, height = image.size
+        place = bbox if concept == FACE else boxes.to_relative(box, width=width, height=height)
+        if _shows(record, name, place, change):
+            frame = record[f"{name}_frame"]
+            image = images.to_pillow(record[name])
+            if mask is not None and change.blank:
+                mask = _part(mask, frame, image.size)
+            shape = image.height, image.width
+            place = close_ups.inside(place, frame)
+            box = boxes.to_pixels(place, width=image.width, height=image.height)
     if mask is not None and change.blank:
         image = blank_background(image, mask)
     crop = crop_box(image, change_box(box, change, shape=shape), size=size, view=view)
     return crop[:, ::-1] if change.flip else crop
 
 
-def _shows_face(record: Mapping[str, Any], change: Change) -> bool:
-    """Returns whether a record has the face in more pixels, and all that is shown of it."""
-    frame = record.get("face_frame")
+def _shows(
+    record: Mapping[str, Any], name: str, box: Sequence[float] | np.ndarray, change: Change
+) -> bool:
+    """Returns whether a record has a concept in more pixels, and all that is shown of it."""
+    frame = record.get(f"{name}_frame")
     if frame is None or not frame[2]:
         return False
-    x, y, w, h = (float(v) for v in _inside(record["bbox"], frame))
-    sides = (
-        (x - w / 2 - change.left * w, frame[0] - frame[2] / 2),
-        (y - h / 2 - change.top * h, frame[1] - frame[3] / 2),
-        (1 - (x + w / 2 + change.right * w), 1 - (frame[0] + frame[2] / 2)),
-        (1 - (y + h / 2 + change.bottom * h), 1 - (frame[1] + frame[3] / 2)),
-    )  # of the frame: how far inside of it an edge is, how far it is inside of the image
-    return all(inside >= -EDGE or beyond <= EDGE for inside, beyond in sides)
+    x, y, w, h = (float(v) for v in box)
+    left, right = x - w / 2 - change.left * w, x + w / 2 + change.right * w
+    top, bottom = y - h / 2 - change.top * h, y + h / 2 + change.bottom * h
+    changed = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+    return close_ups.shows(changed, frame)
 
 
-def _inside(bbox: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Returns a box of an image as one of what a frame shows of it, float64 [4]."""
-    box, place = np.asarray(bbox, np.float64), np.asarray(frame, np.float64)
-    corner = place[:2] - place[2:] / 2
-    return np.concatenate([(box[:2] - corner) / place[2:], box[2:] / place[2:]])
+def _part(mask: np.ndarray, frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns what a frame shows of a mask, uint8 [H, W, 1], enlarged to (width, height)."""
+    height, width = mask.shape[:2]
+    (x, y, w, h), sides = frame.tolist(), (width, height, width, height)
+    edges = (max(x - w / 2, 0), max(y - h / 2, 0), min(x + w / 2, 1), min(y + h / 2, 1))
+    part = tuple(edge * side for edge, side in zip(edges, sides, strict=True))
+    figure = Image.fromarray(mask[:, :, 0]).resize(size, Image.Resampling.BICUBIC, part)
+    return np.asarray(figure)[:, :, None]
 
 
 def blank_background(image: Image.Image, mask: np.ndarray) -> Image.Image:

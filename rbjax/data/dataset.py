@@ -73,7 +73,8 @@ class Split:
         """For each concept, what its crop is made of from every record; CLOTHES needs all."""
         builder = tfds.builder_from_directory(self.directory)
         faces = ["image", "bbox", "face", "face_frame"]
-        needed = {CHARACTER: ["image"], FACE: faces, CLOTHES: [*faces, "mask", "has_mask"]}
+        clothes = [*faces, "mask", "has_mask", "clothes", "clothes_frame"]
+        needed = {CHARACTER: ["image"], FACE: faces, CLOTHES: clothes}
         return tuple(array_record.Part(builder, self.name, needed[c]) for c in range(len(CONCEPTS)))
 
     def record_id(self, position: int) -> str:

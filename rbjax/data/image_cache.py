@@ -5,7 +5,7 @@ decoded once and kept beside the data set, entire and at their size, so that one
 size, view and jitter, and crops are the same with and without it:
 
     pictures-SPLIT.bin   the pixels of each record's image, uint8 [H, W, 3], then of its mask [H, W]
-                         and of its face [h, w, 3], where there are such
+                         and of its face and clothes [h, w, 3], where there are such
     pictures-SPLIT.npz   where each begins, shapes and boxes; it is written last
 
 For large data sets (`cache=False`) images are decoded each time.
@@ -31,6 +31,7 @@ from tfds_retribooru.array_record import IMAGES
 from tfds_retribooru.threads import map_in_order
 
 WITHOUT_CACHE = "decode images when they are needed, --config.data.cache=False"
+FRAMES = {"face": "frame", "clothes": "clothes_frame"}  # what is kept in more pixels, its frame
 SAMPLED = 16  # records by whose size that of the cache is estimated
 
 
@@ -117,8 +118,10 @@ class Pictures:
                 index[name] for name in ("start", "shape", "bbox", "has_mask")
             )
             none = np.zeros((len(self._start), 4))  # as caches of older data sets have it
-            self._frame = index.get("frame", none)
-            self._face = index.get("face", none[:, :2].astype(int))
+            self._close_ups = [
+                (name, index.get(frame, none), index.get(name, none[:, :2].astype(int)))
+                for name, frame in FRAMES.items()
+            ]
         self._path, self._pixels = path, np.memmap(path, np.uint8, mode="r")
 
     def __len__(self) -> int:
@@ -137,10 +140,12 @@ class Pictures:
         end = middle + record["has_mask"] * height * width
         if record["has_mask"]:
             record["mask"] = self._pixels[middle:end].reshape(height, width, 1)
-        if self._frame[index].any():
-            height, width = self._face[index].tolist()
-            face = self._pixels[end : end + height * width * 3]
-            record |= {"face": face.reshape(height, width, 3), "face_frame": self._frame[index]}
+        for name, frames, shapes in self._close_ups:
+            if frames[index].any():
+                height, width = shapes[index].tolist()
+                start, end = end, end + height * width * 3
+                record[name] = self._pixels[start:end].reshape(height, width, 3)
+                record[f"{name}_frame"] = frames[index]
         return record
 
 
@@ -204,12 +209,16 @@ def _write(split: Split, path: pathlib.Path) -> None:
             file.write(np.ascontiguousarray(image).data)
             if has_mask:
                 file.write(np.ascontiguousarray(record["mask"]).data)
-            frame = record.get("face_frame", np.zeros(4, np.float32))
-            face = np.asarray(record["face"] if frame.any() else image[:0])
-            file.write(np.ascontiguousarray(face).data)
-            rows.append((image.shape[:2], record["bbox"], has_mask, face.shape[:2], frame))
-    shape, bbox, has_mask, face, frame = map(np.array, zip(*rows, strict=True))
-    sizes = shape.prod(axis=1) * np.where(has_mask, 4, 3) + 3 * face.prod(axis=1)
+            row = {"shape": image.shape[:2], "bbox": record["bbox"], "has_mask": has_mask}
+            for name, kept in FRAMES.items():
+                frame = record.get(f"{name}_frame", np.zeros(4, np.float32))
+                close_up = np.asarray(record[name] if frame.any() else image[:0])
+                file.write(np.ascontiguousarray(close_up).data)
+                row |= {name: close_up.shape[:2], kept: frame}
+            rows.append(row)
+    found: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    sizes = found["shape"].prod(axis=1) * np.where(found["has_mask"], 4, 3)
+    sizes += sum(3 * found[name].prod(axis=1) for name in FRAMES)
     start = np.cumsum(sizes) - sizes
     with incomplete_file(epath.Path(path.with_suffix(".npz"))) as partial, partial.open("wb") as f:
-        np.savez(f, start=start, shape=shape, has_mask=has_mask, face=face, bbox=bbox, frame=frame)
+        np.savez(f, start=start, **found)

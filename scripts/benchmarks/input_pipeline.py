@@ -34,7 +34,7 @@ from rbjax.data import crops, dataset, loader, references
 from rbjax.data.image_cache import ConceptCrops
 from rbjax.text import concepts as concepts_lib
 from rbjax.text import tokenizer as tokenizer_lib
-from tfds_retribooru import images as images_lib
+from tfds_retribooru import close_ups
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +91,7 @@ def pillow_loop(images: pathlib.Path, *, save: bool) -> None:
         width, height = (round(n * scale) for n in image.size)
         small = image.resize((width, height), Image.Resampling.BOX)
         if save:
-            small.save(io.BytesIO(), "JPEG", quality=images_lib.JPEG_QUALITY, subsampling=0)
+            small.save(io.BytesIO(), "JPEG", quality=close_ups.JPEG_QUALITY, subsampling=0)
 
 
 def examples_of(data_dir: pathlib.Path, size: int) -> loader.Examples:

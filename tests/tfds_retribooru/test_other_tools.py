@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
@@ -11,15 +12,23 @@ from tfds_retribooru.collect import __main__ as collect
 from tfds_retribooru.retribooru import layout
 
 
-def test_what_gallery_dl_downloads_is_collected_and_built(tmp_path):
-    """A folder for each search; SITE_ID_MD5.EXT and its metadata beside it."""
+@pytest.mark.parametrize(
+    "named",
+    [
+        "danbooru_{id}_{md5}.png",  # gallery-dl
+        "{md5}.PNG",  # Grabber
+        "__sendai_kantai_collection_drawn_by_rinto__{md5}.png",  # Danbooru itself
+    ],
+)
+def test_what_others_download_is_collected_and_built(tmp_path, named):
+    """A folder for each search; pictures with their metadata beside them."""
     manual = tmp_path / "downloads" / "manual" / "retribooru"
     for name in (11, 12, 13):
         post = danbooru_dump.post(name)
         post |= {"category": "danbooru", "tags": post["tag_string_general"].split()}
         folder = manual / "images" / "danbooru" / f"search {name % 2}"
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"danbooru_{name}_{post['md5']}.png"
+        path = folder / named.format(**post)
         retribooru_folder.draw_image(name).save(path)
         path.with_name(f"{path.name}.json").write_text(json.dumps(post, indent=4))
     pattern, out = str(manual / "images" / "**" / "*.json"), manual / "annotations"
@@ -36,6 +45,14 @@ def test_a_name_with_another_number_is_no_image_of_an_id(tmp_path):
         (tmp_path / name).write_bytes(b"")
     found = [layout.find_image(tmp_path, name) for name in ("11", "112", "12")]
     assert found == [None, tmp_path / "danbooru_112_ab.png", tmp_path / "e621_12_cd.webp"]
+
+
+def test_a_name_that_holds_another_md5_is_no_image_of_a_record(tmp_path):
+    first, second = "0123456789abcdef" * 2, "0123456789abcdee" * 2
+    for name in (f"{first}.jpg", f"a{second}.jpg", f"{second}.json", f"{second}_small.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    found = [layout.find_image(tmp_path, "7", "jpg", md5) for md5 in (first, second, "")]
+    assert found == [tmp_path / f"{first}.jpg", None, None]
 
 
 def test_masks_of_onetrainer_are_masks_and_no_pictures(tmp_path):

@@ -109,7 +109,7 @@ def test_clusters_and_vocabulary_lie_beside_the_records(good, made):
 
 
 def test_lost_files_beside_the_records_are_made_again(good, tmp_path):
-    folder = tmp_path / "retribooru" / "384" / "1.1.0"
+    folder = tmp_path / "retribooru" / "384" / "1.2.0"
     shutil.copytree(good.data_path, folder)
     for name in ("vocabulary.json", "clusters-train.npz"):
         (folder / name).unlink()
@@ -339,7 +339,7 @@ def test_a_bad_image_stops_the_build_too(good, tmp_path, made):
     (manual(tmp_path) / "images" / f"{made[5]['id']}.png").write_bytes(b"")
     with pytest.raises(TooManyRejected, match="1 of 72 records .* nothing is built"):
         build(tmp_path)
-    assert not (tmp_path / "retribooru" / "384" / "1.1.0").exists()
+    assert not (tmp_path / "retribooru" / "384" / "1.2.0").exists()
     assert build(tmp_path, max_rejected=0.02).info.splits.total_num_examples == 71
 
 
@@ -418,7 +418,7 @@ def test_newer_annotations_are_told(tmp_path, made, capsys):
     build(tmp_path, max_rejected=0.5)
     text = capsys.readouterr().out
     assert "annotations/all.json changed after retribooru was built" in text
-    assert "tfds.builder('\"'\"'retribooru/384:1.1.0'\"'\"', data_dir=" in text
+    assert "tfds.builder('\"'\"'retribooru/384:1.2.0'\"'\"', data_dir=" in text
     assert "max_rejected=0.5)" in text
 
 

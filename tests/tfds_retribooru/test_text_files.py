@@ -4,6 +4,8 @@ import bz2
 import gzip
 import io
 import lzma
+import tarfile
+import zipfile
 
 import pytest
 
@@ -19,11 +21,64 @@ def content(path, block=1 << 20) -> tuple[bytes, str]:
         return b"".join(iter(lambda: source.take(1 << 20), b"")), source.damage
 
 
-@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def lzma_alone(data: bytes) -> bytes:
+    return lzma.compress(data, format=lzma.FORMAT_ALONE)
+
+
+def twice(data: bytes) -> bytes:
+    return gzip.compress(bz2.compress(data))
+
+
+COMPRESSIONS = [bytes, gzip.compress, bz2.compress, lzma.compress, lzma_alone, twice]
+
+
+@pytest.mark.parametrize("compress", COMPRESSIONS)
 @pytest.mark.parametrize("name", ["a.json", "a.json.gz", "a.xz"])
 def test_compression_is_told_by_the_content(tmp_path, compress, name):
     (tmp_path / name).write_bytes(compress(TEXT.encode()))
     assert content(tmp_path / name) == (TEXT.encode(), "")
+
+
+def archive(kind: str, files: dict[str, bytes]) -> bytes:
+    data = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as zipped:
+            for name, content in files.items():
+                zipped.writestr(name, content)
+        return data.getvalue()
+    with tarfile.open(fileobj=data, mode=f"w:{kind}") as tarred:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tarred.addfile(member, io.BytesIO(content))
+    return data.getvalue()
+
+
+ARCHIVED = {
+    "metadata/2017000000000000": b'{"id": 1}\n',
+    "metadata/.hidden": b"not read",
+    "__MACOSX/metadata/a.json": b"not read",
+    "1.jpg": b"not read",
+    "metadata/b.json": '{"id": 2, "é": 3}'.encode("utf-16"),
+    "metadata/c.json.gz": gzip.compress(b'{"id": 4}'),
+}
+
+
+@pytest.mark.parametrize("kind", ["", "gz", "bz2", "xz", "zip"])
+@pytest.mark.parametrize("block", [3, 1 << 20])
+def test_the_texts_of_an_archive_are_read_one_behind_the_other(tmp_path, kind, block):
+    (tmp_path / "metadata.json.tar.xz").write_bytes(archive(kind, ARCHIVED))
+    found = content(tmp_path / "metadata.json.tar.xz", block)
+    assert found == ('{"id": 1}\n\n{"id": 2, "é": 3}\n{"id": 4}\n'.encode(), "")
+
+
+@pytest.mark.parametrize("kind", ["", "gz", "xz", "zip"])
+def test_an_archive_that_breaks_off_is_damaged(tmp_path, kind):
+    lines = b"".join(b'{"id": %d}\n' % (k * 7919 % 100_003) for k in range(50_000))
+    data = archive(kind, {"a.json": b'{"id": 1}\n', "b.json": lines})
+    (tmp_path / "a").write_bytes(data[: len(data) // 2])
+    found, damage = content(tmp_path / "a")
+    assert damage and len(found) < len(lines)
 
 
 def test_zstd_is_read_where_a_package_can(tmp_path):

@@ -15,7 +15,10 @@ _REASONS = {
     "truncated_list": "the list breaks off here",
     "damaged_file": "the compressed file breaks off or is damaged here",
 }
-_NAME = re.compile(r".+\.(json|jsonl|ndjson)(\.(gz|bz2|xz|zst))?", re.IGNORECASE)
+_NAME = re.compile(
+    r".+\.(json|jsonl|ndjson|tar|tgz|txz|zip)(\.(gz|bz2|xz|lzma|zst))?", re.IGNORECASE
+)
+NOT_READ = "the file is beside annotations and not read: its name ends like none of theirs"
 
 
 def files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -31,9 +34,17 @@ def files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def read(paths: Iterable[pathlib.Path]) -> Iterator[Record | Fault]:
-    """Yields the records and faults of files, in order; of records with one id, the first."""
+    """Yields the records and faults of files, in order; of records with one id, the first.
+
+    Files beside them that are not read are faults of the part "place", which reject no record.
+    """
     ids: set[str] = set()
     unknown: set[str] = set()
+    paths = list(paths)
+    for other in sorted({other for path in paths for other in path.parent.iterdir()}):
+        is_read = _NAME.fullmatch(other.name) or not other.is_file()
+        if not is_read and not other.name.startswith("."):
+            yield Fault("", NOT_READ, file=ascii(other.name)[1:-1], part="place")
     for path in paths:
         with open_binary(path) as stream:
             for line, item, fault in json_stream.read(stream):

@@ -17,6 +17,7 @@ from tfds_retribooru.building.parts import PartCounts
 from tfds_retribooru.building.records import Fault, Record
 from tfds_retribooru.building.rejections import Rejections
 from tfds_retribooru.building.stored import Stored
+from tfds_retribooru.close_ups import CloseUp
 from tfds_retribooru.images import PreparedImage, Unreadable
 from tfds_retribooru.threads import map_in_order
 
@@ -213,13 +214,18 @@ def example(record: Record, image: PreparedImage) -> dict[str, Any]:
         "has_mask": image.mask is not None,
         "bbox": np.array(image.bbox or (0,) * 4, np.float32),
         "has_bbox": image.bbox is not None,
-        "face": _NO_FACE if image.face is None else image.face.data,
-        "face_frame": np.array(image.face.frame if image.face else (0,) * 4, np.float32),
+        **_close_up("face", image.face),
+        **_close_up("clothes", image.clothes),
         "cloths": list(record.cloths),
         "similar": list(record.similar),
         "prompts": record.prompts,
     }
 
 
+def _close_up(name: str, found: CloseUp | None) -> dict[str, Any]:
+    data, frame = (_NO_CLOSE_UP, (0,) * 4) if found is None else found
+    return {name: data, f"{name}_frame": np.array(frame, np.float32)}
+
+
 _NO_MASK = images.black_pixel()
-_NO_FACE = images.black_pixel("RGB")
+_NO_CLOSE_UP = images.black_pixel("RGB")

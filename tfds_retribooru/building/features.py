@@ -32,30 +32,33 @@ def configs() -> list[SizeConfig]:
     ]
 
 
-VERSION = tfds.core.Version("1.1.0")
+VERSION = tfds.core.Version("1.2.0")
 RELEASE_NOTES = {
+    "1.2.0": "Clothes of small figures, as faces since 1.1.0, in the pixels of the original.",
     "1.1.0": "Small faces also as they were before the picture was shrunk.",
     "1.0.0": "First release.",
+}
+
+
+OLDER = [tfds.core.Version(name) for name in list(RELEASE_NOTES)[1:]]  # that are still read
+CLOSE_UPS = {  # since which version, and what of it is stored
+    "face": ("1.1.0", "a small face"),
+    "clothes": ("1.2.0", "the clothes of a small figure"),
 }
 
 
 def features(version: tfds.core.Version) -> tfds.features.FeaturesDict:
     """Returns what a version stores of a record; as of `avatars`, without the attributes."""
     f = tfds.features
-    close_up = {
-        "face": f.Image(
-            shape=(None, None, 3),
-            encoding_format="jpeg",
-            doc="a small face and what is around it, of more pixels than `image` has of it",
-        ),
-        "face_frame": f.Tensor(
-            shape=(4,),
-            dtype=np.float32,
-            doc="what `face` shows: box as `bbox`; zeros, and `face` one pixel, without",
-        ),
-    }
+    kept: dict[str, tfds.features.FeatureConnector] = {}
+    for name, (since, what) in CLOSE_UPS.items():
+        if version >= since:
+            doc = f"{what} and what is around it, of more pixels than `image` has of it"
+            kept[name] = f.Image(shape=(None, None, 3), encoding_format="jpeg", doc=doc)
+            doc = f"what `{name}` shows: box as `bbox`; zeros, and `{name}` one pixel, without"
+            kept[f"{name}_frame"] = f.Tensor(shape=(4,), dtype=np.float32, doc=doc)
     return f.FeaturesDict(
-        (close_up if version >= VERSION else {})
+        kept
         | {
             "id": f.Text(),
             "character": f.Text(),

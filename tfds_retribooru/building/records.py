@@ -21,6 +21,7 @@ KNOWN = frozenset(
 )
 
 _ID = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_.-]{0,127}")  # no separator, no "..": a file's name
+_MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _EXTENSION = re.compile(r"[0-9a-z]{1,5}")
 
 Report = Callable[[str, str, Any], None]  # takes (part, reason, value) of a part that is left out
@@ -67,6 +68,7 @@ class Record:
         relatives: ids of its parent and its children, also of those that are no records; see
             `tfds_retribooru.variants`.
         extension: of the image's file, "" if unknown.
+        md5: of the image's file, which may be named by it; "" if unknown.
         file: where the record stands.
         line: in that file.
     """
@@ -82,6 +84,7 @@ class Record:
     size: tuple[int, int] | None = None
     relatives: tuple[str, ...] = ()
     extension: str = ""
+    md5: str = ""
     file: str = ""
     line: int = 0
 
@@ -132,6 +135,7 @@ def parse(item: Any, file: str, line: int) -> tuple[Record | None, list[Fault]]:
         size=_size(item.get("width"), item.get("height"), report),
         relatives=_relatives(name, item, report),
         extension=_extension(item.get("file_ext"), report),
+        md5=_md5(item.get("md5")),
         file=file,
         line=line,
     )
@@ -252,6 +256,10 @@ def _side(value: Any) -> int | None:
     if isinstance(value, str) and value.isdecimal() and len(value) < 8:
         value = int(value)
     return value if type(value) is int and 0 < value < 10**7 else None
+
+
+def _md5(value: Any) -> str:
+    return value.lower() if isinstance(value, str) and _MD5.fullmatch(value) else ""
 
 
 def _extension(value: Any, report: Report) -> str:

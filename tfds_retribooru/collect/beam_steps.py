@@ -31,8 +31,8 @@ class Located(NamedTuple):
 
     @property
     def image(self) -> ImageName:
-        """The id and file_ext, which name the image."""
-        return self.post.id, self.post.file_ext
+        """What names the image."""
+        return self.post.id, self.post.file_ext, self.post.md5
 
     def drop(self, reason: str) -> beam.pvalue.TaggedOutput:
         """Returns the arguments of `output.dropped` about this candidate."""

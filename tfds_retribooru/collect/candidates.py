@@ -116,10 +116,10 @@ class Index:
         """Returns the clothing tags of candidate i."""
         return [self.tags[k] for k in self.cloths[self.start[i] : self.start[i + 1]]]
 
-    def images_of(self, positions: np.ndarray) -> list[tuple[int, str]]:
-        """Returns (id, file_ext) of candidates, which name their image."""
-        extensions = self.file_ext[positions].astype(str).tolist()
-        return list(zip(self.id[positions].tolist(), extensions, strict=True))
+    def images_of(self, positions: np.ndarray) -> list[tuple[int, str, str]]:
+        """Returns (id, file_ext, md5) of candidates, which name their image."""
+        names = (column[positions].astype(str).tolist() for column in (self.file_ext, self.md5))
+        return list(zip(self.id[positions].tolist(), *names, strict=True))
 
     def by_character(self, positions: np.ndarray) -> Iterator[np.ndarray]:
         """Yields the positions of each character's candidates, out of `positions`."""

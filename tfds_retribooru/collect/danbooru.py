@@ -5,7 +5,9 @@ Which dialect a post is in is told by what is there:
 - `tag_string_KIND`: Danbooru since about 2018. Ratings are letters; "s" means sensitive, but safe
   where `is_rating_locked` is there, which went before "s" changed its meaning.
 - `tags_KIND`, texts or lists: gallery-dl's of other sites; "s" means safe.
+- `tag_info`, a list of {tag, type}: Rule34; "s" means safe.
 - `tags` as a list of {name, category}: dumps until 2021; "s" means safe. Ids and sizes are strings.
+  So are Sankaku's {name, type} and Szurubooru's {names, category}.
 - `tags` as an object of lists: e621; "s" means safe.
 
 The first of these that is there is read. Ratings may be words in each of them. Where tags have no
@@ -24,6 +26,12 @@ RATINGS_2021 = {"s": "safe", "q": "questionable", "e": "explicit"} | {w: w for w
 RATINGS = RATINGS_2021 | {"g": "general", "s": "sensitive"}
 RATINGS_ELSEWHERE = RATINGS_2021 | {"g": "general"}
 GENERAL, ARTIST, CHARACTER = 0, 1, 4  # categories of the dumps until 2021
+CATEGORIES = {"general": GENERAL, "tag": GENERAL, "default": GENERAL, "artist": ARTIST}
+CATEGORIES |= {"character": CHARACTER, "copyright": 3, "meta": 5, "metadata": 5}
+NO_ARTISTS = frozenset(  # what sites say of a post by tags of the kind "artist"
+    "banned_artist conditional_dnp avoid_posting unknown_artist unknown_artist_signature "
+    "anonymous_artist sound_warning epilepsy_warning jumpscare_warning".split()
+)
 KINDS = ("general", "artist", "character")
 Tags = tuple[list[str], list[str], list[str]]  # general, artists, characters
 KNOWN_KEYS = frozenset(
@@ -43,7 +51,7 @@ KNOWN_KEYS = frozenset(
     "width height image hash file flags preview sample sources change change_seq locked_tags "
     "relationships description comment_count has_notes duration directory owner creator_id "
     "sample_url sample_height sample_width preview_url preview_height preview_width status title "
-    "has_comments post_locked".split()
+    "has_comments post_locked tag_info".split()
 )
 
 
@@ -117,7 +125,7 @@ def parse(value: dict[str, Any]) -> Post:
         ratings = RATINGS_2021
     else:
         ratings = RATINGS if _has_strings(value) else RATINGS_ELSEWHERE
-    rating = ratings.get(word.lower()) if isinstance(word, str) else None
+    rating = ratings.get(word.strip().lower()) if isinstance(word, str) else None
     if rating is None:
         raise ValueError("bad_rating")
     file, flags = _object(value.get("file")), _object(value.get("flags"))
@@ -133,7 +141,7 @@ def parse(value: dict[str, Any]) -> Post:
         width=width if width and height else 0,
         height=height if width and height else 0,
         general=general,
-        artists=artists,
+        artists=[name for name in artists if name.lower() not in NO_ARTISTS],
         characters=characters,
         relatives=_relatives(value),
     )
@@ -158,9 +166,9 @@ def _id(value: object) -> int:
 
 
 def _number(value: object) -> int:
-    """Reads an integer that is at least 0, or a string of decimal digits; otherwise 0."""
-    if type(value) is int:
-        return max(value, 0)
+    """Reads an integer that is at least 0, also as 3.0 or in decimal digits; otherwise 0."""
+    if type(value) is int or (isinstance(value, float) and value.is_integer()):
+        return max(int(value), 0)
     return int(_text(r"[0-9]{1,18}", value) or 0)
 
 
@@ -229,6 +237,8 @@ def _tags(value: dict[str, Any]) -> Tags:
             general, artists, characters = map(_words, given)
         elif isinstance(tags, dict):
             general, artists, characters = (_words(tags[kind]) for kind in KINDS)
+        elif isinstance(value.get("tag_info"), list):
+            return _tag_list(value["tag_info"])
         elif isinstance(tags, list) and not any(isinstance(tag, str) for tag in tags):
             return _tag_list(tags)
         elif isinstance(tags, list | str) or isinstance(value.get("tag_string"), str):
@@ -241,15 +251,17 @@ def _tags(value: dict[str, Any]) -> Tags:
 
 
 def _tag_list(tags: list[Any]) -> Tags:
-    """Reads the tags of the dumps until 2021."""
+    """Reads tags that are objects with their category, as in the dumps until 2021."""
     kinds: dict[int, list[str]] = {GENERAL: [], ARTIST: [], CHARACTER: []}
     try:
         for tag in tags:
-            name, category = tag["name"], int(tag["category"])
+            name = _first(tag, "name", "tag") or tag["names"][0]
+            category = tag["category"] if "category" in tag else tag["type"]
+            category = CATEGORIES[category] if category in CATEGORIES else int(category)
             if category in kinds and "\ufffd" not in name:
                 kinds[category].append(name)
         return kinds[GENERAL], kinds[ARTIST], kinds[CHARACTER]
-    except (TypeError, KeyError, ValueError, OverflowError):
+    except (TypeError, KeyError, ValueError, OverflowError, AttributeError, IndexError):
         raise ValueError("bad_tags") from None
 
 

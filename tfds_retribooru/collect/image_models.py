@@ -21,7 +21,7 @@ from tfds_retribooru.retribooru import layout
 VQA_GROUP = "tfds_retribooru.vqa"  # entry points of packages: (folder, questions) -> VqaModel
 BATCH = 64  # images that a VQA model is given at a time
 
-ImageName = tuple[int, str]  # id, file_ext
+ImageName = tuple[int, *tuple[str, ...]]  # id, and as far as they are known file_ext and md5
 VqaModel = Callable[[Sequence[Image.Image]], list[dict[str, str]]]  # for each, question -> answer
 
 
@@ -87,7 +87,7 @@ def read_image(folder: pathlib.Path, name: ImageName) -> Image.Image:
         FileNotFoundError: there is no file.
         OSError, images.Unreadable: it cannot be used.
     """
-    path = layout.find_image(folder, str(name[0]), name[1])
+    path = layout.find_image(folder, str(name[0]), *name[1:])
     if path is None:
         raise FileNotFoundError(f"{folder} has no image {name[0]}")
     return images_lib.decode(path.read_bytes())

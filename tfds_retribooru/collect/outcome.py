@@ -9,7 +9,7 @@ import orjson
 from tfds_retribooru.collect.settings import Settings
 
 UNREADABLE = {  # reasons of posts that cannot be read, and what they mean
-    "bad_json": "no JSON",
+    "bad_json": "no JSON; tables (CSV, Parquet) and pages (XML, HTML) are not read",
     "truncated_list": "a list breaks off; what follows is lost",
     "damaged_file": "a compressed file breaks off or is damaged; what follows is lost",
     "not_an_object": "not an object",

@@ -16,7 +16,7 @@ class Builder(base.AnnotatedImageBuilder):
     """DIR/CHARACTER/[OUTFIT/]IMAGE as a data set."""
 
     VERSION = features.VERSION
-    SUPPORTED_VERSIONS = [tfds.core.Version("1.0.0")]
+    SUPPORTED_VERSIONS = features.OLDER
     RELEASE_NOTES = features.RELEASE_NOTES
     BUILDER_CONFIGS = features.configs()
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\

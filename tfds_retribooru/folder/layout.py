@@ -28,11 +28,11 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
     Images in one OUTFIT folder are `similar`. In a large one each names its NEIGHBOURS next
     (around in a ring), so that links do not grow with the square; they are connected all the same.
     Images that lie in CHARACTER itself wear an unknown outfit: each is an outfit of its own.
-    Images elsewhere below `root` are faults of the part "place", which reject no record.
+    Files elsewhere below `root` are faults of the part "place", which reject no record.
     """
     boxes, bad = faces.read(root)
     yield from bad
-    yield from _not_taken(root, _images(root))
+    yield from _not_taken(root, root)
     for character in _folders(root):
         yield from _records(root, character, character.name, boxes, linked=False)
         for outfit in _folders(character):
@@ -40,7 +40,7 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
             for deeper in _folders(outfit):
                 for folder, folders, _ in os.walk(deeper):
                     folders[:] = sorted(name for name in folders if not name.startswith("."))
-                    yield from _not_taken(root, _images(pathlib.Path(folder)))
+                    yield from _not_taken(root, pathlib.Path(folder))
     for name in boxes:  # those of images were taken out
         yield Fault("", NO_PICTURE, file=faces.NAME, part="place", detail=ascii(name)[1:-1])
 
@@ -52,9 +52,12 @@ def locate(root: pathlib.Path, record: Record) -> tuple[pathlib.Path, pathlib.Pa
     return image, mask if mask.is_file() else None
 
 
-def _not_taken(root: pathlib.Path, images: list[pathlib.Path]) -> Iterator[Fault]:
-    for image in filter(formats.is_image, images):
-        yield Fault("", NOT_TAKEN, file=ascii(_id(root, image))[1:-1], part="place")
+def _not_taken(root: pathlib.Path, folder: pathlib.Path) -> Iterator[Fault]:
+    """Yields the faults of the files in a folder that holds no pictures to take."""
+    for path in _files(folder):
+        if path != root / faces.NAME:
+            reason = NOT_TAKEN if formats.is_image(path) else NOT_READ
+            yield Fault("", reason, file=ascii(_id(root, path))[1:-1], part="place")
 
 
 def _folders(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -1,10 +1,11 @@
 """Where a record's image and mask lie, in the layouts of Danbooru20xx or flat.
 
 images/{original,512px}/BUCKET/ID.EXT, images/BUCKET/ID.EXT or images/ID.EXT, where BUCKET is ID
-mod 1000 in four digits; masks/ID.png. Where none is there, a file below images/ that gallery-dl
-named counts, SITE_ID_NAME.EXT. An original is preferred to its 512px version. Endings may also be
-in upper case, or any others where the file's content is an image. Ids are plain file names
-(tfds_retribooru/building/records.py), so nothing outside the folder is ever read.
+mod 1000 in four digits; masks/ID.png. Where none is there, a file below images/ counts that
+gallery-dl named, SITE_ID_NAME.EXT, or whose name ends with the MD5 of the record. An original is
+preferred to its 512px version. Endings may also be in upper case, or any others where the file's
+content is an image. Ids are plain file names (tfds_retribooru/building/records.py), so nothing
+outside the folder is ever read.
 """
 
 import functools
@@ -17,17 +18,20 @@ from tfds_retribooru import formats
 from tfds_retribooru.building.records import Record
 
 _GALLERY = re.compile(r"[a-z][a-z0-9]*_(\d+)(?:_.*)?\.\w+")  # such as danbooru_123_0ab1.jpg
+_MD5 = re.compile(r"(?:.*[^0-9a-f])?([0-9a-f]{32})\.\w+", re.IGNORECASE)
 FOLDERS = ("original", "512px", "")
 
 
 def locate(root: pathlib.Path, record: Record) -> tuple[pathlib.Path | None, pathlib.Path | None]:
     """Returns the paths of a record's image and mask under `root`; None where there is no file."""
-    image = find_image(root / "images", record.id, record.extension)
+    image = find_image(root / "images", record.id, record.extension, record.md5)
     masks = os.path.join(root, "masks")
     return image, _find(masks, record.id, ("png", *formats.EXTENSIONS))
 
 
-def find_image(images: pathlib.Path, name: str, extension: str = "") -> pathlib.Path | None:
+def find_image(
+    images: pathlib.Path, name: str, extension: str = "", md5: str = ""
+) -> pathlib.Path | None:
     """Returns the image of an id, or None; the ending that the metadata says is tried first."""
     endings = dict.fromkeys([extension, *formats.EXTENSIONS] if extension else formats.EXTENSIONS)
     buckets = [f"{int(name) % 1000:04d}", ""] if name.isdecimal() else [""]
@@ -36,22 +40,23 @@ def find_image(images: pathlib.Path, name: str, extension: str = "") -> pathlib.
         if found is not None:
             return found
     try:
-        return _gallery(images, os.stat(images).st_mtime_ns).get(name)
+        gallery = _gallery(images, os.stat(images).st_mtime_ns)
     except OSError:  # no such folder
         return None
+    return gallery.get(name) or gallery.get(md5)
 
 
 @functools.lru_cache(maxsize=4)
 def _gallery(images: pathlib.Path, changed: int) -> dict[str, pathlib.Path]:
-    """Returns id -> file of the images that gallery-dl named, in any folder below `images`."""
+    """Returns id or MD5 -> file of the images named by these, in any folder below `images`."""
     del changed  # a changed folder is listed anew
     found: dict[str, pathlib.Path] = {}
     for folder, folders, names in os.walk(images):
         folders.sort()
         for name in sorted(names):
-            match = _GALLERY.fullmatch(name)
-            if match and formats.has_image_extension(name):
-                found.setdefault(match[1], pathlib.Path(folder, name))
+            for match in (_GALLERY.fullmatch(name), _MD5.fullmatch(name)):
+                if match and formats.has_image_extension(name):
+                    found.setdefault(match[1].lower(), pathlib.Path(folder, name))
     return found
 
 

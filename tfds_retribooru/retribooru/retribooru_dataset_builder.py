@@ -14,7 +14,7 @@ class Builder(base.AnnotatedImageBuilder):
     """Character art with identity and outfit clusters."""
 
     VERSION = features.VERSION
-    SUPPORTED_VERSIONS = [tfds.core.Version("1.0.0")]
+    SUPPORTED_VERSIONS = features.OLDER
     RELEASE_NOTES = features.RELEASE_NOTES
     BUILDER_CONFIGS = features.configs()
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zipfile
 
 import pytest
 
@@ -124,3 +125,21 @@ def test_files_are_read_in_order_of_their_names(tmp_path):
     assert found == ["C.JSON", "a.jsonl", "b.json", "d.json.gz"]
     with pytest.raises(FileNotFoundError, match="no \\*.json"):
         annotations.files(tmp_path / "nowhere")
+
+
+def test_a_file_beside_annotations_that_is_not_read_is_named(tmp_path):
+    path = write(tmp_path, json.dumps(record(1)))
+    write(tmp_path, json.dumps(record(2)), "part-00000")
+    write(tmp_path, "", ".hidden")
+    (tmp_path / "manifest").mkdir()
+    ids, faults = read(path)
+    assert ids == ["1"] and faults == [(annotations.NOT_READ, 0)]
+
+
+def test_annotations_may_be_archived(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for k in range(3):
+            archive.writestr(f"{k}.json", json.dumps(record(k)))
+    assert annotations.files(tmp_path) == [path]
+    assert read(path) == (["0", "1", "2"], [])

@@ -63,7 +63,7 @@ def test_of_two_builds_one_waits_and_uses_the_result(other, capsys, monkeypatch)
     process.join(60)
     assert count.value == 12 and process.exitcode == 0
     assert "Another process builds" in capsys.readouterr().out
-    assert [p.name for p in (data_dir / "folder" / "384").iterdir()] == ["1.1.0"]
+    assert [p.name for p in (data_dir / "folder" / "384").iterdir()] == ["1.2.0"]
 
 
 def test_what_a_killed_build_left_goes_with_the_next(other):
@@ -73,10 +73,10 @@ def test_what_a_killed_build_left_goes_with_the_next(other):
     assert process.exitcode == -signal.SIGKILL
     versions = data_dir / "folder" / "384"
     assert len(list(versions.iterdir())) == 2  # lock and records
-    (versions / "incomplete.ABC123_1.1.0-mine").mkdir()  # no leftover
+    (versions / "incomplete.ABC123_1.2.0-mine").mkdir()  # no leftover
     assert build(path, data_dir) == 12
     left = {p.name for p in versions.iterdir()}
-    assert left == {"1.1.0", "incomplete.ABC123_1.1.0-mine"}
+    assert left == {"1.2.0", "incomplete.ABC123_1.2.0-mine"}
 
 
 def test_where_locks_are_unknown_a_warning_says_so(tmp_path, monkeypatch):

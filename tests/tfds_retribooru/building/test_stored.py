@@ -97,7 +97,7 @@ def test_a_build_leaves_variants_out_of_train_and_names_them(built, capsys):
 @pytest.mark.parametrize("link", [True, False])
 def test_check_finds_variants_across_splits(built, tmp_path, link, capsys):
     builder, made = built
-    folder = tmp_path / "1.1.0"
+    folder = tmp_path / "1.2.0"
     folder.mkdir()
     for path in builder.data_path.iterdir():
         (folder / path.name).symlink_to(path)

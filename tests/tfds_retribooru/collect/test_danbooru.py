@@ -285,3 +285,28 @@ def test_any_value_of_any_key_gives_a_post_or_a_fault(post, key, value):
         if not isinstance(item, Fault):
             assert 0 < item[1].id < 2**63
             json.dumps(item[1])
+
+
+KINDS = {"general": "1girl skirt", "artist": "rinto_(rint_rnt)", "copyright": "kantai_collection"}
+TYPED = [(kind, name) for kind, text in KINDS.items() for name in text.split()]
+TYPED.append(("character", "sendai_(kantai_collection)"))
+TAGS = {
+    "rule34": {"tags": "1girl skirt", "tag_info": [{"tag": n, "type": k} for k, n in TYPED]},
+    "sankaku": {
+        "tags": [{"name": n, "type": danbooru.CATEGORIES[k], "id": 1} for k, n in TYPED],
+    },
+    "szurubooru": {"tags": [{"names": [n, "other"], "category": k} for k, n in TYPED]},
+}
+TAGS["rule34"]["tag_info"][0]["type"] = "tag"
+
+
+@pytest.mark.parametrize("site", TAGS)
+def test_other_sites_that_say_the_kinds_of_tags_are_read(site):
+    known = {"id": 2895557.0, "md5": AFTER["md5"], "file_ext": "jpg", "width": 800, "height": 1000}
+    assert read({**known, **TAGS[site], "rating": " Safe"}) == [(1, SENDAI._replace(rating="safe"))]
+
+
+@pytest.mark.parametrize("said", ["banned_artist", "conditional_dnp", "unknown_artist"])
+def test_what_a_site_says_of_artists_is_no_artist(said):
+    (post,) = read({**AFTER, "tag_string_artist": f"{said} rinto_(rint_rnt)"})
+    assert post[1].artists == ["rinto_(rint_rnt)"]
