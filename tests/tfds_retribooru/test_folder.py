@@ -12,6 +12,7 @@ from PIL import Image
 from tests.helpers import retribooru_folder
 from tfds_retribooru import check, formats
 from tfds_retribooru.building import rejections
+from tfds_retribooru.building.examples import Source
 from tfds_retribooru.building.records import Fault, Record
 from tfds_retribooru.clusters import Clusters
 from tfds_retribooru.folder import folder_dataset_builder, layout
@@ -103,6 +104,20 @@ def test_other_files_are_no_images(tmp_path):
     assert record.id == "ann/a.jpg"
     faults = [(fault.file, fault.part, fault.reason) for fault in found[:-1]]
     assert faults == [(name, "place", layout.NOT_READ) for name in others]
+
+
+def test_links_that_lead_nowhere_are_named(tmp_path):
+    put(tmp_path / "ann" / "a.jpg", 1)
+    for name in ("a.txt", "a-masklabel.png", "b.jpg"):
+        (tmp_path / "ann" / name).symlink_to(tmp_path / "gone" / name)
+    first, second, *faults = layout.read(tmp_path)
+    assert [first.id, second.id] == ["ann/a.jpg", "ann/b.jpg"]
+    assert {(fault.file, fault.reason) for fault in faults} == {
+        ("ann/a.txt", layout.NOT_READ),
+        ("ann/a-masklabel.png", layout.NOT_READ),
+    }
+    source = Source(lambda: layout.read(tmp_path), lambda r: layout.locate(tmp_path, r), 384)
+    assert source.image_of(second).reason == "a file cannot be read"
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,9 @@ def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file())
+    """Returns the files in a folder, also links that lead nowhere; not hidden ones."""
+    shown = (p for p in folder.iterdir() if not p.name.startswith("."))
+    return sorted(p for p in shown if p.is_file() or not p.exists())
 
 
 def _images(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -89,7 +91,7 @@ def _belongs(path: pathlib.Path, stems: set[str]) -> bool:
 
 def _texts(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the files of tags in a folder, those that are preferred first."""
-    files = (p for p in _files(folder) if p.suffix.lower() in CAPTIONS)
+    files = (p for p in _files(folder) if p.suffix.lower() in CAPTIONS and p.is_file())
     return sorted(files, key=lambda p: (CAPTIONS.index(p.suffix.lower()), p.name.swapcase()))
 
 
@@ -138,7 +140,7 @@ def _records(
                 item = dataclasses.replace(item, **known)
             yield item
     unread = {path: NO_IMAGE for path in texts if path not in used}
-    masks = {image.with_name(image.stem + MASK) for image in images}
+    masks = {locate(root, Record(name, character))[1] for name in names}
     for path in _files(folder):
         if path not in {*images, *texts, *masks}:
             unread[path] = NO_TARGET if path.name.endswith(CONDITION) else NOT_READ
