@@ -70,7 +70,7 @@ def _jpeg_segments(data: bytes) -> Iterator[bytes]:
     """Yields a JPEG without application segments and comments, but EXIF, profile and Adobe's."""
     yield data[:2]
     position = 2
-    while data[position : position + 1] == b"\xff":
+    while position + 1 < len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker == 0xFF:  # a fill byte
             position += 1

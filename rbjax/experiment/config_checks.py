@@ -61,10 +61,11 @@ def check(config: ConfigDict) -> None:
         )
     _check_buckets(data)
     _check_values(config)
-    if not config.pretrained and not config.model.patch:
+    if not config.pretrained and config.model.patch < 1:
         raise ValueError(
-            "config.pretrained is empty, and config.model describes no model of its own: give a "
-            "folder of Stable Diffusion in diffusers' format, --config.pretrained=DIR"
+            f"config.pretrained is empty, and config.model.patch={config.model.patch} describes no "
+            "model of its own: give a folder of Stable Diffusion in diffusers' format, "
+            "--config.pretrained=DIR"
         )
 
 

@@ -31,6 +31,8 @@ def config():
         ({"total_steps": 0}, "config.total_steps=0: must be at least 1$"),
         ({"sample_every": 0}, "config.sample_every=0: .* above total_steps turns it off"),
         ({"eval.prompts": 0}, "config.eval.prompts=0"),
+        ({"model.patch": 0}, "config.pretrained is empty, and config.model.patch=0 describes no"),
+        ({"model.patch": -1}, "config.model.patch=-1 describes no model"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(config, changes, message):

@@ -161,6 +161,14 @@ def test_truncated_files_are_refused(kind, share):
         prepare(data[: int(share * len(data))], None)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_headers_that_end_at_any_byte_are_refused(rgb, kind):
+    data = retribooru_folder.encoded(rgb, kind)
+    for end in range(min(640, len(data) - 64)):
+        with pytest.raises(Unreadable):
+            prepare(data[:end], None)
+
+
 # --- size
 
 
