@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from rbjax.models import layers
 from rbjax.models.attention import attention
 from rbjax.models.config_files import file_fields, known_fields
+from rbjax.models.linear import Linear
 
 LOG_VARIANCE_RANGE = (-30.0, 20.0)  # as in diffusers
 
@@ -233,8 +234,8 @@ class PixelAttention(nnx.Module):
     """One head over all pixels, with a residual connection."""
 
     def __init__(self, channels: int, config: AutoencoderKLConfig, rngs: nnx.Rngs) -> None:
-        def linear() -> nnx.Linear:
-            return nnx.Linear(channels, channels, dtype=config.dtype, rngs=rngs)
+        def linear() -> Linear:
+            return Linear(channels, channels, dtype=config.dtype, rngs=rngs)
 
         self.group_norm = layers.group_norm(
             channels, config.norm_num_groups, config.norm_eps, dtype=config.dtype, rngs=rngs

@@ -19,6 +19,7 @@ from flax import nnx
 from rbjax.models import layers
 from rbjax.models.activations import activation
 from rbjax.models.attention import attention
+from rbjax.models.linear import Linear
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +49,9 @@ class SelfAttention(nnx.Module):
             raise ValueError(
                 f"hidden_size {size} is not a multiple of {self.heads} attention heads."
             )
-        self.query = nnx.Linear(size, size, rngs=rngs)
-        self.key = nnx.Linear(state_size, size, rngs=rngs)
-        self.value = nnx.Linear(state_size, size, rngs=rngs)
+        self.query = Linear(size, size, rngs=rngs)
+        self.key = Linear(state_size, size, rngs=rngs)
+        self.value = Linear(state_size, size, rngs=rngs)
 
     def __call__(
         self,
@@ -73,7 +74,7 @@ class ResidualOutput(nnx.Module):
     """Projects, adds the residual, normalises."""
 
     def __init__(self, config: BertConfig, in_features: int, rngs: nnx.Rngs) -> None:
-        self.dense = nnx.Linear(in_features, config.hidden_size, rngs=rngs)
+        self.dense = Linear(in_features, config.hidden_size, rngs=rngs)
         self.LayerNorm = _layer_norm(config, rngs)
 
     def __call__(self, hidden: jax.Array, residual: jax.Array) -> jax.Array:
@@ -102,7 +103,7 @@ class Dense(nnx.Module):
     """A linear layer and its activation (the wide half of the feed-forward block)."""
 
     def __init__(self, config: BertConfig, out_features: int, rngs: nnx.Rngs) -> None:
-        self.dense = nnx.Linear(config.hidden_size, out_features, rngs=rngs)
+        self.dense = Linear(config.hidden_size, out_features, rngs=rngs)
         self.act = activation(config.hidden_act)
 
     def __call__(self, hidden: jax.Array) -> jax.Array:

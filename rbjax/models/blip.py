@@ -24,6 +24,7 @@ from rbjax.models.activations import activation
 from rbjax.models.attention import attention
 from rbjax.models.bert import BertConfig, BertLMHeadModel, BertModel
 from rbjax.models.config_files import known_fields
+from rbjax.models.linear import Linear
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +85,8 @@ class VisionAttention(nnx.Module):
             raise ValueError(
                 f"hidden_size {size} is not a multiple of {self.heads} attention heads."
             )
-        self.qkv = nnx.Linear(size, 3 * size, rngs=rngs)
-        self.projection = nnx.Linear(size, size, rngs=rngs)
+        self.qkv = Linear(size, 3 * size, rngs=rngs)
+        self.projection = Linear(size, size, rngs=rngs)
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
         batch, length, size = hidden.shape
@@ -98,8 +99,8 @@ class VisionMLP(nnx.Module):
     """The feed-forward block."""
 
     def __init__(self, config: VisionConfig, rngs: nnx.Rngs) -> None:
-        self.fc1 = nnx.Linear(config.hidden_size, config.intermediate_size, rngs=rngs)
-        self.fc2 = nnx.Linear(config.intermediate_size, config.hidden_size, rngs=rngs)
+        self.fc1 = Linear(config.hidden_size, config.intermediate_size, rngs=rngs)
+        self.fc2 = Linear(config.intermediate_size, config.hidden_size, rngs=rngs)
         self.act = activation(config.hidden_act)
 
     def __call__(self, hidden: jax.Array) -> jax.Array:

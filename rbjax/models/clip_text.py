@@ -20,6 +20,7 @@ from rbjax.models import layers
 from rbjax.models.activations import activation
 from rbjax.models.attention import attention
 from rbjax.models.config_files import file_fields, known_fields
+from rbjax.models.linear import Linear
 from rbjax.parallel.activations import split_batch
 
 ACTIVATIONS = ("quick_gelu", "gelu")  # those of CLIP models
@@ -176,9 +177,9 @@ class MLP(nnx.Module):
 
 def linear(
     cin: int, cout: int, config: TransformerConfig, rngs: nnx.Rngs, *, bias: bool = True
-) -> nnx.Linear:
+) -> Linear:
     """Builds a linear layer that computes in the config's dtype."""
-    return nnx.Linear(cin, cout, use_bias=bias, dtype=config.dtype, rngs=rngs)
+    return Linear(cin, cout, use_bias=bias, dtype=config.dtype, rngs=rngs)
 
 
 def embed(count: int, config: TransformerConfig, rngs: nnx.Rngs) -> nnx.Embed:

@@ -13,6 +13,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from rbjax.models.attention import attention
+from rbjax.models.linear import Linear, PointwiseConv
 from rbjax.parallel.activations import split_batch
 
 
@@ -99,7 +100,8 @@ def conv(
 ) -> nnx.Conv:
     """Builds a square convolution with torch's symmetric padding."""
     pad = size // 2
-    return nnx.Conv(
+    kind = PointwiseConv if size == stride == 1 else nnx.Conv
+    return kind(
         cin, cout, (size, size), strides=stride, padding=((pad, pad),) * 2, dtype=dtype, rngs=rngs
     )
 
@@ -144,10 +146,10 @@ class Attention(nnx.Module):
     ) -> None:
         self.heads = heads
         linear = {"use_bias": False, "dtype": dtype, "rngs": rngs}
-        self.to_q = nnx.Linear(channels, channels, **linear)
-        self.to_k = nnx.Linear(context, channels, **linear)
-        self.to_v = nnx.Linear(context, channels, **linear)
-        self.to_out = nnx.List([nnx.Linear(channels, channels, dtype=dtype, rngs=rngs)])
+        self.to_q = Linear(channels, channels, **linear)
+        self.to_k = Linear(context, channels, **linear)
+        self.to_v = Linear(context, channels, **linear)
+        self.to_out = nnx.List([Linear(channels, channels, dtype=dtype, rngs=rngs)])
 
     def split_heads(self, x: jax.Array) -> jax.Array:
         """Reshapes [B, T, C] to [B, T, N, D]."""
@@ -170,7 +172,7 @@ class GEGLU(nnx.Module):
     """First half value, second half gate, exact erf gelu (diffusers `GEGLU`)."""
 
     def __init__(self, channels: int, inner: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
-        self.proj = nnx.Linear(channels, 2 * inner, dtype=dtype, rngs=rngs)
+        self.proj = Linear(channels, 2 * inner, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         value, gate = jnp.split(self.proj(x), 2, axis=-1)
@@ -185,7 +187,7 @@ class FeedForward(nnx.Module):
             [
                 GEGLU(channels, 4 * channels, dtype=dtype, rngs=rngs),
                 Identity(),
-                nnx.Linear(4 * channels, channels, dtype=dtype, rngs=rngs),
+                Linear(4 * channels, channels, dtype=dtype, rngs=rngs),
             ]
         )
 
@@ -233,9 +235,9 @@ class Transformer2D(nnx.Module):
 
     def _projection(
         self, cin: int, cout: int, *, dtype: DTypeLike, rngs: nnx.Rngs
-    ) -> nnx.Linear | nnx.Conv:
+    ) -> Linear | nnx.Conv:
         if self.linear:
-            return nnx.Linear(cin, cout, dtype=dtype, rngs=rngs)
+            return Linear(cin, cout, dtype=dtype, rngs=rngs)
         return conv(cin, cout, 1, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
@@ -260,7 +262,7 @@ class ResnetBlock(nnx.Module):
         self.norm1 = group_norm(cin, groups, epsilon, dtype=dtype, rngs=rngs)
         self.conv1 = conv(cin, cout, 3, dtype=dtype, rngs=rngs)
         if time is not None:
-            self.time_emb_proj = nnx.Linear(time, cout, dtype=dtype, rngs=rngs)
+            self.time_emb_proj = Linear(time, cout, dtype=dtype, rngs=rngs)
         self.norm2 = group_norm(cout, groups, epsilon, dtype=dtype, rngs=rngs)
         self.conv2 = conv(cout, cout, 3, dtype=dtype, rngs=rngs)
         if cin != cout:

@@ -19,6 +19,7 @@ import numpy as np
 from flax import nnx
 
 from rbjax.models import attention, layers
+from rbjax.models.linear import PointwiseConv
 from rbjax.models.unet import Encoder, UNet2DConditionModel
 from rbjax.models.unet_config import UNetConfig
 from rbjax.parallel.activations import split_batch
@@ -64,7 +65,7 @@ class Conjunction(nnx.Module):
         if self.positions:  # equal projections: attention starts at the query's own position
             self.attn.to_k.kernel.set_value(jnp.copy(self.attn.to_q.kernel.get_value()))
         zeros = nnx.initializers.zeros_init()
-        self.zero_conv = nnx.Conv(
+        self.zero_conv = PointwiseConv(
             channels, channels, (1, 1), kernel_init=zeros, dtype=dtype, rngs=rngs
         )
 
