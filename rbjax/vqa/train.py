@@ -69,7 +69,7 @@ class TrainOptions:
     out: Path = _option(Path("rbjax/weights/vqa"), "folder to write")
     init: Path | None = _option(None, "folder of weights to start from (default: random)")
     pretrain_steps: int = _option(1000, "updates of the vision model alone")
-    steps: int = _option(5000, "updates of the entire model, after those")
+    steps: int = _option(6500, "updates of the entire model, after those")
     batch_size: int = _option(32, "images in a batch")
     questions: int = _option(6, "'what' questions about an image")
     phrases: int = _option(3, "'is there' questions about an image")
