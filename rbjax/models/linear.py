@@ -5,6 +5,8 @@ after the other instead of as one matrix product (from 128 to 1024 features of [
 takes ten times as long).
 """
 
+import math
+
 import jax
 from flax import nnx
 
@@ -13,8 +15,9 @@ class Linear(nnx.Linear):
     """`nnx.Linear`, whose input [..., C] is seen as [N, C]."""
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        flat = super().__call__(inputs.reshape(-1, inputs.shape[-1]))
-        return flat.reshape(*inputs.shape[:-1], -1)
+        *positions, channels = inputs.shape
+        out = super().__call__(inputs.reshape(math.prod(positions), channels))
+        return out.reshape(*positions, self.out_features)
 
 
 class PointwiseConv(nnx.Conv):
@@ -23,7 +26,8 @@ class PointwiseConv(nnx.Conv):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         dtype = self.dtype or inputs.dtype
         kernel = self.kernel[...].astype(dtype)[0, 0]
-        out = inputs.reshape(-1, inputs.shape[-1]).astype(dtype) @ kernel
+        *positions, channels = inputs.shape
+        out = inputs.reshape(math.prod(positions), channels).astype(dtype) @ kernel
         if self.bias is not None:
             out += self.bias[...].astype(dtype)
-        return out.reshape(*inputs.shape[:-1], -1)
+        return out.reshape(*positions, self.out_features)

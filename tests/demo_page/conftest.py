@@ -16,11 +16,13 @@ from rbjax.vqa.model import VQA
 from tests.helpers import tiny_pipeline, tiny_saved_model
 from tfds_retribooru.avatars import attributes
 
+SIDE = 32
+
 
 def small_model(seed: int = 0) -> Model:
-    """32 px, the least that the VQA model is asked about; its images are noise."""
+    """SIDE pixels; its images are noise."""
     config, tokenizer = tiny_saved_model.config(), word_tokenizer(attributes.vocabulary())
-    config.data.size, config.data.max_tokens = 32, 24
+    config.data.size, config.data.max_tokens = SIDE, 24
     graphdef, abstract = nnx.split(abstract_pipeline(config, tokenizer), nnx.Param)
     params = tiny_pipeline.random_params(nnx.to_pure_dict(abstract), seed)
     return Model(config, tokenizer, graphdef, params)
@@ -28,8 +30,9 @@ def small_model(seed: int = 0) -> Model:
 
 @pytest.fixture(scope="package")
 def studio() -> Studio:
-    model = small_model()
-    return Studio("small model", model, tags.vocabulary_of(model), VQA.load())
+    model, vqa = small_model(), VQA.load()
+    vqa.asked = {name: (SIDE, *sizes) for name, sizes in vqa.asked.items()}  # 48 px at the least
+    return Studio("small model", model, tags.vocabulary_of(model), vqa)
 
 
 @pytest.fixture(scope="package")
