@@ -31,7 +31,10 @@ def small_model(seed: int = 0) -> Model:
 @pytest.fixture(scope="package")
 def studio() -> Studio:
     model, vqa = small_model(), VQA.load()
-    vqa.asked = {name: (SIDE, *sizes) for name, sizes in vqa.asked.items()}  # 48 px at the least
+    vqa.asked, vqa.phrases = (  # what ships is asked about 48 px at the least
+        {name: (SIDE, *sizes) for name, sizes in found.items() if sizes}
+        for found in (vqa.asked, vqa.phrases)
+    )
     return Studio("small model", model, tags.vocabulary_of(model), vqa)
 
 
