@@ -3,6 +3,7 @@
 import pathlib
 
 EXTENSIONS = ("jpg", "png", "jpeg", "webp", "gif", "avif", "bmp", "tif", "tiff")
+UNUSUAL = ("jfif", "jpe", "jif", "pjpeg", "pjp", "apng")  # endings of these formats, too
 
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
 _SIGNATURES_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

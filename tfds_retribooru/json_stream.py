@@ -14,8 +14,8 @@ from typing import BinaryIO, NamedTuple
 
 import orjson
 
-from tfds_retribooru import json_text
-from tfds_retribooru.json_text import Document
+from tfds_retribooru import json_text, json_values
+from tfds_retribooru.json_values import Document
 from tfds_retribooru.text_files import Utf8Source, open_binary
 
 _BLOCK = 1 << 20  # bytes that are read at a time; also the longest line of the fast path
@@ -127,4 +127,6 @@ def _line(number: int, text: bytes) -> list[Document] | None:
             value = json.loads(readable)  # also reads NaN, and halves of surrogate pairs
         except (ValueError, RecursionError):
             return None
-    return json_text.unwrapped(number, value, fault)
+        value, half = json_values.without_halves(value, readable)
+        fault = fault or half
+    return json_values.unwrapped(number, value, fault)

@@ -9,38 +9,22 @@ import codecs
 import json
 import re
 from collections.abc import Generator, Iterator
-from typing import NamedTuple
 
+from tfds_retribooru import json_values
+from tfds_retribooru.json_values import Document
 from tfds_retribooru.text_files import Utf8Source
 
-WRAPPERS = tuple("posts post results items data annotations images response".split())  # of lists
 _BLANK = re.compile(r"[ \t\r\n]*")
 _BETWEEN = re.compile(r"[ \t\r\n,\ufeff\x1e]*")  # what may separate documents
 _WRAPPED = re.compile(  # the attributes are Gelbooru's
     r'\{\s*(?:"@attributes"\s*:\s*\{[^{}]*\}\s*,\s*)?'
-    rf'"(?:{"|".join(WRAPPERS)})"\s*:\s*\['
+    rf'"(?:{"|".join(json_values.WRAPPERS)})"\s*:\s*\['
 )
 _LOOK_AHEAD = 1 << 10  # characters in which the beginning of a wrapper is looked for
 _FIRST = 1 << 12  # bytes that are read at first; then twice as many each time
 _SLACK = 16  # so near the end of the text, a value or an error may be one because it goes on
 _TOP = r"\n(?=[\[{])"  # before a line that begins a document, or a list of them
 _DECODER = json.JSONDecoder()
-
-
-class Document(NamedTuple):
-    """One document, or what is wrong at that place.
-
-    Attributes:
-        line: from 1, where it begins.
-        value: what JSON says; the beginning of the text where it cannot be read.
-        fault: "" or a reason: "bad_json" (one document), "truncated_list" (a list breaks off),
-            "damaged_file" (the compressed file does), "bad_utf8" (read all the same, with U+FFFD
-            for what is not UTF-8).
-    """
-
-    line: int
-    value: object
-    fault: str = ""
 
 
 class _Damage(ValueError):
@@ -87,7 +71,7 @@ class Text:
             try:
                 yield from self._step(mark)
             except _Damage as damage:
-                detail, _ = _readable(self._text[self._at : self._at + 80])
+                detail, _ = json_values.readable(self._text[self._at : self._at + 80])
                 yield Document(line, detail, self._recover(damage.position))
         if self._open:
             yield Document(self._line, "", "truncated_list")
@@ -119,7 +103,7 @@ class Text:
                 self._advance(self._at + 1)
             else:
                 self._value()
-        elif mark == "]" and self._before != ",":
+        elif mark == "]":  # also behind a comma, as people write lists
             self._open.pop()
             self._closed = line
             self._advance(self._at + 1)
@@ -131,7 +115,7 @@ class Text:
         else:
             value, fault = self._value()
             self._before = "value"
-            for held in _of_message(value):
+            for held in json_values.of_element(value):
                 yield Document(line, held, fault)
 
     def _top(self, mark: str) -> Iterator[Document]:
@@ -146,7 +130,7 @@ class Text:
             self._open, self._before = ["}", "]"], "["
             self._advance(found.end())
         else:
-            yield from unwrapped(line, *self._value())
+            yield from json_values.unwrapped(line, *self._value())
 
     def _value(self) -> tuple[object, str]:
         """Reads a value; returns it and a fault.
@@ -166,9 +150,11 @@ class Text:
             else:
                 if len(self._text) - end >= _SLACK or not self._more():
                     break
-        readable, fault = _readable(self._text[self._at : end])
+        text = self._text[self._at : end]
         self._advance(end)
-        return json.loads(readable) if fault else value, fault
+        text, fault = json_values.readable(text)
+        value, half = json_values.without_halves(json.loads(text) if fault else value, text)
+        return value, fault or half
 
     def _recover(self, position: int) -> str:
         """Goes on to the next document, or to the end; returns the name of the fault."""
@@ -236,53 +222,3 @@ class Text:
         self._text = self._text[self._at :] + self._decoder.decode(data, final=self._ended)
         self._at = 0
         return True
-
-
-def unwrapped(line: int, value: object, fault: str) -> list[Document]:
-    """Returns the documents in a list, a wrapper or an object by ids, or the value itself."""
-    held = _in_wrapper(value)
-    if not isinstance(held, list):
-        return [Document(line, value, fault)]
-    elements = [held] if _of_message(held) != [held] else held
-    found = [v for element in elements for v in _of_message(element)]
-    return [Document(line, v, fault if fault and "\ufffd" in str(v) else "") for v in found]
-
-
-def _in_wrapper(value: object) -> object:
-    """Returns the list that an object stands for, or the value itself."""
-    if not isinstance(value, dict) or "id" in value or not value:
-        return value
-    if all(key.isdecimal() and _is_record(held) for key, held in value.items()):
-        return [{"id": key} | held for key, held in value.items()]
-    lists = (value[key] for key in WRAPPERS if isinstance(value.get(key), list | dict))
-    held = next(lists, [] if "@attributes" in value else value)
-    if held is value or isinstance(held, list):
-        return held
-    inner = _in_wrapper(held)  # {"data": {"posts": [...]}}
-    return inner if isinstance(inner, list) else [held]
-
-
-def _is_record(value: object) -> bool:
-    """Returns whether a value is an object with an id, tags or a character."""
-    return isinstance(value, dict) and any(k.startswith(("id", "tag", "character")) for k in value)
-
-
-def _of_message(value: object) -> list[object]:
-    """Returns the value, or what a message of `gallery-dl --dump-json` says of a file.
-
-    Messages are [2, metadata of a folder], which a file's repeats, and [3, address, metadata].
-    """
-    match value:
-        case [2, dict()]:
-            return []
-        case [3, str(), dict(metadata)]:
-            return [metadata]
-    return [value]
-
-
-def _readable(text: str) -> tuple[str, str]:
-    """Returns the text with U+FFFD for what is not UTF-8, and "bad_utf8" if there is any."""
-    if text.isascii():
-        return text, ""
-    readable = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return readable, "bad_utf8" if "\ufffd" in readable else ""

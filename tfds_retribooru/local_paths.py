@@ -22,3 +22,8 @@ def local_path(text: str) -> pathlib.Path:
             "or mount what holds it"
         )
     return pathlib.Path(os.path.expanduser(text))
+
+
+def shown(path: str) -> str:
+    """Returns a path as UTF-8 that can be printed and stored; other bytes become `\\xNN`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -269,11 +269,31 @@ def test_what_gallery_dl_dumps_is_what_it_says_of_files(indent):
         {"response": {"data": {"images": [{"id": 1}, {"id": 2}], "total": 2}}},
         {"images": [{"id": 1}, {"id": 2}], "total": 2},
         {"1": {"id": 1}, "2": {"id": 2}},
+        {"features": [{"name": "id"}], "rows": [{"row": {"id": 1}}, {"row": {"id": 2}}]},
+        {"took": 3, "hits": {"total": 2, "hits": [{"_source": {"id": 1}}, {"id": 2}]}},
     ],
 )
 def test_a_list_may_be_wrapped_more_than_once_or_have_ids_as_keys(wrapped, indent):
     found = read(json.dumps(wrapped, indent=indent).encode())
     assert values(found) == [{"id": 1}, {"id": 2}]
+
+
+@pytest.mark.parametrize("text", ["[1, 2,]", "[\n1,\n2,\n]\n", '{"posts": [1, 2,]}'])
+def test_a_list_may_end_with_a_comma(text):
+    assert values(read(text.encode())) == [1, 2]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_half_a_character_is_no_utf8(indent):
+    whole, half = {"id": 1, "a": "\U0001f600"}, {"id": 2, "a": "b\ud83d"}
+    found = read("\n".join(json.dumps(v, indent=indent) for v in (whole, half, whole)).encode())
+    assert [d.fault for d in found] == ["", "bad_utf8", ""]
+    assert [d.value for d in found] == [whole, half | {"a": "b\ufffd"}, whole]
+
+
+def test_a_row_of_an_answer_is_its_record():
+    text = b'{"row_idx": 0, "row": {"id": 1}}\n{"_id": "1", "_source": {"id": 2}}'
+    assert values(read(text)) == [{"id": 1}, {"id": 2}]
 
 
 def test_a_key_is_the_id_of_what_has_none():

@@ -19,7 +19,7 @@ from tfds_retribooru.collect import filters, near_duplicates, outcome, output
 from tfds_retribooru.collect.filters import Criteria
 from tfds_retribooru.collect.outfits import Rule
 from tfds_retribooru.collect.settings import Settings
-from tfds_retribooru.local_paths import local_path
+from tfds_retribooru.local_paths import local_path, shown
 
 RULE_HELP = {
     "extra": "outfit rule: share of a post's tags and answers that its outfit may lack",
@@ -232,7 +232,7 @@ def main(argv: list[str] | None = None) -> None:
     for reason, count in counts.most_common():
         print(outcome.line(reason, count))
     seconds = time.monotonic() - started
-    print(f"{settings.out}: annotations and {output.DROPPED_FILE}, {seconds:,.0f} s")
+    print(f"{shown(str(settings.out))}: annotations and {output.DROPPED_FILE}, {seconds:,.0f} s")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from tfds_retribooru.building.records import Fault
-from tfds_retribooru.json_text import Document
+from tfds_retribooru.json_values import Document
 
 WORDS = ("general", "safe", "sensitive", "questionable", "explicit")
 RATINGS_2021 = {"s": "safe", "q": "questionable", "e": "explicit"} | {w: w for w in WORDS}
@@ -187,7 +187,8 @@ def _relatives(value: dict[str, Any]) -> tuple[int, ...]:
 
 
 def _is_true(value: object) -> bool:
-    return value is True or value in ("true", "t", "1", 1)
+    word = value.strip().lower() if isinstance(value, str) else value
+    return word is True or word in ("true", "t", "yes", "1", 1)
 
 
 def _object(value: object) -> dict[str, Any]:

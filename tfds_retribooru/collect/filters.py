@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tfds_retribooru import json_stream, tag_text, text_files
 from tfds_retribooru.collect.danbooru import Post
-from tfds_retribooru.formats import EXTENSIONS
+from tfds_retribooru.formats import EXTENSIONS, UNUSUAL
 
 VOCABULARY = pathlib.Path(__file__).parent / "clothing.txt"
 RATINGS = ("general", "safe")
@@ -93,7 +93,7 @@ def screen(post: Post, criteria: Criteria) -> Candidate | str:
         return "gone"
     if post.rating not in criteria.ratings:
         return "rating"
-    if post.file_ext not in ("", *EXTENSIONS):
+    if post.file_ext not in ("", *EXTENSIONS, *UNUSUAL):
         return "not_a_picture"
     tags = _replaced(post.general, criteria.aliases)
     if "solo" not in tags or not SEVERAL_VIEWS.isdisjoint(tags):

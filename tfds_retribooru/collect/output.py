@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import orjson
 
-from tfds_retribooru import atomic_folder
+from tfds_retribooru import atomic_folder, local_paths
 from tfds_retribooru.boxes import Box
 from tfds_retribooru.collect import filters, outcome
 from tfds_retribooru.collect.candidates import Index, Partners, ScreenedPart, read_spool
@@ -73,7 +73,8 @@ def annotation(
 
 def dropped(post: int | str, reason: str, file: str, line: int) -> bytes:
     """Returns a line of DROPPED_FILE about the post with this id, without the end of the line."""
-    return orjson.dumps({"id": str(post), "reason": reason, "file": file, "line": int(line)})
+    row = {"id": str(post), "reason": reason, "file": local_paths.shown(file), "line": int(line)}
+    return orjson.dumps(row)
 
 
 def write_annotations(

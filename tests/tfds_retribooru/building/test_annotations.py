@@ -72,7 +72,7 @@ def test_a_broken_line_costs_that_line(tmp_path):
     assert read(path) == (["1", "3"], [("the line is not JSON", 2)])
 
 
-@pytest.mark.parametrize("end", ["", ',\n{"id": 4, "char', ",", ",\n]", "\n} ]", "\n{}]", "] x"])
+@pytest.mark.parametrize("end", ["", ',\n{"id": 4, "char', ",", "\n} ]", "\n{}]", "] x"])
 def test_a_list_that_breaks_off_keeps_what_was_before(tmp_path, chunk, end):
     text = "[" + ",\n".join(json.dumps(record(i)) for i in (1, 2, 3)) + end
     ids, ((reason, line),) = read(write(tmp_path, text))

@@ -89,6 +89,10 @@ def test_a_rating_means_what_its_dialect_says(letter, until_2021, after):
 def test_deleted_and_banned_are_gone(dialect, key):
     assert read({**dialect, key: True})[0][1].gone
     assert not read({**dialect, key: None})[0][1].gone
+    words = {
+        word: read({**dialect, key: word})[0][1].gone for word in ("True", "YES", "False", "f")
+    }
+    assert words == {"True": True, "YES": True, "False": False, "f": False}
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,11 @@ def test_a_good_post_becomes_a_candidate():
     )
 
 
+@pytest.mark.parametrize("ending", ["", "avif", "jfif", "jpe", "pjpeg", "apng"])
+def test_unusual_endings_are_of_pictures(ending):
+    assert isinstance(filters.screen(GOOD._replace(file_ext=ending), CRITERIA), Candidate)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 from collections import Counter
 
 import pytest
@@ -23,6 +24,7 @@ POSTS = [
     danbooru_dump.post(7, tags=["1girl"], tags_general=danbooru_dump.OUTFIT),
 ]
 KEPT = ["1", "2", "4", "7"]
+NAMED = [("2", "bad_utf8"), ("3", "rating"), ("5", "no_artist"), ("x", "bad_id")]
 
 
 def pretty(posts) -> str:
@@ -75,8 +77,8 @@ def collect(tmp_path, data: bytes, **options) -> tuple[Counter, list[str], list]
 def test_read_is_kept_and_named_in_every_form(tmp_path, form):
     counts, kept, dropped = collect(tmp_path, FORMS[form].encode())
     assert kept == KEPT
-    assert sorted(dropped) == [("3", "rating"), ("5", "no_artist"), ("x", "bad_id")]
-    assert outcome.number_read(counts) == len(kept) + len(dropped) == len(POSTS)
+    assert sorted(dropped) == NAMED
+    assert outcome.number_read(counts) == len(kept) + 3 == len(POSTS)
 
 
 ENCODINGS = {
@@ -100,7 +102,7 @@ ENCODINGS = {
 @pytest.mark.parametrize("form", ["lines", "indented", "indented list", "wrapped"])
 def test_read_is_kept_and_named_in_every_encoding(tmp_path, form, encoding):
     counts, kept, dropped = collect(tmp_path, ENCODINGS[encoding](FORMS[form]))
-    assert (kept, len(dropped), outcome.number_read(counts)) == (KEPT, 3, len(POSTS))
+    assert (kept, len(dropped), outcome.number_read(counts)) == (KEPT, 4, len(POSTS))
 
 
 @pytest.mark.parametrize("form", ["lines", "indented", "indented list", "list by lines"])
@@ -108,7 +110,8 @@ def test_a_damaged_post_is_named_and_the_others_are_read(tmp_path, form):
     text = FORMS[form].replace('"id": 5', '"id": 5 5')
     counts, kept, dropped = collect(tmp_path, text.encode())
     assert kept == KEPT
-    assert sorted(dropped) == [("", "bad_json"), ("3", "rating"), ("x", "bad_id")]
+    named = [("", "bad_json"), ("2", "bad_utf8"), ("3", "rating"), ("x", "bad_id")]
+    assert sorted(dropped) == named
     assert outcome.number_read(counts) == len(POSTS)
 
 
@@ -117,7 +120,41 @@ def test_gzip_that_breaks_off_keeps_what_stands_before(tmp_path):
     counts, kept, dropped = collect(tmp_path, gzip.compress(text.encode())[:-3000])
     assert kept[:4] == KEPT and 100 < len(kept) < 900
     assert counts["damaged_file"] == 1
-    assert outcome.number_read(counts) == len(kept) + len(dropped)
+    assert outcome.number_read(counts) == len(kept) + len(dropped) - counts["bad_utf8"]
+
+
+HALF = "\ud83d"  # of a surrogate pair: JSON can say it, no text can hold it
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"id": HALF}, "bad_id"),
+        ({"tag_string_character": "sendai" + HALF}, "no_character"),
+        ({"tag_string_artist": "a" + HALF}, "no_artist"),
+        ({"tag_string_general": " ".join([*danbooru_dump.OUTFIT, "x" + HALF])}, ""),
+        ({"tags": [HALF]}, ""),
+        ({HALF: 1}, "unknown_key \ufffd"),
+    ],
+)
+def test_half_a_character_costs_what_holds_it(tmp_path, change, reason, indent):
+    posts = [danbooru_dump.post(1) | change, danbooru_dump.post(2), danbooru_dump.post(3)]
+    text = "\n".join(json.dumps(post, indent=indent) for post in posts)
+    counts, kept, _ = collect(tmp_path, text.encode())
+    is_lost = reason and not reason.startswith("unknown_key")
+    assert kept == (["2", "3"] if is_lost else ["1", "2", "3"])
+    assert counts == {"kept": len(kept), "bad_utf8": 1} | ({reason: 1} if reason else {})
+
+
+def test_a_file_whose_name_is_no_utf8_is_named(tmp_path):
+    path = os.fsencode(tmp_path) + b"/caf\xe9.json"
+    with open(path, "w") as file:
+        file.write(lines(*(danbooru_dump.post(k, id=k if k < 3 else "x") for k in range(1, 4))))
+    settings = Settings((os.fsdecode(path),), tmp_path / "out", max_unreadable=1)
+    assert run_local.collect(settings) == {"kept": 2, "bad_id": 1}
+    _, dropped = danbooru_dump.read(settings.out)
+    assert dropped == [("caf\\xe9.json", 3, "x", "bad_id")]
 
 
 # --- when a collection fails

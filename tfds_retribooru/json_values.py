@@ -1,0 +1,104 @@
+"""What a JSON value holds: documents in lists and wrappers, and text that is no UTF-8.
+
+The list in a wrapper ({"posts": [...]}, {"rows": [{"row": {...}}]}); the values of an object whose
+keys are ids; what `gallery-dl --dump-json` says of files.
+"""
+
+import json
+import re
+from typing import NamedTuple
+
+WRAPPERS = tuple(
+    "posts post results items data annotations images response rows row hits _source".split()
+)
+_HALVES = re.compile("[\ud800-\udfff]")  # of a surrogate pair, alone: no characters
+_MAY_HOLD_HALVES = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class Document(NamedTuple):
+    """One document, or what is wrong at that place.
+
+    Attributes:
+        line: from 1, where it begins.
+        value: what JSON says; the beginning of the text where it cannot be read.
+        fault: "" or a reason: "bad_json" (one document), "truncated_list" (a list breaks off),
+            "damaged_file" (the compressed file does), "bad_utf8" (read all the same, with U+FFFD
+            for what is not UTF-8).
+    """
+
+    line: int
+    value: object
+    fault: str = ""
+
+
+def unwrapped(line: int, value: object, fault: str) -> list[Document]:
+    """Returns the documents in a list, a wrapper or an object by ids, or the value itself."""
+    held = _in_wrapper(value)
+    if not isinstance(held, list):
+        return [Document(line, value, fault)]
+    elements = [held] if of_element(held) != [held] else held
+    found = [v for element in elements for v in of_element(element)]
+    return [Document(line, v, fault if fault and "\ufffd" in str(v) else "") for v in found]
+
+
+def _in_wrapper(value: object) -> object:
+    """Returns the list that an object stands for, or the value itself."""
+    if not isinstance(value, dict) or "id" in value or not value:
+        return value
+    if all(key.isdecimal() and _is_record(held) for key, held in value.items()):
+        return [{"id": key} | held for key, held in value.items()]
+    lists = (value[key] for key in WRAPPERS if isinstance(value.get(key), list | dict))
+    held = next(lists, [] if "@attributes" in value else value)
+    if held is value or isinstance(held, list):
+        return held
+    inner = _in_wrapper(held)  # {"data": {"posts": [...]}}
+    return inner if isinstance(inner, list) else [held]
+
+
+def _is_record(value: object) -> bool:
+    """Returns whether a value is an object with an id, tags or a character."""
+    return isinstance(value, dict) and any(k.startswith(("id", "tag", "character")) for k in value)
+
+
+def of_element(value: object) -> list[object]:
+    """Returns the value, or the record in it: of an element of a list.
+
+    In a message of `gallery-dl --dump-json`: [2, metadata of a folder], which a file's repeats, or
+    [3, address, metadata]; in a row of Hugging Face's or Elasticsearch's answers.
+    """
+    if isinstance(value, dict) and "id" not in value:
+        record = value.get("row", value.get("_source"))
+        return [record] if isinstance(record, dict) else [value]
+    match value:
+        case [2, dict()]:
+            return []
+        case [3, str(), dict(metadata)]:
+            return [metadata]
+    return [value]
+
+
+def readable(text: str) -> tuple[str, str]:
+    """Returns the text with U+FFFD for what is not UTF-8, and "bad_utf8" if there is any."""
+    if text.isascii():
+        return text, ""
+    readable = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return readable, "bad_utf8" if "\ufffd" in readable else ""
+
+
+def without_halves(value: object, text: str) -> tuple[object, str]:
+    r"""Returns a value with U+FFFD for halves of surrogate pairs, and "bad_utf8" if there are any.
+
+    They are no characters, and stand in JSON as escapes (`\ud83d`), where something cut a text.
+
+    Args:
+        value: that `json` read.
+        text: from which.
+    """
+    if not _MAY_HOLD_HALVES.search(text):
+        return value, ""
+    try:
+        held = json.dumps(value, ensure_ascii=False)
+    except RecursionError:  # as deep as can just be read
+        return None, "bad_utf8"
+    whole = _HALVES.sub("\ufffd", held)
+    return (value, "") if whole == held else (json.loads(whole), "bad_utf8")
