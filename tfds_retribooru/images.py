@@ -81,12 +81,6 @@ def prepare(
     full = image.crop(frame) if has_bars else image
     resized = shrink(full, side)
     faults = []
-    figure = None
-    if mask is not None:
-        try:
-            figure = _mask(mask, image.size, frame, resized.size)
-        except Unreadable as error:
-            faults.append(("mask", error.reason, error.detail))
     moved = bbox
     if pixel_box is not None:
         moved = boxes.from_pixels(pixel_box[0], original or image.size, pixel_box[1])
@@ -98,6 +92,12 @@ def prepare(
         if moved is None:
             reason = "the box is outside the picture without its letterbox"
             faults.append(("bbox", reason, str(bbox)))
+    figure = None
+    if mask is not None:
+        try:
+            figure = _mask(mask, moved, size=image.size, frame=frame, stored_size=resized.size)
+        except Unreadable as error:
+            faults.append(("mask", error.reason, error.detail))
     clothes = moved and _clothes(moved, figure, resized.size)
     if moved is not None and clothes is None:
         faults.append(("clothes", NO_CLOTHES, str(moved)))
@@ -180,13 +180,18 @@ def _move(bbox: Box, size: tuple[int, int], frame: Frame) -> Box | None:
 
 
 def _mask(
-    data: bytes, size: tuple[int, int], frame: Frame, stored_size: tuple[int, int]
+    data: bytes,
+    face: Box | None,
+    *,
+    size: tuple[int, int],
+    frame: Frame,
+    stored_size: tuple[int, int],
 ) -> Image.Image:
-    """Returns the mask of an image of `size`, of mode L, as it is stored."""
+    """Returns the mask of an image of `size`, of mode L, as it is stored; `face` is in `frame`."""
     mask = masks.decode(data, size)
     if frame != (0, 0, *size):
         mask = mask.crop(frame)
-    masks.check_content(mask)
+    masks.check_content(mask, face)
     return mask.resize(stored_size, Image.Resampling.BOX)
 
 

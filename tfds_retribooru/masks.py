@@ -4,18 +4,26 @@ import numpy as np
 from PIL import Image
 
 from tfds_retribooru import boxes, decoding
+from tfds_retribooru.boxes import Box
 from tfds_retribooru.decoding import Unreadable
 
 THRESHOLD = boxes.FIGURE  # pixels above it belong to the figure
-GREY = 8  # levels by which the channels of a grey palette may differ
+GREY = 8  # levels by which the channels of a grey may differ, and up to which a colour is black
+FEW = 1 / 1000  # of the pixels: a smaller figure, or rest, is none
+COLOURS = 4096  # at most, of labels with soft edges; more are a picture's
+LABELS = 32  # likewise, of grey ones
+NEARLY_ALL, EDGE = 0.95, 0.98  # of all pixels, and of those at the left, top and right
+FACE = 1 / 4  # of a face, the least that is figure
+INVERTED = "the mask looks inverted: the figure has to be white, or opaque"
+NO_FACE = "the mask leaves out the face: it is inverted, or of something else than the figure"
 
 
 def decode(data: bytes, size: tuple[int, int]) -> Image.Image:
     """Decodes a mask: mode L, 255 on the figure, values between on soft edges.
 
     The figure is, in this order: what is opaque, where the file has transparency; all colours but
-    the first of a palette with colours (label images); what is white, or 1 where there are only 0
-    and 1.
+    the first of a palette with colours (label images); all but black, where there are colours; what
+    is white, or 1 where there are only 0 and 1.
 
     Args:
         data: of the file.
@@ -37,17 +45,34 @@ def decode(data: bytes, size: tuple[int, int]) -> Image.Image:
     return mask
 
 
-def check_content(mask: Image.Image) -> None:
+def check_content(mask: Image.Image, face: Box | None = None) -> None:
     """Checks that a mask tells a figure from a background.
 
+    Args:
+        mask: of mode L.
+        face: relative to it, if known.
+
     Raises:
-        Unreadable: all of it, or nothing, is figure.
+        Unreadable: all of it, or nothing, is figure; or what is figure is rather the background.
     """
     values = np.asarray(mask)
-    if values.max() <= THRESHOLD:
-        raise Unreadable("the mask is empty", f"no pixel is over {THRESHOLD}")
-    if values.min() > THRESHOLD:
-        raise Unreadable("the mask is full", f"every pixel is over {THRESHOLD}")
+    figure = values > THRESHOLD
+    share = figure.mean()
+    if share < FEW:
+        raise Unreadable("the mask is empty", f"{figure.sum()} pixels are over {THRESHOLD}")
+    if share > 1 - FEW:
+        raise Unreadable("the mask is full", f"{(~figure).sum()} pixels are not over {THRESHOLD}")
+    if np.count_nonzero(values) > 2 * figure.sum() and len(np.unique(values)) <= LABELS:
+        if values.min() == 0:
+            raise Unreadable("the mask has grey labels", "give white for the figure, else black")
+    if face is None:
+        edges = np.concatenate([figure[0], figure[:, 0], figure[:, -1]])
+        if share < NEARLY_ALL and edges.mean() >= EDGE:
+            raise Unreadable(INVERTED)
+        return
+    box = boxes.to_pixels(face, width=mask.width, height=mask.height)
+    if figure[box.top : box.bottom, box.left : box.right].mean() < FACE:
+        raise Unreadable(NO_FACE)
 
 
 def _other_size(found: tuple[int, int], size: tuple[int, int]) -> Unreadable:
@@ -72,6 +97,22 @@ def _grey(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits a pixel, or 8 that were stored so
         values = np.asarray(image)
         return decoding.eight_bits(values * 257 if values.max() <= 255 else values)
-    if image.mode in ("RGBA", "RGBX", "LA"):
+    if image.mode in ("RGBA", "RGBX", "LA", "P", "CMYK"):
         image = image.convert("RGB")
-    return image.convert("L")
+    return _labels(np.asarray(image)) if image.mode == "RGB" else image.convert("L")
+
+
+def _labels(pixels: np.ndarray) -> Image.Image:
+    """Returns the figure of labels in colours, uint8 [H, W, 3]: all but black, as CVAT writes them.
+
+    Raises:
+        Unreadable: no colour is black, or there are as many as in a picture.
+    """
+    brightest = pixels.max(axis=-1)
+    if (brightest - pixels.min(axis=-1)).max() <= GREY:
+        return Image.fromarray(pixels).convert("L")
+    if len(np.unique(pixels.astype(np.uint32) @ (1, 1 << 8, 1 << 16))) > COLOURS:
+        raise Unreadable("the mask is a picture in colours")
+    if brightest.min() > GREY:
+        raise Unreadable("the mask has colours, and none of them is black")
+    return Image.fromarray(np.where(brightest > GREY, 255, 0).astype(np.uint8))

@@ -32,6 +32,8 @@ _COLOR = re.compile(
     r"pink|purple|red|silver|tan|teal|white|yellow) (?=\w)"
 )
 
+_NAMESPACE = re.compile(r"^(\w+:)(?=\w)")  # as Hydrus and Philomena write "character:sendai"
+
 
 @dataclasses.dataclass
 class Lines:
@@ -52,7 +54,7 @@ class Lines:
     def add(self, lines: Iterable[str], kind: str) -> None:
         """Adds lines; what is there stays. Plurals of names of things are added, too."""
         for line in lines:
-            words = " ".join(re.sub(r"[-_]", " ", line.strip("*").lower()).split())
+            words = _apart(line.strip("*").lower().replace("_", " "))
             place = self.exact
             if line.endswith("*"):
                 place = self.heads
@@ -194,7 +196,12 @@ def digest(own: str) -> str:
 
 def _words(text: str) -> str:
     """Returns the normal form with spaces for hyphens: how lines and tags are compared."""
-    return " ".join(tag_text.normal(text).replace("-", " ").split())
+    return _apart(tag_text.normal(text))
+
+
+def _apart(text: str) -> str:
+    """Returns words with single spaces, also for hyphens and behind a namespace ("series: ...")."""
+    return " ".join(_NAMESPACE.sub(r"\1 ", text.replace("-", " ")).split())
 
 
 def _plural(words: str) -> str:

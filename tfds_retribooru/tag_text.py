@@ -1,7 +1,8 @@
 """One form of tags, in which they are compared: `Blue_Hair`, `(blue hair:1.2)` -> `blue hair`.
 
 Tags come as Danbooru writes them (underscores), as taggers and caption tools write them (spaces,
-backslashes before parentheses) and as prompts weight them (parentheses, brackets, `:1.2`).
+backslashes before parentheses, quotes) and as prompts weight them (parentheses, brackets, `:1.2`,
+NovelAI's `1.2::blue hair::`).
 """
 
 import functools
@@ -15,7 +16,12 @@ _HIDDEN = 0xE000  # escaped characters stand in Unicode's private use area while
 _SHOWN = re.compile("[\ue000-\ue0ff]")
 _WEIGHT = re.compile(r"(?<=[^\s:]):\s*[+-]?(\d+\.?\d*|\.\d+)$")
 _QUALIFIERS = re.compile(r"(\s*\([^()]*\))+$")
-_SEPARATOR = re.compile("[,，、\n]")
+_NUMBERED = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)::|::$")  # one of them where a list was split
+_SEPARATOR = re.compile(
+    r"[,，、\n\r]|\|\|\|"
+)  # the last is kohya's, behind the tags that stay first
+_ENTITY = re.compile(r"&(#\d+|#[xX][0-9a-fA-F]+|\w+);")  # of HTML, as Gelbooru's answers have them
+_INVISIBLE = dict.fromkeys(map(ord, "\0\u200b\u200c\u200d\u2060\ufeff"))
 _EMOTICON = re.compile(r"\w\w")  # what has no two letters together is an emoticon, such as `:(`
 
 
@@ -25,10 +31,10 @@ def normal(tag: str) -> str:
 
     A qualifier stays: `Sendai \\(Kantai_Collection\\)` -> `sendai (kantai collection)`; see `bare`.
     """
-    text = unicodedata.normalize("NFKC", html.unescape(tag)).strip()
+    text = unicodedata.normalize("NFKC", unescaped(tag)).translate(_INVISIBLE).strip()
     if _EMOTICON.search(text):
         text = _ESCAPED.sub(lambda found: chr(_HIDDEN + ord(found[1])), text)
-        text = _without_weight(text)
+        text = _without_weight(_NUMBERED.sub("", text).strip()).strip('"')
         text = _SHOWN.sub(lambda found: chr(ord(found[0]) - _HIDDEN), text)
     return " ".join(text.replace("_", " ").split()).lower()
 
@@ -39,12 +45,18 @@ def bare(tag: str) -> str:
     return _QUALIFIERS.sub("", text) or text
 
 
+def unescaped(text: str) -> str:
+    """Returns a text with the characters that HTML writes as `&#039;` or `&lt;`."""
+    return _ENTITY.sub(lambda found: html.unescape(found[0]), text)
+
+
 def split(text: str) -> list[str]:
     """Splits tags as people write them: by commas (also of Chinese and Japanese), else by lines,
-    else by spaces (as Danbooru).
+    else by spaces (as Danbooru); HTML's characters are unescaped.
 
     A text without commas is split by spaces where underscores say that a tag has none.
     """
+    text = unescaped(text)
     if _SEPARATOR.search(text.strip()):
         parts = _SEPARATOR.split(text)
     else:

@@ -137,6 +137,22 @@ def test_files_of_tags_have_one_of_several_names_and_forms(tmp_path, name, conte
     assert record.prompts == "smile, blue hair"
 
 
+def test_names_of_macos_are_those_of_others(tmp_path):
+    """macOS takes letters and their accents apart, in archives too."""
+    apart, composed = "cafe\u0301", "caf\u00e9"
+    put(tmp_path / apart / f"{apart}.jpg", 1)
+    (tmp_path / apart / f"{composed}.txt").write_text("smile")
+    put(tmp_path / composed / "b.jpg", 2)
+    put(tmp_path / f"{composed} " / "suit" / "c.jpg", 3)
+    records = list(layout.read(tmp_path))
+    assert {record.character for record in records} == {composed}
+    assert {record.id: record.prompts for record in records} == {
+        f"{apart}/{apart}.jpg": "smile",
+        f"{composed}/b.jpg": "",
+        f"{composed} /suit/c.jpg": "",
+    }
+
+
 def test_files_of_tags_that_no_picture_uses_are_named(tmp_path):
     put(tmp_path / "ann" / "suit" / "a.jpg", 1, "smile")
     for name in ("a.caption", "b.txt"):

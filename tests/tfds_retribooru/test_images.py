@@ -230,7 +230,7 @@ def boxed():
     square = Image.new("RGB", (512, 512))
     square.paste(image, (85, 0))
     mask = Image.new("L", (512, 512))
-    ImageDraw.Draw(mask).rectangle((85 + 100, 200, 85 + 199, 511), fill=255)
+    ImageDraw.Draw(mask).rectangle((85 + 100, 100, 85 + 199, 511), fill=255)
     box = ((85 + 0.5 * 341) / 512, 0.25, 0.2 * 341 / 512, 0.2)
     return image, retribooru_folder.encoded(square), box, retribooru_folder.encoded(mask)
 
@@ -241,8 +241,8 @@ def test_the_letterbox_is_removed_from_image_box_and_mask(boxed):
     np.testing.assert_array_equal(pixels(stored.data), np.asarray(image))
     assert stored.bbox == pytest.approx((0.5, 0.25, 0.2, 0.2))
     figure = pixels(stored.mask)[..., 0]
-    assert figure.shape == (512, 341) and (figure[200:, 100:200] == 255).all()
-    assert figure.sum() == 255 * 100 * 312 and stored.faults == ()
+    assert figure.shape == (512, 341) and (figure[100:, 100:200] == 255).all()
+    assert figure.sum() == 255 * 100 * 412 and stored.faults == ()
 
 
 @pytest.mark.parametrize("original", [None, (512, 512), (900, 900)])

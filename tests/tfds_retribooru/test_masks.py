@@ -6,6 +6,7 @@ from PIL import Image
 
 from tests.helpers.retribooru_folder import draw_image, encoded
 from tfds_retribooru import images, masks
+from tfds_retribooru.boxes import Box
 
 SIZE = (37, 23)  # width, height
 FIGURE = np.zeros(SIZE[::-1], bool)
@@ -20,6 +21,14 @@ def palette(colours: list[int]) -> Image.Image:
     image = Image.fromarray(FIGURE.astype(np.uint8)).convert("P")
     image.putpalette(colours)
     return image
+
+
+def colours(outside: tuple[int, ...], *inside: tuple[int, ...]) -> Image.Image:
+    """Returns labels in colours; a second one takes the lower half of the figure."""
+    pixels = np.where(FIGURE[..., None], inside[0], outside)
+    lower = FIGURE & (np.arange(SIZE[1]) > 11)[:, None]
+    pixels[lower] = inside[-1]
+    return Image.fromarray(pixels.astype(np.uint8))
 
 
 def with_alpha(image: Image.Image, alpha: Image.Image) -> Image.Image:
@@ -44,6 +53,10 @@ MASKS = {
     "black on nothing": with_alpha(Image.new("L", SIZE), grey(255)),
     "white on nothing": with_alpha(Image.new("L", SIZE, 255), grey(255)),
     "grey and opaque": with_alpha(grey(255), Image.new("L", SIZE, 255)),
+    "CVAT's label": colours((0, 0, 0), (250, 50, 83)),
+    "dark blue": colours((0, 0, 0), (0, 0, 90)),
+    "labels in red and green": colours((0, 0, 0), (255, 0, 0), (0, 255, 0)),
+    "colours, opaque": with_alpha(colours((0, 0, 0), (9, 9, 99)), Image.new("L", SIZE, 255)),
     "CMYK": grey(255).convert("RGB").convert("CMYK"),
 }
 
@@ -79,6 +92,10 @@ def test_a_palette_is_used_in_any_order():
         (Image.new("L", (23, 37), 255), "the mask is of another size than the picture"),
         (Image.new("L", (370, 230), 255), "the mask is of another size than the picture"),
         (Image.fromarray(FIGURE.astype(np.float32)), "pixels are floating point numbers"),
+        (grey(0, 255), "the figure has to be white, or opaque"),
+        (with_alpha(draw_image(1, SIZE), grey(0, 255)), "the figure has to be white, or opaque"),
+        (colours((255, 255, 255), (255, 0, 0)), "none of them is black"),
+        (colours((68, 1, 84), (253, 231, 37)), "none of them is black"),
     ],
 )
 def test_what_tells_no_figure_is_a_fault_of_the_mask(image, reason):
@@ -86,6 +103,52 @@ def test_what_tells_no_figure_is_a_fault_of_the_mask(image, reason):
     stored = images.prepare(encoded(draw_image(1, SIZE)), None, mask=encoded(image, kind))
     ((part, said, _),) = stored.faults
     assert part == "mask" and said.endswith(reason) and stored.mask is None
+
+
+def fault_of(mask: np.ndarray | Image.Image, bbox: Box | None = None) -> str:
+    """Returns the reason for which a mask of 96 x 128 pixels is left out, "" if it is not."""
+    picture = encoded(draw_image(2, (96, 128)))
+    mask = mask if isinstance(mask, Image.Image) else Image.fromarray(mask)
+    stored = images.prepare(picture, None, mask=encoded(mask), bbox=bbox)
+    assert (stored.mask is None) == any(part == "mask" for part, *_ in stored.faults)
+    return next((reason for part, reason, _ in stored.faults if part == "mask"), "")
+
+
+def test_a_speck_is_no_figure_and_a_gap_no_background():
+    values = np.zeros((128, 96), np.uint8)
+    values[60:63, 50:54] = 255
+    assert fault_of(values) == "the mask is empty"
+    assert fault_of(255 - values) == "the mask is full"
+
+
+def test_the_picture_itself_is_no_mask():
+    assert fault_of(draw_image(2, (96, 128))) == "the mask is a picture in colours"
+
+
+def test_grey_labels_with_a_white_border_are_no_figure():
+    """As in PASCAL's raw classes: 15 is a person, 255 what is not decided."""
+    values = np.zeros((128, 96), np.uint8)
+    values[18:128, 23:72] = 255
+    values[20:126, 25:70] = 15
+    assert fault_of(values) == "the mask has grey labels"
+
+
+def test_a_mask_has_the_face_in_its_figure():
+    face = (0.5, 0.25, 0.2, 0.2)
+    body = np.zeros((128, 96), np.uint8)
+    body[10:, 30:66] = 255
+    assert fault_of(body, face) == ""
+    assert fault_of(255 - body, face) == fault_of(body, (0.15, 0.25, 0.2, 0.2)) == masks.NO_FACE
+    body[:60] = 0  # clothes alone
+    assert (fault_of(body), fault_of(body, face)) == ("", masks.NO_FACE)
+
+
+def test_figures_that_fill_most_of_a_picture_are_not_taken_for_inverted_ones():
+    hair = np.full((128, 96), 255, np.uint8)
+    hair[:40, :20] = 0  # a corner of background
+    assert fault_of(hair) == ""
+    hair[:40, :20], hair[60:66, 40:60] = 255, 0  # between arm and body
+    assert fault_of(hair) == ""
 
 
 def test_a_mask_that_is_full_without_its_letterbox_is_a_fault():

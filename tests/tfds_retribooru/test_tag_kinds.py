@@ -22,7 +22,8 @@ EXPECTED = {
         freckles, mole under eye, scar across eye, facial tattoo, red lips, makeup, beard,
         stubble, fang, bindi, pointy ears, fox ears, cat tail, demon horns, feathered wings, halo,
         fins, large breasts, muscular, tall, plump, thick thighs, flat chest, white-haired,
-        glasses, eyepatch, hair ribbon, x hair ornament, stud earrings, mouth mask""",
+        glasses, eyepatch, hair ribbon, x hair ornament, stud earrings, mouth mask,
+        character:sendai, person:ann, species:elf, hair:blue hair""",
     "outfit": """
         shirt, blue shirt, blue-and-white striped shirt, t-shirt, off-shoulder sweater, pleated
         skirt, sundress, black leather jacket, tabard, plate armor, gold greaves, thighhighs,
@@ -32,7 +33,8 @@ EXPECTED = {
         playboy bunny, nurse, kimono, red hakama, bikini, panties under pantyhose, black over-
         kneehighs, see-through clothes, side slit, red bowtie, pearl necklace, belt, polka dot,
         floral print, lace trim, zipper, bare shoulders, midriff, cleavage cutout, nude, alternate
-        costume, alice (cosplay), fake animal ears, denim, armored boots, wrist scrunchie""",
+        costume, alice (cosplay), fake animal ears, denim, armored boots, wrist scrunchie,
+        clothing:red skirt, clothing:frills""",
     "free": """
         solo, smile, open mouth, closed eyes, half-closed eyes, one eye closed, blush, tears,
         v-shaped eyebrows, raised eyebrows, glowing eyes, parted lips, tongue out, crying,
@@ -41,7 +43,8 @@ EXPECTED = {
         arm around neck, blood on face, food on hair, looking at viewer, standing, from behind,
         cowboy shot, full body, upper body, white background, outdoors, sword, bow (weapon),
         bottle cap, stuffed toy, flower, star (symbol), cat, 2girls, multiple girls, multiple
-        boys, faceless male, crowd, best quality, :3""",
+        boys, faceless male, crowd, best quality, :3, creator:bob hair, series:school uniform,
+        rating:safe""",
 }
 CASES = [(tag.strip(), kind) for kind, text in EXPECTED.items() for tag in text.split(",")]
 

@@ -12,6 +12,8 @@ from tfds_retribooru import tag_text
         *("(blue hair)", "((blue hair))", "[blue hair]", "{{blue_hair}}", "(blue hair:1.2)"),
         *("((blue hair:1.2):.5)", "blue hair:1.05", "(blue hair: 1)", "( blue hair:-0.5 )"),
         *("(blue hair", "blue hair:1.2)", "blue hair)", "((blue hair", "blue hair]]"),
+        *("1.2::blue hair::", "-1::blue_hair", "blue hair::", ".5::blue hair ::"),  # NovelAI's
+        *('"blue hair"', '["blue_hair"', '"blue hair"]', "\ufeffblue\u200b hair"),
     ],
 )
 def test_case_underscores_and_weights_do_not_count(written):
@@ -48,6 +50,8 @@ def test_emoticons_are_no_weights(tag):
         ("don&#039;t_stop", "don't stop"),
         ("saber_(fate)_(cosplay)", "saber (fate) (cosplay)"),
         ("16:9", "16:9"),
+        ("a::b", "a::b"),
+        ("rock&lt_roll", "rock&lt roll"),
     ],
 )
 def test_what_only_looks_like_a_weight_stays(tag, normal):
@@ -64,10 +68,20 @@ def test_all_qualifiers_go_together_and_a_tag_of_nothing_else_stays():
     [
         *("1girl, blue hair,smile", "1girl,\nblue hair,\n smile,", "1girl\nblue hair\r\nsmile\n"),
         *(",1girl,, blue hair , smile", "1girl, blue hair\nsmile", "1girl，blue hair、smile"),
+        *("1girl ||| blue hair, smile", "1girl\rblue hair\rsmile\r"),  # kohya's keep tokens
     ],
 )
 def test_lists_by_comma_or_line(text):
     assert tag_text.split(text) == ["1girl", "blue hair", "smile"]
+
+
+def test_what_html_escapes_is_plain():
+    assert tag_text.split("don&#039;t, &gt;_&lt;, a_&_b, x&not_y") == [
+        "don't",
+        ">_<",
+        "a_&_b",
+        "x&not_y",
+    ]
 
 
 def test_spaces_split_only_where_underscores_say_so():

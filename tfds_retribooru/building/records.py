@@ -9,6 +9,7 @@ of tags (see `tag_text.split`).
 
 import dataclasses
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -113,7 +114,7 @@ def parse(item: Any, file: str, line: int) -> tuple[Record | None, list[Fault]]:
     name = _id(item.get("id"))
     if name is None:
         return None, [fault("the id is no number and no plain file name", item.get("id"))]
-    character = _text(item.get("character")).strip()
+    character = unicodedata.normalize("NFC", _text(item.get("character"))).strip()
     if not character:
         return None, [fault("the character is not a text", item.get("character"), name=name)]
     faults: list[Fault] = []
@@ -188,7 +189,8 @@ def _texts(part: str, value: Any, report: Report) -> list[str]:
         elif tag != _text(tag):
             report(part, f"a tag of {part} is not UTF-8", tag)
         else:
-            texts += [word for word in (w.strip() for w in tag.split(",")) if word]
+            words = tag_text.unescaped(tag).split(",")
+            texts += [word for word in (w.strip() for w in words) if word]
     return texts
 
 

@@ -4,6 +4,7 @@ import codecs
 import dataclasses
 import os
 import pathlib
+import unicodedata
 from collections.abc import Iterator
 
 from tfds_retribooru import formats, tag_text
@@ -34,9 +35,10 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
     yield from bad
     yield from _not_taken(root, root)
     for character in _folders(root):
-        yield from _records(root, character, character.name, boxes, linked=False)
+        name = _composed(character.name).strip() or character.name
+        yield from _records(root, character, name, boxes, linked=False)
         for outfit in _folders(character):
-            yield from _records(root, outfit, character.name, boxes, linked=True)
+            yield from _records(root, outfit, name, boxes, linked=True)
             for deeper in _folders(outfit):
                 for folder, folders, _ in os.walk(deeper):
                     folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -99,6 +101,11 @@ def _id(root: pathlib.Path, image: pathlib.Path) -> str:
     return image.relative_to(root).as_posix()
 
 
+def _composed(name: str) -> str:
+    """Returns a name with composed letters: macOS writes "\u00e9" as "e" and an accent."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _links(names: list[str], number: int) -> tuple[str, ...]:
     if len(names) > 2 * NEIGHBOURS:
         return tuple(names[(number + k) % len(names)] for k in range(1, NEIGHBOURS + 1))
@@ -126,10 +133,11 @@ def _records(
     names = [_id(root, image) for image in images]
     by_name: dict[str, pathlib.Path] = {}
     for text in texts:
-        by_name.setdefault(text.stem, text)
+        by_name.setdefault(_composed(text.stem), text)
     used = set()
     for number, image in enumerate(images):
-        text = by_name.get(image.stem) or by_name.get(image.name)  # a.txt, a.jpg.txt
+        # a.txt, a.jpg.txt
+        text = by_name.get(_composed(image.stem)) or by_name.get(_composed(image.name))
         used.add(text)
         similar = _links(names, number) if linked else ()
         for item in _record(names[number], character, similar, text):

@@ -50,6 +50,17 @@ def test_other_spellings_mean_the_same(changes):
     assert parse(FIGURE | changes, "", 0) == parse(FIGURE, "", 0)
 
 
+def test_accents_that_are_taken_apart_make_no_other_name():
+    (record, faults) = records.parse({"id": 1, "character": "cafe\u0301 "}, "a", 1)
+    assert record.character == "caf\u00e9" and not faults
+
+
+@pytest.mark.parametrize("prompts", ["don&#039;t, &gt;_&lt;", ["don&#039;t", "&gt;_&lt;"]])
+def test_what_html_escapes_is_plain(prompts):
+    (record, _) = records.parse({"id": 1, "character": "a", "prompts": prompts}, "a", 1)
+    assert record.prompts == "don't, >_<"
+
+
 def test_the_early_spelling_of_prompts_is_read():
     early = {"prompt" if key == "prompts" else key: value for key, value in FIGURE.items()}
     assert parse(early, "", 0) == parse(FIGURE, "", 0)
