@@ -6,7 +6,8 @@ Makes images like Danbooru's (JPEG and PNG, about a megapixel), and compares in 
 both sides see the same machine:
 
 * build: `retribooru/384`, beside a plain Pillow loop over the same files: open, convert, resize
-  (BOX), and, in another, save as the same JPEG; by processor time, which is the time on one core;
+  (BOX), and, in another, save as the same JPEG. By the clock, as the build works on all cores and
+  the loop on one, and by processor time, which is the time on one core;
 * input: examples of 1 target + 4 references, decoded, cropped and resized, by our loader, beside a
   torch DataLoader that does the same from the same encoded images, with as many workers.
 
@@ -16,11 +17,12 @@ Prints the median and the range of the rounds' rates, and the ratio of the media
 import argparse
 import io
 import json
+import os
 import pathlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import joblib
@@ -143,15 +145,16 @@ def torch_loader(
 
 
 def rates(
-    *jobs: Callable[[], None], clock: Callable[[], float], rounds: int, amount: int
-) -> list[list[float]]:
-    """Returns the rates of each job, a second of `clock`; the jobs take turns."""
-    found: list[list[float]] = [[] for _ in jobs]
+    *jobs: Callable[[], None], clocks: Sequence[Callable[[], float]], rounds: int, amount: int
+) -> list[list[list[float]]]:
+    """Returns, for each clock, the rates of each job a second of it; the jobs take turns."""
+    found: list[list[list[float]]] = [[[] for _ in jobs] for _ in clocks]
     for _ in range(rounds):
-        for job, seconds in zip(jobs, found, strict=True):
-            start = clock()
+        for number, job in enumerate(jobs):
+            starts = [clock() for clock in clocks]
             job()
-            seconds.append(amount / (clock() - start))
+            for clock, start, of_jobs in zip(clocks, starts, found, strict=True):
+                of_jobs[number].append(amount / (clock() - start))
     return found
 
 
@@ -197,16 +200,18 @@ def take(batches: Iterator, count: int) -> None:
 def bench_build(root: pathlib.Path, images: pathlib.Path, options: argparse.Namespace) -> None:
     """Prints the rates of the build and of the loops."""
     build(root / "manual", root)  # once, to warm up and for what follows
-    found = rates(
+    by_clock, by_core = rates(
         lambda: build(root / "manual"),
         lambda: pillow_loop(images, save=True),
         lambda: pillow_loop(images, save=False),
-        clock=time.process_time,
+        clocks=(time.perf_counter, time.process_time),
         rounds=options.rounds,
         amount=options.images,
     )
     names = ["build", "Pillow loop that saves", "Pillow loop that does not"]
-    print(table(names, found, "images a second and core"))
+    cores = len(os.sched_getaffinity(0))
+    print(table(names, by_clock, f"images a second by the clock, {cores} cores"))
+    print(table(names, by_core, "images a second and core"))
 
 
 def bench_input(root: pathlib.Path, options: argparse.Namespace) -> None:

@@ -1,6 +1,8 @@
 """The benchmarks start; the programs that they measure, at full size but without arrays."""
 
+import functools
 import importlib
+import itertools
 import pathlib
 
 import jax
@@ -89,6 +91,20 @@ def test_the_input_pipeline_and_its_peer_are_timed(capsys, monkeypatch):
     found = capsys.readouterr().out
     names = ("build", "Pillow loop that saves", "our loader", "torch DataLoader")
     assert all(f"| {name}" in found for name in names)
+    assert found.count("| build |") == 2  # by the clock, and by processor time
+    assert "images a second by the clock" in found and "images a second and core" in found
+
+
+def test_jobs_take_turns_and_each_is_timed_by_every_clock():
+    wall, done = itertools.count(step=2), []
+    found = input_pipeline.rates(
+        *(functools.partial(done.append, name) for name in "ab"),
+        clocks=(lambda: next(wall), lambda: 8 * len(done)),
+        rounds=2,
+        amount=16,
+    )
+    assert done == list("abab")
+    assert found == [[[8, 8], [8, 8]], [[2, 2], [2, 2]]]
 
 
 def test_what_the_collection_costs_is_measured(tmp_path, capsys):
