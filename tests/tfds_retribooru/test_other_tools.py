@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from tests.helpers import danbooru_dump, retribooru_folder
+from tfds_retribooru.building.records import Fault, Record
 from tfds_retribooru.collect import __main__ as collect
 from tfds_retribooru.retribooru import layout
 
@@ -81,3 +82,17 @@ def test_masks_of_onetrainer_are_masks_and_no_pictures(tmp_path):
         "ann/1-condlabel.png",
         "the file is OneTrainer's picture for a control network",
     ) in named
+
+
+def test_masks_of_no_record_are_named(tmp_path):
+    """Other tools call them by the picture's name and a word behind it."""
+    made = retribooru_folder.records(4)
+    root = retribooru_folder.write(tmp_path, made, masks=False)
+    (root / "masks").mkdir(exist_ok=True)
+    ids = [record["id"] for record in made]
+    for name in (f"{ids[0]}_mask.png", f"{ids[1]}.png", f"{ids[2]}.JPG", ids[3], ".hidden"):
+        (root / "masks" / name).write_bytes(b"")
+    items = list(layout.read(root))
+    assert [item.id for item in items if isinstance(item, Record)] == ids
+    named = [(item.file, item.part) for item in items if isinstance(item, Fault)]
+    assert named == [(f"masks/{ids[0]}_mask.png", "place")]

@@ -229,7 +229,7 @@ def _relatives(own: str, item: Mapping[str, Any], report: Report) -> tuple[str, 
 
 def _box(value: Any, report: Report) -> Box | None:
     """Returns a relative box that is inside the picture, or one in pixels as it is."""
-    if value is None:
+    if value is None or value == []:  # a detector's list of the faces
         return None
     numbers = isinstance(value, list) and all(type(v) in (int, float) for v in value)
     if not numbers or len(value) != 4:

@@ -13,20 +13,35 @@ import itertools
 import os
 import pathlib
 import re
+from collections.abc import Iterator
 
 from tfds_retribooru import formats
-from tfds_retribooru.building.records import Record
+from tfds_retribooru.building import annotations
+from tfds_retribooru.building.records import Fault, Record
 
 _GALLERY = re.compile(r"[a-z][a-z0-9]*_(\d+)(?:_.*)?\.\w+")  # such as danbooru_123_0ab1.jpg
 _MD5 = re.compile(r"(?:.*[^0-9a-f])?([0-9a-f]{32})\.\w+", re.IGNORECASE)
 FOLDERS = ("original", "512px", "")
+MASKS = "masks"
+NO_RECORD = "the mask is of no record: masks are called by the record's id, as ID.png"
+
+
+def read(root: pathlib.Path) -> Iterator[Record | Fault]:
+    """Yields records and faults of the annotations, then the masks of no record as faults."""
+    ids = set()
+    for item in annotations.read(annotations.files(root / "annotations")):
+        if isinstance(item, Record):
+            ids.add(item.id)
+        yield item
+    for name in sorted(os.listdir(root / MASKS)) if (root / MASKS).is_dir() else ():
+        if name.rpartition(".")[0] not in ids and name not in ids and not name.startswith("."):
+            yield Fault("", NO_RECORD, file=f"{MASKS}/{ascii(name)[1:-1]}", part="place")
 
 
 def locate(root: pathlib.Path, record: Record) -> tuple[pathlib.Path | None, pathlib.Path | None]:
     """Returns the paths of a record's image and mask under `root`; None where there is no file."""
     image = find_image(root / "images", record.id, record.extension, record.md5)
-    masks = os.path.join(root, "masks")
-    return image, _find(masks, record.id, ("png", *formats.EXTENSIONS))
+    return image, _find(os.path.join(root, MASKS), record.id, ("png", *formats.EXTENSIONS))
 
 
 def find_image(

@@ -34,9 +34,9 @@ class Builder(base.AnnotatedImageBuilder):
 
     def _source(self, dl_manager: tfds.download.DownloadManager) -> Source:
         root = self._root(pathlib.Path(dl_manager.manual_dir))
-        paths = annotations.files(root / "annotations")
+        annotations.files(root / "annotations")  # or it says what is missing
         return Source(
-            functools.partial(annotations.read, paths),
+            functools.partial(layout.read, root),
             functools.partial(layout.locate, root),
             self.builder_config.side,
         )

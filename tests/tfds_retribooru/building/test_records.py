@@ -147,7 +147,7 @@ def test_a_box_in_pixels_waits_for_the_picture():
     assert record.pixels == (420, 302, 222, 153) and record.bbox is None and faults == []
 
 
-@pytest.mark.parametrize("bbox", [None, "missing"])
+@pytest.mark.parametrize("bbox", [None, [], "missing"])
 def test_a_record_without_a_detector_is_no_fault(bbox):
     item = {key: value for key, value in FIGURE.items() if key != "bbox"}
     record, faults = parse(item if bbox else {**item, "bbox": None}, "", 0)
