@@ -45,6 +45,13 @@ def test_boxes_of_a_file_reach_the_data_set(people, tmp_path):
         np.testing.assert_allclose(box, [0.5, 0.25, 0.4, 0.3], rtol=1e-5)
 
 
+@pytest.mark.parametrize("written", ["./ann/0.jpg", "ann\\\\0.jpg", "ann//0.jpg"])
+def test_paths_as_other_programs_write_them(tmp_path, written):
+    (tmp_path / "faces.jsonl").write_text(f'{{"id": "{written}", "bbox": [0.5, 0.5, 0.2, 0.2]}}')
+    found, bad = faces.read(tmp_path)
+    assert list(found) == ["ann/0.jpg"] and not bad
+
+
 def test_what_cannot_be_used_of_the_file_is_named(people):
     write(
         people,

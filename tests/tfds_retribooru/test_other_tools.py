@@ -10,6 +10,7 @@ from PIL import Image
 from tests.helpers import danbooru_dump, retribooru_folder
 from tfds_retribooru.building.records import Fault, Record
 from tfds_retribooru.collect import __main__ as collect
+from tfds_retribooru.folder import layout as folder_layout
 from tfds_retribooru.retribooru import layout
 
 
@@ -96,3 +97,37 @@ def test_masks_of_no_record_are_named(tmp_path):
     assert [item.id for item in items if isinstance(item, Record)] == ids
     named = [(item.file, item.part) for item in items if isinstance(item, Fault)]
     assert named == [(f"masks/{ids[0]}_mask.png", "place")]
+
+
+MASK_NAMES = ["0-masklabel.png", "0-MASKLABEL.PNG", "0_mask.png", "0-mask.jpg", "0.mask.png"]
+MASK_NAMES += ["masks/0.png", "mask/0_mask.webp"]
+
+
+@pytest.mark.parametrize("depth", ["ann", "ann/suit"])
+@pytest.mark.parametrize("name", MASK_NAMES)
+def test_masks_are_named_in_several_ways_and_are_no_pictures(tmp_path, name, depth):
+    folder = tmp_path / depth
+    (folder / name).parent.mkdir(parents=True)
+    for path in (folder / "0.jpg", folder / "1.jpg", folder / name):
+        retribooru_folder.draw_image(1).save(path)
+    records = list(folder_layout.read(tmp_path))
+    assert [r.id for r in records] == [f"{depth}/0.jpg", f"{depth}/1.jpg"]
+    masks = [folder_layout.locate(tmp_path, r)[1] for r in records]
+    assert masks == [folder / name, None]
+
+
+def test_files_among_masks_that_are_of_no_picture_are_named(tmp_path):
+    for name in ("0.jpg", "masks/0.png", "masks/7.png", "masks/deep/0.png", "masks/0.txt"):
+        (tmp_path / "ann" / name).parent.mkdir(parents=True, exist_ok=True)
+        retribooru_folder.draw_image(1).save(tmp_path / "ann" / name, "PNG")
+    record, *faults = folder_layout.read(tmp_path)
+    assert record.id == "ann/0.jpg"
+    assert {f.file for f in faults} == {f"ann/masks/{n}" for n in ("7.png", "deep/0.png", "0.txt")}
+
+
+def test_a_character_or_an_outfit_may_be_called_masks(tmp_path):
+    for name in ("masks/suit/0.jpg", "ann/masks/1.jpg", "ann/0.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        retribooru_folder.draw_image(1).save(tmp_path / name)
+    found = [record.id for record in folder_layout.read(tmp_path)]
+    assert found == ["ann/0.jpg", "ann/masks/1.jpg", "masks/suit/0.jpg"]

@@ -47,7 +47,9 @@ def read(root: pathlib.Path) -> tuple[dict[str, Face], list[Fault]]:
         for line, item, fault in json_stream.read(stream):
             record = item if isinstance(item, dict) and not fault else {}
             name = record.get("id")
-            if not isinstance(name, str):
+            if isinstance(name, str):
+                name = _below(name)
+            else:
                 reason = "a line of the boxes is no JSON object with an id"
                 bad.append(Fault("", reason, file=NAME, line=line, part="place", detail=str(item)))
                 continue
@@ -55,6 +57,12 @@ def read(root: pathlib.Path) -> tuple[dict[str, Face], list[Fault]]:
             if box is not None:
                 found[name] = Face(box, [dataclasses.replace(f, id=name) for f in faults])
     return found, bad
+
+
+def _below(name: str) -> str:
+    r"""Returns a path below the folder as ids are written, also of `./a/b.jpg` and `a\b.jpg`."""
+    name = name if "/" in name else name.replace("\\", "/")
+    return pathlib.PurePosixPath(name).as_posix()
 
 
 def write(

@@ -9,13 +9,11 @@ from collections.abc import Iterator
 
 from tfds_retribooru import formats, tag_text
 from tfds_retribooru.building.records import Fault, Record
-from tfds_retribooru.folder import faces
+from tfds_retribooru.folder import beside, faces
 from tfds_retribooru.folder.faces import Face
 
 NEIGHBOURS = 8  # links of an image in an outfit folder of more than 2 * NEIGHBOURS images
 NOT_TAKEN = "the picture is not in CHARACTER/ or CHARACTER/OUTFIT/"
-MASK = "-masklabel.png"  # after the stem of an image, as OneTrainer names its mask
-CONDITION = "-condlabel.png"  # likewise, a picture that OneTrainer gives to a control network
 CAPTIONS = (".txt", ".caption")  # of an image's tags, in any case; of several, the first is read
 NOT_READ = "the file is no picture and holds no tags"
 NO_TARGET = "the file is OneTrainer's picture for a control network"
@@ -34,7 +32,7 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
     boxes, bad = faces.read(root)
     yield from bad
     yield from _not_taken(root, root)
-    for character in _folders(root):
+    for character in _subfolders(root):
         name = _composed(character.name).strip() or character.name
         yield from _records(root, character, name, boxes, linked=False)
         for outfit in _folders(character):
@@ -50,8 +48,7 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
 def locate(root: pathlib.Path, record: Record) -> tuple[pathlib.Path, pathlib.Path | None]:
     """Returns the image of a record, and its mask if there is one beside it."""
     image = root / record.id
-    mask = image.with_name(image.stem + MASK)
-    return image, mask if mask.is_file() else None
+    return image, beside.mask_of(image)
 
 
 def _not_taken(root: pathlib.Path, folder: pathlib.Path) -> Iterator[Fault]:
@@ -63,6 +60,11 @@ def _not_taken(root: pathlib.Path, folder: pathlib.Path) -> Iterator[Fault]:
 
 
 def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the folders in a folder without those of masks."""
+    return [p for p in _subfolders(folder) if not beside.is_masks(p)]
+
+
+def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
@@ -79,16 +81,10 @@ def _images(folder: pathlib.Path) -> list[pathlib.Path]:
     return [
         p
         for p in files
-        if not _belongs(p, stems)
+        if not beside.belongs(p, stems)
         and p.suffix.lower() not in CAPTIONS
         and (formats.has_image_extension(p.name) or formats.is_image(p))
     ]
-
-
-def _belongs(path: pathlib.Path, stems: set[str]) -> bool:
-    """Returns whether a file is an image's mask or condition, by its name and theirs."""
-    endings = (end for end in (MASK, CONDITION) if path.name.endswith(end))
-    return any(path.name.removesuffix(end) in stems for end in endings)
 
 
 def _texts(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -149,9 +145,11 @@ def _records(
             yield item
     unread = {path: NO_IMAGE for path in texts if path not in used}
     masks = {locate(root, Record(name, character))[1] for name in names}
-    for path in _files(folder):
+    held = (p for p in _subfolders(folder) if beside.is_masks(p))
+    walked = [folder, *(pathlib.Path(p) for top in held for p, _, _ in os.walk(top))]
+    for path in (path for p in walked for path in _files(p)):
         if path not in {*images, *texts, *masks}:
-            unread[path] = NO_TARGET if path.name.endswith(CONDITION) else NOT_READ
+            unread[path] = NO_TARGET if beside.is_condition(path) else NOT_READ
     for path, reason in unread.items():
         yield Fault("", reason, file=ascii(_id(root, path))[1:-1], part="place")
 
