@@ -16,6 +16,7 @@ import orjson
 
 from tfds_retribooru import atomic_folder, local_paths
 from tfds_retribooru.boxes import Box
+from tfds_retribooru.building import locks
 from tfds_retribooru.collect import filters, outcome
 from tfds_retribooru.collect.candidates import Index, Partners, ScreenedPart, read_spool
 from tfds_retribooru.collect.filters import Candidate
@@ -29,20 +30,22 @@ def new_folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a folder beside `out` to write in, which takes the name `out` if the block succeeds.
 
     Of a collection that failed only the list of what was dropped stays, as `outcome.failed_list`.
+    Where another process collects into `out`, it waits for that one.
 
     Raises:
         FileExistsError: `out` exists.
     """
-    if out.exists():
-        raise FileExistsError(f"{out} exists: remove it, or name another folder")
-    outcome.failed_list(out).unlink(missing_ok=True)
-    with atomic_folder.replace(out) as partial:
-        (partial / DROPPED_FILE).parent.mkdir()
-        try:
-            yield partial
-        except outcome.CollectionFailed:
-            (partial / DROPPED_FILE).replace(outcome.failed_list(out))
-            raise
+    with locks.build_lock(out):
+        if out.exists():
+            raise FileExistsError(f"{out} exists: remove it, or name another folder")
+        outcome.failed_list(out).unlink(missing_ok=True)
+        with atomic_folder.replace(out) as partial:
+            (partial / DROPPED_FILE).parent.mkdir()
+            try:
+                yield partial
+            except outcome.CollectionFailed:
+                (partial / DROPPED_FILE).replace(outcome.failed_list(out))
+                raise
 
 
 def annotation(

@@ -3,12 +3,15 @@
 import importlib.metadata
 import importlib.util
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
 
 from tests.helpers import danbooru_dump
 from tfds_retribooru import images as images_lib
+from tfds_retribooru.building import locks
 from tfds_retribooru.collect import __main__ as command
 from tfds_retribooru.collect import image_models, outcome, run_local
 from tfds_retribooru.collect.outcome import CollectionFailed
@@ -335,6 +338,20 @@ def test_results_are_not_overwritten(metadata, tmp_path):
     (tmp_path / "annotations").mkdir()
     with pytest.raises(SystemExit, match="annotations exists: remove it, or name another folder"):
         run("--metadata", tmp_path / "meta/*.json", "--out", tmp_path / "annotations")
+
+
+def test_of_two_collections_into_one_folder_one_waits(metadata, tmp_path, capsys):
+    out = tmp_path / "out"
+    with ThreadPoolExecutor(1) as pool:
+        with locks.build_lock(out):
+            second = pool.submit(run_local.collect, Settings(metadata, out, workers=1))
+            while "waiting for it" not in capsys.readouterr().out:
+                assert not second.done()
+                time.sleep(0.01)
+            out.mkdir()
+        with pytest.raises(FileExistsError, match="remove it, or name another folder"):
+            second.result()
+    assert not list(out.iterdir())
 
 
 def test_options_of_a_runner_need_one(metadata, tmp_path, capsys):
