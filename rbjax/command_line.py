@@ -68,8 +68,9 @@ def read_process_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def set_environment() -> None:
-    """Sets what JAX and TensorFlow read when they are imported; what is set already stays."""
+    """Sets what JAX, TensorFlow and etils read when they are imported; what is set stays."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("EPATH_USE_TF", "0")  # what reads gs:// reads it by gcsfs
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache/rbjax"))
 
 

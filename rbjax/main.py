@@ -13,7 +13,6 @@ from ml_collections import config_flags
 
 from rbjax.command_line import (
     config_flag,
-    local_path,
     log_progress,
     one_line_errors,
     parse_flags,
@@ -50,13 +49,14 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     log_progress(logging.get_verbosity())
     set_environment()
+    from rbjax import storage
     from rbjax.parallel import distributed  # after the environment is set
     from rbjax.train import loop
 
     with one_line_errors(MEMORY):
         distributed.initialize(**PROCESSES())
         path = config_flags.get_config_filename(flags.FLAGS["config"])
-        workdir = local_path(WORKDIR.value or default_workdir(path), "--workdir")
+        workdir = storage.stored_path(WORKDIR.value or default_workdir(path), "--workdir")
         loop.train(CONFIG.value, workdir)
         distributed.wait_for_all()
 

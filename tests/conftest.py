@@ -6,6 +6,7 @@ import os
 import pathlib
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["EPATH_USE_TF"] = "0"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
 os.environ["XLA_FLAGS"] = " ".join(

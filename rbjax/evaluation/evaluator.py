@@ -16,6 +16,7 @@ from rbjax.evaluation import (
     other_measures,
     other_systems,
     report,
+    saved_images,
     scoring,
     suite,
     variants,
@@ -32,6 +33,7 @@ from rbjax.experiment import workdir as workdir_lib
 from rbjax.experiment.setup import Experiment
 from rbjax.models.params import Tree
 from rbjax.parallel import distributed
+from rbjax.storage import StoredPath
 
 PERIODIC_SYSTEMS = ("trained", "references_blanked")
 UNSCORED_SYSTEMS = (  # where nothing can be asked
@@ -54,7 +56,7 @@ class Evaluator:
     """
 
     exp: Experiment
-    workdir: pathlib.Path
+    workdir: StoredPath
     generator: CaseGenerator
     judging: Judging
     others: Mapping[str, pathlib.Path] = dataclasses.field(default_factory=dict)
@@ -65,7 +67,7 @@ class Evaluator:
         return self.judging.vqa
 
     @classmethod
-    def create(cls, exp: Experiment, workdir: pathlib.Path) -> "Evaluator":
+    def create(cls, exp: Experiment, workdir: StoredPath) -> "Evaluator":
         """Opens the evaluation's split and the VQA model.
 
         Raises:
@@ -92,8 +94,7 @@ class Evaluator:
             return
         grid = self.generator.grid(cases, images)
         path = self.workdir / "samples" / f"{step:07d}.png"
-        path.parent.mkdir(exist_ok=True)
-        grid.save(path)
+        saved_images.write(grid, path)
         writer.write_images(step, {"samples": np.asarray(grid)[None]})
 
     def periodic(self, step: int, params: Tree, writer: metric_writers.MetricWriter) -> None:

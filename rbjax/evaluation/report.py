@@ -11,9 +11,11 @@ from typing import Any
 
 import jinja2
 
+from rbjax import storage
 from rbjax.evaluation import plots, report_parts, saved_images, similarity
 from rbjax.evaluation.baselines import ReadImages, SystemImages
 from rbjax.evaluation.results import COLUMNS, label, percent, unscored_images
+from rbjax.storage import StoredPath
 
 TITLE = "Composition from references"
 TEMPLATE = "report.html.jinja"
@@ -76,7 +78,7 @@ SYSTEM_NOTES = {
 
 
 def write(
-    folder: Path | str,
+    folder: StoredPath | str,
     results: Mapping[str, Any],
     systems: Mapping[str, SystemImages],
     *,
@@ -84,7 +86,7 @@ def write(
     losses: Sequence[tuple[int, float]] = (),
     config: Mapping[str, Any] | None = None,
     characters: int = 8,
-) -> Path:
+) -> StoredPath:
     """Saves all images, writes `folder/index.html` and returns its path.
 
     Args:
@@ -96,20 +98,21 @@ def write(
         config: of the experiment; what `json` cannot write is written as `str` does.
         characters: how many characters are shown.
     """
-    saved_images.save(Path(folder), systems, read_images)
+    folder = Path(folder) if isinstance(folder, str) else folder
+    saved_images.save(folder, systems, read_images)
     return draw(folder, results, losses=losses, config=config, characters=characters)
 
 
 def draw(
-    folder: Path | str,
+    folder: StoredPath | str,
     results: Mapping[str, Any],
     *,
     losses: Sequence[tuple[int, float]] = (),
     config: Mapping[str, Any] | None = None,
     characters: int = 8,
-) -> Path:
+) -> StoredPath:
     """Writes `folder/index.html` from results and saved images; arguments as of `write`."""
-    folder = Path(folder)
+    folder = Path(folder) if isinstance(folder, str) else folder
     kinds = [pair for of in results["attributes"].values() for pair in of.items()]
     groups = report_parts.groups(results)
     page = _template().render(
@@ -141,7 +144,7 @@ def draw(
         else json.dumps(config, indent=2, default=str, ensure_ascii=False),
     )
     path = folder / "index.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    storage.make_folder(folder)
     path.write_text(page, encoding="utf-8")
     return path
 

@@ -3,13 +3,13 @@
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from rbjax.evaluation import saved_images
 from rbjax.evaluation.baselines import CONTROLS
 from rbjax.evaluation.results import COLUMNS
 from rbjax.evaluation.variants import VARIANTS
+from rbjax.storage import StoredPath
 
 RANKED_BY = ("vqa_flexibility", "outfit_agreement", "identity_agreement")
 STRIP = 8  # images of a row
@@ -41,7 +41,7 @@ def bars(results: Mapping[str, Any], rows: Sequence[str]) -> dict[str, list[Part
     return {column: found for column, found in shown.items() if found}
 
 
-def examples(folder: Path, results: Mapping[str, Any], characters: int) -> list[Part]:
+def examples(folder: StoredPath, results: Mapping[str, Any], characters: int) -> list[Part]:
     """Returns for each of the first characters its references, generated images and targets."""
     records = [
         (number, record)
@@ -52,7 +52,9 @@ def examples(folder: Path, results: Mapping[str, Any], characters: int) -> list[
     return [_example(folder, "trained", list(group)) for _, group in by_character][:characters]
 
 
-def extremes(folder: Path, results: Mapping[str, Any], count: int = 4) -> dict[str, list[Part]]:
+def extremes(
+    folder: StoredPath, results: Mapping[str, Any], count: int = 4
+) -> dict[str, list[Part]]:
     """Returns the model's best and worst images: mean of RANKED_BY, at equal means the first."""
     ranked = []
     for number, record in enumerate(results["scored"].get("trained", ())):
@@ -72,7 +74,7 @@ def extremes(folder: Path, results: Mapping[str, Any], count: int = 4) -> dict[s
     }
 
 
-def strips(folder: Path, results: Mapping[str, Any]) -> dict[str, list[Part]]:
+def strips(folder: StoredPath, results: Mapping[str, Any]) -> dict[str, list[Part]]:
     """Returns the first images of every row that was made."""
     shown = {}
     for row, records in results["scored"].items():
@@ -122,7 +124,7 @@ def variety(results: Mapping[str, Any], row: str) -> dict[str, list[tuple[str, f
     return shown
 
 
-def uri(path: Path) -> str:
+def uri(path: StoredPath) -> str:
     """Returns a PNG file as the `src` of an HTML image."""
     return png_uri(path.read_bytes())
 
@@ -132,7 +134,7 @@ def png_uri(data: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 
-def _example(folder: Path, row: str, records: Sequence[tuple[int, Part]]) -> Part:
+def _example(folder: StoredPath, row: str, records: Sequence[tuple[int, Part]]) -> Part:
     """Returns references, images and targets of the records of one character."""
     first = records[0][1]
     pairs = zip(first["references"], first["concepts"], strict=True)
@@ -144,12 +146,12 @@ def _example(folder: Path, row: str, records: Sequence[tuple[int, Part]]) -> Par
     }
 
 
-def _real(folder: Path, position: int, caption: str) -> Part:
+def _real(folder: StoredPath, position: int, caption: str) -> Part:
     path = saved_images.of_record(folder, position)
     return {"uri": uri(path), "caption": caption, "questions": []}
 
 
-def _image(folder: Path, row: str, number: int, record: Part) -> Part:
+def _image(folder: StoredPath, row: str, number: int, record: Part) -> Part:
     return {
         "uri": uri(saved_images.of_system(folder, row, number)),
         "caption": record.get("fault") or ", ".join(record["prompt"]) or "empty prompt",

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from absl import logging
-from etils import epath
 from ml_collections import ConfigDict
-from tensorflow_datasets.core.utils import incomplete_file
 
+from rbjax import storage
 from rbjax.command_line import local_path
 from rbjax.data import latent_cache
 from rbjax.experiment import added_fields
 from rbjax.interop import json_files, safetensors_files, stable_diffusion
 from rbjax.interop.stable_diffusion import StableDiffusion
 from rbjax.parallel import distributed
+from rbjax.storage import StoredPath
 
 LOSSES = "loss.json"
 PRETRAINED = "pretrained.json"  # digests of the weights that the run started from
@@ -32,31 +32,33 @@ CHANGEABLE = (  # fields that may differ between two runs in one working directo
 )
 
 
-def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
+def check_workdir(config: ConfigDict, workdir: StoredPath) -> None:
     """Makes the working directory, and compares the configuration of its checkpoints with this one.
 
     Raises:
         ValueError: the directory is a URL, or of another configuration, whose fields are listed.
         PermissionError: it cannot be written.
     """
-    local_path(workdir, "--workdir")
+    if not storage.is_remote(workdir):
+        local_path(workdir, "--workdir")
     path = workdir / "config.json"
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
+        storage.make_folder(workdir)
         if distributed.is_primary():
             probe = workdir / ".writable"
-            probe.touch()
+            probe.write_bytes(b"")
             probe.unlink()
     except OSError as error:
         raise PermissionError(
-            f"cannot write to --workdir={workdir} ({error.strerror}): choose another directory"
+            f"cannot write to --workdir={workdir} ({error.strerror or error}): choose another "
+            "directory"
         ) from error
     if path.exists() and _has_checkpoint(workdir):  # a run that ended before leaves nothing
         saved_config = added_fields.complete(ConfigDict(json_files.read(path)))
         _compare(json.loads(saved_config.to_json()), json.loads(config.to_json()), workdir)
 
 
-def check_pretrained(pretrained: StableDiffusion | None, workdir: pathlib.Path) -> None:
+def check_pretrained(pretrained: StableDiffusion | None, workdir: StoredPath) -> None:
     """Checks that a run goes on with the weights that it started from, wherever they lie now.
 
     It restores its parameters from its own checkpoints; but stored latents are those of the folder.
@@ -89,20 +91,29 @@ def check_pretrained(pretrained: StableDiffusion | None, workdir: pathlib.Path) 
         )
 
 
-def _has_checkpoint(workdir: pathlib.Path) -> bool:
+def is_start_known(pretrained: StableDiffusion | None, workdir: StoredPath) -> bool:
+    """Returns whether `check_pretrained` compared this run's weights with those of its start."""
+    return pretrained is not None and (workdir / PRETRAINED).exists()
+
+
+def _has_checkpoint(workdir: StoredPath) -> bool:
     return any(p.name.isdigit() for p in (workdir / "checkpoints").glob("*"))
 
 
 @contextlib.contextmanager
-def lock(workdir: pathlib.Path) -> Iterator[None]:
+def lock(workdir: StoredPath) -> Iterator[None]:
     """Keeps other runs out of a working directory, until the block or the process ends.
 
-    Process 0 holds the lock for all of its run.
+    Process 0 holds the lock for all of its run. A folder in a bucket cannot be locked.
 
     Raises:
         ValueError: another run holds it.
     """
     if not distributed.is_primary():
+        yield
+        return
+    if storage.is_remote(workdir):
+        logging.warning("%s cannot be locked: let no second run use it", workdir)
         yield
         return
     with (workdir / ".lock").open("w") as file:
@@ -115,29 +126,24 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def read_total_steps(workdir: pathlib.Path) -> int | None:
+def read_total_steps(workdir: StoredPath) -> int | None:
     """Returns the `total_steps` of the run's last start; None = there was none."""
     path = workdir / "config.json"
     return json_files.read(path)["total_steps"] if path.exists() else None
 
 
-def write_config(config: ConfigDict, workdir: pathlib.Path) -> None:
+def write_config(config: ConfigDict, workdir: StoredPath) -> None:
     """Writes the configuration where `check_workdir` looks for it, once it is known to work."""
     write_text(workdir / "config.json", config.to_json(indent=1))
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text file atomically: a run that is killed leaves the old one or the new one.
-
-    Only process 0 writes.
-    """
-    if not distributed.is_primary():
-        return
-    with incomplete_file(epath.Path(path)) as partial:
-        partial.write_text(text)
+def write_text(path: StoredPath, text: str) -> None:
+    """Writes a text file as `storage.write_text`; only process 0 does."""
+    if distributed.is_primary():
+        storage.write_text(path, text)
 
 
-def is_finished(config: ConfigDict, workdir: pathlib.Path) -> bool:
+def is_finished(config: ConfigDict, workdir: StoredPath) -> bool:
     """Returns whether this run is complete; prints so, and how to go on."""
     path = workdir / "results.json"
     if not path.exists():
@@ -153,19 +159,19 @@ def is_finished(config: ConfigDict, workdir: pathlib.Path) -> bool:
     return True
 
 
-def write_loss_history(workdir: pathlib.Path, history: list[tuple[int, float]]) -> None:
+def write_loss_history(workdir: StoredPath, history: list[tuple[int, float]]) -> None:
     """Writes the pairs (step, loss)."""
     write_text(workdir / LOSSES, json.dumps(history))
 
 
-def read_loss_history(workdir: pathlib.Path, start: float = math.inf) -> list[tuple[int, float]]:
+def read_loss_history(workdir: StoredPath, start: float = math.inf) -> list[tuple[int, float]]:
     """Reads the pairs (step, loss), up to the step from which a run resumes."""
     path = workdir / LOSSES
     pairs = json.loads(path.read_text()) if path.exists() else []
     return [(step, loss) for step, loss in pairs if step <= start]
 
 
-def request(workdir: pathlib.Path, name: str) -> None:
+def request(workdir: StoredPath, name: str) -> None:
     """Asks the training in a working directory for one of REQUESTS, after its current step.
 
     `touch WORKDIR/sample_now` does the same.
@@ -175,7 +181,7 @@ def request(workdir: pathlib.Path, name: str) -> None:
     (workdir / name).touch()
 
 
-def take_request(workdir: pathlib.Path, name: str) -> bool:
+def take_request(workdir: StoredPath, name: str) -> bool:
     """Returns whether something was asked for, and forgets it."""
     try:
         (workdir / name).unlink()
@@ -184,7 +190,7 @@ def take_request(workdir: pathlib.Path, name: str) -> bool:
     return True
 
 
-def _compare(old: dict[str, Any], new: dict[str, Any], workdir: pathlib.Path) -> None:
+def _compare(old: dict[str, Any], new: dict[str, Any], workdir: StoredPath) -> None:
     before, after = _flatten(old), _flatten(new)
     different = [
         f"  {key}: {before.get(key)!r} there, {after.get(key)!r} now"

@@ -4,19 +4,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rbjax.storage import StoredPath
+
 CONFIG_NAME = "config.json"  # of diffusers and transformers
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"  # in a pipeline of diffusers
 REMEDY = "Correct it, or restore it from a copy"
 
 
-def read(path: str | Path) -> dict[str, Any]:
+def read(path: str | StoredPath) -> dict[str, Any]:
     """Returns the object in a JSON file.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it holds no JSON object.
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # the latter: brackets in brackets in ...

@@ -21,6 +21,7 @@ from tokenizers import (
     processors,
 )
 
+from rbjax.storage import StoredPath
 from rbjax.text import added_tokens
 from rbjax.text.concepts import CONCEPTS
 
@@ -50,7 +51,7 @@ def word_tokenizer(vocabulary: Mapping[str, Any]) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def read(path: pathlib.Path) -> tokenizers.Tokenizer:
+def read(path: StoredPath) -> tokenizers.Tokenizer:
     """Reads a `tokenizer.json`.
 
     Raises:
@@ -60,7 +61,7 @@ def read(path: pathlib.Path) -> tokenizers.Tokenizer:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: restore it from a copy of the model")
     with _named_errors(path):
-        return tokenizers.Tokenizer.from_file(str(path))
+        return tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
 
 
 def is_of_words(tokenizer: tokenizers.Tokenizer) -> bool:
@@ -107,7 +108,7 @@ def clip_tokenizer(folder: str | pathlib.Path, length: int) -> tokenizers.Tokeni
 
 
 @contextlib.contextmanager
-def _named_errors(path: pathlib.Path) -> Iterator[None]:
+def _named_errors(path: StoredPath) -> Iterator[None]:
     """Raises ValueError with the path and what to do, except where a file is missing."""
     try:
         yield

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import pathlib
 from typing import Any, cast
 
 import jax
@@ -17,6 +16,7 @@ from safetensors import safe_open
 
 from rbjax.data.dataset import Split
 from rbjax.models.batch import Batch
+from rbjax.storage import StoredPath
 
 
 @struct.dataclass
@@ -62,7 +62,7 @@ def begin(metrics: Collection, zero: Collection) -> Collection:
     return dataclasses.replace(cast(Any, zero), bad_updates=bad)
 
 
-def check(config: ConfigDict, split: Split, workdir: pathlib.Path) -> PeriodicCallback:
+def check(config: ConfigDict, split: Split, workdir: StoredPath) -> PeriodicCallback:
     """Returns a callback that raises ValueError after `max_bad_updates` in a row.
 
     It is called with the step, its metrics and its batch, on the host; the batch is left in the
@@ -102,16 +102,16 @@ class BadBatch:
     records: list[str]
 
 
-def dump(found: BadBatch, workdir: pathlib.Path) -> pathlib.Path:
+def dump(found: BadBatch, workdir: StoredPath) -> StoredPath:
     """Writes a batch where `load` finds it; returns the file."""
     path = _path(workdir)
     arrays = {name: np.ascontiguousarray(value) for name, value in vars(found.batch).items()}
     texts = {"step": str(found.step), "records": json.dumps(found.records)}
-    safetensors.save_file(arrays, path, texts)
+    path.write_bytes(safetensors.save(arrays, texts))
     return path
 
 
-def load(workdir: pathlib.Path) -> BadBatch:
+def load(workdir: StoredPath) -> BadBatch:
     """Reads what `dump` wrote.
 
     Raises:
@@ -126,5 +126,5 @@ def load(workdir: pathlib.Path) -> BadBatch:
     return BadBatch(int(texts["step"]), batch, json.loads(texts["records"]))
 
 
-def _path(workdir: pathlib.Path) -> pathlib.Path:
+def _path(workdir: StoredPath) -> StoredPath:
     return workdir / f"bad_batch-{jax.process_index()}.safetensors"  # each process has its share

@@ -2,19 +2,21 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
-import os
 import pathlib
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import IO, TypeVar, cast
 
 from absl import logging
 
+from rbjax import storage
 from rbjax.experiment import workdir as workdir_lib
 from rbjax.interop import json_files
 from rbjax.parallel import distributed
+from rbjax.storage import StoredPath
 
 CHECKSUMS = "checksums.json"  # in a checkpoint: SHA-256 of its other files, by relative path
 REMEDY = (
@@ -22,17 +24,21 @@ REMEDY = (
     "remove results.json first)."
 )
 PLAIN = re.compile(r"[\w ./,=+@%-]*", re.ASCII)
+FINISHED = "commit_success.txt"  # Orbax's
 T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def orbax_path(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+def orbax_path(folder: StoredPath) -> Iterator[StoredPath]:
     """Yields an absolute path of a folder that means the same folder to Orbax.
 
     Orbax 0.12 takes the path for a pattern when it merges the files of a checkpoint ([ ] * ?), and
     TensorStore a backslash for a slash. Such a folder is reached through a link that lasts as long
-    as the block.
+    as the block. The names of a bucket's folders are plain (`storage.stored_path`).
     """
+    if storage.is_remote(folder):
+        yield folder
+        return
     folder = folder.resolve()
     if PLAIN.fullmatch(str(folder)):
         yield folder
@@ -43,26 +49,29 @@ def orbax_path(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         yield link
 
 
-def steps(folder: pathlib.Path) -> list[int]:
+def steps(folder: StoredPath) -> list[int]:
     """Returns the steps of the finished checkpoints, the newest first."""
-    return sorted((int(p.name) for p in folder.glob("*") if p.name.isdigit()), reverse=True)
+    found = [path for path in folder.glob("*") if path.name.isdigit()]
+    if storage.is_remote(folder):  # where nothing can be renamed, Orbax writes a mark last
+        found = [path for path in found if (path / FINISHED).exists()]
+    return sorted((int(path.name) for path in found), reverse=True)
 
 
-def write_checksums(checkpoint: pathlib.Path, shared: str = "") -> None:
+def write_checksums(checkpoint: StoredPath, shared: str = "") -> None:
     """Writes the checksums of a checkpoint, once it is finished.
 
     Args:
         checkpoint: its folder.
         shared: folder beside it, with checksums, that it cannot be read without; "" = none.
     """
-    files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
-    sums = {path.relative_to(checkpoint).as_posix(): _checksum(path) for path in files}
+    found = storage.files(checkpoint)
+    sums = {path.relative_to(checkpoint).as_posix(): _checksum(path) for path in found}
     if shared:
         sums |= _of_shared(checkpoint, shared)
     workdir_lib.write_text(checkpoint / CHECKSUMS, json.dumps(sums, indent=1))
 
 
-def renew_checksums(checkpoint: pathlib.Path, shared: str) -> None:
+def renew_checksums(checkpoint: StoredPath, shared: str) -> None:
     """Changes a checkpoint's checksums of a shared folder that was written again."""
     sums = json_files.read(checkpoint / CHECKSUMS)
     own = {name: value for name, value in sums.items() if not name.startswith(f"../{shared}/")}
@@ -70,12 +79,12 @@ def renew_checksums(checkpoint: pathlib.Path, shared: str) -> None:
     workdir_lib.write_text(checkpoint / CHECKSUMS, json.dumps(sums, indent=1))
 
 
-def _of_shared(checkpoint: pathlib.Path, shared: str) -> dict[str, str]:
+def _of_shared(checkpoint: StoredPath, shared: str) -> dict[str, str]:
     sums = json_files.read(checkpoint.parent / shared / CHECKSUMS)
     return {f"../{shared}/{name}": value for name, value in sums.items()}
 
 
-def read_newest(folder: pathlib.Path, read: Callable[[int], T]) -> tuple[int, T | None]:
+def read_newest(folder: StoredPath, read: Callable[[int], T]) -> tuple[int, T | None]:
     """Reads the newest checkpoint that is not damaged, and warns of those that are.
 
     Args:
@@ -112,7 +121,7 @@ def read_newest(folder: pathlib.Path, read: Callable[[int], T]) -> tuple[int, T 
     return 0, None
 
 
-def find_damage(checkpoint: pathlib.Path, prefix: str = "") -> str:
+def find_damage(checkpoint: StoredPath, prefix: str = "") -> str:
     """Returns what is wrong with a checkpoint's files; "" = nothing, or it has no checksums.
 
     Args:
@@ -124,24 +133,28 @@ def find_damage(checkpoint: pathlib.Path, prefix: str = "") -> str:
         return ""
     try:
         for name, expected in json_files.read(path).items():
-            path = pathlib.Path(os.path.normpath(checkpoint / name))
+            parent = checkpoint.parent if name.startswith("../") else checkpoint
+            path = parent / name.removeprefix("../")
             if name.startswith(prefix) and _checksum(path) != expected:
                 return f"{path} is not what was saved"
-    except FileNotFoundError as error:
-        return f"{error.filename} is missing"
+    except FileNotFoundError:
+        return f"{path} is missing"
     except (OSError, ValueError) as error:
         return f"{path} cannot be read: {error}"
     return ""
 
 
-def set_aside(checkpoint: pathlib.Path) -> pathlib.Path:
+def set_aside(checkpoint: StoredPath) -> StoredPath:
     """Renames a damaged checkpoint, so that its step can be saved again; returns its new path."""
-    prefix = f"{checkpoint.name}.damaged-"
-    path = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=checkpoint.parent))
-    os.replace(checkpoint, path)
+    names = (f"{checkpoint.name}.damaged-{number}" for number in itertools.count(1))
+    path = next(p for p in map(checkpoint.parent.joinpath, names) if not p.exists())
+    storage.move_folder(checkpoint, path)
     return path
 
 
-def _checksum(path: pathlib.Path) -> str:
+def _checksum(path: StoredPath) -> str:
+    found = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := cast(IO[bytes], file).read(2**20):
+            found.update(block)
+    return found.hexdigest()

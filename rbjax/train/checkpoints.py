@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -16,6 +15,7 @@ from clu.metrics import Collection
 from flax import nnx
 from ml_collections import ConfigDict
 
+from rbjax import storage
 from rbjax.data import dataset as dataset_lib
 from rbjax.data import disk_space
 from rbjax.interop import json_files
@@ -23,6 +23,7 @@ from rbjax.interop.saved_model import Model
 from rbjax.models.params import Tree, merge, split_trained
 from rbjax.models.pipeline import abstract_pipeline
 from rbjax.parallel import distributed
+from rbjax.storage import StoredPath
 from rbjax.text import tokenizer as tokenizer_lib
 from rbjax.train import checkpoint_files, frozen_copy
 from rbjax.train.state import TrainState
@@ -43,7 +44,7 @@ class Data(Protocol):
 
 
 def save(
-    workdir: pathlib.Path,
+    workdir: StoredPath,
     step: int,
     *,
     state: TrainState,
@@ -61,7 +62,7 @@ def save(
     folder = workdir / FOLDER
     if step in checkpoint_files.steps(folder):
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    storage.make_folder(folder)
     changing = dataclasses.replace(state, frozen={})
     items = {
         "state": ocp.args.StandardSave(changing),
@@ -84,7 +85,7 @@ def save(
 
 
 @contextlib.contextmanager
-def _writing(step: int, folder: pathlib.Path) -> Iterator[None]:
+def _writing(step: int, folder: StoredPath) -> Iterator[None]:
     """Raises OSError, with the remedy, where something cannot be written."""
     try:
         yield
@@ -95,7 +96,7 @@ def _writing(step: int, folder: pathlib.Path) -> Iterator[None]:
         ) from error
 
 
-def check_space(workdir: pathlib.Path, abstract: TrainState) -> None:
+def check_space(workdir: StoredPath, abstract: TrainState) -> None:
     """Raises OSError where the disk has no room for the checkpoints that are still to come.
 
     Args:
@@ -114,11 +115,12 @@ def check_space(workdir: pathlib.Path, abstract: TrainState) -> None:
 
 
 def restore(
-    workdir: pathlib.Path,
+    workdir: StoredPath,
     *,
     abstract: TrainState,
     data: Data,
     make_frozen: Callable[[], Tree] | None = None,
+    is_start_known: bool = False,
 ) -> TrainState | None:
     """Restores the newest checkpoint that is not damaged onto today's mesh, and sets the iterator.
 
@@ -127,6 +129,7 @@ def restore(
         abstract: shapes, dtypes and shardings of the state.
         data: set to where the checkpoint's run stopped.
         make_frozen: returns the run's frozen parameters as at its start, for `frozen_copy.mend`.
+        is_start_known: of `frozen_copy.mend`.
 
     Returns:
         None where there is no checkpoint.
@@ -136,7 +139,7 @@ def restore(
     """
     folder = workdir / FOLDER
     if make_frozen:
-        frozen_copy.mend(folder, make_frozen)
+        frozen_copy.mend(folder, make_frozen, is_start_known=is_start_known)
 
     def read(step: int) -> tuple[TrainState, Any]:
         with _manager(folder) as manager:
@@ -156,7 +159,7 @@ def restore(
     return state
 
 
-def read_metrics(workdir: pathlib.Path, step: int, zero: Collection) -> Collection:
+def read_metrics(workdir: StoredPath, step: int, zero: Collection) -> Collection:
     """Returns the metrics of a checkpoint; `zero`, those of no step, where there are none."""
     path = workdir / FOLDER / str(step) / METRICS / "metadata"
     values = json.loads(path.read_text())["values"] if path.exists() else ()
@@ -168,7 +171,7 @@ def read_metrics(workdir: pathlib.Path, step: int, zero: Collection) -> Collecti
     return jax.tree.unflatten(structure, placed)
 
 
-def restore_state(workdir: pathlib.Path, abstract: TrainState) -> TrainState:
+def restore_state(workdir: StoredPath, abstract: TrainState) -> TrainState:
     """Restores the state alone, as `restore`.
 
     Raises:
@@ -186,7 +189,7 @@ def restore_state(workdir: pathlib.Path, abstract: TrainState) -> TrainState:
     return state
 
 
-def _read_state(folder: pathlib.Path, step: int, abstract: TrainState) -> TrainState:
+def _read_state(folder: StoredPath, step: int, abstract: TrainState) -> TrainState:
     inside = frozen_copy.is_inside(folder, step)
     item = abstract if inside else dataclasses.replace(abstract, frozen={})
     with checkpoint_files.orbax_path(folder) as path, ocp.StandardCheckpointer() as reader:
@@ -197,7 +200,7 @@ def _read_state(folder: pathlib.Path, step: int, abstract: TrainState) -> TrainS
 
 
 @contextlib.contextmanager
-def _manager(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
+def _manager(folder: StoredPath) -> Iterator[ocp.CheckpointManager]:
     options = ocp.CheckpointManagerOptions(
         max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
     )
@@ -207,7 +210,7 @@ def _manager(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
 
 
 def _check_saved(
-    manager: ocp.CheckpointManager, step: int, state: TrainState, folder: pathlib.Path
+    manager: ocp.CheckpointManager, step: int, state: TrainState, folder: StoredPath
 ) -> None:
     """Raises OSError unless the shapes and dtypes of a state are found in its checkpoint."""
     try:
@@ -222,7 +225,7 @@ def _check_saved(
         raise OSError(f"{folder / str(step)} was saved, but holds other arrays than the state")
 
 
-def load_model(workdir: pathlib.Path, dtype: str | None = None) -> Model:
+def load_model(workdir: StoredPath, dtype: str | None = None) -> Model:
     """Reads a run's newest checkpoint that is not damaged: its averages and frozen parameters.
 
     Args:
@@ -243,7 +246,7 @@ def load_model(workdir: pathlib.Path, dtype: str | None = None) -> Model:
     return Model(config, tokenizer, graphdef, params)
 
 
-def read_config(workdir: pathlib.Path) -> ConfigDict:
+def read_config(workdir: StoredPath) -> ConfigDict:
     """Reads the configuration of a run.
 
     Raises:
@@ -256,7 +259,7 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
     return ConfigDict(_tuples(json_files.read(path)))
 
 
-def _restore_averages(workdir: pathlib.Path, abstract: Tree, config: ConfigDict) -> Tree:
+def _restore_averages(workdir: StoredPath, abstract: Tree, config: ConfigDict) -> Tree:
     """Restores all parameters on one device; the optimiser's moments are not read."""
     trained, frozen = split_trained(abstract, list(config.trained), list(config.frozen))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -281,7 +284,7 @@ def _restore_averages(workdir: pathlib.Path, abstract: Tree, config: ConfigDict)
     return merge(restored["ema"], restored["frozen"])
 
 
-def _tokenizer(workdir: pathlib.Path, config: ConfigDict) -> tokenizers.Tokenizer:
+def _tokenizer(workdir: StoredPath, config: ConfigDict) -> tokenizers.Tokenizer:
     """Reads the run's tokenizer; runs without the file used the words of their data set."""
     path = workdir / TOKENIZER
     if path.is_file():

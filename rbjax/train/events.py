@@ -5,7 +5,6 @@ finished, so that a run that was killed in between makes the others when it resu
 """
 
 import json
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,10 +14,12 @@ from clu.metric_writers import MetricWriter
 from clu.periodic_actions import PeriodicCallback, ReportProgress
 from ml_collections import ConfigDict
 
+from rbjax import storage
 from rbjax.evaluation.evaluator import Evaluator
 from rbjax.experiment import workdir as workdir_lib
 from rbjax.interop import json_files
 from rbjax.parallel import distributed
+from rbjax.storage import StoredPath
 from rbjax.train import checkpoints
 from rbjax.train.state import TrainState
 
@@ -32,7 +33,7 @@ def due(
     progress: ReportProgress,
     writer: MetricWriter,
     *,
-    workdir: pathlib.Path,
+    workdir: StoredPath,
     checkpoint: Event,
     evaluator: Evaluator | None,
 ) -> list[PeriodicCallback]:
@@ -89,7 +90,7 @@ def make(actions: Sequence[PeriodicCallback], step: int, state: TrainState) -> N
         action(step, state=state)
 
 
-def _noted(name: str, event: Event, folder: pathlib.Path) -> Event:
+def _noted(name: str, event: Event, folder: StoredPath) -> Event:
     """Returns the event, which is not called where the checkpoint of the step has it finished."""
 
     def call(step: int, state: TrainState) -> None:
@@ -103,7 +104,7 @@ def _noted(name: str, event: Event, folder: pathlib.Path) -> Event:
     return call
 
 
-def _begin(name: str, checkpoint: pathlib.Path) -> bool:
+def _begin(name: str, checkpoint: StoredPath) -> bool:
     """Notes in a checkpoint, if it exists, that an event begins; returns whether it is to."""
     if not checkpoint.is_dir():
         return True
@@ -123,7 +124,7 @@ def _begin(name: str, checkpoint: pathlib.Path) -> bool:
     return True
 
 
-def _read_notes(checkpoint: pathlib.Path) -> dict[str, Any]:
+def _read_notes(checkpoint: StoredPath) -> dict[str, Any]:
     path = checkpoint / NOTES
     try:
         return json_files.read(path) if path.exists() else {}
@@ -132,7 +133,7 @@ def _read_notes(checkpoint: pathlib.Path) -> dict[str, Any]:
         return {}
 
 
-def _note(checkpoint: pathlib.Path, name: str, **values: int) -> None:
+def _note(checkpoint: StoredPath, name: str, **values: int) -> None:
     notes = _read_notes(checkpoint)
     notes[name] = notes.get(name, {}) | values
     workdir_lib.write_text(checkpoint / NOTES, json.dumps(notes))
@@ -154,9 +155,14 @@ def asked_for(save: Event, evaluator: Evaluator | None, writer: MetricWriter) ->
 
 
 def answer(
-    requests: Mapping[str, Event], workdir: pathlib.Path, *, step: int, state: TrainState
+    requests: Mapping[str, Event], workdir: StoredPath, *, step: int, state: TrainState
 ) -> None:
-    """Does what was asked for since the last step; training is the same with it and without."""
+    """Does what was asked for since the last step; training is the same with it and without.
+
+    In a bucket nothing is looked for: it would take longer than a step.
+    """
+    if storage.is_remote(workdir):
+        return
 
     def take() -> str:
         return " ".join(name for name in requests if workdir_lib.take_request(workdir, name))

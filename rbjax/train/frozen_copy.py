@@ -1,11 +1,11 @@
 """The frozen parameters of a run: one copy beside its checkpoints, whose checksums cover it too.
 
 Each checkpoint has a digest of their values: where the copy is damaged it is made again from what
-the run started with, if that gives the same. A checkpoint of an older version holds them itself.
+the run started with, if that gives the same. Checkpoints of older versions have no digest, or hold
+the parameters themselves.
 """
 
 import hashlib
-import pathlib
 from collections.abc import Callable
 
 import jax
@@ -19,18 +19,19 @@ from rbjax.experiment import workdir as workdir_lib
 from rbjax.interop import json_files
 from rbjax.models.params import Tree
 from rbjax.parallel import distributed
+from rbjax.storage import StoredPath
 from rbjax.train import checkpoint_files
 
 FOLDER = "frozen"
 DIGEST = "frozen_digest"  # in a checkpoint, and in the copy: {"sha256": of the values}
 
 
-def exists(folder: pathlib.Path) -> bool:
+def exists(folder: StoredPath) -> bool:
     """Returns whether the copy in a folder of checkpoints is complete."""
     return (folder / FOLDER / checkpoint_files.CHECKSUMS).exists()
 
 
-def save(folder: pathlib.Path, frozen: Tree) -> str:
+def save(folder: StoredPath, frozen: Tree) -> str:
     """Writes the copy, unless it is there and belongs to a checkpoint; returns its digest.
 
     Args:
@@ -51,7 +52,7 @@ def save(folder: pathlib.Path, frozen: Tree) -> str:
     return distributed.from_primary(path.read_text)
 
 
-def _write(folder: pathlib.Path, frozen: Tree) -> None:
+def _write(folder: StoredPath, frozen: Tree) -> None:
     with checkpoint_files.orbax_path(folder) as path, ocp.StandardCheckpointer() as writer:
         writer.save(path / FOLDER, frozen, force=True)
     workdir_lib.write_text(folder / FOLDER / DIGEST, digest(frozen))
@@ -69,12 +70,14 @@ def digest(frozen: Tree) -> str:
     return found.hexdigest()
 
 
-def mend(folder: pathlib.Path, make: Callable[[], Tree]) -> None:
+def mend(folder: StoredPath, make: Callable[[], Tree], *, is_start_known: bool = False) -> None:
     """Writes the copy again where it is damaged or missing.
 
     Args:
         folder: of the checkpoints.
         make: returns the frozen parameters with which the run began.
+        is_start_known: whether the weights that it began with are compared already; where no
+            checkpoint has a digest, that is enough.
 
     Raises:
         ValueError: it cannot be told that those are the parameters that were saved.
@@ -90,7 +93,7 @@ def mend(folder: pathlib.Path, make: Callable[[], Tree]) -> None:
     logging.warning("the run's frozen parameters are damaged (%s): they are made again", damage)
     frozen = make()
     known = distributed.from_primary(lambda: " ".join(_users(folder).values())).split()
-    if digest(frozen) not in known:
+    if digest(frozen) not in known and (known or not is_start_known):
         raise ValueError(
             f"the frozen parameters of this run are lost: {damage}. Those that it would start with "
             f"now are not known to be the same. What it trained is intact in {folder}, and of no "
@@ -101,25 +104,35 @@ def mend(folder: pathlib.Path, make: Callable[[], Tree]) -> None:
     if distributed.is_primary():
         for checkpoint in _users(folder):
             checkpoint_files.renew_checksums(checkpoint, FOLDER)
-    print(f"{folder / FOLDER} is made again, with the values that it had.", flush=True)
+    values = "with the values that it had" if known else "from the weights that the run began with"
+    print(f"{folder / FOLDER} is made again, {values}.", flush=True)
 
 
-def _users(folder: pathlib.Path) -> dict[pathlib.Path, str]:
-    """Returns the digest that each checkpoint has of the copy, the newest first.
+def _users(folder: StoredPath) -> dict[StoredPath, str]:
+    """Returns the digest that each checkpoint has of the copy ("" = none), the newest first.
 
     Without those whose digest or checksums are damaged, or that need no copy.
     """
-    paths = [folder / str(step) for step in checkpoint_files.steps(folder)]
-    return {
-        path: json_files.read(path / DIGEST / "metadata")["sha256"]
-        for path in paths
-        if (path / DIGEST).exists()
-        and (path / checkpoint_files.CHECKSUMS).exists()
-        and not checkpoint_files.find_damage(path, DIGEST)
-    }
+    found = {}
+    for step in checkpoint_files.steps(folder):
+        path = folder / str(step)
+        if _names_copy(path) and not checkpoint_files.find_damage(path, DIGEST):
+            note = path / DIGEST / "metadata"
+            found[path] = json_files.read(note)["sha256"] if note.exists() else ""
+    return found
 
 
-def restore(folder: pathlib.Path, abstract: Tree) -> Tree:
+def _names_copy(checkpoint: StoredPath) -> bool:
+    """Returns whether a checkpoint's checksums, if they can be read, are also of the copy."""
+    path = checkpoint / checkpoint_files.CHECKSUMS
+    try:
+        sums = json_files.read(path) if path.exists() else {}
+    except ValueError:
+        return False
+    return any(name.startswith(f"../{FOLDER}/") for name in sums)
+
+
+def restore(folder: StoredPath, abstract: Tree) -> Tree:
     """Reads the copy.
 
     Args:
@@ -132,7 +145,7 @@ def restore(folder: pathlib.Path, abstract: Tree) -> Tree:
         return reader.restore(path / FOLDER, abstract)
 
 
-def is_inside(folder: pathlib.Path, step: int) -> bool:
+def is_inside(folder: StoredPath, step: int) -> bool:
     """Returns whether a checkpoint holds the frozen parameters itself."""
     with checkpoint_files.orbax_path(folder) as path:
         saved = epath.Path(path / str(step) / "state")

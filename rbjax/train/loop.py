@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-import pathlib
+import os
 
 import jax
 from absl import logging
@@ -22,6 +22,7 @@ from rbjax.experiment.setup import Experiment
 from rbjax.models.params import Tree
 from rbjax.parallel import distributed
 from rbjax.parallel import mesh as meshes
+from rbjax.storage import StoredPath
 from rbjax.train import bad_updates, checkpoints, events, overview, precompute_latents, termination
 from rbjax.train import state as states
 from rbjax.train.state import TrainState
@@ -29,7 +30,7 @@ from rbjax.train.step import TrainMetrics, make_update
 from rbjax.train.termination import Termination
 
 
-def train(config: ConfigDict, workdir: pathlib.Path) -> None:
+def train(config: ConfigDict, workdir: StoredPath) -> None:
     """Trains, evaluates and reports; goes on where the working directory's last run stopped.
 
     Args:
@@ -58,7 +59,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
         _run(exp, workdir, planned, stop)
 
 
-def _run(exp: Experiment, workdir: pathlib.Path, planned: int | None, stop: Termination) -> None:
+def _run(exp: Experiment, workdir: StoredPath, planned: int | None, stop: Termination) -> None:
     abstract = states.abstract_state(exp)
     overview.print_parameters(abstract)
     with distributed.primary_first():  # it makes the caches
@@ -72,7 +73,7 @@ def _run(exp: Experiment, workdir: pathlib.Path, planned: int | None, stop: Term
     with distributed.primary_first():
         evaluator = Evaluator.create(exp, workdir) if exp.config.eval.characters else None
     writer = metric_writers.create_default_writer(
-        workdir, just_logging=not distributed.is_primary(), asynchronous=False
+        os.fspath(workdir), just_logging=not distributed.is_primary(), asynchronous=False
     )
     history = workdir_lib.read_loss_history(workdir, start)
     progress, log = _reports(exp.config, writer, history=history, workdir=workdir)
@@ -117,14 +118,20 @@ def _run(exp: Experiment, workdir: pathlib.Path, planned: int | None, stop: Term
 
 
 def _start(
-    exp: Experiment, workdir: pathlib.Path, *, abstract: TrainState, data: Batches
+    exp: Experiment, workdir: StoredPath, *, abstract: TrainState, data: Batches
 ) -> tuple[TrainState, Collection]:
     """Returns (state, metrics) of the newest checkpoint, also setting `data`, or of step 0."""
 
     def make_frozen() -> Tree:
         return states.create_state(exp)[0].frozen
 
-    state = checkpoints.restore(workdir, abstract=abstract, data=data, make_frozen=make_frozen)
+    state = checkpoints.restore(
+        workdir,
+        abstract=abstract,
+        data=data,
+        make_frozen=make_frozen,
+        is_start_known=workdir_lib.is_start_known(exp.pretrained, workdir),
+    )
     state = state or states.create_state(exp)[0]
     return state, checkpoints.read_metrics(workdir, int(state.step), _zero_metrics(exp))
 
@@ -148,7 +155,7 @@ def _reports(
     writer: MetricWriter,
     *,
     history: list[tuple[int, float]],
-    workdir: pathlib.Path,
+    workdir: StoredPath,
 ) -> tuple[ReportProgress, PeriodicCallback]:
     """Returns what writes the speed, and what writes the metrics (also at the last step)."""
     every, total = config.log_every, config.total_steps
@@ -199,7 +206,7 @@ def _log(
     metrics: Collection,
     writer: MetricWriter,
     history: list[tuple[int, float]],
-    workdir: pathlib.Path,
+    workdir: StoredPath,
 ) -> None:
     """Writes the metrics: the only place where numbers leave the device during training."""
     values = {name: float(value) for name, value in metrics.compute().items()}

@@ -42,7 +42,7 @@ def test_a_run_without_a_checkpoint_leaves_its_directory_to_others(config, tmp_p
 
 def test_a_url_is_refused_before_anything_is_made(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="--workdir=gs:/bucket/run is a URL"):
+    with pytest.raises(ValueError, match="--workdir=gs:/bucket/run is a URL"):  # no longer one
         workdir.check_workdir(config, pathlib.Path("gs://bucket/run"))
     assert not list(tmp_path.iterdir())
 

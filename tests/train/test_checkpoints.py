@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import pathlib
 import resource
 import shutil
@@ -14,6 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from rbjax.data import disk_space
+from rbjax.storage import StoredPath
 from rbjax.train import checkpoint_files, checkpoints, frozen_copy
 from rbjax.train import state as states
 from rbjax.train import step as step_lib
@@ -47,7 +49,7 @@ def metrics_of(step: int) -> step_lib.TrainMetrics:
     return jax.tree.unflatten(jax.tree.structure(step_lib.TrainMetrics.empty()), values)
 
 
-def saved(workdir: pathlib.Path, steps: tuple[int, ...] = (2, 4)) -> pathlib.Path:
+def saved(workdir: StoredPath, steps: tuple[int, ...] = (2, 4)) -> StoredPath:
     """Saves checkpoints; returns their folder."""
     for step in steps:
         checkpoints.save(
@@ -56,13 +58,19 @@ def saved(workdir: pathlib.Path, steps: tuple[int, ...] = (2, 4)) -> pathlib.Pat
     return workdir / "checkpoints"
 
 
-def restored_step(workdir: pathlib.Path, make_frozen=None) -> int:
+def restored_step(workdir: StoredPath, make_frozen=None, is_start_known=False) -> int:
     """The step that is restored; its arrays and the data's position are compared."""
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state_of(0)
     )
     data = Data(0)
-    state = checkpoints.restore(workdir, abstract=abstract, data=data, make_frozen=make_frozen)
+    state = checkpoints.restore(
+        workdir,
+        abstract=abstract,
+        data=data,
+        make_frozen=make_frozen,
+        is_start_known=is_start_known,
+    )
     metrics = checkpoints.read_metrics(workdir, int(state.step), metrics_of(0))
     jax.tree.map(np.testing.assert_array_equal, state, state_of(int(state.step)))
     jax.tree.map(np.testing.assert_array_equal, metrics, metrics_of(int(state.step)))
@@ -86,11 +94,12 @@ def test_a_working_directory_may_have_any_name(tmp_path, name):
     assert checkpoint_files.steps(workdir / "checkpoints") == [6, 4]
 
 
-def truncate(path: pathlib.Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def truncate(path: StoredPath) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
 
 
-def flip(path: pathlib.Path) -> None:
+def flip(path: StoredPath) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
     path.write_bytes(content)
@@ -198,6 +207,29 @@ def test_a_damaged_copy_is_made_again_from_what_the_run_began_with(tmp_path, cap
             assert not checkpoint_files.find_damage(workdir / "checkpoints" / str(step))
         assert saved(workdir, (6,)) and restored_step(workdir, pytest.fail) == 6
         assert not caplog.text
+
+
+def without_digests(workdir: pathlib.Path) -> None:
+    """Leaves checkpoints as versions did that noted no digest."""
+    folder = workdir / "checkpoints"
+    for path in (folder / "2", folder / "4", folder / "frozen"):
+        note = path / frozen_copy.DIGEST
+        shutil.rmtree(note) if note.is_dir() else note.unlink(missing_ok=True)
+        sums = path / checkpoint_files.CHECKSUMS
+        found = json.loads(sums.read_text()).items()
+        sums.write_text(json.dumps({k: v for k, v in found if frozen_copy.DIGEST not in k}))
+
+
+def test_without_a_digest_the_copy_is_made_from_the_weights_of_the_start_alone(tmp_path, capsys):
+    saved(tmp_path / "made")
+    without_digests(tmp_path / "made")
+    assert restored_step(tmp_path / "made", pytest.fail) == 4
+    for workdir in damaged_copies(tmp_path / "made/checkpoints", tmp_path):
+        with pytest.raises(ValueError, match=r"of this run are lost: .*/frozen.* not known"):
+            restored_step(workdir, lambda: state_of(0).frozen)
+        assert restored_step(workdir, lambda: state_of(0).frozen, is_start_known=True) == 4
+        assert "made again, from the weights that the run began with" in capsys.readouterr().out
+        assert saved(workdir, (6,)) and restored_step(workdir, pytest.fail) == 6
 
 
 def test_other_values_than_the_lost_ones_are_refused(tmp_path):
