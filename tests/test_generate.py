@@ -233,8 +233,8 @@ def test_a_model_ships():
 
 
 def test_urls_are_refused():
-    with pytest.raises(ValueError, match="--checkpoint=gs://a/b is a URL; only files and folders"):
-        model_loading.load_model("gs://a/b")
+    with pytest.raises(ValueError, match="--checkpoint=s3://a/b is a URL; only files and folders"):
+        model_loading.load_model("s3://a/b")
 
 
 def test_a_url_is_refused_before_the_folder_is_made(tmp_path, capsys, monkeypatch):

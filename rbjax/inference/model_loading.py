@@ -2,28 +2,29 @@
 
 from pathlib import Path
 
-from rbjax.command_line import local_path
+from rbjax import storage
 from rbjax.interop import saved_model
 from rbjax.interop.saved_model import Model
+from rbjax.storage import StoredPath
 from rbjax.train import checkpoints
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "avatars"
 
 
-def load_model(checkpoint: str | Path | None = None, dtype: str | None = None) -> Model:
+def load_model(checkpoint: str | StoredPath | None = None, dtype: str | None = None) -> Model:
     """Loads a saved model (see interop/saved_model.py) or the averages of a training.
 
     Args:
-        checkpoint: the folder, or the working directory of a training; None = the model that
-            ships with the package.
+        checkpoint: the folder, or the working directory of a training, also one in a bucket;
+            None = the model that ships with the package.
         dtype: of the computation; None = float32 for a saved model, else as in the training.
 
     Raises:
         FileNotFoundError: the folder holds neither.
         ValueError: it is a URL, or its weights do not fit its configuration.
     """
-    folder = SHIPPED if checkpoint is None else local_path(checkpoint, "--checkpoint")
-    if (folder / saved_model.INDEX).is_file():
+    folder = SHIPPED if checkpoint is None else storage.stored_path(checkpoint, "--checkpoint")
+    if isinstance(folder, Path) and (folder / saved_model.INDEX).is_file():  # it is mapped
         return saved_model.load(folder, dtype or "float32")
     if (folder / "checkpoints").is_dir():
         return checkpoints.load_model(folder, dtype)
