@@ -3,10 +3,10 @@
     python -m scripts.benchmarks.records --records 6000 60000 600000 6000000
 
 Prints a table for each number: seconds to write what is kept beside the records, and then, in a
-process of its own, seconds to open it (index of the records, texts, clusters, shapes of targets),
-the memory that this keeps (mapped files apart), and microseconds to choose the references and to
-read the tags of an example. Records are empty: reading images costs the same whatever their number.
-What the first start does once, reading each image's head, is not in it.
+process of its own, CPU seconds to open it (index of the records, texts, clusters, shapes of
+targets), the memory that this keeps (mapped files apart), and CPU microseconds to choose the
+references and to read the tags of an example. Records are empty: reading images costs the same
+whatever their number. What the first start does once, reading each image's head, is not in it.
 """
 
 import argparse
@@ -71,21 +71,21 @@ def make_clusters(count: int) -> Clusters:
 
 def measure(folder: pathlib.Path) -> dict[str, float]:
     """Opens what `make` wrote, and uses it."""
-    before, start = memory("RssAnon"), time.perf_counter()
+    before, start = memory("RssAnon"), time.process_time()
     source = grain.sources.ArrayRecordDataSource(str(folder / "records"))
     count = len(source)
     found = texts_lib.find(folder, SPLIT)
     assert isinstance(found, Texts)
     clusters = Clusters.load(folder / "clusters.npz")
     shapes = buckets.assign(found.sizes, buckets.shapes(composition.sd15().data), least=16)
-    opened, kept = time.perf_counter() - start, memory("RssAnon") - before
+    opened, kept = time.process_time() - start, memory("RssAnon") - before
     assert len(shapes) == len(clusters) == count
     rng, tags = np.random.default_rng(0), found.tags
-    start = time.perf_counter()
+    start = time.process_time()
     for target in rng.integers(0, count, DRAWS):
         references.choose(clusters, int(target), task="composition", faces=2, clothes=2, rng=rng)
         tags[int(target)]
-    used = time.perf_counter() - start
+    used = time.process_time() - start
     most = memory("VmHWM")
     return {"open": opened, "memory": kept, "choose": used / DRAWS * 1e6, "total": most}
 
@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.measure:
         print(json.dumps(measure(args.measure)))
         return
-    print("| records | write, s | open, s | kept, MiB | process, MiB | example, us |")
+    print("| records | write, s | open, CPU s | kept, MiB | process, MiB | example, CPU us |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: |")
     for count in args.records:
         with tempfile.TemporaryDirectory() as name:
