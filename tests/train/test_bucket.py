@@ -89,6 +89,7 @@ class Writing(tiny_run.NoEvaluation):
         workdir_lib.write_text(self.workdir / "results.json", results)
 
 
+@pytest.mark.slow
 def test_a_run_in_a_bucket_resumes_and_ends_with_the_files_of_one_on_a_disk(
     url, avatars_dir, tmp_path, monkeypatch, capsys
 ):
