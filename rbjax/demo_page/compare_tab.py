@@ -1,5 +1,6 @@
 """The second tab: two models make the images that the first tab asks for."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -7,17 +8,19 @@ import gradio as gr
 
 from rbjax.demo_page import compose_tab, results, widgets
 from rbjax.demo_page import controls as controls_lib
-from rbjax.demo_page.compose_tab import QUEUE, QUIET
+from rbjax.demo_page import turns as turns_lib
 from rbjax.demo_page.controls import Controls
 from rbjax.demo_page.studio import Studio
+from rbjax.demo_page.turns import Turns
 
 
-def build(studios: Sequence[Studio], controls: Controls) -> None:
+def build(studios: Sequence[Studio], controls: Controls, turns: Turns) -> None:
     """Makes the tab's content.
 
     Args:
         studios: the models that can be chosen; the first is the first tab's.
         controls: of the first tab.
+        turns: of the page.
     """
     names = [studio.name for studio in studios]
     gr.Markdown(
@@ -31,43 +34,50 @@ def build(studios: Sequence[Studio], controls: Controls) -> None:
         ]
     with gr.Row():
         compare = gr.Button("Compare", variant="primary", elem_id="compare")
-        cancel = gr.Button("Cancel")
-    status = widgets.status("compare-status")
+        cancel = gr.Button("Cancel", elem_id="compare-cancel")
+    told = widgets.told("compare-status")
     with gr.Row():
         shown = []
         for side in ("first", "second"):
             with gr.Column(min_width=340):
                 shown.append(widgets.results(f"compare-{side}"))
 
-    def run(first: str, second: str, *values: Any) -> Iterator[tuple[Any, ...]]:
-        yield from compare_images(studios, (first, second), *values)
-
-    event = compare.click(
-        run, [*chosen, *controls.inputs()], [status, *shown, controls.seed], **QUIET, **QUEUE
+    turns_lib.connect(
+        turns,
+        [compare.click],
+        cancel,
+        functools.partial(compare_images, studios, turns),
+        name="compare",
+        inputs=[*chosen, *controls.inputs()],
+        told=told,
+        outputs=[*shown, controls.seed],
     )
-    compose_tab.stop(cancel, status, event)
 
 
 def compare_images(
-    studios: Sequence[Studio], chosen: Sequence[str], *values: Any
+    studios: Sequence[Studio], turns: Turns, ticket: str, first: str, second: str, *values: Any
 ) -> Iterator[tuple[Any, ...]]:
     """Yields (status, first results, second results, seed) while images are made.
 
     Args:
         studios: the models.
-        chosen: names of two of them.
+        turns: of the page.
+        ticket: of the request.
+        first: name of one of them.
+        second: name of another one, or the same.
         *values: of `Controls.inputs`.
     """
     try:
         settings, references = controls_lib.read(studios[0], *values)
-        pair = [next(studio for studio in studios if studio.name == name) for name in chosen]
+        named = {studio.name: studio for studio in studios}
+        pair = [named[first], named[second]]
         yield results.status("Starting ..."), gr.skip(), gr.skip(), settings.seed
         made = [
             studio.images(settings, references, studio.wanted(settings, references))
             for studio in pair
         ]
         images: list[list[Any]] = [[], []]
-        for number, found in enumerate(zip(*made, strict=True), 1):
+        for number, found in enumerate(turns.take(ticket, zip(*made, strict=True)), 1):
             html = []
             for studio, image, side in zip(pair, found, images, strict=True):
                 side.append(image)

@@ -1,5 +1,6 @@
 """The first tab: composes images with one model."""
 
+import functools
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,15 +11,17 @@ from absl import logging
 from rbjax.demo_page import controls as controls_lib
 from rbjax.demo_page import results, tags, widgets
 from rbjax.demo_page import settings as settings_lib
+from rbjax.demo_page import turns as turns_lib
 from rbjax.demo_page.controls import EXAMPLES, Controls
 from rbjax.demo_page.studio import Studio
+from rbjax.demo_page.turns import Turns
+from rbjax.demo_page.widgets import QUIET
+from rbjax.inference import generation
 
 FAILED = "The program failed; its terminal says why. Try again, or with other settings."
-QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}  # one user at a time
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
-def build(studio: Studio) -> Controls:
+def build(studio: Studio, turns: Turns) -> Controls:
     """Makes the tab's content; returns its controls."""
     with gr.Row():
         with gr.Column(min_width=340):
@@ -26,44 +29,41 @@ def build(studio: Studio) -> Controls:
             with gr.Row():
                 examples = [gr.Button(title, size="sm") for title, *_ in EXAMPLES]
             references, prompt = controls_lib.references_and_prompt(studio)
-            dice = gr.Button("Random expression and background", size="sm")
+            dice = gr.Button(
+                "Random expression and background",
+                size="sm",
+                visible=bool(tags.drawn(studio.vocabulary)),
+            )
             with gr.Row():
                 generate = gr.Button("Generate", variant="primary", elem_id="generate")
                 cancel = gr.Button("Cancel", elem_id="cancel")
-            status = widgets.status("status")
+            status, note = told = widgets.told("status")
             controls = controls_lib.numbers(studio, references, prompt)
         with gr.Column(min_width=340):
             shown, restore = widgets.results("results"), widgets.restore()
 
-    def run(*values: Any) -> Iterator[tuple[Any, ...]]:
-        yield from generate_images(studio, *values)
-
     def randomize(text: Any) -> str:
         return tags.randomized(str(text or ""), studio.vocabulary, random.randrange(2**32))
 
-    event = gr.on(
+    turns_lib.connect(
+        turns,
         [generate.click, prompt.submit],
-        run,
-        controls.inputs(),
-        [status, shown, controls.seed],
-        **QUIET,
-        **QUEUE,
+        cancel,
+        functools.partial(generate_images, studio, turns),
+        name="compose",
+        inputs=controls.inputs(),
+        told=told,
+        outputs=[shown, controls.seed],
     )
-    stop(cancel, status, event)
     _change(dice.click, randomize, prompt, prompt)
     for button, (_, parts, text) in zip(examples, EXAMPLES, strict=True):
         values = controls_lib.example_items(parts), text
         _change(button.click, lambda values=values: values, None, [references, prompt])
     names = ["references", *settings_lib.FIELDS]
     restored = [getattr(controls, name) for name in names]
-    _change(restore.change, _restore, restore, [status, controls.is_random, *restored])
+    outputs = [status, note, controls.is_random, *restored]
+    _change(restore.change, functools.partial(_restore, studio), restore, outputs)
     return controls
-
-
-def stop(cancel: gr.Button, status: gr.HTML, event: Any) -> None:
-    """Lets a button end an event after the image that is being made."""
-    said = results.status("Cancelled.")
-    cancel.click(lambda: said, None, status, cancels=[event], queue=False, **QUIET)
 
 
 def _change(event: Any, function: Callable[..., Any], inputs: Any, outputs: Any) -> None:
@@ -71,18 +71,22 @@ def _change(event: Any, function: Callable[..., Any], inputs: Any, outputs: Any)
     event(function, inputs, outputs, queue=False, **QUIET)
 
 
-def generate_images(studio: Studio, *values: Any) -> Iterator[tuple[Any, ...]]:
+def generate_images(
+    studio: Studio, turns: Turns, ticket: str, *values: Any
+) -> Iterator[tuple[Any, ...]]:
     """Yields (status, results, seed) of the page while it makes images.
 
     Args:
         studio: the model.
+        turns: of the page.
+        ticket: of the request.
         *values: of `Controls.inputs`.
     """
     try:
         settings, references = controls_lib.read(studio, *values)
         yield results.status("Starting ..."), gr.skip(), settings.seed
         wanted, made = studio.wanted(settings, references), []
-        for image in studio.images(settings, references, wanted):
+        for image in turns.take(ticket, studio.images(settings, references, wanted)):
             made.append(image)
             text = f"Image {len(made)} of {settings.num_images}, seed {image.seed}."
             html = results.render(studio, settings, references, made)
@@ -99,11 +103,13 @@ def tell(error: Exception) -> str:
     return results.status(FAILED, is_error=True)
 
 
-def _restore(url: Any) -> tuple[Any, ...]:
-    """Returns status, is_random, references and the values of settings_lib.FIELDS."""
+def _restore(studio: Studio, url: Any) -> tuple[Any, ...]:
+    """Returns status, note, is_random, references and the values of settings_lib.FIELDS."""
     try:
-        values, items, note = settings_lib.restore(url)
+        values, items, said = settings_lib.restore(url)
     except ValueError as error:
-        return (tell(error), *[gr.skip()] * (len(settings_lib.FIELDS) + 2))
+        return (tell(error), "", *[gr.skip()] * (len(settings_lib.FIELDS) + 2))
+    own = generation.default_sampling(studio.model)
+    values["method"] = values["method"] or own.method  # older pictures: that of the training
     restored = [values[name] for name in settings_lib.FIELDS]
-    return (results.status(note), False, items, *restored)
+    return (results.status(said), "", False, items, *restored)

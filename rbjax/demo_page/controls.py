@@ -9,6 +9,7 @@ import gradio as gr
 from rbjax.demo_page import gallery, pictures, widgets
 from rbjax.demo_page.settings import MAX_IMAGES, MAX_STEPS, Settings
 from rbjax.demo_page.studio import Studio
+from rbjax.diffusion.sampler import METHODS
 from rbjax.inference import generation
 from rbjax.inference.reference import Reference
 
@@ -35,6 +36,7 @@ class Controls:
     guidance_references: gr.Slider
     guidance_prompt: gr.Slider
     size: gr.Dropdown
+    method: gr.Dropdown
 
     def inputs(self) -> list[gr.components.Component]:
         """Returns the components."""
@@ -82,7 +84,7 @@ def references_and_prompt(studio: Studio) -> tuple[gr.HTML, gr.HTML]:
 
 
 def numbers(studio: Studio, references: gr.HTML, prompt: gr.HTML) -> Controls:
-    """Makes seed, number of images, guidance, steps and size."""
+    """Makes seed, number of images, guidance, steps, size and sampler."""
     sampling = generation.default_sampling(studio.model)
     num_images = gr.Slider(1, MAX_IMAGES, 2, step=1, label="Images")
     with gr.Row():
@@ -101,9 +103,10 @@ def numbers(studio: Studio, references: gr.HTML, prompt: gr.HTML) -> Controls:
         size = gr.Dropdown(
             studio.sizes(), value=studio.size, label="Size in pixels", allow_custom_value=True
         )
+        method = gr.Dropdown(list(METHODS), value=sampling.method, label="Sampler")
     gr.Markdown(
         f"Trained at {studio.size} px: other sizes look worse. The first image with another number "
-        "of references, of steps or another size takes longer: its program is compiled."
+        "of references, of steps, another size or sampler takes longer: its program is compiled."
     )
     return Controls(
         references=references,
@@ -115,4 +118,5 @@ def numbers(studio: Studio, references: gr.HTML, prompt: gr.HTML) -> Controls:
         guidance_references=for_references,
         guidance_prompt=for_prompt,
         size=size,
+        method=method,
     )

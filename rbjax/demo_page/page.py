@@ -14,6 +14,7 @@ from rbjax.demo_page.controls import EXAMPLES
 from rbjax.demo_page.results import ASSETS
 from rbjax.demo_page.settings import Settings
 from rbjax.demo_page.studio import Studio
+from rbjax.demo_page.turns import Turns
 from rbjax.inference import generation
 
 
@@ -24,16 +25,16 @@ def build(studios: Sequence[Studio], runs: Sequence[Path] = ()) -> gr.Blocks:
         studios: models, at least one, with different names; the first one composes.
         runs: working directories of trainings that are shown.
     """
-    studio = studios[0]
+    studio, turns = studios[0], Turns()
     with gr.Blocks(title="rbjax", analytics_enabled=False) as page:
         gr.Markdown(
             f"# rbjax: compose a character from references\n{studio.name}, {studio.size} px. The "
             "references decide face and clothes, the prompt decides everything else."
         )
         with gr.Tab("Compose") as compose:
-            controls = compose_tab.build(studio)
+            controls = compose_tab.build(studio, turns)
         with gr.Tab("Compare") as compare:
-            compare_tab.build(studios, controls)
+            compare_tab.build(studios, controls, turns)
         with gr.Tab("Training") as training:
             run_tab.build(runs, training, [compose, compare])
     page.queue(default_concurrency_limit=1, max_size=32, api_open=False)

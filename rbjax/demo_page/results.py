@@ -18,8 +18,6 @@ from rbjax.inference.retrieval_map import RetrievalMap
 
 ASSETS = Path(__file__).parent / "assets"
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  # Okabe and Ito
-NO_QUESTIONS = "No questions are known for this model's data set: the judge says nothing."
-NOTHING_ASKED = "Nothing that the judge reads reliably was asked for."
 
 
 def render(
@@ -40,7 +38,7 @@ def render(
             for number, (concept, crop) in enumerate(pairs, 1)
         ],
         images=[_image(image, studio, settings, pairs) for image in images],
-        unasked=NO_QUESTIONS if studio.vqa is None else NOTHING_ASKED,
+        unasked=studio.why_unasked(settings),
     )
 
 
@@ -55,7 +53,8 @@ def template(name: str) -> jinja2.Template:
 def _image(
     image: Image, studio: Studio, settings: Settings, references: Sequence[tuple[str, np.ndarray]]
 ) -> dict[str, Any]:
-    own = dataclasses.replace(settings, seed=image.seed)
+    method = studio.sampling(settings).method
+    own = dataclasses.replace(settings, seed=image.seed, method=method)
     return {
         "url": settings_lib.png_url(image.pixels, own, references=references, model=studio.name),
         "file": f"rbjax_{image.seed:06d}.png",

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from rbjax.demo_page import pictures, results, widgets
-from rbjax.demo_page.compose_tab import QUIET
+from rbjax.demo_page.widgets import QUIET
 from rbjax.evaluation import plots
 from rbjax.evaluation import results as results_lib
 from rbjax.experiment import workdir as workdir_lib

@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from rbjax.demo_page import pictures
+from rbjax.diffusion import sampler
 from rbjax.inference.reference import Reference
 
 KEY = "rbjax"  # of the PNG's metadata, as in inference/generation.py
-FIELDS = ("prompt", "seed", "steps", "guidance_references", "guidance_prompt", "size")
+FIELDS = ("prompt", "seed", "steps", "guidance_references", "guidance_prompt", "size", "method")
 MAX_STEPS, MAX_IMAGES, MAX_GUIDANCE = 100, 16, 20.0
 
 
@@ -31,6 +32,7 @@ class Settings:
         guidance_references: see `diffusion.guidance.Sampling`.
         guidance_prompt: of the same.
         size: pixels of a side; None = the model's own.
+        method: one of `sampler.METHODS`; None = that of the model's training.
     """
 
     prompt: str
@@ -40,6 +42,7 @@ class Settings:
     guidance_references: float
     guidance_prompt: float
     size: int | None = None
+    method: str | None = None
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> "Settings":
@@ -71,7 +74,16 @@ class Settings:
                 values["guidance_prompt"], "guidance of the prompt", 0, MAX_GUIDANCE
             ),
             size=None if size is None else _number(size, "size", 8, 2048, whole=True),
+            method=_method(values.get("method")),
         )
+
+
+def _method(value: Any) -> str | None:
+    if value is not None and value not in sampler.METHODS:
+        raise ValueError(
+            f"The sampler is {value!r}; it must be one of {', '.join(sampler.METHODS)}."
+        )
+    return value
 
 
 def _number(value: Any, name: str, low: float, high: float, *, whole: bool = False) -> Any:
@@ -130,7 +142,7 @@ def restore(url: Any) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
         ValueError: a sentence: the picture holds no settings, or they are damaged.
     """
     content = _metadata(pictures.data_of(url, "The picture"))
-    absent = [name for name in FIELDS if name not in content]
+    absent = [name for name in FIELDS if name not in content and name != "method"]  # older: none
     if absent:
         raise ValueError(f"The picture's settings lack {', '.join(absent)}: nothing was restored.")
     prompt = content["prompt"] if isinstance(content["prompt"], str) else ""

@@ -20,6 +20,14 @@ from rbjax.models.pipeline import latent_pixels
 from rbjax.vqa.model import VQA
 
 SHIPPED = "shipped model"
+NO_QUESTIONS = (
+    "Not judged: the judge reads drawings of the data set avatars only, and the tags of this model "
+    "are not those of avatars."
+)
+NOTHING_ASKED = (
+    "Not judged: neither the prompt nor a reference asks for anything that the judge reads "
+    "reliably at this size."
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,12 +118,22 @@ class Studio:
 
     def sampling(self, settings: Settings) -> Sampling:
         """Returns the sampler's settings."""
+        own = generation.default_sampling(self.model)
         return dataclasses.replace(
-            generation.default_sampling(self.model),
+            own,
             steps=settings.steps,
+            method=settings.method or own.method,
             guidance_references=settings.guidance_references,
             guidance_prompt=settings.guidance_prompt,
         )
+
+    def why_unasked(self, settings: Settings) -> str:
+        """Returns why the judge answers nothing about images of these settings."""
+        if self.vqa is None:
+            return NO_QUESTIONS
+        if self._judge(size := settings.size or self.size) is None:
+            return f"Not judged: the judge cannot read images of {size} px, they are too small."
+        return NOTHING_ASKED
 
     def _judge(self, size: int) -> Judge | None:
         """Returns the judge of images of a size; None if it has no questions for them."""

@@ -101,16 +101,21 @@ def unknown_words(text: str, tokenizer: tokenizers.Tokenizer) -> list[str]:
     return [text[start:end] for token, (start, end) in pairs if token == unknown]
 
 
+def drawn(vocabulary: Vocabulary) -> dict[str, list[str]]:
+    """Returns the attributes that `randomized` draws, with their tags; none without questions."""
+    choices: dict[str, list[str]] = {}
+    for tag, entry in vocabulary["tags"].items():
+        if entry["kind"] == "free" and entry["attribute"] in vocabulary["questions"]:
+            choices.setdefault(entry["attribute"], []).append(tag)
+    return choices
+
+
 def randomized(prompt: str, vocabulary: Vocabulary, seed: int) -> str:
     """Returns a prompt with a random tag for each attribute that no reference ever decides.
 
     Tags of the prompt that name these attributes (expression, background) are replaced, others
     stay.
     """
-    rng, tags = random.Random(seed), vocabulary["tags"]
-    choices: dict[str, list[str]] = {}
-    for tag, entry in tags.items():
-        if entry["kind"] == "free" and entry["attribute"] in vocabulary["questions"]:
-            choices.setdefault(entry["attribute"], []).append(tag)
+    rng, tags, choices = random.Random(seed), vocabulary["tags"], drawn(vocabulary)
     kept = [t for t in split_tags(prompt) if tags.get(t, {}).get("attribute") not in choices]
     return ", ".join([*kept, *(rng.choice(values) for values in choices.values())])

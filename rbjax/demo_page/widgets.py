@@ -14,6 +14,7 @@ from rbjax.demo_page.results import ASSETS
 from rbjax.demo_page.studio import Studio
 from rbjax.text.concepts import CONCEPTS
 
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 Call = dict[str, Any]  # what the browser sends to a function of the server
 
 
@@ -84,9 +85,18 @@ def results(name: str) -> gr.HTML:
     )
 
 
-def status(name: str) -> gr.HTML:
+def status(name: str | None) -> gr.HTML:
     """Makes the place for what `results.status` returns."""
     return gr.HTML(value="", js_on_load=None, elem_id=name, apply_default_css=False)
+
+
+def told(name: str) -> tuple[gr.HTML, gr.HTML]:
+    """Makes the places for what a request to the model says, and for what was done to it.
+
+    Two places, because an image that is under way may arrive after the user has cancelled it.
+    """
+    with gr.Column(elem_id=name, elem_classes="rb-told"):
+        return status(None), status(None)
 
 
 def _html(name: str, value: Any, functions: list[Callable[[Call], Any]], **props: Any) -> gr.HTML:

@@ -1,4 +1,6 @@
-"""A page of a small model that knows the tags of `avatars`, served for all tests of this folder."""
+"""A page of a small model that knows the tags of `avatars`, served for all tests of this folder,
+and headless Chromium that uses it as a person would.
+"""
 
 import dataclasses
 import pathlib
@@ -14,6 +16,7 @@ from rbjax.models.pipeline import abstract_pipeline
 from rbjax.text.tokenizer import word_tokenizer
 from rbjax.vqa.model import VQA
 from tests.helpers import tiny_pipeline, tiny_saved_model
+from tests.helpers.page_in_browser import CHROMIUM, WAIT, open_page
 from tfds_retribooru.avatars import attributes
 
 SIDE = 32
@@ -63,3 +66,27 @@ def address(studio, other_studio, workdir):
     built = page.build([studio, other_studio], [workdir])
     with page.serving(built, host="127.0.0.1", port=None, share=False) as address:
         yield address
+
+
+@pytest.fixture(scope="package")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(browser, address):
+    """The page, open; errors of its scripts fail the test."""
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    errors = []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.set_default_timeout(WAIT)
+    open_page(tab, address)
+    yield tab
+    tab.close()
+    assert not errors

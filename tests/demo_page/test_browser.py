@@ -1,49 +1,19 @@
 """Headless Chromium uses the page as a person would."""
 
-import os
-import shutil
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from rbjax.demo_page import gallery, pictures
-from rbjax.demo_page.settings import MAX_STEPS
-
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from tests.helpers.page_in_browser import (
+    choose,
+    draw_box,
+    drop,
+    generate,
+    numbers,
+    remove_all,
+    upload,
 )
-WAIT = 300_000  # milliseconds at most; the first image is compiled
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def tab(browser, address):
-    """The page, open; errors of its scripts fail the test."""
-    tab = browser.new_page(viewport={"width": 1280, "height": 900})
-    errors = []
-    tab.on("pageerror", lambda error: errors.append(str(error)))
-    tab.set_default_timeout(WAIT)
-    open_page(tab, address)
-    yield tab
-    tab.close()
-    assert not errors
-
-
-def open_page(tab, address) -> None:
-    tab.goto(address)
-    tab.wait_for_selector(".rb-slot")
-    tab.wait_for_selector(".rb-mark")
 
 
 @pytest.fixture(scope="module")
@@ -54,44 +24,6 @@ def files(tmp_path_factory) -> list[str]:
     for path, portrait in zip(paths, gallery.portraits(), strict=False):
         path.write_bytes(pictures.data_of(portrait.picture, "it"))
     return [str(path) for path in paths]
-
-
-def remove_all(tab) -> None:
-    while tab.locator(".rb-slot").count():
-        tab.locator(".rb-slot button", has_text="Remove").first.click()
-
-
-def upload(tab, path: str, concept: str) -> None:
-    count = tab.locator(".rb-slot").count()
-    tab.check(f"input[name=rb-type][value={concept}]")
-    tab.set_input_files(".rb-upload", path)
-    tab.locator(".rb-slot").nth(count).locator(".rb-crop img[src]").wait_for()
-
-
-def draw_box(tab, slot: int) -> None:
-    """Drags over the middle of the picture, half of it in each direction."""
-    picture = tab.locator(".rb-slot").nth(slot).locator(".rb-area img")
-    picture.scroll_into_view_if_needed()
-    area = picture.bounding_box()
-    corner = lambda share: (area["x"] + share * area["width"], area["y"] + share * area["height"])  # noqa: E731
-    tab.mouse.move(*corner(0.25))
-    tab.mouse.down()
-    tab.mouse.move(*corner(0.5), steps=3)
-    tab.mouse.move(*corner(0.75))
-    tab.mouse.up()
-
-
-def numbers(tab, slot: int) -> list[int]:
-    fields = tab.locator(".rb-slot").nth(slot).locator(".rb-numbers input")
-    return [int(fields.nth(i).input_value()) for i in range(4)]
-
-
-def generate(tab, images: int = 2) -> None:
-    tab.click("#generate")
-    tab.wait_for_selector(f"#results .rb-image >> nth={images - 1}")
-    tab.wait_for_function(
-        f"document.querySelector('#status').innerText.includes('Image {images} of')"
-    )
 
 
 def test_compose_from_own_pictures_see_answers_and_map_and_restore(tab, files, tmp_path):
@@ -107,6 +39,7 @@ def test_compose_from_own_pictures_see_answers_and_map_and_restore(tab, files, t
     tab.uncheck("#random-seed input")
     tab.fill("#seed input", "5")
     tab.fill("#rb-prompt-input", "frown, red background")
+    choose(tab, "Sampler", "dpm++2m")
     generate(tab)
 
     rows = tab.locator(".rb-image").first.locator(".rb-answers tbody tr").all_inner_texts()
@@ -132,9 +65,13 @@ def test_compose_from_own_pictures_see_answers_and_map_and_restore(tab, files, t
 
     tab.fill("#rb-prompt-input", "smile")
     remove_all(tab)
-    tab.set_input_files("#restore input", str(made))
+    choose(tab, "Sampler", "euler")
+    drop(tab, "#results", made)  # anywhere
     tab.wait_for_function("document.querySelectorAll('.rb-slot').length === 2")
-    for place, value in (("#rb-prompt-input", "frown, red background"), ("#seed input", "6")):
+    for place, value in (
+        *(("#rb-prompt-input", "frown, red background"), ("#seed input", "6")),
+        ("input[aria-label='Sampler']", "dpm++2m"),
+    ):
         tab.wait_for_function(
             "([place, value]) => document.querySelector(place).value === value",
             arg=[place, value],
@@ -213,63 +150,6 @@ def test_a_mask_gives_the_box(tab, tmp_path):
     tab.wait_for_selector("text=The mask of reference 1 cannot be used as a mask")
 
 
-def test_two_users_at_once_both_get_their_images(browser, address, tab):
-    other = browser.new_page()
-    other.set_default_timeout(WAIT)
-    open_page(other, address)
-    for page, prompt in ((tab, "smile"), (other, "frown")):
-        page.fill("#rb-prompt-input", prompt)
-        page.click("#generate")
-    for page, prompt in ((tab, "smile"), (other, "frown")):
-        page.wait_for_selector("#results .rb-image >> nth=1")
-        assert page.get_attribute(".rb-made >> nth=0", "alt").endswith(prompt)
-    other.close()
-
-
-UNNAMED = """() => [...document.querySelectorAll("input, select, textarea, button, img, a, canvas")]
-  .filter((node) => node.checkVisibility() && node.getAttribute("aria-hidden") !== "true")
-  .filter((node) => !(node.tagName === "IMG" && node.hasAttribute("alt")))
-  .filter((node) => !(node.labels?.length && [...node.labels].some((l) => l.innerText.trim())))
-  .filter((node) => !(node.getAttribute("aria-label") || node.innerText || node.title))
-  .filter((node) => !node.getAttribute("aria-labelledby"))
-  .map((node) => node.outerHTML.slice(0, 120))"""
-CONTRAST = """() => {
-  const parse = (text) => (text.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
-  const luminance = ([r, g, b]) => [r, g, b]
-    .map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = (node) => {
-    for (; node; node = node.parentElement) {
-      const color = parse(getComputedStyle(node).backgroundColor);
-      if (color.length === 3 || color[3] === 1) return color;
-    }
-    return [255, 255, 255];
-  };
-  const poor = [];
-  for (const node of document.querySelectorAll("[class*=rb-] *, .rb-status")) {
-    const own = [...node.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-    if (!own || !node.checkVisibility() || node.closest(":disabled")) continue;
-    const [a, b] = [parse(getComputedStyle(node).color), behind(node)].map(luminance);
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < 4.5) poor.push(`${ratio.toFixed(1)} ${node.outerHTML.slice(0, 100)}`);
-  }
-  return poor;
-}"""
-
-
-@pytest.mark.parametrize("width", [1280, 390])
-def test_all_controls_have_names_and_text_has_contrast(tab, width):
-    tab.set_viewport_size({"width": width, "height": 844})
-    tab.fill("#rb-prompt-input", "smile, blue hair, zorgle")
-    generate(tab)
-    assert tab.evaluate(UNNAMED) == []
-    assert tab.evaluate(CONTRAST) == []
-    overflow = tab.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-    assert overflow <= 0
-    if folder := os.environ.get("RBJAX_SCREENSHOTS"):
-        tab.screenshot(path=f"{folder}/page_{width}.png", full_page=True)
-
-
 def test_two_models_are_compared_on_the_same_seeds(tab):
     tab.uncheck("#random-seed input")
     tab.fill("#seed input", "11")
@@ -298,19 +178,6 @@ def test_a_training_is_shown_and_asked(tab, workdir):
     assert {"sample_now", "save_now"} <= {path.name for path in workdir.iterdir()}
     (workdir / "loss.json").write_text("[[5, 0.75], [10, 0.5], [15, 0.25]]")
     tab.wait_for_selector("#run-report >> text=Step 15 of 20, loss 0.2500")
-
-
-def test_what_is_cancelled_ends(tab):
-    tab.fill("input[aria-label='number input for Images']", "16")
-    tab.keyboard.press("Tab")
-    tab.fill("input[aria-label='number input for Steps']", str(MAX_STEPS))  # slow images
-    tab.keyboard.press("Tab")
-    tab.click("#generate")
-    tab.wait_for_selector("#results .rb-image")
-    tab.click("#cancel")
-    tab.wait_for_selector("#status >> text=Cancelled.")
-    tab.wait_for_timeout(500)  # the image that was being made may still come, and be told
-    assert tab.locator("#results .rb-image").count() < 16
 
 
 def test_sizes_that_are_impossible_give_a_sentence(tab):

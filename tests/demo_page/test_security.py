@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import sys
 import urllib.parse
 
 import numpy as np
@@ -93,15 +94,21 @@ def test_a_restored_picture_opens_no_path(client, secret):
     content = {"references": [["face", str(secret)]], "prompt": "a", "seed": 0, "steps": 1}
     content |= {"guidance_references": 1, "guidance_prompt": 1, "size": 32}
     url = pictures.data_url(np.zeros((8, 8, 3), np.uint8), {"rbjax": json.dumps(content)})
+    answer = run(client, function_of(client, "restore", "change"), [url])
+    assert SECRET not in answer and "only named in it" in answer
+
+
+def function_of(client, name: str, event: str, outputs: int | None = None) -> int:
+    """The number of the function that an event of a component calls."""
     config = client.get("/config").json()
-    (component,) = (c for c in config["components"] if c["props"].get("elem_id") == "restore")
+    (component,) = (c for c in config["components"] if c["props"].get("elem_id") == name)
     (number,) = (
         i
         for i, dependency in enumerate(config["dependencies"])
-        if [component["id"], "change"] in [list(t) for t in dependency["targets"]]
+        if [component["id"], event] in [list(target) for target in dependency["targets"]]
+        and outputs in (None, len(dependency["outputs"]))
     )
-    answer = run(client, number, [url])
-    assert SECRET not in answer and "only named in it" in answer
+    return number
 
 
 def run(client, number: int, data: list) -> str:
@@ -117,6 +124,36 @@ def run(client, number: int, data: list) -> str:
     return "\n".join(lines)
 
 
-def test_nothing_but_the_temporary_folder_is_written(address):
+_opened: list[tuple[str, int]] = []
+_is_watching = False
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+def _watch(event: str, args: tuple) -> None:
+    if _is_watching and event == "open" and isinstance(args[0], str | bytes | os.PathLike):
+        _opened.append((os.fsdecode(args[0]), args[2]))
+
+
+sys.addaudithook(_watch)  # cannot be removed
+
+
+def test_nothing_but_the_temporary_folder_is_written(client, studio, monkeypatch):
     folder = pathlib.Path(os.environ["GRADIO_TEMP_DIR"])
     assert folder.name.startswith("rbjax_demo_") and folder.is_dir()
+    monkeypatch.setitem(globals(), "_is_watching", True)
+    picture = pictures.data_url(np.zeros((8, 8, 3), np.uint8))
+    item = {"concept": "face", "picture": picture, "box": None}
+    values = ([item], "smile", 0, False, 1, 2, 2.0, 3.0, studio.size, "euler", " x")
+    answer = run(client, function_of(client, "generate", "click", outputs=3), list(values))
+    assert "Image 1 of 1" in answer and "Download" in answer
+    upload = {"files": ("a.png", pictures.data_of(picture, "it"), "image/png")}
+    client.post("/gradio_api/upload", files=upload)
+    monkeypatch.setitem(globals(), "_is_watching", False)
+    assert _opened  # the hook works
+    ours = (folder, os.environ["JAX_COMPILATION_CACHE_DIR"], "/dev")
+    written = {name for name, flags in _opened if flags & WRITING}
+    assert {n for n in written if not any(under(n, place) for place in ours)} == set()
+
+
+def under(name: str, folder: str | pathlib.Path) -> bool:
+    return pathlib.Path(name).resolve().is_relative_to(pathlib.Path(folder).resolve())

@@ -43,6 +43,7 @@ def with_metadata(content) -> str:
         ({"guidance_prompt": float("inf")}, "guidance of the prompt is inf"),
         ({"guidance_references": "x"}, "must be a number from 0 to 20"),
         ({"size": 10**6}, "The size is 1000000"),
+        ({"method": "magic"}, "The sampler is 'magic'; it must be one of ddim"),
     ],
 )
 def test_values_that_cannot_be_used_are_told(changes, message):
@@ -58,7 +59,7 @@ def test_a_seed_is_drawn_where_none_is_given():
 
 def test_a_picture_restores_its_settings_and_what_the_model_saw():
     crops = [("face", picture(1)), ("clothes", picture(2))]
-    made = Settings.read(VALUES)
+    made = Settings.read(VALUES | {"method": "ddim"})
     url = settings.png_url(picture(), made, references=crops, model="mine")
     assert (pictures.decode(url, "it") == picture()).all()
     values, items, note = settings.restore(url)
@@ -70,6 +71,11 @@ def test_a_picture_restores_its_settings_and_what_the_model_saw():
         assert (reference.crop(8, "crop") == crop).all()
         assert (reference.crop(8, "in_place") == crop).all()
     assert note == "Restored from mine, seed 7."
+
+
+def test_older_pictures_name_no_sampler():
+    values, _, _ = settings.restore(with_metadata(VALUES))
+    assert values["method"] is None
 
 
 def test_what_is_restored_is_of_the_right_type():
@@ -96,6 +102,7 @@ def test_paths_in_metadata_are_not_opened(path, monkeypatch):
         (with_metadata([1]), "are damaged"),
         (with_metadata({"prompt": "a"}), "lack seed, steps"),
         (with_metadata(VALUES | {"steps": 10**9}), "number of steps"),
+        (with_metadata(VALUES | {"method": ["ddim"]}), "The sampler is"),
         ("data:text/plain;base64,aGVsbG8=", "is no PNG"),
         ("/etc/passwd", "no picture that was added"),
         (None, "no picture that was added"),

@@ -1,13 +1,16 @@
 """A model that is open: its images, and what is asked about them."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
-from rbjax.demo_page import gallery, pictures
+from rbjax.demo_page import gallery, pictures, results, tags
 from rbjax.demo_page.settings import Settings
-from rbjax.demo_page.studio import open_all
+from rbjax.demo_page.studio import Studio, open_all
 from rbjax.inference import generation
+from rbjax.text import tokenizer
 from tfds_retribooru.avatars import attributes
 
 VOCABULARY = attributes.vocabulary()
@@ -87,8 +90,29 @@ def test_the_map_is_that_of_the_references(images):
 
 
 def test_no_reference_has_no_map_and_tiny_images_no_judge(studio):
-    (image,) = make(studio, settings(num_images=1, size=16), [])
+    small = settings(num_images=1, size=16)
+    (image,) = make(studio, small, [])
     assert image.map is None and image.answers == ()
+    assert "cannot read images of 16 px" in results.render(studio, small, [], [image])
+    assert "asks for anything that the judge reads" in studio.why_unasked(settings())
+
+
+def test_models_of_other_data_have_no_judge_and_the_page_says_why(
+    studio, references, images, monkeypatch
+):
+    words = tokenizer.word_tokenizer({"tags": {"smile": {}, "night sky": {}}})
+    other = dataclasses.replace(studio.model, tokenizer=words)
+    monkeypatch.setattr("rbjax.demo_page.studio.load_model", lambda checkpoint: other)
+    opened = Studio.open(None, studio.vqa)
+    assert opened.vqa is None and opened.wanted(settings(), references) == []
+    bare = dataclasses.replace(images[0], answers=())
+    assert "are not those of avatars" in results.render(opened, settings(), references, [bare])
+    assert not tags.drawn(opened.vocabulary)
+
+
+def test_the_sampler_is_that_of_the_settings_or_of_the_training(studio):
+    assert studio.sampling(settings(method="dpm++2m")).method == "dpm++2m"
+    assert studio.sampling(settings()).method == generation.default_sampling(studio.model).method
 
 
 def test_models_of_one_name_get_numbers(studio, monkeypatch):

@@ -29,9 +29,29 @@ function publish() {
   document.dispatchEvent(new CustomEvent("rbjax-references"));
 }
 
-function changed() {
+function changed(moved = null) {
   publish();
+  const restoreFocus = keepFocus(moved);
   render();
+  restoreFocus();
+}
+
+function controlsOf(slot) {
+  return [...slot.querySelectorAll("button, select, input")];
+}
+
+// Who uses the keyboard stays at the same control, of the slot `moved` where the slot has moved.
+function keepFocus(moved) {
+  const slot = document.activeElement?.closest(".rb-slot");
+  if (!slot || !slots.contains(slot)) return () => {};
+  const index = moved ?? [...slots.children].indexOf(slot);
+  const control = controlsOf(slot).indexOf(document.activeElement);
+  return () => {
+    const target = slots.children[Math.min(index, items.length - 1)];
+    const controls = target ? controlsOf(target) : [element.querySelector(".rb-upload")];
+    const wanted = target ? controls[control] : controls[0];
+    (wanted.disabled ? controls.find((node) => node.matches("button:enabled")) : wanted).focus();
+  };
 }
 
 async function showCrop(index) {
@@ -152,7 +172,7 @@ function render() {
 
 function swap(a, b) {
   [items[a], items[b]] = [items[b], items[a]];
-  changed();
+  changed(b);
 }
 
 function remove(index) {

@@ -16,14 +16,16 @@ input.addEventListener("change", () => {
   take(input.files[0]);
   input.value = "";
 });
-area.addEventListener("dragover", (event) => {
-  event.preventDefault();
-  area.classList.add("rb-over");
-});
+area.addEventListener("dragover", () => area.classList.add("rb-over"));
 area.addEventListener("dragleave", () => area.classList.remove("rb-over"));
-area.addEventListener("drop", (event) => {
+area.addEventListener("drop", () => area.classList.remove("rb-over"));
+// Anywhere but at the references; the browser would leave the page and show the picture.
+const isFile = (event) => !event.defaultPrevented && event.dataTransfer?.types.includes("Files");
+document.addEventListener("dragover", (event) => {
+  if (isFile(event)) event.preventDefault();
+});
+document.addEventListener("drop", (event) => {
+  if (!isFile(event)) return;
   event.preventDefault();
-  event.stopPropagation();
-  area.classList.remove("rb-over");
   take(event.dataTransfer.files[0]);
 });
