@@ -17,7 +17,7 @@ import tokenizers
 import tfds_retribooru  # noqa: F401  registers the builders
 from rbjax.data import texts as texts_lib
 from rbjax.data.texts import Texts
-from rbjax.text import tokenizer
+from rbjax.text import prompts, tokenizer
 from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
 from tfds_retribooru import array_record, boxes, vocabulary
 from tfds_retribooru.building import locks
@@ -164,9 +164,14 @@ def check_split(builder: tfds.core.DatasetBuilder, name: str) -> None:
         )
 
 
-def word_tokenizer(builder: tfds.core.DatasetBuilder) -> tokenizers.Tokenizer:
-    """Builds a tokenizer with the words of a data set."""
-    return tokenizer.word_tokenizer(vocabulary.read(builder.data_path))
+def word_tokenizer(
+    builder: tfds.core.DatasetBuilder, *, underscores_as_spaces: bool = False
+) -> tokenizers.Tokenizer:
+    """Builds a tokenizer with the words of a data set, as its prompts are spelled."""
+    tags = vocabulary.read(builder.data_path)["tags"]
+    if underscores_as_spaces:
+        tags = {prompts.spaced(tag): entry for tag, entry in tags.items()}
+    return tokenizer.word_tokenizer({"tags": tags})
 
 
 def _read_texts(directory: pathlib.Path, split: str) -> Texts:

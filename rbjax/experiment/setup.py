@@ -144,7 +144,12 @@ def setup(resolved: Resolved) -> Experiment:
     sampler.plan(schedule, sampling.steps, sampling.method)  # raises for what cannot work
     builder = dataset_lib.prepare(config.data.dataset, config.data_dir)
     dataset_lib.check_split(builder, config.eval.split)
-    tokenizer = pretrained.tokenizer if pretrained else dataset_lib.word_tokenizer(builder)
+    spaced = config.data.underscores_as_spaces
+    tokenizer = (
+        pretrained.tokenizer
+        if pretrained
+        else dataset_lib.word_tokenizer(builder, underscores_as_spaces=spaced)
+    )
     graphdef = nnx.split(abstract_pipeline(config, tokenizer))[0]
     return Experiment(
         config=config,

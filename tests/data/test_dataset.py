@@ -98,6 +98,15 @@ def reads(monkeypatch) -> list[int]:
     return positions
 
 
+def test_words_are_those_of_prompts_with_spaces_for_underscores(avatars, monkeypatch):
+    tags = {"tags": {"red_hair": {}, "o_o": {}, "smile": {}}}
+    monkeypatch.setattr(dataset.vocabulary, "read", lambda directory: tags)
+    for is_spaced in (False, True):
+        tokenizer = dataset.word_tokenizer(avatars, underscores_as_spaces=is_spaced)
+        prompt = prompts.spelled("red_hair,o_o,smile", underscores_as_spaces=is_spaced)
+        assert "[UNK]" not in tokenizer.encode(prompt).tokens
+
+
 def test_texts_are_read_once(split, reads):
     first, second = split.tags, dataclasses.replace(split)
     assert sorted(reads) == list(range(24))
