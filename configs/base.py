@@ -13,7 +13,7 @@ from configs import composition
 def get_config() -> ConfigDict:
     """Returns the configuration; `pretrained` is the folder that scripts/train_base.py makes."""
     c = composition.avatars_128()
-    c.total_steps = 20_000
+    c.total_steps = 16_000
     c.data.dataset = "avatars/base"
     c.data.faces = c.data.clothes = 0
     c.data.crop_jitter = c.data.flip_references = 0.0

@@ -35,7 +35,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data_dir", default="", help="of TFDS; ~/tensorflow_datasets if empty")
     add_steps = functools.partial(parser.add_argument, type=int, metavar="N")
     settings = base.AUTOENCODER
-    add_steps("--autoencoder_steps", default=settings.steps, help="of encoder and decoder")
+    add_steps(
+        "--window_steps", default=settings.window_steps, help="of the autoencoder, on windows"
+    )
+    add_steps("--autoencoder_steps", default=settings.steps, help="then on entire images")
     add_steps("--decoder_steps", default=settings.decoder_steps, help="then of the decoder alone")
     add_steps("--steps", help="of text encoder and UNet; as configs/base.py")
     args = parser.parse_args(argv)
@@ -44,8 +47,13 @@ def main(argv: list[str] | None = None) -> None:
         config = base_config.get_config()
         config.data_dir = args.data_dir
         config.total_steps = args.steps or config.total_steps
-        steps = {"steps": args.autoencoder_steps, "decoder_steps": args.decoder_steps}
-        base.train(config, args.workdir, dataclasses.replace(settings, **steps))
+        settings = dataclasses.replace(
+            settings,
+            window_steps=args.window_steps,
+            steps=args.autoencoder_steps,
+            decoder_steps=args.decoder_steps,
+        )
+        base.train(config, args.workdir, settings)
         if args.out:
             base.export(config, args.workdir, args.out, dtype=np.float16)
 

@@ -41,7 +41,9 @@ def trained(avatars_dir, tmp_path_factory):
         unet |= {"norm_num_groups": 2, "cross_attention_dim": 8, "attention_head_dim": 2}
         patch.setattr(base, "UNET", dataclasses.replace(base.UNET, **unet))
         patch.setattr(base, "TEXT_WIDTH", 8)
-        settings = dataclasses.replace(base.AUTOENCODER, model=SMALL, steps=2, decoder_steps=2)
+        settings = dataclasses.replace(
+            base.AUTOENCODER, model=SMALL, window=16, window_steps=2, steps=2, decoder_steps=2
+        )
         base.train(config, workdir, settings)
         base.export(config, workdir, workdir / "out", dtype=np.float32)
     return workdir
@@ -59,7 +61,7 @@ def test_the_unet_trained_and_the_autoencoder_stayed(trained):
 
 def test_the_decoder_trains_on_alone(trained):
     read, folder = ocp.StandardCheckpointer().restore, trained / "autoencoder"
-    first = read(folder / "checkpoints" / "2" / "state")["ema"]
+    first = read(folder / "entire" / "checkpoints" / "2" / "state")["ema"]
     last = read(folder / "decoder" / "checkpoints" / "2" / "state")["trained"]
     moved = {
         name: any(jax.tree.leaves(jax.tree.map(lambda a, b: (a != b).any(), first[name], part)))
@@ -67,6 +69,17 @@ def test_the_decoder_trains_on_alone(trained):
     }
     alone = {"decoder", "post_quant_conv"}
     assert moved == {name: name in alone for name in (*alone, "encoder", "quant_conv")}
+
+
+def test_windows_show_what_has_edges():
+    image = np.zeros((32, 48, 3), np.uint8)
+    image[:, 24:] = 255  # one edge: windows that show it are among four random ones nearly always
+    rng = np.random.default_rng(0)
+    found = [autoencoder_lib.window(image, 16, rng) for _ in range(200)]
+    assert {part.shape for part in found} == {(16, 16, 3)}
+    shown = np.mean([len(np.unique(part)) == 2 for part in found])
+    chance = 15 / 33  # of the 33 places of a window, 15 show both sides
+    assert abs(shown - (1 - (1 - chance) ** 4)) < 0.08
 
 
 def test_latents_have_unit_variance(trained):
