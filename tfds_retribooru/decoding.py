@@ -153,8 +153,9 @@ def _srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, bool]
     alpha = None
     if image.mode == "F":
         raise Unreadable("the picture's pixels are floating point numbers")
-    if image.mode.startswith("I"):  # 16 bits a pixel
-        image = eight_bits(np.asarray(image))
+    if image.mode.startswith("I"):  # 16 bits a pixel, or 32 that hold 16 or 8
+        grey = np.asarray(image)
+        image = eight_bits(grey * 257 if image.mode == "I" and grey.max() <= 255 else grey)
     if image.has_transparency_data:
         is_grey = image.mode.upper() in ("L", "LA")
         image = image.convert("RGBA")

@@ -233,3 +233,12 @@ def test_a_profile_of_another_kind_of_image_is_ignored(image, mode):
         for options in ({}, {"icc_profile": P3})
     )
     np.testing.assert_array_equal(plain, profiled)
+
+
+@pytest.mark.parametrize("largest", [255, 65535])
+def test_whole_numbers_of_32_bits_hold_8_or_16(image, largest):
+    grey = np.asarray(image.convert("L"))
+    wide = Image.fromarray(grey.astype(np.int32) * (largest // 255))
+    assert wide.mode == "I"
+    decoded = decoding.decode(retribooru_folder.encoded(wide, "TIFF"))
+    np.testing.assert_array_equal(decoded.image, image.convert("L").convert("RGB"))
