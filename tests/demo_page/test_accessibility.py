@@ -13,10 +13,14 @@ def violations(tab) -> list[str]:
         "axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python"
     )
     found = axe.Axe().run(tab).response["violations"]
-    return [f"{rule['id']}: {node['html'][:150]}" for rule in found for node in rule["nodes"]]
+    return [
+        f"{rule['id']}: {node['html'][:150]}: {[check['message'] for check in node['any']]}"
+        for rule in found
+        for node in rule["nodes"]
+    ]
 
 
-SCREENS = [(1280, "light"), (390, "light")]
+SCREENS = [(1280, "light"), (390, "light"), (1280, "dark")]
 
 
 @pytest.fixture(params=SCREENS, ids=str)
