@@ -93,8 +93,7 @@ class Evaluator:
         if not distributed.is_primary():
             return
         grid = self.generator.grid(cases, images)
-        path = self.workdir / "samples" / f"{step:07d}.png"
-        saved_images.write(grid, path)
+        saved_images.write(grid, self.workdir / "samples" / f"{step:07d}.png")
         writer.write_images(step, {"samples": np.asarray(grid)[None]})
 
     def periodic(self, step: int, params: Tree, writer: metric_writers.MetricWriter) -> None:

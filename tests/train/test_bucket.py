@@ -71,13 +71,6 @@ def arrays_of(path) -> dict:
 class Writing(tiny_run.NoEvaluation):
     """Writes what depends on the parameters, as an evaluation does."""
 
-    def __init__(self, workdir):
-        self.workdir = workdir
-
-    @classmethod
-    def create(cls, exp, workdir):
-        return cls(workdir)
-
     def sample(self, step, params, writer):
         leaf = np.asarray(jax.tree.leaves(params)[0], np.float32)
         image = Image.frombytes("L", (leaf.nbytes, 1), leaf.tobytes())

@@ -80,13 +80,6 @@ def test_what_fails_beside_the_training_ends_it_nowhere(train, tmp_path, caplog,
 class Writing(tiny_run.NoEvaluation):
     """Writes what depends on the parameters; keeps what SIGKILL leaves when an event has begun."""
 
-    def __init__(self, workdir):
-        self.workdir = workdir
-
-    @classmethod
-    def create(cls, exp, workdir):
-        return cls(workdir)
-
     def _begin(self, event, step, params):
         if self.workdir.name == "whole":
             copy = self.workdir.with_name(f"{event}-{step}")
