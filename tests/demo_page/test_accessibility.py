@@ -6,12 +6,16 @@ import pytest
 
 from tests.helpers.page_in_browser import WAIT, generate, open_page, remove_all
 
+SETTLED = """() => document.getAnimations().every(
+    x => x.playState === "finished" || x.effect.getComputedTiming().endTime === Infinity)"""
+
 
 def violations(tab) -> list[str]:
     """What axe-core finds: its rules of WCAG and of good practice."""
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python"
     )
+    tab.wait_for_function(SETTLED)  # what fades in has little contrast until it is there
     found = axe.Axe().run(tab).response["violations"]
     return [
         f"{rule['id']}: {node['html'][:150]}: {[check['message'] for check in node['any']]}"
