@@ -1,8 +1,8 @@
 """Exports a model: a diffusers pipeline that needs neither rbjax nor JAX, or a saved model.
 
 python scripts/export_pytorch.py --checkpoint runs/composition --out export
-python scripts/export_pytorch.py --format model --half --out rbjax/weights/avatars \
-    --checkpoint runs/composition_avatars_long
+python scripts/export_pytorch.py --format model --half --on_base --out rbjax/weights/avatars \
+    --checkpoint runs/composition
 """
 
 import argparse
@@ -28,7 +28,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "model: the weights for rbjax.generate --checkpoint (default: diffusers)",
     )
     add("--half", action="store_true", help="store float16: half the size, rounded weights")
-    return parser.parse_args(argv)
+    add(
+        "--on_base",
+        action="store_true",
+        help="with --format model --half: leave out what rbjax/weights/base holds as well, as the "
+        "shipped model does",
+    )
+    args = parser.parse_args(argv)
+    if args.on_base and (args.format != "model" or not args.half):
+        parser.error("--on_base needs --format model --half")
+    return args
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -41,8 +50,11 @@ def main(argv: list[str] | None = None) -> None:
     from rbjax.interop import diffusers_export, saved_model
 
     with one_line_errors("export on the CPU, JAX_PLATFORMS=cpu"):
-        write = diffusers_export.export if args.format == "diffusers" else saved_model.save
-        write(load_model(args.checkpoint), args.out, np.float16 if args.half else None)
+        model, dtype = load_model(args.checkpoint), np.float16 if args.half else None
+        if args.format == "diffusers":
+            diffusers_export.export(model, args.out, dtype)
+        else:
+            saved_model.save(model, args.out, dtype, on_base=args.on_base)
     how = f"; how to load it: {args.out}/README.md" if args.format == "diffusers" else ""
     print(f"wrote {args.out}{how}")
 

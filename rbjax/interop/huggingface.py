@@ -123,18 +123,24 @@ def build(config: dict[str, Any], where: str | Path = json_files.CONFIG_NAME) ->
         raise ValueError(f"{where}: {error}") from error
 
 
-def fill(model: nnx.Module, folder: str | Path, mesh: jax.sharding.Mesh | None = None) -> None:
+def fill(
+    model: nnx.Module,
+    folder: str | Path,
+    mesh: jax.sharding.Mesh | None = None,
+    others: Mapping[str, Tensor] | None = None,
+) -> None:
     """Reads a folder's weights into `model` (abstract or not), cast to its parameters' dtypes.
 
     Args:
         model: to fill; every key must match.
         folder: with the weights.
         mesh: see `load`.
+        others: tensors of keys that the folder lacks.
 
     Raises:
         FileNotFoundError, ValueError: see `load`.
     """
-    tensors = safetensors_files.open_folder(Path(folder))
+    tensors = dict(others or {}) | safetensors_files.open_folder(Path(folder))
     _fill(model, tensors, _as_parameter, source=folder, mesh=mesh)
 
 

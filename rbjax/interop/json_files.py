@@ -7,6 +7,7 @@ from typing import Any
 from rbjax.storage import StoredPath
 
 CONFIG_NAME = "config.json"  # of diffusers and transformers
+INDEX_NAME = "model_index.json"  # of a pipeline of diffusers
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"  # in a pipeline of diffusers
 REMEDY = "Correct it, or restore it from a copy"
 

@@ -24,7 +24,13 @@ from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from rbjax.diffusion.schedule import Schedule
-from rbjax.interop import huggingface, json_files, model_section, safetensors_files
+from rbjax.interop import (
+    huggingface,
+    json_files,
+    model_section,
+    safetensors_files,
+    shipped_base,
+)
 from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.models.block_dct import BlockDCT
 from rbjax.models.clip_text import CLIPTextConfig
@@ -36,7 +42,7 @@ from rbjax.text import prompts
 from rbjax.text import tokenizer as tokenizer_lib
 from tfds_retribooru import atomic_folder
 
-INDEX = "model_index.json"
+INDEX = json_files.INDEX_NAME
 BLOCK_DCT = ["modeling_block_dct", "BlockDCT"]
 RETRIEVAL = ("heads", "positions", "reference_timestep")
 DATA_FIELDS = ("size", "view", "max_tokens")  # of the experiment's `data` section
@@ -74,19 +80,25 @@ class Model:
         return Schedule(**dict(self.config.noise_schedule))
 
 
-def save(model: Model, folder: str | Path, dtype: DTypeLike | None = None) -> None:
+def save(
+    model: Model, folder: str | Path, dtype: DTypeLike | None = None, *, on_base: bool = False
+) -> None:
     """Writes the folder, or replaces a saved model in it; see `replace`.
 
     Args:
         model: to save.
         folder: to write.
         dtype: of the weights, None = as they are; np.float16 halves the files.
+        on_base: leave out the weights that rbjax/weights/base holds too; see shipped_base.py.
 
     Raises:
         FileExistsError: the folder holds something else.
+        ValueError: `on_base`, but the model did not start from the base.
     """
     with replace(Path(folder)) as partial:
         write_parts(model, partial, dtype)
+        if on_base:
+            shipped_base.leave_out(partial)
 
 
 @contextlib.contextmanager
@@ -139,8 +151,8 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
 
     Raises:
         FileNotFoundError: a part is missing.
-        ValueError: the folder holds another pipeline, or weights do not fit the configuration; it
-            lists the keys.
+        ValueError: the folder holds another pipeline, lacks the weights of a base that is not the
+            one that ships, or weights do not fit the configuration; it lists the keys.
     """
     folder = Path(folder)
     index = _read_json(folder / INDEX)
@@ -151,6 +163,7 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
             "--config.pretrained"
         )
     tokenizer = tokenizer_lib.read_pretrained(folder / "tokenizer", index["max_tokens"])
+    on_base = shipped_base.is_part_of(index, folder)
     config = ConfigDict(
         {
             "model": _model_section(folder, {"dtype": dtype}),
@@ -162,19 +175,20 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
         }
     )
     pipeline = abstract_pipeline(config, tokenizer)
-    _fill(pipeline, folder)
+    _fill(pipeline, folder, on_base=on_base)
     graphdef, params = nnx.split(pipeline, nnx.Param)
     return Model(config, tokenizer, graphdef, nnx.to_pure_dict(params))
 
 
-def _fill(pipeline: Pipeline, folder: Path) -> None:
+def _fill(pipeline: Pipeline, folder: Path, *, on_base: bool) -> None:
     """Reads the parameters of all parts, in place; raises ValueError where they do not fit."""
     retrinet, text = pipeline.retrinet, pipeline.text_encoder
     parts: dict[str, nnx.Module] = {"retrinet": retrinet, "text_encoder": text}
     if isinstance(pipeline.autoencoder, AutoencoderKL):
         parts["vae"] = pipeline.autoencoder
     for name, part in parts.items():
-        huggingface.fill(part, folder / name)
+        shared = shipped_base.tensors(name) if on_base else {}
+        huggingface.fill(part, folder / name, others=shared)
 
 
 def retrinet_config(config: RetriNetConfig) -> dict[str, Any]:

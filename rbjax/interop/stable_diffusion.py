@@ -17,7 +17,14 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from rbjax.diffusion.schedule import Schedule
-from rbjax.interop import hub_cache, huggingface, json_files, model_section, safetensors_files
+from rbjax.interop import (
+    hub_cache,
+    huggingface,
+    json_files,
+    model_section,
+    safetensors_files,
+    shipped_base,
+)
 from rbjax.models import params as params_lib
 from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.models.clip_text import CLIPTextConfig
@@ -88,7 +95,9 @@ def read(config: ConfigDict) -> StableDiffusion:
             are missing.
         ValueError: parts or settings do not fit each other, or are not supported.
     """
-    folder = hub_cache.model_folder(pathlib.Path(config.pretrained).expanduser())
+    is_shipped = config.pretrained == shipped_base.SHIPPED
+    folder = shipped_base.BASE if is_shipped else pathlib.Path(config.pretrained).expanduser()
+    folder = hub_cache.model_folder(folder)
     parts = _read_parts(folder)
     for name in MODELS:
         safetensors_files.open_folder(folder / name)  # raises before a data set is built

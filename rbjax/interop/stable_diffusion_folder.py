@@ -18,7 +18,7 @@ from rbjax.models.autoencoder_kl import AutoencoderKL
 from rbjax.models.clip_text import CLIPTextModel
 from rbjax.models.unet import UNet2DConditionModel
 
-INDEX_NAME = "model_index.json"
+INDEX_NAME = json_files.INDEX_NAME
 INDEX: dict[str, Any] = {
     "_class_name": "StableDiffusionPipeline",
     "feature_extractor": [None, None],
