@@ -100,7 +100,8 @@ def _run(exp: Experiment, workdir: StoredPath, planned: int | None, stop: Termin
                 with stop.deferred():  # state, data and metrics stay at the same step
                     examples = next(data)
                     batch = loader.place(examples, sharding)
-                    with jax.transfer_guard("disallow"):
+                    # Compiling reads constants back from a GPU: only the other way is refused.
+                    with jax.transfer_guard_host_to_device("disallow"):
                         state, metrics = update(state, metrics, batch)
                     progress(step)
                     if log(step, metrics=metrics):
