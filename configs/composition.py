@@ -272,7 +272,7 @@ def sd15() -> ConfigDict:
     c.train.weight_decay, c.train.adam_b2 = 0.01, 0.999
     c.train.ema_decay = 0.9999
     c.train.weighting = "min_snr"
-    c.train.accumulate = 4
+    c.train.accumulate = 8
     c.sampling.steps = 20
     c.sampling.method = "dpm++2m"
     c.sampling.guidance_references, c.sampling.guidance_prompt = 2.0, 5.0

@@ -10,7 +10,7 @@ from. It needs `pip install -e '.[demo]'`.
 import argparse
 import importlib.util
 
-from rbjax.command_line import ArgumentParser, one_line_errors, path_argument, set_environment
+from rbjax.command_line import ArgumentParser, one_line_errors, set_environment
 
 if __name__ == "__main__":
     set_environment()  # before JAX and TensorFlow are imported
@@ -27,7 +27,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add(
         "--checkpoint",
-        type=path_argument,
         action="append",
         default=[],
         help="saved model, export or --workdir of a training (default: the shipped model); again "
@@ -35,7 +34,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add(
         "--run",
-        type=path_argument,
         action="append",
         default=[],
         help="--workdir of a training to show, also while it runs; as often as wanted",
@@ -54,17 +52,20 @@ def run(args: argparse.Namespace) -> None:
     """
     if importlib.util.find_spec("gradio") is None:
         raise ValueError("the page needs Gradio: pip install -e '.[demo]'")
+    from rbjax import storage
     from rbjax.demo_page import page
     from rbjax.demo_page.studio import open_all
     from rbjax.vqa.model import VQA
 
-    for folder in args.run:
+    runs = [storage.stored_path(folder, "--run") for folder in args.run]
+    for folder in runs:
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"--run={folder} is no --workdir of a training: no config.json")
-    studios = open_all(args.checkpoint or [None], VQA.load())
+    checkpoints = [storage.stored_path(folder, "--checkpoint") for folder in args.checkpoint]
+    studios = open_all(checkpoints or [None], VQA.load())
     print("Compiling; the first start takes longest ...", flush=True)
     page.warm_up(studios[0])
-    built = page.build(studios, args.run)
+    built = page.build(studios, runs)
     with page.serving(built, host=args.host, port=args.port, share=args.share) as address:
         print(f"Open {address} in a browser; Ctrl-C ends it.", flush=True)
         built.block_thread()

@@ -23,6 +23,7 @@ from pathlib import Path
 from rbjax.command_line import (
     ArgumentParser,
     add_process_options,
+    local_path,
     one_line_errors,
     path_argument,
     read_process_options,
@@ -34,6 +35,7 @@ if __name__ == "__main__":
 
 import jax
 
+from rbjax import storage
 from rbjax.evaluation import compare, other_systems
 from rbjax.inference import evaluation
 from rbjax.inference.evaluation import Options
@@ -71,12 +73,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="[NAME=]DIR",
         help="images of another system, with manifest.jsonl; as often as wanted",
     )
-    add("--out", type=path_argument, help="folder of results.json and report/, or of the cases")
+    add("--out", help="folder of results.json and report/, or of the cases")
     add("--write_manifest", action="store_true", help="write the suite's cases for others to fill")
     add(
         "--compare",
         nargs=2,
-        type=path_argument,
         metavar=("A", "B"),
         help="two evaluations: paired differences B - A",
     )
@@ -120,6 +121,8 @@ def run(args: argparse.Namespace) -> None:
         return
     if args.out is None:
         raise ValueError("--out is missing: where the results go")
+    path_of = local_path if args.write_manifest else storage.stored_path
+    out = path_of(args.out, "--out")
     folders = _folders(args.images)
     options = Options(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Options)})
     has_model = args.checkpoint != NONE
@@ -131,19 +134,19 @@ def run(args: argparse.Namespace) -> None:
                 "nothing to score: give --checkpoint, --images, or a --suite whose real images and "
                 "baselines are scored"
             )
-        evaluation.score_foreign(folders, options, args.out)
+        evaluation.score_foreign(folders, options, out)
         return
     model = load_model(args.checkpoint if has_model and args.checkpoint != SHIPPED else None)
     config = evaluation.configuration(model, options, has_model=has_model)
     with distributed.primary_first():  # it builds the data set and measures the VQA model
-        evaluator = evaluation.open_evaluator(model, config, args.out, folders)
+        evaluator = evaluation.open_evaluator(model, config, out, folders)
     if args.write_manifest:
         path = other_systems.write_cases(
-            args.out, evaluator.suite(), config.eval.split, evaluator.generator.read_record
+            Path(out), evaluator.suite(), config.eval.split, evaluator.generator.read_record
         )
-        print(f"Cases: {path}. Make the image of each line, then --images NAME={args.out}")
+        print(f"Cases: {path}. Make the image of each line, then --images NAME={out}")
         return
-    args.out.mkdir(parents=True, exist_ok=True)
+    storage.make_folder(out)
     distributed.connect(evaluator.exp.mesh)
     with jax.set_mesh(evaluator.exp.mesh):
         evaluator.final(0, evaluation.placed(model, evaluator) if has_model else None)
@@ -168,7 +171,9 @@ def _folders(texts: list[str]) -> dict[str, Path]:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    first, second = (compare.read(folder) for folder in args.compare)
+    first, second = (
+        compare.read(storage.stored_path(folder, "--compare")) for folder in args.compare
+    )
     names = [
         str(folder) if row == "trained" else f"{folder} ({row})"
         for folder, row in zip(args.compare, args.rows, strict=True)

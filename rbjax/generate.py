@@ -14,19 +14,20 @@ import argparse
 import dataclasses
 import sys
 import warnings
-from pathlib import Path
 
-from rbjax.command_line import ArgumentParser, one_line_errors, path_argument, set_environment
+from rbjax.command_line import ArgumentParser, one_line_errors, set_environment
 
 if __name__ == "__main__":
     set_environment()  # before JAX and TensorFlow are imported
 
+from rbjax import storage
 from rbjax.diffusion import sampler
 from rbjax.diffusion.guidance import Sampling
 from rbjax.inference import generation
 from rbjax.inference.generation import default_sampling, generate
 from rbjax.inference.model_loading import load_model
 from rbjax.inference.reference import Reference, parse
+from rbjax.storage import StoredPath
 from rbjax.text.concepts import CONCEPTS
 
 __all__ = ["Reference", "generate", "load_model", "main", "parse", "parse_args", "run"]
@@ -49,7 +50,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add(
         "--checkpoint",
-        type=path_argument,
         help="saved model or --workdir of a training (default: the shipped model)",
     )
     add("--prompt", default="", help="comma-joined tags (default: none)")
@@ -74,7 +74,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="pixels of an image (default: as in its training; what it has not seen looks worse)",
     )
     add("--dtype", choices=("float32", "bfloat16"), help="of the computation")
-    add("--out", type=path_argument, default=Path("generated"), help="folder of the PNGs")
+    add("--out", default="generated", help="folder of the PNGs")
     return parser.parse_args(argv)
 
 
@@ -92,15 +92,17 @@ def _size(text: str) -> int | tuple[int, int]:
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
-def run(args: argparse.Namespace) -> list[Path]:
+def run(args: argparse.Namespace) -> list[StoredPath]:
     """Generates what the command line asks for; returns the files written."""
     texts = [(concept, text) for concept in CONCEPTS for text in getattr(args, concept)]
     references = [parse(concept, text) for concept, text in texts]  # before anything slow
     generation.check_seeds(args.seed, args.num_images)
-    if args.out.exists() and not args.out.is_dir():
-        raise FileExistsError(f"--out={args.out} is a file: give a folder")
-    args.out.mkdir(parents=True, exist_ok=True)
-    model = load_model(args.checkpoint, args.dtype)
+    out = storage.stored_path(args.out, "--out")
+    checkpoint = args.checkpoint and storage.stored_path(args.checkpoint, "--checkpoint")
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"--out={out} is a file: give a folder")
+    storage.make_folder(out)
+    model = load_model(checkpoint, args.dtype)
     names = [field.name for field in dataclasses.fields(Sampling)]
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     sampling = dataclasses.replace(default_sampling(model), **given)
@@ -115,7 +117,7 @@ def run(args: argparse.Namespace) -> list[Path]:
         progress=True,
     )
     settings = {
-        "checkpoint": str(args.checkpoint or "shipped"),
+        "checkpoint": str(checkpoint or "shipped"),
         "prompt": args.prompt,
         "references": texts,
         "seed": args.seed,
@@ -123,7 +125,7 @@ def run(args: argparse.Namespace) -> list[Path]:
         "dtype": args.dtype or model.config.model.unet.dtype,
         **dataclasses.asdict(sampling),
     }
-    return generation.write(args.out, images, model=model, references=references, settings=settings)
+    return generation.write(out, images, model=model, references=references, settings=settings)
 
 
 def main() -> None:

@@ -3,9 +3,11 @@
 A bucket has neither folders nor locks, an object in it is written at once or not at all.
 """
 
+import contextlib
 import importlib.util
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +77,42 @@ def move_folder(path: StoredPath, target: StoredPath) -> None:
     for file in files(path):
         epath.Path(file).copy(target / file.relative_to(path))
     remove_folder(path)
+
+
+@contextlib.contextmanager
+def local_copy(path: StoredPath) -> Iterator[Path]:
+    """Yields a file or folder, or of one in a bucket a copy that lasts as long as the block."""
+    if isinstance(path, Path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="rbjax-") as name:
+        copy = Path(name) / path.name  # errors name it
+        for file in files(path) if path.is_dir() else (path,):
+            target = copy / file.relative_to(path).as_posix()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            epath.Path(file).copy(target)
+        yield copy
+
+
+@contextlib.contextmanager
+def local_output(folder: StoredPath) -> Iterator[Path]:
+    """Yields a folder of this machine to write in, whose files are put into `folder` afterwards.
+
+    Nothing is put there if the block raises. A folder of this machine is yielded itself.
+
+    Raises:
+        FileExistsError: a folder in a bucket holds files.
+    """
+    if isinstance(folder, Path):
+        yield folder
+        return
+    if folder.exists() and next(files(folder), None) is not None:
+        raise FileExistsError(f"{folder} is not empty: name another folder")
+    with tempfile.TemporaryDirectory(prefix="rbjax-") as name:
+        partial = Path(name) / folder.name
+        yield partial
+        for file in files(partial):
+            (folder / file.relative_to(partial).as_posix()).write_bytes(file.read_bytes())
 
 
 def write_text(path: StoredPath, text: str) -> None:

@@ -7,6 +7,9 @@ Prints for each of the two programs what a device needs of its memory, the float
 and collectives, and how long compiling took. Ends with 1 where something does not fit. Weights and
 records are not needed: without --config.pretrained a model of Stable Diffusion 1.5's size stands
 for the folder's; a configuration without a folder builds its data set, whose words it needs.
+
+With --memory_only no code is generated: it is many times faster, and prints the memory alone, as
+the compiler judges it before, which is some more than in the end.
 """
 
 import sys
@@ -19,6 +22,7 @@ from rbjax.command_line import config_flag, one_line_errors, parse_flags, set_en
 CONFIG = config_flag()
 TOPOLOGY = flags.DEFINE_string("topology", "v4:2x2x1", "KIND:AxBxC; v4, v5e, v5p or v6e.")
 ONLY = flags.DEFINE_enum("only", None, ["train", "sample"], "Compiles only this program.")
+MEMORY_ONLY = flags.DEFINE_bool("memory_only", False, "Generates no code: faster, for the memory.")
 REMEDY = (
     "Lower config.batch_size (sampling: config.eval.batch_size) or raise config.train.accumulate, "
     "set config.model.unet.remat=True, or split parameters with config.mesh.fsdp"
@@ -52,20 +56,30 @@ def compile_and_print(name: str) -> bool:
     axes = ", ".join(f"{axis} {size}" for axis, size in exp.mesh.shape.items())
     print(f"{name} on {TOPOLOGY.value}, {len(devices)} devices ({axes}):", flush=True)
     start = time.perf_counter()
+    lowered = ahead_of_time.PROGRAMS[name].lower(exp)
+    if MEMORY_ONLY.value:
+        arguments = program.device_bytes(ahead_of_time.PROGRAMS[name].arguments(exp))
+        need = {"arguments": arguments, "work": topology.temporaries(lowered)}
+        return print_memory(need, chip.memory, time.perf_counter() - start)
     try:
-        compiled = ahead_of_time.PROGRAMS[name](exp).compile()
+        compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         print(f"  does not fit: {str(error).splitlines()[0]}\n  {REMEDY}")
         return False
     seconds, need = time.perf_counter() - start, program.memory(compiled)
-    parts = ", ".join(f"{part} {size / 2**30:.3f}" for part, size in need.items())
-    total, available = sum(need.values()), chip.memory
-    print(f"  GiB of a device: {total / 2**30:.3f} of {available / 2**30:.2f} ({parts})")
     print(f"  TFLOP of a device: {program.operations(compiled) / 1e12:.3f} (loops count once)")
     for kind, (count, size) in program.summary(program.collectives(compiled.as_text())).items():
         print(f"  {kind}: {count}, {size / 2**20:.1f} MiB")
+    return print_memory(need, chip.memory, seconds)
+
+
+def print_memory(need: dict[str, int], available: int, seconds: float) -> bool:
+    """Prints the bytes that a device needs and has; returns whether they are enough."""
+    parts = ", ".join(f"{part} {size / 2**30:.3f}" for part, size in need.items())
+    total = sum(need.values())
+    print(f"  GiB of a device: {total / 2**30:.3f} of {available / 2**30:.2f} ({parts})")
     print(f"  traced and compiled in {seconds:.0f} s", flush=True)
     if total > available:
         print(f"  does not fit: {REMEDY}")

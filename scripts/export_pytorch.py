@@ -7,7 +7,7 @@ python scripts/export_pytorch.py --format model --half --on_base --out rbjax/wei
 
 import argparse
 
-from rbjax.command_line import ArgumentParser, one_line_errors, path_argument, set_environment
+from rbjax.command_line import ArgumentParser, one_line_errors, set_environment
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -16,10 +16,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add(
         "--checkpoint",
-        type=path_argument,
         help="saved model or --workdir of a training (default: the shipped model)",
     )
-    add("--out", type=path_argument, required=True, help="folder to write")
+    add("--out", required=True, help="folder to write")
     add(
         "--format",
         choices=("diffusers", "model"),
@@ -46,17 +45,20 @@ def main(argv: list[str] | None = None) -> None:
     set_environment()
     import numpy as np  # after the environment is set
 
+    from rbjax import storage
     from rbjax.inference.model_loading import load_model
     from rbjax.interop import diffusers_export, saved_model
 
     with one_line_errors("export on the CPU, JAX_PLATFORMS=cpu"):
+        out = storage.stored_path(args.out, "--out")
         model, dtype = load_model(args.checkpoint), np.float16 if args.half else None
-        if args.format == "diffusers":
-            diffusers_export.export(model, args.out, dtype)
-        else:
-            saved_model.save(model, args.out, dtype, on_base=args.on_base)
-    how = f"; how to load it: {args.out}/README.md" if args.format == "diffusers" else ""
-    print(f"wrote {args.out}{how}")
+        with storage.local_output(out) as folder:
+            if args.format == "diffusers":
+                diffusers_export.export(model, folder, dtype)
+            else:
+                saved_model.save(model, folder, dtype, on_base=args.on_base)
+    how = f"; how to load it: {out}/README.md" if args.format == "diffusers" else ""
+    print(f"wrote {out}{how}")
 
 
 if __name__ == "__main__":

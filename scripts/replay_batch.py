@@ -7,15 +7,13 @@ It computes the batch's examples again, one gradient each, from the newest check
 
 import argparse
 
-from rbjax.command_line import ArgumentParser, one_line_errors, path_argument, set_environment
+from rbjax.command_line import ArgumentParser, one_line_errors, set_environment
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line, or `argv` in its place."""
     parser = ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--workdir", type=path_argument, required=True, help="directory of the run that ended"
-    )
+    parser.add_argument("--workdir", required=True, help="directory of the run that ended")
     return parser.parse_args(argv)
 
 
@@ -23,10 +21,11 @@ def main(argv: list[str] | None = None) -> None:
     """Prints loss and gradient norm of each example."""
     args = parse_args(argv)
     set_environment()
-    from rbjax.train.replay import replay  # after the environment is set
+    from rbjax import storage  # after the environment is set
+    from rbjax.train.replay import replay
 
     with one_line_errors("compute on the CPU, JAX_PLATFORMS=cpu"):
-        found = replay(args.workdir)
+        found = replay(storage.stored_path(args.workdir, "--workdir"))
     print(f"Batch of step {found.step}, parameters of step {found.checkpoint}:")
     rows = zip(found.records, found.losses, found.grad_norms, found.bad, strict=True)
     for record, loss, grad_norm, bad in rows:

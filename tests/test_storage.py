@@ -72,3 +72,19 @@ def test_a_bucket_that_is_not_there_is_refused_before_any_work(url):
 def test_a_folder_in_a_bucket_is_not_locked_and_it_is_said(url, caplog):
     with workdir.lock(epath.Path(url) / "run"):
         assert "cannot be locked: let no second run use it" in caplog.text
+
+
+def test_what_is_written_here_is_put_there_when_it_is_complete(url):
+    folder = epath.Path(url) / "output"
+    with pytest.raises(RuntimeError), storage.local_output(folder) as partial:
+        partial.mkdir()
+        (partial / "a.txt").write_text("a")
+        raise RuntimeError
+    assert not folder.exists()
+    with storage.local_output(folder) as partial:
+        (partial / "b").mkdir(parents=True)
+        (partial / "b/a.txt").write_text("a")
+    assert [path.relative_to(folder).as_posix() for path in storage.files(folder)] == ["b/a.txt"]
+    with pytest.raises(FileExistsError, match="gs://small/output is not empty"):
+        with storage.local_output(folder):
+            pass

@@ -27,6 +27,11 @@ def changing_fields(config: ConfigDict) -> list[str]:
     return names + ["blank_background"] * (config.blank_background not in (0, 1))
 
 
+def varies_prompts(config: ConfigDict) -> bool:
+    """Returns whether `config.data` makes new prompts in each update."""
+    return bool(config.shuffle_tags or config.drop_tags)
+
+
 def live_fields(config: ConfigDict) -> list[str]:
     """Returns the fields of `config.data` for which references are encoded in each update."""
     return [] if config.fixed_changes else changing_fields(config)

@@ -4,7 +4,6 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import gradio as gr
 
@@ -16,9 +15,10 @@ from rbjax.demo_page.settings import Settings
 from rbjax.demo_page.studio import Studio
 from rbjax.demo_page.turns import Turns
 from rbjax.inference import generation
+from rbjax.storage import StoredPath
 
 
-def build(studios: Sequence[Studio], runs: Sequence[Path] = ()) -> gr.Blocks:
+def build(studios: Sequence[Studio], runs: Sequence[StoredPath] = ()) -> gr.Blocks:
     """Builds the page.
 
     Args:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,6 +11,7 @@ from rbjax.demo_page.widgets import QUIET
 from rbjax.evaluation import plots
 from rbjax.evaluation import results as results_lib
 from rbjax.experiment import workdir as workdir_lib
+from rbjax.storage import StoredPath
 
 EVERY = 5.0  # seconds between two readings
 TITLES = {"sample_now": "Sample now", "save_now": "Save now"}
@@ -21,7 +21,7 @@ NOTES = {
 }
 
 
-def build(runs: Sequence[Path], tab: gr.Tab, others: Sequence[gr.Tab]) -> None:
+def build(runs: Sequence[StoredPath], tab: gr.Tab, others: Sequence[gr.Tab]) -> None:
     """Makes the tab's content, which is renewed while the tab is open.
 
     Args:
@@ -47,7 +47,10 @@ def build(runs: Sequence[Path], tab: gr.Tab, others: Sequence[gr.Tab]) -> None:
     for request, button in buttons.items():
 
         def ask(name: str, request: str = request) -> str:
-            workdir_lib.request(names[name], request)
+            try:
+                workdir_lib.request(names[name], request)
+            except ValueError as error:
+                return results.status(str(error), is_error=True)
             return results.status(NOTES[request])
 
         button.click(ask, chosen, status, queue=False, **QUIET)
@@ -60,7 +63,7 @@ def build(runs: Sequence[Path], tab: gr.Tab, others: Sequence[gr.Tab]) -> None:
     chosen.change(show, chosen, shown, queue=False, **QUIET)
 
 
-def report(workdir: Path) -> str:
+def report(workdir: StoredPath) -> str:
     """Returns the HTML of what a run has written so far; paths are not in it."""
     losses = workdir_lib.read_loss_history(workdir)
     samples = sorted((workdir / "samples").glob("*.png"))[-1:]
@@ -88,11 +91,11 @@ def _table(scores: dict[str, Any]) -> str:
         return "They were written by another version of rbjax: see report/index.html of the run."
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: StoredPath) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def _name(run: Path, runs: Sequence[Path]) -> str:
+def _name(run: StoredPath, runs: Sequence[StoredPath]) -> str:
     """Returns a run's name for people: that of its directory, numbered where two are equal."""
     name = run.resolve().name
     equal = [other for other in runs if other.resolve().name == name]

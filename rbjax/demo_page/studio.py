@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from rbjax.inference.reference import Reference
 from rbjax.inference.retrieval_map import RetrievalMap, retrieval_map
 from rbjax.interop.saved_model import Model
 from rbjax.models.pipeline import latent_pixels
+from rbjax.storage import StoredPath
 from rbjax.vqa.model import VQA
 
 SHIPPED = "shipped model"
@@ -64,7 +64,7 @@ class Studio:
     vqa: VQA | None
 
     @classmethod
-    def open(cls, checkpoint: Path | None, vqa: VQA) -> "Studio":
+    def open(cls, checkpoint: StoredPath | None, vqa: VQA) -> "Studio":
         """Opens a checkpoint, None = the shipped model; see `load_model` for errors."""
         model = load_model(checkpoint)
         vocabulary = tags.vocabulary_of(model)
@@ -146,7 +146,7 @@ class Studio:
         return Judge(self.vqa, self.vocabulary, size)
 
 
-def open_all(checkpoints: Sequence[Path | None], vqa: VQA) -> list[Studio]:
+def open_all(checkpoints: Sequence[StoredPath | None], vqa: VQA) -> list[Studio]:
     """Opens checkpoints, and gives those of equal names numbers; None is the shipped model."""
     studios: list[Studio] = []
     for checkpoint in checkpoints:

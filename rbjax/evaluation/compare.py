@@ -5,7 +5,6 @@ because hard cases are hard for both. What is resampled are characters, as every
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from rbjax.evaluation.results import COLUMNS, label
 from rbjax.interop import json_files
 from rbjax.metrics import bootstrap
+from rbjax.storage import StoredPath
 
 SAME = ("suite", "size", "judge", "asked")  # of results.json
 KEY = ("character", "references", "concepts", "prompt", "seed", "repeat")  # what makes a case
@@ -34,7 +34,7 @@ class Difference(NamedTuple):
     cases: int
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: StoredPath) -> dict[str, Any]:
     """Reads `folder/results.json`.
 
     Raises:

@@ -8,7 +8,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from rbjax import storage
 from rbjax.evaluation.baselines import ReadImages, SystemImages
@@ -54,9 +54,9 @@ def _save(paths: Sequence[StoredPath], images: np.ndarray | Sequence[np.ndarray]
         write(Image.fromarray(pixels), path)
 
 
-def write(image: Image.Image, path: StoredPath) -> None:
-    """Writes an image as PNG; its folder is made."""
+def write(image: Image.Image, path: StoredPath, info: PngImagePlugin.PngInfo | None = None) -> None:
+    """Writes an image as PNG, with `info` in it; its folder is made."""
     content = io.BytesIO()
-    image.save(content, "png")
+    image.save(content, "png", pnginfo=info)
     storage.make_folder(path.parent)
     path.write_bytes(content.getvalue())

@@ -175,9 +175,14 @@ def request(workdir: StoredPath, name: str) -> None:
     """Asks the training in a working directory for one of REQUESTS, after its current step.
 
     `touch WORKDIR/sample_now` does the same.
+
+    Raises:
+        ValueError: there is no such request, or nobody looks for it.
     """
     if name not in REQUESTS:
         raise ValueError(f"request {name!r}: use one of {', '.join(REQUESTS)}")
+    if storage.is_remote(workdir):
+        raise ValueError("A run in a bucket cannot be asked: it does not look for requests there.")
     (workdir / name).touch()
 
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from rbjax import storage
 from rbjax.data import dataset as dataset_lib
 from rbjax.diffusion.guidance import Sampling
 from rbjax.evaluation import (
@@ -28,6 +29,7 @@ from rbjax.experiment.setup import Experiment
 from rbjax.interop.saved_model import Model
 from rbjax.models.params import Tree
 from rbjax.parallel import mesh as mesh_lib
+from rbjax.storage import StoredPath
 
 NO_DATASET = "none"
 DATASET = "avatars/centered"
@@ -127,7 +129,7 @@ def configuration(model: Model, options: Options, *, has_model: bool) -> ConfigD
 
 
 def open_evaluator(
-    model: Model, config: ConfigDict, out: Path, others: Mapping[str, Path]
+    model: Model, config: ConfigDict, out: StoredPath, others: Mapping[str, Path]
 ) -> Evaluator:
     """Returns the evaluator of a suite.
 
@@ -166,7 +168,7 @@ def placed(model: Model, evaluator: Evaluator) -> Tree:
     return jax.device_put(params, mesh_lib.replicated(evaluator.exp.mesh))
 
 
-def score_foreign(folders: Mapping[str, Path], options: Options, out: Path) -> None:
+def score_foreign(folders: Mapping[str, Path], options: Options, out: StoredPath) -> None:
     """Scores images with manifests of their own; writes results.json and the report.
 
     Args:
@@ -195,7 +197,7 @@ def score_foreign(folders: Mapping[str, Path], options: Options, out: Path) -> N
         read_images=foreign.read_images,
         region=foreign.region,
     )
-    out.mkdir(parents=True, exist_ok=True)
+    storage.make_folder(out)
     page = report.write(out / "report", results, foreign.systems, read_images=foreign.read_images)
     workdir_lib.write_text(out / "results.json", results_lib.dumps(results))
     if judged.vqa is not None:

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,12 +18,14 @@ from rbjax.data import images as images_lib
 from rbjax.data import loader
 from rbjax.diffusion.guidance import Sampling, make_traced_generate
 from rbjax.diffusion.schedule import Schedule
+from rbjax.evaluation import saved_images
 from rbjax.inference.reference import Reference
 from rbjax.interop.saved_model import SPACES, Model
 from rbjax.models import pixels
 from rbjax.models.batch import Batch
 from rbjax.models.params import Tree
 from rbjax.models.pipeline import latent_pixels
+from rbjax.storage import StoredPath
 from rbjax.text import prompts
 from rbjax.text.concepts import CONCEPTS
 from rbjax.text.tokenizer import UNKNOWN
@@ -258,17 +259,17 @@ def _warn_of_unknown_words(model: Model, prompt: str) -> None:
 
 
 def write(
-    out: Path,
+    out: StoredPath,
     images: np.ndarray,
     *,
     model: Model,
     references: Sequence[Reference],
     settings: Mapping[str, Any],
-) -> list[Path]:
+) -> list[StoredPath]:
     """Writes SEED.png of every image, and grid.png: the references above, the images below.
 
     Args:
-        out: folder that exists.
+        out: folder.
         images: uint8 [N, H, W, 3], of `generate`.
         model: that made them.
         references: for the grid, cropped as the model reads them.
@@ -281,7 +282,8 @@ def write(
     for i, image in enumerate(images):
         seed = settings["seed"] + i
         files.append(out / f"{seed:06d}.png")
-        Image.fromarray(image).save(files[-1], pnginfo=_metadata({**settings, "seed": seed}))
+        info = _metadata({**settings, "seed": seed})
+        saved_images.write(Image.fromarray(image), files[-1], info)
     height, width = images.shape[1:3]
     crops = _crops(model, references, height if height == width else None) if references else []
     side = max(width, height)
@@ -289,7 +291,7 @@ def write(
     rows = [[pixels.to_float(image) for image in row] for row in squares if row]
     grid = images_lib.grid(rows, scale=max(1, GRID_PIXELS // side))
     files.append(out / "grid.png")
-    grid.save(files[-1], pnginfo=_metadata({**settings, "num_images": len(images)}))
+    saved_images.write(grid, files[-1], _metadata({**settings, "num_images": len(images)}))
     return files
 
 

@@ -15,8 +15,8 @@ def load_model(checkpoint: str | StoredPath | None = None, dtype: str | None = N
     """Loads a saved model (see interop/saved_model.py) or the averages of a training.
 
     Args:
-        checkpoint: the folder, or the working directory of a training, also one in a bucket;
-            None = the model that ships with the package.
+        checkpoint: the folder, or the working directory of a training, on this machine or in a
+            bucket; None = the model that ships with the package.
         dtype: of the computation; None = float32 for a saved model, else as in the training.
 
     Raises:
@@ -24,8 +24,9 @@ def load_model(checkpoint: str | StoredPath | None = None, dtype: str | None = N
         ValueError: it is a URL, or its weights do not fit its configuration.
     """
     folder = SHIPPED if checkpoint is None else storage.stored_path(checkpoint, "--checkpoint")
-    if isinstance(folder, Path) and (folder / saved_model.INDEX).is_file():  # it is mapped
-        return saved_model.load(folder, dtype or "float32")
+    if (folder / saved_model.INDEX).is_file():
+        with storage.local_copy(folder) as copy:
+            return saved_model.load(copy, dtype or "float32")
     if (folder / "checkpoints").is_dir():
         return checkpoints.load_model(folder, dtype)
     if checkpoint is None:

@@ -30,6 +30,8 @@ CHIPS = {  # a v4 or v5p chip has two cores that work as one device
     "v5p": Chip(int(95.74 * GIB), {"chip_config_name": "megacore"}),
     "v6e": Chip(int(31.25 * GIB), {}),
 }
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": GIB}
+_NEEDED = re.compile(rf"required for HLO temporaries \(([\d.]+)([{''.join(_UNITS)}]?)\)")
 _NAME = re.compile(rf"({'|'.join(CHIPS)}):\d+x\d+(x\d+)?")
 
 
@@ -64,3 +66,18 @@ def open_topology(name: str) -> tuple[Chip, list[jax.Device]]:
     except jax.errors.JaxRuntimeError as error:
         raise ValueError(f"--topology={name}: {error}") from error
     return chip, list(found.devices)
+
+
+def temporaries(lowered: jax.stages.Lowered) -> int:
+    """Returns the bytes that a program for a TPU needs beside its arguments, before it is compiled.
+
+    The compiler is told that a device has hardly any memory. It then ends with the number that it
+    would compare with the real memory, before it generates code, which takes most of the time.
+    """
+    try:
+        lowered.compile(compiler_options={"xla_tpu_max_hbm_size_mib": "1"})
+    except jax.errors.JaxRuntimeError as error:
+        if found := _NEEDED.search(str(error)):
+            return int(float(found[1]) * _UNITS[found[2]])
+        raise
+    return 0  # less than that

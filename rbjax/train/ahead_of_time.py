@@ -5,15 +5,17 @@ Axes: B batch, R references, T tokens of a prompt, Tc of a concept word.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from clu.metrics import Collection
 from flax import nnx
 from ml_collections import ConfigDict
 
 from rbjax.data import dataset as dataset_lib
+from rbjax.data import variation
 from rbjax.diffusion.guidance import Sampling, make_generate
 from rbjax.diffusion.schedule import Schedule
 from rbjax.experiment import config_checks
@@ -24,6 +26,7 @@ from rbjax.interop.stable_diffusion import Parts
 from rbjax.models.autoencoder_kl import AutoencoderKLConfig
 from rbjax.models.batch import Batch
 from rbjax.models.clip_text import CLIPTextConfig
+from rbjax.models.params import Tree
 from rbjax.models.pipeline import abstract_pipeline
 from rbjax.models.unet_config import UNetConfig
 from rbjax.parallel import mesh as meshes
@@ -31,6 +34,7 @@ from rbjax.text import prompts
 from rbjax.text.tokenizer import word_tokenizer
 from rbjax.train import loop
 from rbjax.train import state as states
+from rbjax.train.state import TrainState
 from rbjax.train.step import TrainMetrics
 
 T = TypeVar("T")
@@ -71,7 +75,8 @@ def make_experiment(config: ConfigDict, devices: Sequence[jax.Device]) -> Experi
     builder, tokenizer = None, word_tokenizer({"tags": {}})  # a folder's sizes are in the config
     if config.model.patch:
         builder = dataset_lib.prepare(config.data.dataset, config.data_dir)
-        tokenizer = dataset_lib.word_tokenizer(builder)
+        spaced = config.data.underscores_as_spaces
+        tokenizer = dataset_lib.word_tokenizer(builder, underscores_as_spaces=spaced)
     return Experiment(
         config=config,
         pretrained=None,
@@ -87,36 +92,57 @@ def make_experiment(config: ConfigDict, devices: Sequence[jax.Device]) -> Experi
 def lower_training(exp: Experiment) -> jax.stages.Lowered:
     """Traces the update of the training loop."""
     with jax.sharding.use_abstract_mesh(exp.mesh.abstract_mesh):
-        state = states.abstract_state(exp)
-        metrics = _place(jax.eval_shape(TrainMetrics.empty), meshes.replicated(exp.mesh))
-        batch = abstract_batch(exp, exp.config.batch_size, stored=exp.config.data.cached_latents)
+        state, metrics, batch = training_arguments(exp)
         return loop.jit_update(exp, state).lower(state, metrics, batch)
+
+
+def training_arguments(exp: Experiment) -> tuple[TrainState, Collection, Batch]:
+    """Returns shapes and shardings of what the update takes."""
+    metrics = _place(jax.eval_shape(TrainMetrics.empty), meshes.replicated(exp.mesh))
+    batch = abstract_batch(exp, exp.config.batch_size, stored=exp.config.data.cached_latents)
+    return states.abstract_state(exp), metrics, batch
 
 
 def lower_sampling(exp: Experiment) -> jax.stages.Lowered:
     """Traces the generation of an evaluation's batch."""
-    config, sharding = exp.config, meshes.batch_sharding(exp.mesh)
     generate = make_generate(
         exp.graphdef,
         schedule=exp.schedule,
         sampling=exp.sampling,
-        empty_prompt=jnp.zeros(config.data.max_tokens, jnp.int32),
+        empty_prompt=jnp.zeros(exp.config.data.max_tokens, jnp.int32),
     )
     with jax.sharding.use_abstract_mesh(exp.mesh.abstract_mesh):
-        batch = abstract_batch(exp, config.eval.batch_size, stored=False)
-        seeds = jax.ShapeDtypeStruct((config.eval.batch_size,), np.uint32, sharding=sharding)
         jitted = jax.jit(generate, out_shardings=meshes.replicated(exp.mesh))
-        return jitted.lower(states.abstract_state(exp).averaged, batch, seeds)
+        return jitted.lower(*sampling_arguments(exp))
 
 
-PROGRAMS: dict[str, Callable[[Experiment], jax.stages.Lowered]] = {
-    "train": lower_training,
-    "sample": lower_sampling,
+def sampling_arguments(exp: Experiment) -> tuple[Tree, Batch, jax.ShapeDtypeStruct]:
+    """Returns shapes and shardings of what the generation takes."""
+    count, sharding = exp.config.eval.batch_size, meshes.batch_sharding(exp.mesh)
+    seeds = jax.ShapeDtypeStruct((count,), np.uint32, sharding=sharding)
+    return states.abstract_state(exp).averaged, abstract_batch(exp, count, stored=False), seeds
+
+
+class Program(NamedTuple):
+    """What is compiled.
+
+    Attributes:
+        lower: traces it.
+        arguments: returns shapes and shardings of what it takes.
+    """
+
+    lower: Callable[[Experiment], jax.stages.Lowered]
+    arguments: Callable[[Experiment], tuple[Any, ...]]
+
+
+PROGRAMS = {
+    "train": Program(lower_training, training_arguments),
+    "sample": Program(lower_sampling, sampling_arguments),
 }
 
 
 def abstract_batch(exp: Experiment, size: int, *, stored: bool) -> Batch:
-    """Returns the shapes of a batch; `stored`: of latents and text states, as a cache has them."""
+    """Returns the shapes of a batch; `stored`: of what a cache has, where it can be stored."""
     data = exp.config.data
     pixels, count = (data.size, data.size, 3), data.faces + data.clothes
     length = prompts.concept_length(exp.tokenizer)
@@ -140,13 +166,12 @@ def _stored(exp: Experiment, batch: Batch) -> Batch:
     pipeline = abstract_pipeline(exp.config, exp.tokenizer)
     encoded = nnx.eval_shape(lambda p, b: p.encode(b), pipeline, batch)
     *shape, channels = encoded.latents.shape
-    return dataclasses.replace(
-        batch,
-        target=jnp.zeros((*shape, 2 * channels), jnp.float16),  # mean and log variance
-        references=jnp.zeros(encoded.references.shape, jnp.float16),
-        prompt=jnp.zeros(encoded.prompt.shape, jnp.float16),
-        concepts=jnp.zeros(encoded.concepts.shape, jnp.float16),
-    )
+    moments = jnp.zeros((*shape, 2 * channels), jnp.float16)  # mean and log variance
+    batch = dataclasses.replace(batch, target=moments)
+    names = [] if variation.live_fields(exp.config.data) else ["references"]
+    names += [] if variation.varies_prompts(exp.config.data) else ["prompt", "concepts"]
+    found = {name: jnp.zeros(getattr(encoded, name).shape, jnp.float16) for name in names}
+    return dataclasses.replace(batch, **found)
 
 
 def _place(tree: T, sharding: jax.sharding.Sharding) -> T:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from safetensors import numpy as safetensors
 from safetensors import safe_open
 
+from rbjax import storage
 from rbjax.data.dataset import Split
 from rbjax.models.batch import Batch
 from rbjax.storage import StoredPath
@@ -120,7 +121,7 @@ def load(workdir: StoredPath) -> BadBatch:
     path = _path(workdir)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: no run in {workdir} ended with bad updates")
-    with safe_open(path, "numpy") as file:
+    with storage.local_copy(path) as local, safe_open(local, "numpy") as file:
         texts = file.metadata()
         batch = Batch(**{name: file.get_tensor(name) for name in file.keys()})
     return BadBatch(int(texts["step"]), batch, json.loads(texts["records"]))

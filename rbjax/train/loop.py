@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 
 import jax
 from absl import logging
@@ -23,7 +22,15 @@ from rbjax.models.params import Tree
 from rbjax.parallel import distributed
 from rbjax.parallel import mesh as meshes
 from rbjax.storage import StoredPath
-from rbjax.train import bad_updates, checkpoints, events, overview, precompute_latents, termination
+from rbjax.train import (
+    bad_updates,
+    checkpoints,
+    event_files,
+    events,
+    overview,
+    precompute_latents,
+    termination,
+)
 from rbjax.train import state as states
 from rbjax.train.state import TrainState
 from rbjax.train.step import TrainMetrics, make_update
@@ -72,9 +79,7 @@ def _run(exp: Experiment, workdir: StoredPath, planned: int | None, stop: Termin
         overview.print_learning_rate(exp.config, start, planned)
     with distributed.primary_first():
         evaluator = Evaluator.create(exp, workdir) if exp.config.eval.characters else None
-    writer = metric_writers.create_default_writer(
-        os.fspath(workdir), just_logging=not distributed.is_primary(), asynchronous=False
-    )
+    writer = event_files.make_writer(workdir)
     history = workdir_lib.read_loss_history(workdir, start)
     progress, log = _reports(exp.config, writer, history=history, workdir=workdir)
 

@@ -118,7 +118,7 @@ def _why_not_constant(exp: Experiment, part: str, trained: Collection[str]) -> s
     if not exp.pretrained:
         return "config.pretrained is empty: only Stable Diffusion's frozen encoders are stored"
     data, module = exp.config.data, ENCODERS[part].module
-    if part == "text" and (data.shuffle_tags or data.drop_tags):
+    if part == "text" and variation.varies_prompts(data):
         return "config.data.shuffle_tags and drop_tags make new prompts in each update"
     if module in trained:
         return f"config.train.trained includes parameters of {module}: what it returns will change"

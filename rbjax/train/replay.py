@@ -1,7 +1,6 @@
 """Looks into a batch whose update was not finite: loss and gradient of each of its examples."""
 
 import dataclasses
-import pathlib
 from typing import cast
 
 import jax
@@ -14,6 +13,7 @@ from rbjax.experiment import setup as setup_lib
 from rbjax.experiment.setup import Experiment
 from rbjax.models.batch import Batch
 from rbjax.models.params import Tree, merge, nnx_state
+from rbjax.storage import StoredPath
 from rbjax.train import bad_updates, checkpoints
 from rbjax.train import state as states
 from rbjax.train.state import TrainState
@@ -44,7 +44,7 @@ class Replayed:
         return ~np.isfinite(self.losses + self.grad_norms)
 
 
-def replay(workdir: pathlib.Path) -> Replayed:
+def replay(workdir: StoredPath) -> Replayed:
     """Computes the batch that ended a run again, with the noise that it had.
 
     Raises:

@@ -44,7 +44,7 @@ def run(commands: Sequence[Sequence[str]], devices: int) -> list[subprocess.Comp
 
 
 def train(
-    workdir: pathlib.Path,
+    workdir: pathlib.Path | str,
     data_dir: pathlib.Path,
     *,
     processes: int,
@@ -94,7 +94,7 @@ def evaluate(arguments: Sequence[object], *, processes: int, devices: int) -> li
 
 def main(settings: dict) -> None:
     """Trains or evaluates as one of the processes."""
-    from rbjax import evaluate
+    from rbjax import evaluate, storage
     from rbjax.evaluation import judging
     from rbjax.parallel import distributed
     from rbjax.train import loop
@@ -116,7 +116,7 @@ def main(settings: dict) -> None:
         loop.jit_update = _slow_at_first(loop.jit_update, late)
     config = tiny_run.config(settings["data_dir"])
     config.update_from_flattened_dict(changes)
-    loop.train(config, pathlib.Path(settings["workdir"]))
+    loop.train(config, storage.stored_path(settings["workdir"], "--workdir"))
     distributed.wait_for_all()
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from flax import nnx
 
+from configs import composition
 from rbjax.models import params as params_lib
 from rbjax.train import state as state_lib
 from rbjax.train import step
@@ -18,6 +19,7 @@ from scripts.benchmarks import (
     collect,
     columns,
     generate,
+    growth,
     input_pipeline,
     outfits,
     records,
@@ -27,7 +29,7 @@ from scripts.benchmarks import (
     torch_peer,
     train_step,
 )
-from tests.helpers import blip_folder
+from tests.helpers import blip_folder, tiny_run
 
 
 def settings(*flags: str):
@@ -118,6 +120,18 @@ def test_what_records_cost_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "DRAWS", 10)
     records.make(tmp_path, 120)
     assert set(records.measure(tmp_path)) == {"open", "memory", "choose", "total"}
+
+
+def test_what_an_update_costs_as_it_grows_is_printed(avatars_dir, monkeypatch, capsys):
+    monkeypatch.setattr(composition, "get_config", lambda: tiny_run.config(avatars_dir))
+    monkeypatch.setattr(growth, "AXES", ("fsdp",))
+    options = ["--references", "1", "2", "--size", "--devices", "2", "--batch_size=4"]
+    growth.main([*options, f"--data_dir={avatars_dir}"])
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["| 1 references", "| 2 references", "| fsdp 2"]
+    one, two, split = (float(row[1].replace(",", "")) for row in rows)
+    assert one < two and 0.4 * two < split < 0.7 * two
+    assert [row[4] for row in rows[:2]] == ["none", "none"] and "all-gather" in rows[2][4]
 
 
 def test_outfits_are_found_again():

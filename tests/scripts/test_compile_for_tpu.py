@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -41,8 +42,14 @@ def test_without_a_folder_the_sizes_are_those_of_stable_diffusion_15():
     batch = ahead_of_time.abstract_batch(exp, 8, stored=True)
     assert exp.config.model.unet.block_out_channels == (320, 640, 1280, 1280)
     assert batch.target.shape == (8, 48, 48, 8) and batch.references.shape == (8, 4, 48, 48, 4)
+    assert batch.target.dtype == batch.references.dtype == np.float16
+    assert batch.prompt.shape == (8, 77) and batch.prompt.dtype == np.int32  # they vary
+    exp.config.data.shuffle_tags, exp.config.data.drop_tags = False, 0.0
+    batch = ahead_of_time.abstract_batch(exp, 8, stored=True)
     assert batch.prompt.shape == (8, 77, 768) and batch.concepts.shape == (8, 4, 3, 768)
-    assert batch.target.dtype == batch.prompt.dtype == np.float16
+    exp.config.data.crop_jitter = 0.1
+    batch = ahead_of_time.abstract_batch(exp, 8, stored=True)
+    assert batch.target.shape == (8, 48, 48, 8) and batch.references.dtype == np.uint8
     images = ahead_of_time.abstract_batch(exp, 8, stored=False)
     assert images.references.shape == (8, 4, 384, 384, 3)
 
@@ -59,20 +66,52 @@ def test_without_libtpu_the_remedy_is_told(monkeypatch):
         topology.open_topology("v4:2x2x1")
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not HAS_LIBTPU, reason="libtpu is not installed: pip install -e '.[tpu]'")
-def test_the_small_model_compiles_for_v4(avatars_dir):
-    """Both programs of the smoke variant with a UNet of 8 and 16 channels, on four chips."""
-    arguments = ["--config=configs/composition.py:smoke", f"--config.data_dir={avatars_dir}"]
+class Refused:
+    """A program that the compiler refuses with this error."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def compile(self, compiler_options):
+        raise jax.errors.JaxRuntimeError(self.error)
+
+
+def test_the_compiler_says_what_it_would_need():
+    said = "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
+    for text, size in {"18.94G": 18.94 * 2**30, "242.35M": 242.35 * 2**20, "12": 12}.items():
+        found = topology.temporaries(Refused(f"{said}temporaries ({text}) exceeds available HBM"))
+        assert found == pytest.approx(size, abs=1)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="another"):
+        topology.temporaries(Refused("another"))
+
+
+def compile_small(data_dir, *options: str) -> str:
+    """Compiles the smoke variant with a UNet of 8 and 16 channels for four chips."""
+    arguments = ["--config=configs/composition.py:smoke", f"--config.data_dir={data_dir}"]
     arguments += ["--config.model.unet.block_out_channels=(8, 16)", "--topology=v4:2x2x1"]
     arguments += ["--config.model.unet.norm_num_groups=4", "--config.mesh.fsdp=2"]
     found = subprocess.run(
-        [sys.executable, "scripts/compile_for_tpu.py", *arguments],
+        [sys.executable, "scripts/compile_for_tpu.py", *arguments, *options],
         cwd=ROOT,
         env=os.environ | {"XLA_FLAGS": "", "JAX_DEFAULT_MATMUL_PRECISION": "default"},
         capture_output=True,
         text=True,
     )
     assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_LIBTPU, reason="libtpu is not installed: pip install -e '.[tpu]'")
+def test_the_small_model_compiles_for_v4(avatars_dir):
+    """Both programs; the memory that is told without code is about that of the compiled ones."""
+    text = compile_small(avatars_dir)
     for line in ("train on v4:2x2x1, 4 devices (data 2, fsdp 2", "sample on", "of 30.75", "all-g"):
-        assert line in found.stdout
+        assert line in text
+    needed, told = (
+        np.array(re.findall(r"arguments ([\d.]+),.* work ([\d.]+)", found), float)
+        for found in (text, compile_small(avatars_dir, "--memory_only"))
+    )
+    assert needed.shape == told.shape == (2, 2)
+    np.testing.assert_allclose(told[:, 0], needed[:, 0], atol=0.002)
+    assert (needed[:, 1] <= told[:, 1] + 0.002).all() and (told[:, 1] < needed[:, 1] + 0.15).all()
