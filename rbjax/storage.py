@@ -11,10 +11,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 from etils import epath
 from tensorflow_datasets.core.utils import incomplete_file
 
 from rbjax.command_line import local_path
+
+# Otherwise gcsfs keeps listings, and does not see what other processes of a run write.
+fsspec.config.conf.setdefault("gs", {})["use_listings_cache"] = False
 
 StoredPath = Path | epath.Path
 BUCKET = "gs://"

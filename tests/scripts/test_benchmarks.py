@@ -123,7 +123,8 @@ def test_what_records_cost_is_measured(tmp_path, monkeypatch):
 
 
 def test_what_an_update_costs_as_it_grows_is_printed(avatars_dir, monkeypatch, capsys):
-    monkeypatch.setattr(composition, "get_config", lambda: tiny_run.config(avatars_dir))
+    config = tiny_run.config(avatars_dir)
+    monkeypatch.setattr(composition, "get_config", config.copy_and_resolve_references)
     monkeypatch.setattr(growth, "AXES", ("fsdp",))
     options = ["--references", "1", "2", "--size", "--devices", "2", "--batch_size=4"]
     growth.main([*options, f"--data_dir={avatars_dir}"])
