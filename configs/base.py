@@ -13,7 +13,7 @@ from configs import composition
 def get_config() -> ConfigDict:
     """Returns the configuration; `pretrained` is the folder that scripts/train_base.py makes."""
     c = composition.avatars_128()
-    c.total_steps = 24_000
+    c.total_steps = 16_000
     c.batch_size = 64
     c.data.dataset = "avatars/base"
     c.data.faces = c.data.clothes = 0
@@ -25,10 +25,10 @@ def get_config() -> ConfigDict:
     c.train.trained = (r"retrinet/unet/", r"text_encoder/")
     c.train.frozen = (r"autoencoder/", r"retrinet/(retrieval_encoder|conjunctions)/")
     c.train.warmup_steps = 200
-    c.train.decay_steps = 6000
+    c.train.decay_steps = 4000
     c.train.ema_decay = 0.999
     c.train.weighting = "velocity"
     c.eval.characters = 0
     c.eval.split = "validation"
-    c.checkpoint_every = 1000
+    c.checkpoint_every = 2000
     return c
