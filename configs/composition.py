@@ -154,6 +154,7 @@ def avatars() -> ConfigDict:
     c.eval.open_characters = 25  # of them, how many get images without a prompt too (diversity)
     c.eval.variant_characters = 24  # of them, how many are asked for with changed references too
     c.eval.truth_images = 24  # of avatars, how many images are compared with drawings
+    c.eval.guidance_characters = 8  # of them, how many are asked for with other guidance too
     c.eval.periodic_characters = 16  # while training
     c.eval.batch_size = 64  # images generated at once
     # Folder of a BLIP-VQA: of scripts/train_vqa.py, or as transformers saves it; "" = what ships.
@@ -229,10 +230,8 @@ def smoke() -> ConfigDict:
     c.checkpoint_every = c.sample_every = 3
     c.sample_images = 2
     c.eval_every = 3
-    c.eval.characters = 2
-    c.eval.prompts = 2
-    c.eval.repeats = 2
-    c.eval.open_characters = 2
+    c.eval.characters = c.eval.prompts = c.eval.repeats = c.eval.open_characters = 2
+    c.eval.guidance_characters = 1
     c.eval.variant_characters = 2
     c.eval.truth_images = 2
     c.eval.periodic_characters = 1

@@ -42,6 +42,7 @@ def annotated() -> ConfigDict:
         c.data.view = "crop"  # figures stand anywhere
         c.data.max_tokens = 77
         c.data.shuffle_tags, c.data.drop_tags = True, 0.1  # tags are often sorted and incomplete
+        c.data.underscores_as_spaces = True  # some tags have the one, some the other
         c.checkpoint_every = c.sample_every = 400
         c.eval_every = 800
         c.eval.characters = 32

@@ -20,6 +20,8 @@ _WRAPPED = re.compile(  # the attributes are Gelbooru's
     r'\{\s*(?:"@attributes"\s*:\s*\{[^{}]*\}\s*,\s*)?'
     rf'"(?:{"|".join(json_values.WRAPPERS)})"\s*:\s*\['
 )
+_KINDS = re.compile(r'"tags"\s*:\s*\{\s*"[^"]*"\s*:\s*"')  # the beginning of json_values.kinds
+_WHOLE = 1 << 22  # characters of a wrapper in which they are looked for
 _LOOK_AHEAD = 1 << 10  # characters in which the beginning of a wrapper is looked for
 _FIRST = 1 << 12  # bytes that are read at first; then twice as many each time
 _SLACK = 16  # so near the end of the text, a value or an error may be one because it goes on
@@ -55,6 +57,7 @@ class Text:
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._open: list[str] = []  # what closes the wrapper and the list that are open
         self._before = ""  # in a list: "[", "value" or ","
+        self._kinds: dict[str, str] = {}  # of the tags in the wrapper that is open
         self._closed = 0  # line where a list was closed last
 
     def documents(self, stop: int | None) -> Generator[Document, None, int]:
@@ -116,21 +119,34 @@ class Text:
             value, fault = self._value()
             self._before = "value"
             for held in json_values.of_element(value):
-                yield Document(line, held, fault)
+                yield Document(line, json_values.with_kinds(held, self._kinds), fault)
 
     def _top(self, mark: str) -> Iterator[Document]:
         line = self._line
         if mark == "[":
-            self._open, self._before = ["]"], "["
+            self._open, self._before, self._kinds = ["]"], "[", {}
             self._advance(self._at + 1)
             return
         while len(self._text) - self._at < _LOOK_AHEAD and self._more():
             pass
         if found := _WRAPPED.match(self._text, self._at):
+            length = found.end() - found.start()
+            self._kinds = self._read_kinds()  # reads on, which moves the place
             self._open, self._before = ["}", "]"], "["
-            self._advance(found.end())
+            self._advance(self._at + length)
         else:
             yield from json_values.unwrapped(line, *self._value())
+
+    def _read_kinds(self) -> dict[str, str]:
+        """Returns the kinds of tags that stand in the wrapper, often behind its list."""
+        while len(self._text) - self._at < _WHOLE and self._more():
+            pass
+        if not _KINDS.search(self._text, self._at):
+            return {}
+        try:
+            return json_values.kinds(_DECODER.raw_decode(self._text, self._at)[0])
+        except (ValueError, RecursionError):  # it is longer, or damaged
+            return {}
 
     def _value(self) -> tuple[object, str]:
         """Reads a value; returns it and a fault.

@@ -1,7 +1,7 @@
 """What a JSON value holds: documents in lists and wrappers, and text that is no UTF-8.
 
 The list in a wrapper ({"posts": [...]}, {"rows": [{"row": {...}}]}); the values of an object whose
-keys are ids; what `gallery-dl --dump-json` says of files.
+keys are ids; what `gallery-dl --dump-json` says of files; the kinds of all tags of an answer.
 """
 
 import json
@@ -37,7 +37,8 @@ def unwrapped(line: int, value: object, fault: str) -> list[Document]:
     if not isinstance(held, list):
         return [Document(line, value, fault)]
     elements = [held] if of_element(held) != [held] else held
-    found = [v for element in elements for v in of_element(element)]
+    table = kinds(value)
+    found = [with_kinds(v, table) for element in elements for v in of_element(element)]
     return [Document(line, v, fault if fault and "\ufffd" in str(v) else "") for v in found]
 
 
@@ -75,6 +76,25 @@ def of_element(value: object) -> list[object]:
         case [3, str(), dict(metadata)]:
             return [metadata]
     return [value]
+
+
+def kinds(value: object) -> dict[str, str]:
+    """Returns tag -> kind of a wrapper that says them: of yande.re and other sites of Moebooru.
+
+    {"posts": [{"tags": "smile sendai"}], "tags": {"smile": "general", "sendai": "character"}}
+    """
+    table = value.get("tags") if isinstance(value, dict) and "id" not in value else None
+    is_table = isinstance(table, dict) and all(isinstance(kind, str) for kind in table.values())
+    return table if isinstance(table, dict) and is_table else {}
+
+
+def with_kinds(record: object, table: dict[str, str]) -> object:
+    """Returns a post with the kinds of its tags as Rule34 gives them, if the table has them all."""
+    tags = record.get("tags") if table and isinstance(record, dict) else None
+    names = tags.split() if isinstance(tags, str) else []
+    if not isinstance(record, dict) or not names or not table.keys() >= set(names):
+        return record
+    return record | {"tag_info": [{"tag": name, "type": table[name]} for name in names]}
 
 
 def readable(text: str) -> tuple[str, str]:

@@ -49,6 +49,10 @@ class Sampling:
         """Reads the experiment's `sampling` section."""
         return cls(**dict(config))
 
+    def with_guidance(self, references: float, prompt: float) -> "Sampling":
+        """Returns the same settings with other guidance."""
+        return dataclasses.replace(self, guidance_references=references, guidance_prompt=prompt)
+
     def weights(self) -> tuple[float, float, float]:
         """Returns the weights of the predictions from neither, references only, and both.
 
@@ -60,7 +64,7 @@ class Sampling:
     def fixed_guidance(self) -> "Sampling":
         """Returns settings whose weights are zero where these are: one for all of one program."""
         kept = [bool(weight) for weight in self.weights()]
-        options = (dataclasses.replace(self, **dict(zip(GUIDANCE, g, strict=True))) for g in FIXED)
+        options = (self.with_guidance(*guidance) for guidance in FIXED)
         return next(option for option in options if list(map(bool, option.weights())) == kept)
 
 

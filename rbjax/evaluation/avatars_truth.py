@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 from rbjax.data.dataset import Split
 from rbjax.evaluation import truth
 from rbjax.evaluation.baselines import SystemImages
+from rbjax.evaluation.copying import Embed
 from rbjax.models.pixels import to_uint8
 from tfds_retribooru.avatars import characters
 
@@ -21,6 +22,7 @@ def of_run(
     records: Sequence[Mapping[str, Any]],
     *,
     count: int,
+    embeddings: Mapping[str, Embed],
 ) -> dict[str, Any] | None:
     """Returns `truth.compare` of a system's first images, one a character.
 
@@ -32,6 +34,7 @@ def of_run(
         system: the images.
         records: what `results["scored"]` holds of them.
         count: how many images at most.
+        embeddings: in which images and drawings are compared.
     """
     if builder.name != NAME or not count:
         return None
@@ -51,4 +54,5 @@ def of_run(
     return truth.compare(
         [(system.cases[i], to_uint8(system.images[i]), records[i]["given"]) for i in chosen],
         avatars,
+        embeddings,
     )

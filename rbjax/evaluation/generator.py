@@ -16,7 +16,7 @@ from rbjax.data import crops as crops_lib
 from rbjax.data import images as images_lib
 from rbjax.data import loader, references
 from rbjax.data.loader import Examples
-from rbjax.diffusion.guidance import make_generate
+from rbjax.diffusion.guidance import FIXED, make_generate, make_traced_generate
 from rbjax.evaluation.suite import Case
 from rbjax.evaluation.transformations import TRANSFORMATIONS
 from rbjax.experiment.setup import Experiment
@@ -50,8 +50,23 @@ class CaseGenerator:
             sampling=experiment.sampling,
             empty_prompt=jnp.asarray(empty),
         )
+        whole = mesh_lib.replicated(experiment.mesh)
         self._sharding = mesh_lib.batch_sharding(experiment.mesh)
-        self._generate = jax.jit(generate, out_shardings=mesh_lib.replicated(experiment.mesh))
+        self._generate = jax.jit(generate, out_shardings=whole)
+        self._sampling = experiment.sampling
+        every = self._sampling.with_guidance(*FIXED[0])
+
+        def guided(params: Tree, batch: Batch, seeds: jax.Array, weights: jax.Array) -> jax.Array:
+            made = make_traced_generate(
+                experiment.graphdef,
+                schedule=experiment.schedule,
+                sampling=every,
+                empty_prompt=jnp.asarray(empty),
+                weights=weights,
+            )
+            return made(params, batch, seeds)[0]
+
+        self._guided = jax.jit(guided, out_shardings=whole)
 
     def of(self, examples: Examples) -> "CaseGenerator":
         """Returns the generator of another split's cases; it compiles nothing anew."""
@@ -66,6 +81,7 @@ class CaseGenerator:
         *,
         blank: bool = False,
         references_of: Sequence[Case] | None = None,
+        guidance: tuple[float, float] | None = None,
     ) -> np.ndarray:
         """Returns float32 [N, H, W, 3] in [-1, 1]; other shapes than squares get white bars.
 
@@ -74,6 +90,7 @@ class CaseGenerator:
             cases: N cases.
             blank: generate without references.
             references_of: N cases that give the references in place of `cases`.
+            guidance: for references and for the prompt, in place of the experiment's.
         """
         sources = cases if references_of is None else references_of
         pairs = list(zip(cases, sources, strict=True))
@@ -82,7 +99,7 @@ class CaseGenerator:
         side = self.examples.crops.size
         images = np.empty((len(cases), side, side, 3), np.float32)
         for batch in tqdm.tqdm(self._batches(cases), desc="generating", leave=False):
-            made = self._generate_batch(params, [pairs[i] for i in batch], example)
+            made = self._generate_batch(params, [pairs[i] for i in batch], example, guidance)
             images[batch] = made if made.shape[1:3] == (side, side) else _squares(made, side)
         return images
 
@@ -159,15 +176,21 @@ class CaseGenerator:
         return (crops.pictures or crops.split.crop_records[CLOTHES])[position]
 
     def _generate_batch(
-        self, params: Tree, pairs: Sequence[tuple[Case, Case]], example: Callable[..., Batch]
+        self,
+        params: Tree,
+        pairs: Sequence[tuple[Case, Case]],
+        example: Callable[..., Batch],
+        guidance: tuple[float, float] | None,
     ) -> np.ndarray:
         """Returns the images of at most `batch_size` cases with the references of others."""
         filled = [*pairs, *[pairs[0]] * (self.batch_size - len(pairs))]
         batch = loader.stack([example(*pair) for pair in filled])
         seeds = np.array([case.seed for case, _ in filled], np.uint32)
         placed = jax.device_put((batch, seeds), self._sharding)  # every process has all of it
-        images = self._generate(params, *placed)
-        return np.asarray(images)[: len(pairs)]
+        if guidance is None:
+            return np.asarray(self._generate(params, *placed))[: len(pairs)]
+        weights = np.array(self._sampling.with_guidance(*guidance).weights(), np.float32)
+        return np.asarray(self._guided(params, *placed, weights))[: len(pairs)]
 
 
 def _target(case: Case) -> int:

@@ -1,9 +1,19 @@
-"""What is measured beside the table: similarity, nearest of N, copying; truth where it is known."""
+"""What is measured beside the table: similarity, nearest of N, copying; truth where it is known.
+
+Of a model also what its guidance trades.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rbjax.evaluation import avatars_truth, copying, nearest, regions, similarity
+from rbjax.evaluation import (
+    avatars_truth,
+    copying,
+    guidance_curve,
+    nearest,
+    regions,
+    similarity,
+)
 from rbjax.evaluation.baselines import ReadImages, SystemImages
 from rbjax.evaluation.embedders import FACE
 from rbjax.evaluation.generator import CaseGenerator
@@ -11,6 +21,7 @@ from rbjax.evaluation.judging import Judging
 from rbjax.evaluation.similarity import FindRegion
 from rbjax.evaluation.suite import Suite
 from rbjax.experiment.setup import Experiment
+from rbjax.models.params import Tree
 
 
 def of_run(
@@ -18,16 +29,18 @@ def of_run(
     generator: CaseGenerator,
     judging: Judging,
     *,
+    params: Tree | None,
     images: Mapping[str, SystemImages],
     cases: Suite,
     records: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> dict[str, Any]:
-    """Returns what `of_images` does, and "truth": null where it is not known.
+    """Returns what `of_images` does, "truth" and "guidance"; null where it is not known.
 
     Args:
         exp: the experiment.
         generator: of the evaluation's split.
         judging: gives the embeddings.
+        params: of the model; None = there is none.
         images: the rows.
         cases: of the suite.
         records: `results["scored"]`.
@@ -49,6 +62,17 @@ def of_run(
             trained,
             records["trained"],
             count=exp.config.eval.truth_images,
+            embeddings=judging.embeddings,
+        ),
+        "guidance": None
+        if params is None
+        else guidance_curve.of_run(
+            lambda some, guidance: generator.generate(params, some, guidance=guidance),
+            cases,
+            judging.vqa,
+            sampling=exp.sampling,
+            characters=exp.config.eval.guidance_characters,
+            read_images=generator.read_images,
         ),
     }
 

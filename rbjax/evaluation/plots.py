@@ -1,13 +1,15 @@
-"""The report's plot, as a PNG file in memory."""
+"""The report's plots, as PNG files in memory."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK, LINES = "#334155", "#e2e8f0"
+COLORS = ("#2563eb", "#b45309")
 
 
 def loss_curve(losses: Sequence[tuple[int, float]]) -> bytes:
@@ -22,6 +24,31 @@ def loss_curve(losses: Sequence[tuple[int, float]]) -> bytes:
     axis.set_xlabel("training step", fontsize=10, color=INK)
     axis.set_ylabel("loss", fontsize=10, color=INK)
     _style(axis)
+    return _png(figure)
+
+
+def guidance(curves: Mapping[str, Sequence[Mapping[str, Any]]], x: str, ys: Sequence[str]) -> bytes:
+    """Returns a plot above another: each y over x, a line a curve, its points with their guidance.
+
+    Args:
+        curves: name of a guidance to points, mappings of the names of guidances and of x and y to
+            values, None where there is none.
+        x: name of the values to the right.
+        ys: names of the values upwards.
+    """
+    figure = Figure(figsize=(5.5, 3.2 * len(ys)), dpi=160, layout="constrained")
+    for axis, y in zip(figure.subplots(len(ys), squeeze=False)[:, 0], ys, strict=True):
+        for (name, points), color in zip(curves.items(), COLORS, strict=True):
+            shown = [p for p in points if p[x] is not None and p[y] is not None]
+            right, up = ([point[value] for point in shown] for value in (x, y))
+            axis.plot(right, up, "o-", color=color, label=f"for {name}")
+            for point in shown:
+                place, text = (point[x], point[y]), f"{point[name]:g}"
+                axis.annotate(text, place, (4, 4), textcoords="offset points", color=color)
+        axis.set_xlabel(x, fontsize=10, color=INK)
+        axis.set_ylabel(y, fontsize=10, color=INK)
+        axis.legend(title="guidance", fontsize=9)
+        _style(axis)
     return _png(figure)
 
 

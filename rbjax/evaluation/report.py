@@ -138,6 +138,7 @@ def draw(
             if row in results["rows"]
         },
         variety=report_parts.variety(results, "trained"),
+        guidance=report_parts.guidance(results),
         attribute_kinds={name: value["kind"] for name, value in kinds},
         config_text=None
         if config is None

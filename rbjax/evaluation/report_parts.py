@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from rbjax.evaluation import saved_images
+from rbjax.evaluation import guidance_curve, plots, saved_images
 from rbjax.evaluation.baselines import CONTROLS
 from rbjax.evaluation.results import COLUMNS
 from rbjax.evaluation.variants import VARIANTS
@@ -109,6 +109,27 @@ def confusion(results: Mapping[str, Any], row: str) -> dict[str, Part]:
             / sum(sum(found.values()) for found in counts.values()),
         }
     return shown
+
+
+def guidance(results: Mapping[str, Any]) -> Part | None:
+    """Returns "plot", the `src` of what guidance trades, and "cases"; None where it is not known.
+
+    The plot shows percent: the prompt's values and diversity over agreement with the references.
+    """
+    found = results.get("guidance")
+    if not found:
+        return None
+    curves: dict[str, list[Part]] = {name: [] for name in found["curves"]}
+    agreement, *upwards = "agreement with the references", "VQA flexibility", "seed diversity"
+    for name, points in found["curves"].items():
+        for point in points:
+            values = [guidance_curve.similarity(point)]
+            cells = (point[column] for column in ("vqa_flexibility", "seed_diversity"))
+            values += [cell and cell["mean"] for cell in cells]
+            percents = [None if value is None else 100 * value for value in values]
+            curves[name].append(point | dict(zip((agreement, *upwards), percents, strict=True)))
+    drawn = png_uri(plots.guidance(curves, agreement, upwards))
+    return {"plot": drawn, "cases": found["cases"]}
 
 
 def variety(results: Mapping[str, Any], row: str) -> dict[str, list[tuple[str, float, float]]]:

@@ -57,6 +57,7 @@ What `scoring.score` returns is JSON; these keys stay:
      "nearest": as nearest.score returns | null, "copying": {row: {embedding: cell | null}},
      "similarity": {row: {column: cell | null}} of a user's models (similarity.py) | null,
      "truth": as truth.compare returns | null,
+     "guidance": as guidance_curve.of_run returns | null,
      "out_of_domain": {"suite": split, ... these keys of some rows} | null}
 
     cell = {"mean": float, "low": float, "high": float, "seeds": [mean of each sampling seed, ...],

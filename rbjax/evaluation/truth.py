@@ -4,6 +4,8 @@ The drawing is fitted to the image (where a figure stands is nobody's wish). The
 
 * *colour distance*: of hair, skin, clothes and background, between the mean colours of image and
   drawing over the region, as a share of the distance of black from white;
+* *distance*: 1 - cosine of the features of image and drawing, in each embedding that there is (the
+  VQA model's, a user's DINO or CLIP), and the same to the drawings of the other cases;
 * *drawn value*: of an attribute, the value with which the drawing is nearest to the image, all else
   as asked. It is *clear* where the image is much nearer to it than to the second nearest. It tells
   how often the image shows what is wanted, and how often the VQA model is right about *generated*
@@ -19,7 +21,9 @@ import numpy as np
 from PIL import Image
 
 from rbjax.evaluation.case_prompts import Vocabulary, tag_answers
+from rbjax.evaluation.copying import Embed
 from rbjax.evaluation.suite import Case
+from rbjax.models.pixels import to_float
 from rbjax.text.concepts import CLOTHES
 from tfds_retribooru.avatars import attributes, drawing
 from tfds_retribooru.avatars.attributes import ATTRIBUTES, PALETTE, SKIN
@@ -40,6 +44,7 @@ COLOR_OF = {  # attribute that is a colour -> what it colours
     "clothing_color": "clothing",
     "background": "background",
 }
+EMPTY: Mapping[str, Embed] = {}
 SIZE = 64  # pixels at which images and drawings are compared, at most
 CLEAR = 0.3  # of the squared distance of the two nearest drawings
 _CANVAS, _PIXELS = Frame(-120.0, -120.0, 560.0), 280  # contains all that a frame may show
@@ -168,26 +173,32 @@ def color_distances(image: np.ndarray, portrait: Portrait) -> dict[str, float]:
 
 
 def compare(
-    images: Iterable[tuple[Case, np.ndarray, Mapping[str, str]]], avatars: Avatars
+    images: Iterable[tuple[Case, np.ndarray, Mapping[str, str]]],
+    avatars: Avatars,
+    embeddings: Mapping[str, Embed] = EMPTY,
 ) -> dict[str, Any]:
     """Compares generated images with drawings.
 
     Args:
         images: for each the case, the image uint8 [H, H, 3], and the VQA model's answers about it.
         avatars: draw what is asked.
+        embeddings: name -> images, float32 [N, H, H, 3] in [-1, 1], to vectors.
 
     Returns:
         {"images": count, "color_distance": {region: mean},
+         "distance": {embedding: {"own": mean, "others": mean | null}},
          "attributes": {attribute: {"clear": count, "wanted": share of the clear ones that are as
          asked, "vqa": share of them for which the VQA model says so too}}}; a share of nothing is
         null.
     """
     distances: dict[str, list[float]] = defaultdict(list)
     checks: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
-    count = 0
+    shown_images, drawings = [], []
     for case, full, given in images:
         image = _at_most(full, SIZE)
-        portrait, count = avatars.draw(case, image), count + 1
+        portrait = avatars.draw(case, image)
+        shown_images.append(image)
+        drawings.append(np.asarray(drawing.rasterise(portrait, len(image))[0]))
         for region, value in color_distances(image, portrait).items():
             distances[region].append(value)
         for name, (value, is_clear) in drawn_values(image, portrait, given.keys()).items():
@@ -195,7 +206,8 @@ def compare(
             if is_clear:
                 shown.append((value == portrait.values[name], value == given[name]))
     return {
-        "images": count,
+        "images": len(drawings),
+        "distance": _distances(shown_images, drawings, embeddings) if drawings else {},
         "color_distance": {region: float(np.mean(v)) for region, v in sorted(distances.items())},
         "attributes": {
             name: {
@@ -206,6 +218,22 @@ def compare(
             for name, shown in sorted(checks.items())
         },
     }
+
+
+def _distances(
+    images: Sequence[np.ndarray], drawings: Sequence[np.ndarray], embeddings: Mapping[str, Embed]
+) -> dict[str, dict[str, float | None]]:
+    found: dict[str, dict[str, float | None]] = {}
+    count = len(images)
+    for name, embed in embeddings.items():
+        vectors = (np.asarray(embed(to_float(np.stack(some)))) for some in (images, drawings))
+        units = (v / np.linalg.norm(v, axis=1, keepdims=True).clip(1e-12) for v in vectors)
+        shown, drawn = units
+        distances = 1 - shown @ drawn.T
+        own, every = float(np.trace(distances)), float(distances.sum())
+        others = (every - own) / (count * (count - 1)) if count > 1 else None
+        found[name] = {"own": own / count, "others": others}
+    return found
 
 
 def _at_most(image: np.ndarray, size: int) -> np.ndarray:

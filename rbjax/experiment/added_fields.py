@@ -18,6 +18,7 @@ ADDED = {
     "eval.open_characters": 0,
     "eval.variant_characters": 0,
     "eval.truth_images": 0,
+    "eval.guidance_characters": 0,
     "eval.development_split": "",
     "eval.out_of_domain_split": "",
     "eval.clip": "",

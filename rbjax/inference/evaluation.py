@@ -47,6 +47,7 @@ DEFAULTS = {
     "eval": {
         **{"split": "test", "characters": 100, "prompts": 2, "repeats": 3, "open_characters": 25},
         **{"variant_characters": 0, "periodic_characters": 16, "batch_size": 64, "vqa": ""},
+        "guidance_characters": 8,
     },
 }
 

@@ -13,6 +13,7 @@ of a question, A tokens of an answer, V vocabulary.
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,6 +26,9 @@ from rbjax.models.attention import attention
 from rbjax.models.bert import BertConfig, BertLMHeadModel, BertModel
 from rbjax.models.config_files import known_fields
 from rbjax.models.linear import Linear
+
+SHORT = 4  # tokens of most answers: only longer ones are read in full at each token
+Answers = tuple[jax.Array, jax.Array, jax.Array]  # tokens, whether they are done, their length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,15 +268,13 @@ class BlipForQuestionAnswering(nnx.Module):
         states = self.question_states(image_states, input_ids, attention_mask)
         state_mask = attention_mask if hide_padding else None
 
-        def is_unfinished(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        def is_unfinished(limit: int, carry: Answers) -> jax.Array:
             _, done, length = carry
-            return (length <= max_new_tokens) & ~jnp.all(done)
+            return (length <= limit) & ~jnp.all(done)
 
-        def append(
-            carry: tuple[jax.Array, jax.Array, jax.Array],
-        ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def append(limit: int, carry: Answers) -> Answers:
             tokens, done, length = carry
-            read = tokens[:, :max_new_tokens]  # what comes after `length` is hidden (causal)
+            read = tokens[:, :limit]  # what comes after `length` is hidden (causal)
             hidden = decoder.bert(read, None, states=states, state_mask=state_mask)
             last = jax.lax.dynamic_slice_in_dim(hidden, length - 1, 1, axis=1)
             logits = decoder.cls.predictions(last, decoder.bert.embeddings.word_embeddings)[:, 0]
@@ -285,9 +287,10 @@ class BlipForQuestionAnswering(nnx.Module):
         rows = input_ids.shape[0]
         tokens = jnp.full((rows, 1 + max_new_tokens), text.pad_token_id, jnp.int32)
         tokens = tokens.at[:, 0].set(text.bos_token_id)
-        start = tokens, jnp.zeros(rows, bool), jnp.int32(1)
-        tokens, _, _ = jax.lax.while_loop(is_unfinished, append, start)
-        return tokens
+        carry = tokens, jnp.zeros(rows, bool), jnp.int32(1)
+        for limit in sorted({min(SHORT, max_new_tokens), max_new_tokens}):
+            carry = jax.lax.while_loop(partial(is_unfinished, limit), partial(append, limit), carry)
+        return carry[0]
 
 
 def _layer_norm(config: VisionConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -23,6 +23,7 @@ from rbjax.vqa.batches import digest, place
 
 PACKAGED = Path(__file__).parent.parent / "weights" / "vqa"
 _BATCH = 32  # images in a compiled call; the last batch is padded
+_FEW = 8  # where no more images are asked about, so many
 _QUESTIONS = 8  # the number of questions is padded to a multiple of this
 _TOKENS = 16  # the length of questions is padded to a multiple of this, or to the model's limit
 ACCURACY = "accuracy.json"
@@ -143,8 +144,9 @@ class VQA:
         """
         keys = [digest(image) for image in images]
         new = [i for i, key in enumerate(keys) if key not in self._means]
-        for start in range(0, len(new), _BATCH):
-            self._states([images[i] for i in new[start : start + _BATCH]])
+        size = _batch_size(len(images))
+        for start in range(0, len(new), size):
+            self._states([images[i] for i in new[start : start + size]], size)
         return np.stack([self._means[key] for key in keys])
 
     def _decode(self, tokens: Sequence[int]) -> str:
@@ -184,7 +186,7 @@ class VQA:
         Args:
             images: N images [H, W, 3].
             kinds: pairs of a function, jitted (state, image states, ids, mask) ->
-                [_BATCH * Q, ...], and for each image its questions.
+                [N * Q, ...], and for each image its questions.
         """
         if any(len(images) != len(questions) for _, questions in kinds) or any(
             image.ndim != 3 for image in images
@@ -194,10 +196,11 @@ class VQA:
                 f"and {' and '.join(str(len(questions)) for _, questions in kinds)} lists."
             )
         results: list[list[np.ndarray]] = [[] for _ in kinds]
-        for start in range(0, len(images), _BATCH):
-            part = slice(start, start + _BATCH)
+        size = _batch_size(len(images))
+        for start in range(0, len(images), size):
+            part = slice(start, start + size)
             is_asked = any(len(row) for _, questions in kinds for row in questions[part])
-            states = self._states(images[part]) if is_asked else None
+            states = self._states(images[part], size) if is_asked else None
             for found, (function, questions) in zip(results, kinds, strict=True):
                 found += self._rows(function, states, questions, part)
         return results
@@ -216,21 +219,21 @@ class VQA:
         asked = questions[part]
         if states is None or not any(map(len, asked)):
             return [np.zeros(0)] * len(asked)
-        width = _round_up(max(map(len, questions)), _QUESTIONS)
+        size, width = len(states), _round_up(max(map(len, questions)), _QUESTIONS)
         filler = next(question for row in questions for question in row)
         padded = [[*row, *[filler] * (width - len(row))] for row in asked]
-        padded += [padded[-1]] * (_BATCH - len(asked))
+        padded += [padded[-1]] * (size - len(asked))
         ids, mask = self.tokenize([question for row in padded for question in row])
-        self._state, placed = place(_BATCH, self._state, states, ids, mask)
-        out = np.asarray(function(self._state, *placed)).reshape(_BATCH, width, -1)
+        self._state, placed = place(size, self._state, states, ids, mask)
+        out = np.asarray(function(self._state, *placed)).reshape(size, width, -1)
         rows = [out[i, : len(row)] for i, row in enumerate(asked)]
         return [row.squeeze(-1) if row.shape[-1] == 1 else row for row in rows]
 
-    def _states(self, images: Images) -> jax.Array:
-        """Returns the states of at most _BATCH images, [_BATCH, P, D], and keeps their means."""
+    def _states(self, images: Images, size: int) -> jax.Array:
+        """Returns the states of at most `size` images, [size, P, D], and keeps their means."""
         batch = list(images)
-        pixels = self._preprocess(batch + batch[-1:] * (_BATCH - len(batch)))
-        self._state, placed = place(_BATCH, self._state, pixels)
+        pixels = self._preprocess(batch + batch[-1:] * (size - len(batch)))
+        self._state, placed = place(size, self._state, pixels)
         states, means = self._see(self._state, *placed)
         self._means |= zip(map(digest, batch), np.asarray(means), strict=False)
         return states
@@ -252,6 +255,11 @@ def _preprocess(folder: Path, size: int, *, ours: bool) -> Preprocess:
             f"{(size, size)}: `size` of the one must be `image_size` of the other."
         )
     return blip
+
+
+def _batch_size(count: int) -> int:
+    """Returns the images of a compiled call; two sizes, since each is compiled."""
+    return _FEW if count <= _FEW else _BATCH
 
 
 def _round_up(number: int, step: int) -> int:

@@ -28,7 +28,7 @@ def asked(monkeypatch):
     """Lets a real image stand for each that is generated; returns the cases that were asked for."""
     cases = []
 
-    def generate(self, params, asked_for, *, blank=False, references_of=None):
+    def generate(self, params, asked_for, *, blank=False, references_of=None, guidance=None):
         for case in asked_for:  # as the model would be given it
             self._example(case, case, 4, blank=blank)
         cases.extend(asked_for)
@@ -55,6 +55,7 @@ def test_everything_is_measured_and_every_row_is_in_the_report(evaluator, tmp_pa
     assert {case.transformation for case in asked} == {"", *variants.TRANSFORMATIONS}
     assert max(len(case.references) for case in asked) == 4
     assert results["truth"]["images"] == 2
+    assert {len(points) for points in results["guidance"]["curves"].values()} == {5}
     assert set(results["copying"]) == set(results["rows"])
     assert results["copying"]["real_images"]["pixels"]["mean"] == pytest.approx(-1)
     assert results["separability"]["face"].keys() == {"free", "outfit", "identity"}
@@ -62,6 +63,7 @@ def test_everything_is_measured_and_every_row_is_in_the_report(evaluator, tmp_pa
     assert set(results["out_of_domain"]["rows"]) >= {"trained", "real_images"}
     page = (tmp_path / "report" / "index.html").read_text()
     assert "Out of domain" in page and "Beside drawings" in page and "Copying" in page
+    assert "What guidance trades" in page
     assert len(list((tmp_path / "report" / "images").iterdir())) == len(results["rows"]) + 1
     assert "Out of domain" in capsys.readouterr().out
 

@@ -90,6 +90,20 @@ def test_the_colour_distance_is_that_of_the_region(case):
     assert distances["background"] < 0.005
 
 
+def test_the_distance_is_that_of_the_features_to_the_own_drawing(case):
+    world = avatars()
+    other = dataclasses.replace(case, prompt=("solo", "smile", "red background"))
+    images = [draw(world.asked(c)) for c in (case, other)]
+    embed = {"mean": lambda images: images.mean(axis=(1, 2))}
+    right = truth.compare(zip((case, other), images, ({}, {}), strict=True), world, embed)
+    wrong = truth.compare(zip((other, case), images, ({}, {}), strict=True), world, embed)
+    found, swapped = right["distance"]["mean"], wrong["distance"]["mean"]
+    assert found["own"] == pytest.approx(0, abs=1e-6) and found["others"] > 0.01
+    assert swapped["own"] == pytest.approx(found["others"]) and swapped["others"] < 1e-6
+    alone = truth.compare([(case, images[0], {})], world, embed)
+    assert alone["distance"]["mean"]["others"] is None
+
+
 def test_nothing_is_clear_about_noise(case):
     image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
     found = truth.drawn_values(image, avatars().asked(case), ("eyes", "mouth"))

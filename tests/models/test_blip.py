@@ -96,19 +96,21 @@ def test_logits_agree(each_pair):
     np.testing.assert_allclose(logits, wanted, atol=1e-4)
 
 
-def test_generate_agrees(pair, inputs):
+@pytest.mark.parametrize("longest", [3, 4, 9])
+def test_generate_agrees(pair, inputs, longest):
     oracle, ours = pair
     images, questions, mask, _ = inputs
     wanted = oracle.generate(
         torch.tensor(questions),
         _nchw(images),
         torch.tensor(mask),
-        max_new_tokens=4,
+        max_new_tokens=longest,
         do_sample=False,
     ).numpy()
     with jax.default_matmul_precision("highest"):
-        tokens = np.asarray(_generate(ours, images, questions, mask))
+        tokens = np.asarray(_generate(ours, images, questions, mask, max_new_tokens=longest))
     length = wanted.shape[1]
+    assert length == 1 + longest  # one of the answers is as long as can be
     assert (tokens[:, :length] == wanted).all() and (tokens[:, length:] == 0).all()
 
 
@@ -168,10 +170,10 @@ def _logits(model, *inputs, hide_padding=False):
     return model(*inputs, hide_padding=hide_padding)
 
 
-@nnx.jit
-def _generate(model, images, *inputs):
+@functools.partial(nnx.jit, static_argnames="max_new_tokens")
+def _generate(model, images, *inputs, max_new_tokens=4):
     states = model.vision_model(images)
-    return model.generate(states, *inputs, max_new_tokens=4, hide_padding=False)
+    return model.generate(states, *inputs, max_new_tokens=max_new_tokens, hide_padding=False)
 
 
 def _nchw(images: np.ndarray) -> torch.Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from configs import composition
+from rbjax.data import dataset as dataset_lib
 from rbjax.experiment import setup as setup_lib
 from rbjax.parallel import mesh as mesh_lib
 from rbjax.parallel import topology
@@ -34,6 +35,16 @@ def test_training_is_lowered_as_the_loop_compiles_it(avatars_dir):
         lowered = jitted.lower(state, loop._zero_metrics(exp), batch)
     shapes = ahead_of_time.make_experiment(config, jax.devices())
     assert ahead_of_time.lower_training(shapes).as_text() == lowered.as_text()
+
+
+def test_the_words_are_those_that_prompts_have(avatars_dir, monkeypatch):
+    tags = {"tags": {"red_hair": {}}}
+    monkeypatch.setattr(dataset_lib.vocabulary, "read", lambda directory: tags)
+    config = tiny_run.config(avatars_dir)
+    for is_spaced in (False, True):
+        config.data.underscores_as_spaces = is_spaced
+        vocabulary = ahead_of_time.make_experiment(config, jax.devices()).tokenizer.get_vocab()
+        assert ("red_hair" in vocabulary, "hair" in vocabulary) == (not is_spaced, is_spaced)
 
 
 def test_without_a_folder_the_sizes_are_those_of_stable_diffusion_15():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfds_retribooru import json_stream, text_files
+from tfds_retribooru import json_stream, json_text, text_files
 from tfds_retribooru.json_stream import Document
 
 DOCUMENTS = [{"id": k, "text": "é\n" * (k % 5), "list": [k, [], {}]} for k in range(57)]
@@ -171,6 +171,7 @@ def test_an_object_with_an_id_is_no_wrapper():
 @pytest.mark.parametrize("form", ["list", "lines", "indented", "wrapper", "one line"])
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, form):
     monkeypatch.setattr(json_stream, "_BLOCK", 1 << 12)
+    monkeypatch.setattr(json_text, "_WHOLE", 1 << 12)
 
     def peak(count: int) -> int:
         lines = [json.dumps({"id": i, "prompts": "tag, " * 20}) for i in range(count)]

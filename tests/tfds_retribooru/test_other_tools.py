@@ -1,6 +1,7 @@
 """Pictures, masks and metadata as other tools lay them out, through the documented commands."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from tfds_retribooru.retribooru import layout
         "danbooru_{id}_{md5}.png",  # gallery-dl
         "{md5}.PNG",  # Grabber
         "__sendai_kantai_collection_drawn_by_rinto__{md5}.png",  # Danbooru itself
+        "yande.re {id} solo skirt.png",  # Moebooru
+        "{id}.png",
     ],
 )
 def test_what_others_download_is_collected_and_built(tmp_path, named):
@@ -47,6 +50,31 @@ def test_a_name_with_another_number_is_no_image_of_an_id(tmp_path):
         (tmp_path / name).write_bytes(b"")
     found = [layout.find_image(tmp_path, name) for name in ("11", "112", "12")]
     assert found == [None, tmp_path / "danbooru_112_ab.png", tmp_path / "e621_12_cd.webp"]
+
+
+def test_names_of_sites_hold_the_id(tmp_path):
+    names = (
+        "yande.re 11 sample dress 12.jpg",
+        "Konachan.com - 13 smile.JPG",
+        "lolibooru 14 a b.png",
+    )
+    names = (*names, "yande.re%2015%20dress.jpg", "my girl 16.png", "yande.re 17.txt")
+    for name in names:
+        (tmp_path / "deep" / "er").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "deep" / "er" / name).write_bytes(b"")
+    found = [layout.find_image(tmp_path, str(number)) for number in range(11, 18)]
+    expected = [names[0], None, names[1], names[2], names[3], None, None]
+    assert found == [name and tmp_path / "deep" / "er" / name for name in expected]
+
+
+def test_what_is_reduced_gives_way_and_of_several_none_is_guessed(tmp_path):
+    names = ["set/512px/0011/11.jpg", "set/original/0011/11.png", "a/12.jpg", "b/12.jpg"]
+    names += ["thumbs/13.jpg", "a/yande.re 14 sample x.jpg", "b/yande.re 14 x.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = [layout.find_image(tmp_path, number) for number in ("11", "12", "13", "14")]
+    assert found == [tmp_path / names[1], None, tmp_path / names[4], tmp_path / names[6]]
 
 
 def test_a_name_that_holds_another_md5_is_no_image_of_a_record(tmp_path):
@@ -97,6 +125,19 @@ def test_masks_of_no_record_are_named(tmp_path):
     assert [item.id for item in items if isinstance(item, Record)] == ids
     named = [(item.file, item.part) for item in items if isinstance(item, Fault)]
     assert named == [(f"masks/{ids[0]}_mask.png", "place")]
+
+
+@pytest.mark.parametrize("folder", ["masks", "ann/Mask"])
+def test_masks_in_folders_called_like_those_of_the_pictures(tmp_path, folder):
+    below = pathlib.Path("ann/suit").relative_to(pathlib.Path(folder).parent)
+    held = tmp_path / folder
+    for path in (tmp_path / "ann/suit/0.jpg", held / below / "0.png", held / below / "9.png"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        retribooru_folder.draw_image(1).save(path)
+    record, fault = folder_layout.read(tmp_path)
+    assert (record.id, record.character) == ("ann/suit/0.jpg", "ann")
+    assert folder_layout.locate(tmp_path, record)[1] == held / below / "0.png"
+    assert (fault.file, fault.part) == (f"{folder}/{below}/9.png", "place")
 
 
 MASK_NAMES = ["0-masklabel.png", "0-MASKLABEL.PNG", "0_mask.png", "0-mask.jpg", "0.mask.png"]

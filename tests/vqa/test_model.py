@@ -66,6 +66,15 @@ def test_probabilities_are_those_of_yes_against_no(vqa, images):
     assert ((0 < first) & (first < 1)).all()
 
 
+def test_nine_phrases_are_each_their_own(vqa, images):
+    """Phrases are asked in blocks of eight."""
+    phrases = [f"{color} hat" for color in ("red", "blue", "color")] * 3
+    (together,) = vqa.probability_yes(images[:1], [phrases])
+    apart = [vqa.probability_yes(images[:1], [[phrase]])[0][0] for phrase in phrases]
+    assert together.shape == (9,)
+    np.testing.assert_allclose(together, apart, atol=1e-6)
+
+
 def test_an_image_is_seen_once_for_questions_phrases_and_embedding(vqa, images, monkeypatch):
     questions = [["what color?"], [], ["is there hat?", "what color?"]]
     phrases = [["red hat"], ["hat", "blue hat"], []]
@@ -90,7 +99,7 @@ def test_answers_are_the_same_over_the_devices_of_a_mesh(folder, images):
     spread = model_lib.VQA.load(folder)
     one = alone.ask(many, questions, phrases), alone.embed_images(many)
     with jax.set_mesh(mesh_lib.make_mesh(2, 2, 2)):
-        states = spread._states(many[:32])
+        states = spread._states(many[:32], 32)
         assert {shard.data.shape[0] for shard in states.addressable_shards} == {8}
         all_of_them = spread.ask(many, questions, phrases), spread.embed_images(many)
     assert one[0][0] == all_of_them[0][0]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfds_retribooru import boxes, images, variants
+from tfds_retribooru import boxes, images, tag_text, variants
 from tfds_retribooru.building import splits
 from tfds_retribooru.building.parts import PartCounts
 from tfds_retribooru.building.records import Fault, Record
@@ -21,6 +21,7 @@ from tfds_retribooru.close_ups import CloseUp
 from tfds_retribooru.images import PreparedImage, Unreadable
 from tfds_retribooru.threads import map_in_order
 
+SPELLED = "the character is spelled otherwise than where it stands first, and is that one"
 Paths = tuple[pathlib.Path | None, pathlib.Path | None]  # of image and mask; None: there is none
 
 
@@ -40,9 +41,25 @@ class Source:
     side: int | None
     box_format: str = boxes.FORMATS[0]
 
+    def items(self) -> Iterator[Record | Fault]:
+        """Yields records and faults; a character is called as where it stands first.
+
+        `Sendai` and `sendai` are one (`tag_text.normal`); a fault of the part "character" names
+        each record that spells it otherwise.
+        """
+        first: dict[str, str] = {}
+        for item in self.read():
+            if isinstance(item, Record):
+                key = tag_text.normal(item.character) or item.character
+                name = first.setdefault(key, item.character)
+                if name != item.character:
+                    yield item.fault(SPELLED, part="character", detail=ascii(item.character)[1:-1])
+                    item = dataclasses.replace(item, character=name)
+            yield item
+
     def records(self) -> Iterator[Record]:
         """Yields the records without the faults."""
-        return (item for item in self.read() if isinstance(item, Record))
+        return (item for item in self.items() if isinstance(item, Record))
 
     def image_of(self, record: Record) -> PreparedImage | Unreadable:
         """Returns the image as it is stored, or why it cannot be."""
@@ -89,7 +106,7 @@ def plan_splits(source: Source, log: Rejections) -> Plan:
     """
     records: list[Record] = []
     parts = PartCounts()
-    for item in source.read():
+    for item in source.items():
         parts.add(item)
         if isinstance(item, Fault):
             log.add(item)

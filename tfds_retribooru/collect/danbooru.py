@@ -5,7 +5,8 @@ Which dialect a post is in is told by what is there:
 - `tag_string_KIND`: Danbooru since about 2018. Ratings are letters; "s" means sensitive, but safe
   where `is_rating_locked` is there, which went before "s" changed its meaning.
 - `tags_KIND`, texts or lists: gallery-dl's of other sites; "s" means safe.
-- `tag_info`, a list of {tag, type}: Rule34; "s" means safe.
+- `tag_info`, a list of {tag, type}: Rule34; "s" means safe. So are posts of yande.re and other
+  sites of Moebooru where the answer has a table of kinds (`json_values.kinds`).
 - `tags` as a list of {name, category}: dumps until 2021; "s" means safe. Ids and sizes are strings.
   So are Sankaku's {name, type} and Szurubooru's {names, category}.
 - `tags` as an object of lists: e621; "s" means safe.
@@ -28,6 +29,7 @@ RATINGS_ELSEWHERE = RATINGS_2021 | {"g": "general"}
 GENERAL, ARTIST, CHARACTER = 0, 1, 4  # categories of the dumps until 2021
 CATEGORIES = {"general": GENERAL, "tag": GENERAL, "default": GENERAL, "artist": ARTIST}
 CATEGORIES |= {"character": CHARACTER, "copyright": 3, "meta": 5, "metadata": 5}
+CATEGORIES |= dict.fromkeys(("circle", "faults", "style"), 5)  # of Moebooru
 NO_ARTISTS = frozenset(  # what sites say of a post by tags of the kind "artist"
     "banned_artist conditional_dnp avoid_posting unknown_artist unknown_artist_signature "
     "anonymous_artist sound_warning epilepsy_warning jumpscare_warning".split()
@@ -47,11 +49,14 @@ KNOWN_KEYS = frozenset(
     # gallery-dl's
     "tags_general tags_artist tags_character tags_copyright tags_meta tags_metadata date filename "
     "extension category subcategory search_tags uploader "
-    # of e621, Gelbooru, Safebooru
+    # of e621, Gelbooru, Safebooru, Moebooru
     "width height image hash file flags preview sample sources change change_seq locked_tags "
     "relationships description comment_count has_notes duration directory owner creator_id "
     "sample_url sample_height sample_width preview_url preview_height preview_width status title "
-    "has_comments post_locked tag_info".split()
+    "has_comments post_locked tag_info "
+    "author is_shown_in_index actual_preview_width actual_preview_height sample_file_size jpeg_url "
+    "jpeg_width jpeg_height jpeg_file_size is_held frames frames_string frames_pending "
+    "frames_pending_string".split()
 )
 
 

@@ -98,7 +98,8 @@ def screen(post: Post, criteria: Criteria) -> Candidate | str:
     tags = _replaced(post.general, criteria.aliases)
     if "solo" not in tags or not SEVERAL_VIEWS.isdisjoint(tags):
         return "not_solo"
-    characters = _characters(_replaced(post.characters, criteria.aliases), criteria.implications)
+    named = [_as_tag(name) for name in post.characters]
+    characters = _characters(_replaced(named, criteria.aliases), criteria.implications)
     if len(characters) != 1:
         return "several_characters" if characters else "no_character"
     artists = _replaced(post.artists, criteria.aliases)
@@ -174,6 +175,11 @@ def _end(tag: str, table: Mapping[str, str]) -> str:
         tag = table[tag]
         seen.add(tag)
     return tag
+
+
+def _as_tag(name: str) -> str:
+    """Returns a character as Danbooru writes it: other sites have capitals and spaces."""
+    return tag_text.normal(name).replace(" ", "_") or name
 
 
 def _replaced(tags: list[str], aliases: Mapping[str, str]) -> list[str]:

@@ -1,7 +1,8 @@
 """Files that other tools lay beside an image: masks of its figure, pictures for other networks.
 
 The mask of `a.jpg` is `a-masklabel.png` (OneTrainer), `a_mask.png`, `a-mask.png`, `a.mask.png`, or
-`a.*` in a folder `masks` (or `mask`) beside it; endings in any case.
+`a.*` in a folder `masks` (or `mask`) beside it; endings in any case. Such a folder may also lie
+beside a folder of images and hold folders of their names: `masks/ann/a.png` for `ann/a.jpg`.
 """
 
 import functools
@@ -17,8 +18,17 @@ _FOLDERS = ("masks", "mask")
 
 
 def is_masks(folder: pathlib.Path) -> bool:
-    """Returns whether a folder holds masks: by its name, and that of an image beside it."""
-    return folder.name.lower() in _FOLDERS and bool(_of_folder(folder, _stems(folder.parent)))
+    """Returns whether a folder holds masks: by its name, and that of an image beside it.
+
+    Beside it is also an image in a folder that has the name of one in it.
+    """
+    if folder.name.lower() not in _FOLDERS:
+        return False
+    for place, _, _ in os.walk(folder):
+        images = folder.parent / pathlib.Path(place).relative_to(folder)
+        if images.is_dir() and _of_folder(pathlib.Path(place), _stems(images)):
+            return True
+    return False
 
 
 def is_condition(path: pathlib.Path) -> bool:
@@ -31,12 +41,21 @@ def belongs(path: pathlib.Path, stems: Iterable[str]) -> bool:
     return _owner(path.stem, (*_MASKS, CONDITION)) in stems
 
 
-def mask_of(image: pathlib.Path) -> pathlib.Path | None:
-    """Returns the mask of an image, None if there is none."""
+def mask_of(image: pathlib.Path, root: pathlib.Path) -> pathlib.Path | None:
+    """Returns the mask of an image below `root`, None if there is none; the nearest of several."""
     folder = image.parent
-    beside = [folder, *(path for name in _FOLDERS if (path := folder / name).is_dir())]
+    above = [folder, *folder.parents][: 1 + len(folder.relative_to(root).parts)]
+    tops = ((top, held) for top in above for held in _called_masks(top, top.stat().st_mtime_ns))
+    places = (held / folder.relative_to(top) for top, held in tops)
+    beside = [folder, *(place for place in places if place.is_dir())]
     times = tuple(path.stat().st_mtime_ns for path in beside)
     return _masks(tuple(beside), times).get(image.stem)
+
+
+@functools.lru_cache(maxsize=4096)
+def _called_masks(folder: pathlib.Path, changed: int) -> list[pathlib.Path]:
+    del changed  # a changed folder is listed anew
+    return sorted(p for p in folder.iterdir() if p.name.lower() in _FOLDERS and p.is_dir())
 
 
 @functools.lru_cache(maxsize=64)
@@ -51,7 +70,7 @@ def _masks(folders: tuple[pathlib.Path, ...], changed: tuple[int, ...]) -> dict[
         and formats.has_image_extension(name)
     }
     for folder in folders[1:]:
-        found = _of_folder(folder, stems) | found
+        found = _of_folder(folder, stems) | found  # what was found before stays
     return {stem: path for stem, path in found.items() if path.is_file()}
 
 

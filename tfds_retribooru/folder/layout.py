@@ -32,23 +32,28 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
     boxes, bad = faces.read(root)
     yield from bad
     yield from _not_taken(root, root)
-    for character in _subfolders(root):
+    masks, held = set(), _folders_of_masks(root)
+    for character in _folders(root):
         name = _composed(character.name).strip() or character.name
-        yield from _records(root, character, name, boxes, linked=False)
+        held += _folders_of_masks(character)
+        yield from _records(root, character, name, boxes, masks, linked=False)
         for outfit in _folders(character):
-            yield from _records(root, outfit, name, boxes, linked=True)
+            held += _folders_of_masks(outfit)
+            yield from _records(root, outfit, name, boxes, masks, linked=True)
             for deeper in _folders(outfit):
                 for folder, folders, _ in os.walk(deeper):
                     folders[:] = sorted(name for name in folders if not name.startswith("."))
                     yield from _not_taken(root, pathlib.Path(folder))
     for name in boxes:  # those of images were taken out
         yield Fault("", NO_PICTURE, file=faces.NAME, part="place", detail=ascii(name)[1:-1])
+    for folder in (pathlib.Path(place) for top in held for place, _, _ in os.walk(top)):
+        yield from (_unread(root, path) for path in _files(folder) if path not in masks)
 
 
 def locate(root: pathlib.Path, record: Record) -> tuple[pathlib.Path, pathlib.Path | None]:
     """Returns the image of a record, and its mask if there is one beside it."""
     image = root / record.id
-    return image, beside.mask_of(image)
+    return image, beside.mask_of(image, root)
 
 
 def _not_taken(root: pathlib.Path, folder: pathlib.Path) -> Iterator[Fault]:
@@ -62,6 +67,10 @@ def _not_taken(root: pathlib.Path, folder: pathlib.Path) -> Iterator[Fault]:
 def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the folders in a folder without those of masks."""
     return [p for p in _subfolders(folder) if not beside.is_masks(p)]
+
+
+def _folders_of_masks(folder: pathlib.Path) -> list[pathlib.Path]:
+    return [p for p in _subfolders(folder) if beside.is_masks(p)]
 
 
 def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -113,6 +122,7 @@ def _records(
     folder: pathlib.Path,
     character: str,
     boxes: dict[str, Face],
+    masks: set[pathlib.Path],
     *,
     linked: bool,
 ) -> Iterator[Record | Fault]:
@@ -123,6 +133,7 @@ def _records(
         folder: of the images.
         character: whom they show.
         boxes: by id; those of the images are taken out.
+        masks: those of the images are added.
         linked: whether they show one outfit.
     """
     images, texts = _images(folder), _texts(folder)
@@ -143,15 +154,17 @@ def _records(
                 known = {name: getattr(face.box, name) for name in ("bbox", "pixels", "size")}
                 item = dataclasses.replace(item, **known)
             yield item
-    unread = {path: NO_IMAGE for path in texts if path not in used}
-    masks = {locate(root, Record(name, character))[1] for name in names}
-    held = (p for p in _subfolders(folder) if beside.is_masks(p))
-    walked = [folder, *(pathlib.Path(p) for top in held for p, _, _ in os.walk(top))]
-    for path in (path for p in walked for path in _files(p)):
-        if path not in {*images, *texts, *masks}:
-            unread[path] = NO_TARGET if beside.is_condition(path) else NOT_READ
-    for path, reason in unread.items():
-        yield Fault("", reason, file=ascii(_id(root, path))[1:-1], part="place")
+    masks.update(filter(None, (beside.mask_of(image, root) for image in images)))
+    for path in texts:
+        if path not in used:
+            yield Fault("", NO_IMAGE, file=ascii(_id(root, path))[1:-1], part="place")
+    known = {*images, *texts}
+    yield from (_unread(root, p) for p in _files(folder) if p not in known and p not in masks)
+
+
+def _unread(root: pathlib.Path, path: pathlib.Path) -> Fault:
+    reason = NO_TARGET if beside.is_condition(path) else NOT_READ
+    return Fault("", reason, file=ascii(_id(root, path))[1:-1], part="place")
 
 
 def _record(

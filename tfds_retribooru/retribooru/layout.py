@@ -1,11 +1,12 @@
 """Where a record's image and mask lie, in the layouts of Danbooru20xx or flat.
 
 images/{original,512px}/BUCKET/ID.EXT, images/BUCKET/ID.EXT or images/ID.EXT, where BUCKET is ID
-mod 1000 in four digits; masks/ID.png. Where none is there, a file below images/ counts that
-gallery-dl named, SITE_ID_NAME.EXT, or whose name ends with the MD5 of the record. An original is
-preferred to its 512px version. Endings may also be in upper case, or any others where the file's
-content is an image. Ids are plain file names (tfds_retribooru/building/records.py), so nothing
-outside the folder is ever read.
+mod 1000 in four digits; masks/ID.png. Where none is there, a file in any folder below images/
+counts: one that gallery-dl named, SITE_ID_NAME.EXT; that a site named, `yande.re ID TAGS.EXT` or
+`Konachan.com - ID TAGS.EXT`; whose name ends with the MD5 of the record; or ID.EXT, if there is one
+alone. An original is preferred to its 512px version, and to samples. Endings may also be in upper
+case, or any others where the file's content is an image. Ids are plain file names
+(tfds_retribooru/building/records.py), so nothing outside the folder is ever read.
 """
 
 import functools
@@ -13,6 +14,7 @@ import itertools
 import os
 import pathlib
 import re
+import urllib.parse
 from collections.abc import Iterator
 
 from tfds_retribooru import formats
@@ -20,6 +22,11 @@ from tfds_retribooru.building import annotations
 from tfds_retribooru.building.records import Fault, Record
 
 _GALLERY = re.compile(r"[a-z][a-z0-9]*_(\d+)(?:_.*)?\.\w+")  # such as danbooru_123_0ab1.jpg
+_SITE = re.compile(  # such as "yande.re 123 sample dress.jpg" or "Konachan.com - 123 dress.png"
+    r"(?:[a-z][\w-]*\.[a-z]{2,5}|[a-z]+booru)(?: -)? (\d+)(?: .*)?\.\w+", re.IGNORECASE
+)
+_REDUCED = re.compile(r"(?:^|[^a-z])(?:sample|preview|thumb|thumbnail|512px)s?(?:[^a-z]|$)")
+_USUAL = re.compile(r"(?:original|512px)?/?(?:\d{4})?")  # folders of which `_find` knows
 _MD5 = re.compile(r"(?:.*[^0-9a-f])?([0-9a-f]{32})\.\w+", re.IGNORECASE)
 FOLDERS = ("original", "512px", "")
 MASKS = "masks"
@@ -58,21 +65,44 @@ def find_image(
         gallery = _gallery(images, os.stat(images).st_mtime_ns)
     except OSError:  # no such folder
         return None
-    return gallery.get(name) or gallery.get(md5)
+    found = gallery.get(name) or gallery.get(md5)
+    return images / found if found else None
 
 
 @functools.lru_cache(maxsize=4)
-def _gallery(images: pathlib.Path, changed: int) -> dict[str, pathlib.Path]:
-    """Returns id or MD5 -> file of the images named by these, in any folder below `images`."""
+def _gallery(images: pathlib.Path, changed: int) -> dict[str, str]:
+    """Returns id or MD5 -> path below `images` of those named by these, in any folder.
+
+    The first that is not reduced counts; of several that are called by the id alone, none: "".
+    """
     del changed  # a changed folder is listed anew
-    found: dict[str, pathlib.Path] = {}
+    found: dict[str, str] = {}
+    for reduced in (False, True):
+        alone: dict[str, str] = {}
+        for path in (p for p in _images_below(images) if _is_reduced(p) == reduced):
+            folder, _, name = path.rpartition("/")
+            name = urllib.parse.unquote(name)  # some tools save it as it stood in the address
+            for form in (_GALLERY, _SITE, _MD5):
+                if match := form.fullmatch(name):
+                    found.setdefault(match[1].lower(), path)
+            if not _USUAL.fullmatch(folder):
+                stem = name.rpartition(".")[0]
+                alone[stem] = "" if stem in alone else path
+        for name, path in alone.items():
+            found.setdefault(name, path)
+    return found
+
+
+def _images_below(images: pathlib.Path) -> Iterator[str]:
     for folder, folders, names in os.walk(images):
         folders.sort()
-        for name in sorted(names):
-            for match in (_GALLERY.fullmatch(name), _MD5.fullmatch(name)):
-                if match and formats.has_image_extension(name):
-                    found.setdefault(match[1].lower(), pathlib.Path(folder, name))
-    return found
+        for name in filter(formats.has_image_extension, sorted(names)):
+            yield pathlib.Path(folder, name).relative_to(images).as_posix()
+
+
+def _is_reduced(path: str) -> bool:
+    """Returns whether a file or its folders say that it is a smaller version of an image."""
+    return _REDUCED.search(path.lower()) is not None
 
 
 def _find(folder: str, name: str, endings: tuple[str, ...]) -> pathlib.Path | None:

@@ -1,11 +1,13 @@
 """Posts of both dialects; one fault of each kind; anything at all."""
 
+import io
 import json
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tfds_retribooru import json_stream
 from tfds_retribooru.building.records import Fault
 from tfds_retribooru.collect import danbooru
 from tfds_retribooru.collect.danbooru import Post
@@ -314,3 +316,20 @@ def test_other_sites_that_say_the_kinds_of_tags_are_read(site):
 def test_what_a_site_says_of_artists_is_no_artist(said):
     (post,) = read({**AFTER, "tag_string_artist": f"{said} rinto_(rint_rnt)"})
     assert post[1].artists == ["rinto_(rint_rnt)"]
+
+
+MOEBOORU = {"id": 2895557, "md5": SENDAI.md5, "file_ext": "jpg", "width": 800, "height": 1000}
+MOEBOORU |= {"rating": "s", "tags": "1girl skirt rinto_(rint_rnt) sendai_(kantai_collection) c90"}
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("is_before", [True, False])
+def test_a_table_of_kinds_beside_the_posts_is_read(indent, is_before):
+    """As yande.re answers to `include_tags=1`; a tag that the table lacks has no kind."""
+    kinds = {name: kind for kind, name in TYPED} | {"c90": "circle"}
+    posts = {"posts": [MOEBOORU, {**MOEBOORU, "tags": "1girl unheard_of"}]}
+    answer = {"tags": kinds} | posts if is_before else posts | {"tags": kinds}
+    text = json.dumps(answer, indent=indent).encode()
+    (_, post), fault = danbooru.posts(json_stream.read(io.BytesIO(text)))
+    assert post == SENDAI._replace(rating="safe")
+    assert fault.reason == "untyped_tags"

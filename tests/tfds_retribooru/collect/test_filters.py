@@ -31,6 +31,12 @@ def test_a_good_post_becomes_a_candidate():
     )
 
 
+@pytest.mark.parametrize("name", ["Sendai (Kantai Collection)", "sendai_\\(kantai_collection\\)"])
+def test_characters_of_other_sites_are_those_of_danbooru(name):
+    candidate = filters.screen(GOOD._replace(characters=[name]), CRITERIA)
+    assert candidate.character == "sendai_(kantai_collection)"
+
+
 @pytest.mark.parametrize("ending", ["", "avif", "jfif", "jpe", "pjpeg", "apng"])
 def test_unusual_endings_are_of_pictures(ending):
     assert isinstance(filters.screen(GOOD._replace(file_ext=ending), CRITERIA), Candidate)
