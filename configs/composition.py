@@ -11,7 +11,7 @@ Variants (time and memory on 2 CPU cores):
   retribooru_smoke  the same on RetriBooru's images, shrunk to 48 px; they must be built or lie in
                 DATA_DIR/downloads/manual/retribooru
   sd15          RetriBooru at 384 px on Stable Diffusion (--config.pretrained=DIR): the paper's
-                set-up, for accelerators with 32 GiB and more
+                set-up, for four chips with 24 GiB and more, or others (README, Will it fit)
 """
 
 from ml_collections import ConfigDict
