@@ -10,7 +10,6 @@ import pytest
 import torch
 from flax import nnx
 
-from configs import composition
 from rbjax.models import params as params_lib
 from rbjax.train import state as state_lib
 from rbjax.train import step
@@ -122,17 +121,33 @@ def test_what_records_cost_is_measured(tmp_path, monkeypatch):
     assert set(records.measure(tmp_path)) == {"open", "memory", "choose", "total"}
 
 
-def test_what_an_update_costs_as_it_grows_is_printed(avatars_dir, monkeypatch, capsys):
+def test_what_an_update_costs_as_it_grows_is_printed(monkeypatch, capsys):
+    seen = []
+
+    def measure(config, devices):
+        mesh = (config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+        seen.append((config.data.faces, config.data.clothes, config.data.size, mesh, devices))
+        return growth.Cost(2e9, 3 * 2**20, 2**20, {"all-reduce": 2, "all-gather": 1}, 2**19)
+
+    monkeypatch.setattr(growth, "measure", measure)
+    growth.main(["--references", "1", "5", "--size", "96", "--devices", "2"])
+    text = capsys.readouterr().out
+    assert "| 5 references | 2.0 | 3.0 | 1.0 | 1 all-gather, 2 all-reduce | 0.5 |" in text
+    one = (-1, 1, 1)
+    assert seen[:3] == [(1, 0, 48, one, 1), (3, 2, 48, one, 1), (1, 1, 96, one, 1)]
+    assert [case[3:] for case in seen[3:]] == [((2, 1, 1), 2), ((1, 2, 1), 2), ((1, 1, 2), 2)]
+
+
+@pytest.mark.slow
+def test_two_devices_share_an_update(avatars_dir):
     config = tiny_run.config(avatars_dir)
-    monkeypatch.setattr(composition, "get_config", config.copy_and_resolve_references)
-    monkeypatch.setattr(growth, "AXES", ("fsdp",))
-    options = ["--references", "1", "2", "--size", "--devices", "2", "--batch_size=4"]
-    growth.main([*options, f"--data_dir={avatars_dir}"])
-    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
-    assert [row[0] for row in rows] == ["| 1 references", "| 2 references", "| fsdp 2"]
-    one, two, split = (float(row[1].replace(",", "")) for row in rows)
-    assert one < two and 0.4 * two < split < 0.7 * two
-    assert [row[4] for row in rows[:2]] == ["none", "none"] and "all-gather" in rows[2][4]
+    config.mesh.data = 1
+    alone = growth.measure(config, 1)
+    config.mesh.fsdp = 2
+    shared = growth.measure(config, 2)
+    assert 0.4 < shared.operations / alone.operations < 0.7
+    assert shared.arguments < 0.7 * alone.arguments
+    assert alone.collectives == {} and "all-gather" in shared.collectives and shared.exchanged
 
 
 def test_outfits_are_found_again():
