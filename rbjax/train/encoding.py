@@ -15,6 +15,8 @@ import tqdm
 from flax import nnx
 
 from rbjax.experiment.setup import Experiment
+from rbjax.models.autoencoder_kl import AutoencoderKL
+from rbjax.models.pixels import to_float
 from rbjax.parallel import mesh as meshes
 
 Module = TypeVar("Module", bound=nnx.Module)
@@ -57,3 +59,13 @@ def encode_rows(
 def _fetch(keys: np.ndarray, values: jax.Array) -> tuple[np.ndarray, np.ndarray]:
     """Waits for the values of a batch, and drops those that only filled it."""
     return keys, np.asarray(values)[: len(keys)]
+
+
+def moments(autoencoder: AutoencoderKL, images: jax.Array) -> jax.Array:
+    """Encodes uint8 [B, H, W, 3] as mean and log variance [B, h, w, 2C]."""
+    return jnp.concatenate(autoencoder.moments(to_float(images)), axis=-1)
+
+
+def latent_shape(encode: Encode, width: int, height: int) -> tuple[int, ...]:
+    """Returns the shape [h, w, 2C] of an image's moments."""
+    return jax.eval_shape(encode, jax.ShapeDtypeStruct((1, height, width, 3), np.uint8)).shape[1:]

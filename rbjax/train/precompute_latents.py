@@ -3,6 +3,7 @@
 Axes: B batch, H W image, h w latent, C latent channels, M prompts, T tokens, D text width.
 """
 
+import contextlib
 import functools
 import math
 import pathlib
@@ -11,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 from flax import nnx
@@ -26,12 +26,12 @@ from rbjax.models import params as params_lib
 from rbjax.models import pipeline as pipeline_lib
 from rbjax.models.autoencoder_kl import AutoencoderKL
 from rbjax.models.clip_text import CLIPTextModel
-from rbjax.models.pixels import to_float
 from rbjax.parallel import distributed
 from rbjax.parallel import mesh as meshes
 from rbjax.text import concepts as concepts_lib
 from rbjax.text.concepts import CHARACTER, CLOTHES, CONCEPTS, FACE
 from rbjax.train import encoding
+from tfds_retribooru.building import locks
 
 T = TypeVar("T")
 
@@ -187,14 +187,18 @@ def store(exp: Experiment, split: Split, *, parts: Sequence[str], batch_size: in
     for part in (part for part in parts if not reasons[part]):
         content = fingerprint(exp, split, part)
         folder = latent_cache.folder_of(split.directory, content)
-        if not distributed.from_primary(lambda c=content: mismatch(split.directory, c)):
+        is_missing = functools.partial(mismatch, split.directory, content)
+        if not distributed.from_primary(is_missing):
             print(f"{folder} is there already.", flush=True)
             continue
-        encoder = getattr(pipeline, ENCODERS[part].module)
-        huggingface.fill(encoder, _weights_folder(exp, part), mesh=exp.mesh)
-        write: Callable[..., None] = _write_moments if part == "moments" else _write_text
-        with jax.set_mesh(exp.mesh):
-            write(exp, split, encoder, content=content, batch_size=batch_size)
+        with locks.build_lock(folder) if distributed.is_primary() else contextlib.nullcontext():
+            if not distributed.from_primary(is_missing):
+                continue  # another run has made it
+            encoder = getattr(pipeline, ENCODERS[part].module)
+            huggingface.fill(encoder, _weights_folder(exp, part), mesh=exp.mesh)
+            write: Callable[..., None] = _write_moments if part == "moments" else _write_text
+            with jax.set_mesh(exp.mesh):
+                write(exp, split, encoder, content=content, batch_size=batch_size)
         with distributed.primary_first():  # the others go on when it is there
             print(f"wrote {folder} ({latent_cache.size(folder) / 1e9:.3f} GB)", flush=True)
 
@@ -208,17 +212,17 @@ def _write_moments(
     batch_size: int,
 ) -> None:
     crops = exp.examples(split, training=True).crops
-    encode = encoding.encoder(exp, autoencoder, _moments)
+    encode = encoding.encoder(exp, autoencoder, encoding.moments)
     used = np.zeros((len(split), len(CONCEPTS)), bool)
     used[:, CHARACTER] = True
     if exp.config.data.faces + exp.config.data.clothes:
         used[split.clusters_with_box.order, FACE] = True
         used[split.clusters_with_clothes.order, CLOTHES] = True
-    shape = (*used.shape, *_latent_shape(encode, crops.size, crops.size))
+    shape = (*used.shape, *encoding.latent_shape(encode, crops.size, crops.size))
     targets = {}  # file -> positions of its records, shape of its array
     for size in () if crops.shapes is None else np.unique(crops.shapes, axis=0):
         positions = np.flatnonzero((crops.shapes == size).all(axis=1))
-        array = (len(positions), *_latent_shape(encode, *size.tolist()))
+        array = (len(positions), *encoding.latent_shape(encode, *size.tolist()))
         targets[latent_cache.target_file(size)] = positions, array
     folder = latent_cache.folder_of(split.directory, content)
     size = 2 * sum(math.prod(s) for s in (shape, *(s for _, s in targets.values())))
@@ -245,11 +249,6 @@ def _write_moments(
                 exp, encode, load_targets, keys=keys, batch_size=batch_size, name=name
             )
             latent_cache.write_array(partial / name, array, rows)
-
-
-def _latent_shape(encode: encoding.Encode, width: int, height: int) -> tuple[int, ...]:
-    """Returns the shape [h, w, 2C] of an image's moments."""
-    return jax.eval_shape(encode, jax.ShapeDtypeStruct((1, height, width, 3), np.uint8)).shape[1:]
 
 
 def _write_text(
@@ -293,8 +292,3 @@ def all_prompts(examples: Examples) -> np.ndarray:
         tags |= {tuple(examples.tags(target, carried)) for carried in kinds}
     ids = [examples.prompt_ids(list(each)) for each in tqdm.tqdm(sorted(tags), desc="tokens")]
     return np.unique(np.stack(ids), axis=0)
-
-
-def _moments(autoencoder: AutoencoderKL, images: jax.Array) -> jax.Array:
-    """Encodes uint8 [B, H, W, 3] as mean and log variance [B, h, w, 2C]."""
-    return jnp.concatenate(autoencoder.moments(to_float(images)), axis=-1)

@@ -1,11 +1,13 @@
 """Stored moments and text states: equal to diffusers' and transformers', and to training live."""
 
 import dataclasses
+import functools
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import diffusers
 import jax
@@ -297,6 +299,27 @@ def test_an_interrupted_run_leaves_nothing_to_read(fresh, stored, monkeypatch, c
     again = precompute_latents.find(exp, split, ()).moments
     np.testing.assert_allclose(again, stored.moments, rtol=1e-3, atol=1e-3)
     assert not list(split.directory.glob("moments-*.partial"))
+
+
+def test_of_two_runs_at_once_one_stores_and_the_other_reads(fresh, monkeypatch, capsys):
+    exp, split = fresh
+    encode_rows, other = encoding.encode_rows, ThreadPoolExecutor()
+    second = []
+
+    def slow(*args, **kwargs):
+        if not second:
+            store = functools.partial(precompute_latents.store, exp, split, parts=["moments"])
+            second.append(other.submit(store, batch_size=32))
+            with pytest.raises(TimeoutError):
+                second[0].result(timeout=1)
+        return encode_rows(*args, **kwargs)
+
+    monkeypatch.setattr(encoding, "encode_rows", slow)
+    precompute_latents.store(exp, split, parts=["moments"], batch_size=32)
+    second[0].result(timeout=60)
+    said = capsys.readouterr().out
+    assert said.count("waiting for it") == 1 and said.count("wrote ") == 1
+    assert len(list(split.directory.glob("*moments-*"))) == 1
 
 
 def test_face_and_clothes_without_a_box_are_not_encoded(fresh, stored):
