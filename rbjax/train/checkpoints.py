@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import json
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -79,7 +78,6 @@ def save(
     with _manager(folder) as manager:
         with _writing(step, folder):
             manager.save(step, args=ocp.args.Composite(**items), force=True)
-        distributed.wait_for_all()  # in a bucket process 0 marks what is complete, last of all
         _check_saved(manager, step, changing, folder)
     if distributed.is_primary():
         shared = frozen_copy.FOLDER if state.frozen else ""
@@ -181,7 +179,10 @@ def restore_state(workdir: StoredPath, abstract: TrainState) -> TrainState:
         ValueError: as `restore`.
     """
     folder = workdir / FOLDER
-    read = functools.partial(_read_state, folder, abstract=abstract)
+
+    def read(step: int) -> TrainState:
+        return _read_state(folder, step, abstract)
+
     _, state = checkpoint_files.read_newest(folder, read)
     if state is None:
         raise FileNotFoundError(f"{folder} holds no finished checkpoint")
@@ -211,7 +212,7 @@ def _manager(folder: StoredPath) -> Iterator[ocp.CheckpointManager]:
 def _check_saved(
     manager: ocp.CheckpointManager, step: int, state: TrainState, folder: StoredPath
 ) -> None:
-    """Raises OSError unless shapes and dtypes of a state are found in its checkpoint."""
+    """Raises OSError unless the shapes and dtypes of a state are found in its checkpoint."""
     try:
         found = jax.tree.leaves(manager.item_metadata(step)["state"].tree)
     except ValueError as error:  # TensorStore's
