@@ -15,7 +15,7 @@ from rbjax.experiment import workdir as workdir_lib
 from rbjax.models.batch import Batch
 from rbjax.train import bad_updates, loop
 from scripts import chaos
-from tests.helpers import bucket, tiny_run, train_process
+from tests.helpers import bucket, tiny_run
 from tests.train.test_checkpoints import flip, restored_step, saved
 
 
@@ -100,19 +100,3 @@ def test_a_run_in_a_bucket_resumes_and_ends_as_one_on_a_disk(
     assert {"results.json", "samples/3.png", "samples/6.png", "loss.json", "loss 6"} <= set(found)
     assert chaos.differences(expected, found) == []
     assert len([path for path in storage.files(workdir) if "tfevents" in path.name]) == 2
-
-
-@pytest.mark.slow
-def test_two_processes_train_in_a_bucket_as_on_a_disk_and_resume(url, avatars_dir, tmp_path):
-    workdir, disk = epath.Path(url) / "two", tmp_path / "disk"
-    settings = {"processes": 2, "devices": 1, "log_every": 1, "mesh__fsdp": 2, "evaluate": True}
-    for path in (disk, workdir):
-        train_process.train(path, avatars_dir, **settings)
-    expected = contents_of(disk)
-    assert {"results.json", "samples/0000006.png", "loss 6"} <= set(expected)
-    assert chaos.differences(expected, contents_of(workdir)) == []
-    storage.remove_folder(workdir / "checkpoints/6")
-    (workdir / "results.json").unlink()
-    printed = train_process.train(workdir, avatars_dir, **settings)
-    assert "Resuming at step 3." in printed[0] and "Resuming" not in printed[1]
-    assert chaos.differences(expected, contents_of(workdir)) == []
