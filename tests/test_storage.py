@@ -3,6 +3,7 @@
 import importlib.util
 import pathlib
 
+import jax
 import pytest
 from etils import epath
 
@@ -35,6 +36,12 @@ def test_other_urls_are_refused(text):
 def test_a_folder_that_etils_takes_for_a_bucket_is_refused():
     with pytest.raises(ValueError, match="--workdir=/gs/run: etils takes"):
         storage.stored_path("/gs/run", "--workdir")
+
+
+def test_several_processes_do_not_start_in_a_bucket(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="--workdir=gs://abc/run: 2 processes cannot write"):
+        workdir.check_workdir(tiny_run.config(""), epath.Path("gs://abc/run"))
 
 
 def test_without_gcsfs_it_says_what_to_install(monkeypatch):

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -36,11 +37,17 @@ def check_workdir(config: ConfigDict, workdir: StoredPath) -> None:
     """Makes the working directory, and compares the configuration of its checkpoints with this one.
 
     Raises:
-        ValueError: the directory is a URL, or of another configuration, whose fields are listed.
+        ValueError: the directory is a URL, or of another configuration, whose fields are listed, or
+            several processes are to write into a bucket.
         PermissionError: it cannot be written.
     """
     if not storage.is_remote(workdir):
         local_path(workdir, "--workdir")
+    elif jax.process_count() > 1:
+        raise ValueError(
+            f"--workdir={workdir}: {jax.process_count()} processes cannot write checkpoints into a "
+            "bucket yet; give a directory that all of them share"
+        )
     path = workdir / "config.json"
     try:
         storage.make_folder(workdir)
