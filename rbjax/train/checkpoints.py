@@ -64,10 +64,7 @@ def save(
         return
     storage.make_folder(folder)
     changing = dataclasses.replace(state, frozen={})
-    items = {
-        "state": ocp.args.StandardSave(changing),
-        DATA: ocp.args.JsonSave(data.get_state()),
-    }
+    items = {"state": ocp.args.StandardSave(changing), DATA: ocp.args.JsonSave(data.get_state())}
     if metrics is not None:
         values = [np.asarray(x).item() for x in jax.tree.leaves(metrics)]
         items[METRICS] = ocp.args.JsonSave({"values": values})
@@ -75,7 +72,7 @@ def save(
         digest = frozen_copy.save(folder, state.frozen)
     if digest:
         items[frozen_copy.DIGEST] = ocp.args.JsonSave({"sha256": digest})
-    with _manager(folder) as manager:
+    with _manager(folder, saves=True) as manager:
         with _writing(step, folder):
             manager.save(step, args=ocp.args.Composite(**items), force=True)
         _check_saved(manager, step, changing, folder)
@@ -200,13 +197,14 @@ def _read_state(folder: StoredPath, step: int, abstract: TrainState) -> TrainSta
 
 
 @contextlib.contextmanager
-def _manager(folder: StoredPath) -> Iterator[ocp.CheckpointManager]:
+def _manager(folder: StoredPath, *, saves: bool = False) -> Iterator[ocp.CheckpointManager]:
+    # Without a save it is not waited for: in a bucket, slowly, it would remove what is saved next.
+    cleans = saves or not storage.is_remote(folder)
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=cleans
     )
-    with checkpoint_files.orbax_path(folder) as path:
-        with ocp.CheckpointManager(path, options=options) as manager:
-            yield manager
+    with checkpoint_files.orbax_path(folder) as p, ocp.CheckpointManager(p, options=options) as m:
+        yield m
 
 
 def _check_saved(

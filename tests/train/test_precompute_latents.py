@@ -159,7 +159,7 @@ def test_changes_fixed_by_record_are_stored_at_the_start_of_a_training(fresh, fo
     with jax.set_mesh(exp.mesh):
         state, _ = state_lib.create_state(exp)
         pipeline = nnx.merge(exp.graphdef, nnx_state(params_lib.merge(state.trained, state.frozen)))
-        moments = nnx.jit(precompute_latents._moments)(pipeline.autoencoder, found)
+        moments = nnx.jit(encoding.moments)(pipeline.autoencoder, found)
     np.testing.assert_allclose(stored.moments[index], moments, rtol=1e-3, atol=2e-3)
     other = setup(folder, tmp_path / "data", **changes | {"data.crop_jitter": 0.1})
     assert precompute_latents.find(other, split, {"retrinet"}).moments is None
@@ -174,7 +174,7 @@ def test_targets_in_buckets_are_stored_in_their_shapes(fresh, monkeypatch, capsy
     with jax.set_mesh(exp.mesh):
         state, _ = state_lib.create_state(exp)
         pipeline = nnx.merge(exp.graphdef, nnx_state(params_lib.merge(state.trained, state.frozen)))
-        encode = nnx.jit(precompute_latents._moments)
+        encode = nnx.jit(encoding.moments)
         live, cached = (exp.examples(split, c) for c in (None, stored))
         for index in (1, 7, len(split) - 1):  # of three shapes
             moments = encode(pipeline.autoencoder, live.crops.target(index)[None])[0]
