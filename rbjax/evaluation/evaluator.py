@@ -140,7 +140,9 @@ class Evaluator:
             **{"judge": self.judging.record, "questions": self.judging.coverage},
         }
         results |= other_measures.of_run(
-            *(self.exp, self.generator, self.judging),
+            self.exp,
+            self.generator,
+            self.judging,
             params=params,
             images=images,
             cases=cases,

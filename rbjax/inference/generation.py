@@ -280,10 +280,9 @@ def write(
     """
     files = []
     for i, image in enumerate(images):
-        seed = settings["seed"] + i
-        files.append(out / f"{seed:06d}.png")
-        info = _metadata({**settings, "seed": seed})
-        saved_images.write(Image.fromarray(image), files[-1], info)
+        info = {**settings, "seed": settings["seed"] + i}
+        files.append(out / f"{info['seed']:06d}.png")
+        saved_images.write(Image.fromarray(image), files[-1], _metadata(info))
     height, width = images.shape[1:3]
     crops = _crops(model, references, height if height == width else None) if references else []
     side = max(width, height)
