@@ -4,9 +4,13 @@ import dataclasses
 import importlib.util
 import os
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 from jax.experimental import topologies
+
+from rbjax.parallel import program
 
 GIB = 2**30
 
@@ -68,16 +72,39 @@ def open_topology(name: str) -> tuple[Chip, list[jax.Device]]:
     return chip, list(found.devices)
 
 
-def temporaries(lowered: jax.stages.Lowered) -> int:
-    """Returns the bytes that a program for a TPU needs beside its arguments, before it is compiled.
+def argument_bytes(arguments: Sequence[Any]) -> int:
+    """Returns the bytes that a program's arguments take on each device.
+
+    A TPU keeps arrays in tiles, of 128 numbers at least. A program that does nothing says how much
+    they take, and is compiled at once.
+
+    Args:
+        arguments: trees of `jax.ShapeDtypeStruct` with shardings on devices of a topology.
+    """
+    lowered = jax.jit(lambda *_: None, keep_unused=True).lower(*arguments)
+    try:
+        return program.memory(lowered.compile())["arguments"]
+    except jax.errors.JaxRuntimeError as error:  # they alone do not fit
+        return _needed(error)
+
+
+def estimate(lowered: jax.stages.Lowered) -> int:
+    """Returns about how much memory a program needs on each device of a topology, in bytes.
 
     The compiler is told that a device has hardly any memory. It then ends with the number that it
     would compare with the real memory, before it generates code, which takes most of the time.
+    Arguments and results are in it; code, constants and gaps between arrays, which only the
+    compiled program has, are not.
     """
     try:
         lowered.compile(compiler_options={"xla_tpu_max_hbm_size_mib": "1"})
     except jax.errors.JaxRuntimeError as error:
-        if found := _NEEDED.search(str(error)):
-            return int(float(found[1]) * _UNITS[found[2]])
-        raise
+        return _needed(error)
     return 0  # less than that
+
+
+def _needed(error: jax.errors.JaxRuntimeError) -> int:
+    """Returns the bytes in the compiler's error, or raises it where it is another error."""
+    if found := _NEEDED.search(str(error)):
+        return int(float(found[1]) * _UNITS[found[2]])
+    raise error
