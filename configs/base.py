@@ -12,7 +12,7 @@ from configs import composition
 
 def get_config() -> ConfigDict:
     """Returns the configuration; `pretrained` is the folder that scripts/train_base.py makes."""
-    c = composition.avatars_128()
+    c = composition.avatars()
     c.total_steps = 16_000
     c.batch_size = 64
     c.data.dataset = "avatars/base"

@@ -2,12 +2,11 @@
 
 Run:  python -m rbjax.main --config configs/composition.py[:VARIANT]
 
-Variants (time and memory on 2 CPU cores):
-  avatars       embedded data, 48 px, the default: 12 to 19 minutes, 3.9 GiB
-  avatars_long  the same with half as many updates again: half an hour
-  avatars_128   moving figures at 128 px and cropped references, on a small text-to-image model
-                (--config.pretrained=DIR, of scripts/train_base.py): hours
-  smoke         a few steps on a few characters: a minute, shows that everything runs
+Variants (the README has time and memory):
+  avatars       the default: embedded data, moving figures at 128 px, cropped references, on the
+                text-to-image model that the package ships; for 2 CPU cores
+  avatars_long  the same with five times the updates, and 1 to 2 references of each concept: hours
+  smoke         a few steps on a few characters, 64 px: a minute, shows that everything runs
   retribooru_smoke  the same on RetriBooru's images, shrunk to 48 px; they must be built or lie in
                 DATA_DIR/downloads/manual/retribooru
   sd15          RetriBooru at 384 px on Stable Diffusion (--config.pretrained=DIR): the paper's
@@ -15,6 +14,19 @@ Variants (time and memory on 2 CPU cores):
 """
 
 from ml_collections import ConfigDict
+
+# Of Stable Diffusion its decoder trains (paper); the retrieval encoder is a copy of its encoder.
+TRAINED = (
+    r"retrinet/unet/(up_blocks|conv_norm_out|conv_out)/",
+    r"retrinet/retrieval_encoder/(?!time_embedding)",
+    r"retrinet/conjunctions/",
+)
+FROZEN = (
+    r"autoencoder/",
+    r"text_encoder/",
+    r"retrinet/unet/(conv_in|time_embedding|down_blocks|mid_block)/",
+    r"retrinet/retrieval_encoder/time_embedding/",
+)
 
 
 def get_config(variant: str = "avatars") -> ConfigDict:
@@ -26,7 +38,6 @@ def get_config(variant: str = "avatars") -> ConfigDict:
     variants = {
         "avatars": avatars,
         "avatars_long": avatars_long,
-        "avatars_128": avatars_128,
         "smoke": smoke,
         "sd15": sd15,
         "retribooru_smoke": retribooru_smoke,
@@ -39,13 +50,18 @@ def get_config(variant: str = "avatars") -> ConfigDict:
 
 
 def avatars() -> ConfigDict:
-    """Builds the default: composition, learned from scratch on two CPU cores."""
+    """Builds the default: composition on the base model that ships, on two CPU cores.
+
+    As in the paper all of it is frozen but the UNet's decoder, and references are cropped.
+    """
     c = ConfigDict()
     c.seed = 0  # of initialisation, order, noise and evaluation
-    c.total_steps = 1600  # updates; also the length of the learning rate's decay
+    c.total_steps = 2000  # updates; also the length of the learning rate's decay
     c.batch_size = 32  # examples of an update, over all devices
     c.data_dir = ""  # of TFDS; "" = ~/tensorflow_datasets
-    c.pretrained = ""  # folder of Stable Diffusion in diffusers' format; "" = from scratch
+    # Folder of Stable Diffusion in diffusers' format, where the model comes from; "shipped": the
+    # small one of the package (configs/base.py); "" = from scratch
+    c.pretrained = "shipped"
 
     c.mesh = ConfigDict()
     c.mesh.data = -1  # copies of the model; -1 = all devices that the other axes leave
@@ -53,8 +69,8 @@ def avatars() -> ConfigDict:
     c.mesh.tensor = 1  # parts of each layer
 
     c.data = ConfigDict()
-    c.data.dataset = "avatars/centered"  # name in TFDS
-    c.data.size = 48  # pixels of targets and references
+    c.data.dataset = "avatars/varied"  # name in TFDS
+    c.data.size = 128  # pixels of targets and references
     # Aspect-ratio buckets by kohya's rules and names, each compiled once (rbjax/data/buckets.py)
     c.data.bucket_reso_steps = 0  # sides are its multiples; 0 = squares, filled up with white bars
     c.data.min_bucket_reso = c.data.max_bucket_reso = 0  # pixels of the shortest and longest side
@@ -62,10 +78,10 @@ def avatars() -> ConfigDict:
     c.data.faces = 1  # face references of an example
     c.data.clothes = 1  # clothes references of an example
     c.data.vary_references = False  # draw the numbers from 1 to these
-    c.data.view = "in_place"  # how a reference shows its concept: "crop" or "in_place"
-    c.data.crop_jitter = 0.0  # share of a side by which training widens references' boxes, at most
-    c.data.flip_references = 0.0  # rate of references that training shows mirrored
-    c.data.fixed_changes = False  # draw these once a record, so that its latents can be stored
+    c.data.view = "crop"  # how a reference shows its concept: "crop" or "in_place"
+    c.data.crop_jitter = 0.3  # share of a side by which training widens references' boxes, at most
+    c.data.flip_references = 0.5  # rate of references that training shows mirrored
+    c.data.fixed_changes = True  # draw these once a record, so that its latents can be stored
     c.data.blank_background = 0.0  # rate of clothes references blanked outside of their mask
     c.data.tasks = ConfigDict()  # weights of the training tasks (paper, Tasks)
     c.data.tasks.composition = 1.0  # faces and clothes from different images
@@ -84,43 +100,34 @@ def avatars() -> ConfigDict:
     c.data.drop_both = 0.05  # rate of examples without either
     c.data.drop_rates = "total"  # drop_both is counted in the two above; "apart": it is not
     c.data.cache = True  # keep all images decoded on disk (small data sets)
-    c.data.cached_latents = False  # train from the latents of scripts/cache_latents.py, if they fit
-    c.data.store_latents = False  # with these: make those that are missing before training
+    c.data.cached_latents = True  # train from the latents of scripts/cache_latents.py, if they fit
+    c.data.store_latents = True  # with these: make those that are missing before training
     c.data.threads = 2  # that prepare examples
 
-    c.model = ConfigDict()
-    c.model.patch = 6  # BlockDCT: pixels of a latent's side
+    c.model = ConfigDict()  # sizes are those of `pretrained`; without: see `from_scratch`
+    c.model.patch = 0  # BlockDCT: pixels of a latent's side; 0 = an autoencoder
     c.model.luma = 26  # BlockDCT: frequencies of brightness, at most patch**2
     c.model.chroma = 11  # BlockDCT: frequencies of either colour difference, at most patch**2
     c.model.vae = ConfigDict()  # fields of diffusers' AutoencoderKL; empty = BlockDCT
+    c.model.vae.dtype = "float32"  # of the computation; parameters are float32
     c.model.unet = ConfigDict()  # fields of diffusers' UNet2DConditionModel
-    c.model.unet.block_out_channels = (64, 128)  # channels of each level
-    # with attention or without ("DownBlock2D"), each level
-    c.model.unet.down_block_types = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D")
-    c.model.unet.layers_per_block = 1  # ResNet blocks of a level
-    c.model.unet.attention_head_dim = 1  # number of heads (sic, as in diffusers)
-    c.model.unet.cross_attention_dim = 96  # = text.hidden_size
-    c.model.unet.norm_num_groups = 16  # of group norms; divides all channels
-    c.model.unet.dtype = "float32"  # of the computation; parameters are float32
+    c.model.unet.dtype = "float32"
     c.model.unet.remat = False  # compute activations twice, to keep fewer
     c.model.text = ConfigDict()  # fields of transformers' CLIPTextModel
-    c.model.text.hidden_size = 96  # width of a token's state
-    c.model.text.intermediate_size = 192  # width inside an MLP
-    c.model.text.num_hidden_layers = 1  # transformer blocks
-    c.model.text.num_attention_heads = 2  # divides hidden_size
+    c.model.text.dtype = "float32"
     c.model.retrieval = ConfigDict()  # RetriNet's attention to the references
-    c.model.retrieval.heads = 1  # attention heads of a conjunction
+    c.model.retrieval.heads = 4  # attention heads of a conjunction
     c.model.retrieval.positions = True  # 2-D sine positions on queries and keys
     c.model.retrieval.reference_timestep = "zero"  # "target" (paper, v2) or "zero"
 
-    c.noise_schedule = ConfigDict()  # see rbjax/diffusion/schedule.py
-    c.noise_schedule.betas = "rectified_flow"  # kind of schedule
-    c.noise_schedule.prediction_type = "sample"  # the model predicts clean latents
+    c.noise_schedule = ConfigDict()  # see rbjax/diffusion/schedule.py; "" = as the folder says
+    c.noise_schedule.betas = ""  # kind of schedule
+    c.noise_schedule.prediction_type = ""  # what the model predicts
 
     c.train = ConfigDict()
-    c.train.trained = (".*",)  # patterns of parameter names that train
-    c.train.frozen = ()  # patterns of those that do not; each matches exactly one list
-    c.train.learning_rate = 2e-3  # peak
+    c.train.trained = TRAINED  # patterns of parameter names that train
+    c.train.frozen = FROZEN  # patterns of those that do not; each matches exactly one list
+    c.train.learning_rate = 1e-3  # peak
     c.train.warmup_steps = 100  # updates in which the rate rises from 0
     c.train.final_rate = 0.02  # of the peak, at the last update
     c.train.decay_steps = 0  # last updates, in which the rate falls in a line; 0 = cosine over all
@@ -135,7 +142,7 @@ def avatars() -> ConfigDict:
 
     c.sampling = ConfigDict()
     c.sampling.steps = 10  # calls of the model
-    c.sampling.method = "euler"  # "ddim", "euler" or "dpm++2m"
+    c.sampling.method = "ddim"  # "ddim", "euler" or "dpm++2m"
     c.sampling.guidance_references = 1.5  # above 1: follow the references more; 1 = off
     c.sampling.guidance_prompt = 1.5  # above 1: follow the prompt more; 1 = off
 
@@ -165,71 +172,66 @@ def avatars() -> ConfigDict:
 
 
 def avatars_long() -> ConfigDict:
-    """Builds the default with half as many updates again."""
+    """Builds the default with more updates, and one or two references of each concept."""
     c = avatars()
-    c.total_steps = 2400
-    c.eval_every = 1200
-    c.checkpoint_every = c.sample_every = 800
+    c.total_steps = 10_000
+    c.data.faces = c.data.clothes = 2
+    c.data.vary_references = True
+    c.checkpoint_every = c.sample_every = 1000
+    c.eval_every = 5000
     return c
 
 
-def avatars_128() -> ConfigDict:
-    """Builds RetriNet on the small Stable Diffusion of configs/base.py: 128 px, moving figures.
-
-    As in the paper all of it is frozen but the UNet's decoder, and references are cropped.
-    """
+def from_scratch() -> ConfigDict:
+    """Builds a small model without weights to start from: 48 px, latents of a cosine transform."""
     c = avatars()
     c.unlock()
-    c.total_steps = 10_000
-    c.data.dataset = "avatars/varied"
-    c.data.size = 128
-    c.data.view = "crop"
-    c.data.crop_jitter, c.data.flip_references = 0.3, 0.5
-    c.data.fixed_changes = c.data.cached_latents = c.data.store_latents = True
-    _take_pretrained(c, dtype="float32", remat=False)
-    c.model.retrieval.heads = 4
-    c.train.learning_rate = 1e-3
-    c.sampling.method = "ddim"
-    c.checkpoint_every = c.sample_every = 1000
-    c.eval_every = 5000
+    c.pretrained = ""
+    c.data.dataset = "avatars/centered"
+    c.data.size = 48
+    c.data.view = "in_place"
+    c.data.crop_jitter = c.data.flip_references = 0.0
+    c.data.fixed_changes = c.data.cached_latents = c.data.store_latents = False
+    c.model.patch = 6
+    c.model.vae, c.model.text = ConfigDict(), ConfigDict()
+    c.model.unet.block_out_channels = (64, 128)  # channels of each level
+    # with attention or without ("DownBlock2D"), each level
+    c.model.unet.down_block_types = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D")
+    c.model.unet.layers_per_block = 1  # ResNet blocks of a level
+    c.model.unet.attention_head_dim = 1  # number of heads (sic, as in diffusers)
+    c.model.unet.cross_attention_dim = 96  # = text.hidden_size
+    c.model.unet.norm_num_groups = 16  # of group norms; divides all channels
+    c.model.text.hidden_size = 96  # width of a token's state
+    c.model.text.intermediate_size = 192  # width inside an MLP
+    c.model.text.num_hidden_layers = 1  # transformer blocks
+    c.model.text.num_attention_heads = 2  # divides hidden_size
+    c.model.retrieval.heads = 1
+    c.noise_schedule.betas = "rectified_flow"
+    c.noise_schedule.prediction_type = "sample"  # the model predicts clean latents
+    c.train.trained, c.train.frozen = (".*",), ()
+    c.train.learning_rate = 2e-3
+    c.sampling.method = "euler"
     c.lock()
     return c
 
 
-def _take_pretrained(c: ConfigDict, *, dtype: str, remat: bool) -> None:
-    """Takes sizes and schedule from `pretrained`; of the UNet the decoder trains (paper)."""
-    c.model.patch = 0  # the model comes from the folder
-    c.model.vae = ConfigDict({"dtype": dtype})
-    c.model.unet = ConfigDict({"dtype": dtype, "remat": remat})
-    c.model.text = ConfigDict({"dtype": "float32"})
-    c.noise_schedule.betas = c.noise_schedule.prediction_type = ""  # as the folder's scheduler says
-    c.train.trained = (
-        r"retrinet/unet/(up_blocks|conv_norm_out|conv_out)/",
-        r"retrinet/retrieval_encoder/(?!time_embedding)",
-        r"retrinet/conjunctions/",
-    )
-    c.train.frozen = (
-        r"autoencoder/",
-        r"text_encoder/",
-        r"retrinet/unet/(conv_in|time_embedding|down_blocks|mid_block)/",
-        r"retrinet/retrieval_encoder/time_embedding/",
-    )
-
-
 def smoke() -> ConfigDict:
-    """Builds a run of a few steps of everything on 24 characters."""
-    c = avatars()
+    """Builds a run of a few steps of everything on 24 characters, at 64 px."""
+    c = shortened(avatars())
+    c.data.dataset = "avatars/tiny"
+    c.data.size = 64
+    return c
+
+
+def shortened(c: ConfigDict) -> ConfigDict:
+    """Makes a run of six steps, with checkpoints, samples and scores, of a configuration."""
     c.total_steps = 6
     c.batch_size = 8
-    c.data.dataset = "avatars/tiny"
-    c.data.size = 48
-    c.model.unet.block_out_channels = (16, 32)
     c.train.warmup_steps = 2
     c.sampling.steps = 2
     c.log_every = 2
-    c.checkpoint_every = c.sample_every = 3
+    c.checkpoint_every = c.sample_every = c.eval_every = 3
     c.sample_images = 2
-    c.eval_every = 3
     c.eval.characters = c.eval.prompts = c.eval.repeats = c.eval.open_characters = 2
     c.eval.guidance_characters = 1
     c.eval.variant_characters = 2
@@ -247,22 +249,25 @@ def sd15() -> ConfigDict:
     """
     c = avatars()
     c.unlock()
+    c.pretrained = ""  # --config.pretrained=DIR
     c.total_steps = 100_000
     c.batch_size = 64
     c.data.dataset = "retribooru/384"
     c.data.size = 384
     c.data.bucket_reso_steps, c.data.min_bucket_reso, c.data.max_bucket_reso = 64, 256, 576
     c.data.faces = c.data.clothes = 2
-    c.data.view = "crop"
+    c.data.crop_jitter = c.data.flip_references = 0.0
+    c.data.fixed_changes = False
     c.data.character_power = 0.5  # one has 3,274 of 116,000 images; by 0 rare ones are overfitted
     c.data.shuffle_tags = c.data.underscores_as_spaces = True
     c.data.drop_tags = 0.1  # Danbooru's are sorted and incomplete
     c.data.max_tokens = 77
     c.data.drop_prompt = 0.5  # paper
     c.data.cache = False
-    c.data.cached_latents = True
+    c.data.store_latents = False  # scripts/cache_latents.py makes them, once
     c.data.threads = 16
-    _take_pretrained(c, dtype="bfloat16", remat=True)
+    c.model.vae.dtype = c.model.unet.dtype = "bfloat16"
+    c.model.unet.remat = True
     c.model.retrieval.heads = 8
     c.model.retrieval.positions = False
     c.model.retrieval.reference_timestep = "target"  # paper, v2
@@ -284,11 +289,12 @@ def sd15() -> ConfigDict:
 
 
 def retribooru_smoke() -> ConfigDict:
-    """Builds a run of a few steps of everything on real data, with the small model, at its 48 px.
+    """Builds a run of a few steps of everything on real data, 48 px, with a small model of its own.
 
     See tfds_retribooru/retribooru/README.md for the data. Nothing is scored: it has no questions.
     """
-    c = smoke()
+    c = shortened(from_scratch())
+    c.model.unet.block_out_channels = (16, 32)
     c.data.dataset = "retribooru/384"
     c.data.faces = c.data.clothes = 2
     c.data.vary_references = True

@@ -34,7 +34,7 @@ def get_config(variant: str = "annotated") -> ConfigDict:
 
 def annotated() -> ConfigDict:
     """Builds the training on pictures with annotations."""
-    c = composition.avatars()
+    c = composition.from_scratch()
     with c.unlocked():
         c.total_steps = 2400
         c.data.dataset = "retribooru/384"
@@ -65,13 +65,7 @@ def folders() -> ConfigDict:
 
 def _shortened(c: ConfigDict) -> ConfigDict:
     """Makes a run of six steps of it, on a smaller model."""
-    short = composition.smoke()
     with c.unlocked():
-        c.model = short.model
-        for name in ("total_steps", "batch_size", "log_every", "sample_images"):
-            c[name] = short[name]
-        c.checkpoint_every = c.sample_every = c.eval_every = 3
-        c.train.warmup_steps, c.sampling.steps = short.train.warmup_steps, short.sampling.steps
-        c.eval.characters, c.eval.prompts, c.eval.periodic_characters = 2, 2, 1
-        c.eval.batch_size = short.eval.batch_size
+        composition.shortened(c)
+        c.model.unet.block_out_channels = (16, 32)
     return c

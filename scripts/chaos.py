@@ -31,14 +31,7 @@ from rbjax.command_line import ArgumentParser, path_argument, set_environment
 from rbjax.experiment import workdir as workdir_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
-DEFAULTS = (  # a small model, of which a part is frozen: most of a run is its start
-    *("--config", f"{ROOT}/configs/composition.py:smoke", "--config.total_steps=12"),
-    *("--config.model.unet.block_out_channels=(8, 16)", "--config.model.unet.norm_num_groups=4"),
-    *(
-        "--config.train.trained=('retrinet/',)",
-        "--config.train.frozen=('(autoencoder|text_encoder)/',)",
-    ),
-)
+DEFAULTS = ("--config", f"{ROOT}/configs/composition.py:smoke", "--config.total_steps=12")
 EVENTS = ("checkpoint", "evaluation", "any moment")
 LONGEST = {"checkpoint": 0.6, "evaluation": 4.0}  # seconds after the event's begin
 TIMED = ("steps_per_sec", "uptime", "timing", "device_memory")  # scalars that may differ

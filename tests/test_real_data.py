@@ -53,7 +53,7 @@ def open_split(data_dir, name="train"):
 
 def config(data_dir, dataset="retribooru/384", **tasks) -> ConfigDict:
     """Two steps of `retribooru_smoke`, on the smallest model."""
-    c = tiny_run.config(data_dir, "retribooru_smoke")
+    c = tiny_run.config(data_dir, retribooru=True)
     c.unlock()
     c.data.dataset = dataset
     c.data.tasks.update(tasks)

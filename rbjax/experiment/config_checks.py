@@ -65,7 +65,7 @@ def check(config: ConfigDict) -> None:
         raise ValueError(
             f"config.pretrained is empty, and config.model.patch={config.model.patch} describes no "
             "model of its own: give a folder of Stable Diffusion in diffusers' format, "
-            "--config.pretrained=DIR"
+            "--config.pretrained=DIR, or --config.pretrained=shipped for the small one that ships"
         )
 
 

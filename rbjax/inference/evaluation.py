@@ -32,7 +32,7 @@ from rbjax.parallel import mesh as mesh_lib
 from rbjax.storage import StoredPath
 
 NO_DATASET = "none"
-DATASET = "avatars/centered"
+DATASET = "avatars/varied"  # of the model that ships
 # What a saved model does not say of its training.
 DEFAULTS = {
     "seed": 0,

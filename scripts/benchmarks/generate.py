@@ -18,8 +18,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from configs import composition
+from rbjax.experiment import setup
 from rbjax.models import params as params_lib
-from rbjax.models.pipeline import retrinet_config
+from rbjax.models.pipeline import latent_pixels, retrinet_config
 from rbjax.models.retrinet import References, RetriNet, RetriNetConfig
 from rbjax.models.unet_config import UNetConfig
 
@@ -58,9 +59,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def avatars() -> tuple[str, RetriNetConfig, int, int]:
     """Returns the default experiment's name, RetriNet, side of the latents, tokens of a prompt."""
-    config = composition.get_config()
+    config = setup.resolve(composition.get_config()).config
     retrinet = dataclasses.replace(retrinet_config(config.model), reference_timestep="zero")
-    side = config.data.size // config.model.patch
+    side = config.data.size // latent_pixels(config.model)
     return f"avatars, {config.data.size} px", retrinet, side, config.data.max_tokens
 
 

@@ -103,7 +103,8 @@ def examples_of(data_dir: pathlib.Path, size: int) -> loader.Examples:
     config.update(
         faces=2, clothes=2, max_tokens=16, drop_prompt=0.0, drop_references=0.0, drop_both=0.0
     )
-    config.mask_bars = False
+    config.mask_bars = config.fixed_changes = False
+    config.crop_jitter = config.flip_references = 0.0
     tokenizer = tokenizer_lib.word_tokenizer(split.vocabulary)
     concept_crops = ConceptCrops(split, size=size, view="crop", cache=False)
     return loader.Examples(split, concept_crops, tokenizer, config)

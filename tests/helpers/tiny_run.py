@@ -1,4 +1,4 @@
-"""A run of the smoke variant on the smallest pipeline, and stand-ins for evaluation and VQA."""
+"""A run of a few steps from scratch, on the smallest pipeline; stand-ins for evaluation and VQA."""
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -7,9 +7,9 @@ from configs import composition
 from tests.helpers import tiny_pipeline
 
 
-def config(data_dir, variant="smoke") -> ConfigDict:
-    """A smoke variant, smaller still."""
-    c = composition.get_config(variant)
+def config(data_dir, retribooru=False) -> ConfigDict:
+    """Six steps on avatars/tiny, or the smoke variant of RetriBooru, smaller still."""
+    c = composition.retribooru_smoke() if retribooru else short_run()
     c.unlock()
     c.data_dir = str(data_dir)
     c.data.size = 12
@@ -18,6 +18,13 @@ def config(data_dir, variant="smoke") -> ConfigDict:
     c.eval.characters = 2
     c.sampling.steps = 1
     c.lock()
+    return c
+
+
+def short_run() -> ConfigDict:
+    """Six steps on avatars/tiny without weights to start from, 48 px."""
+    c = composition.shortened(composition.from_scratch())
+    c.data.dataset = "avatars/tiny"
     return c
 
 

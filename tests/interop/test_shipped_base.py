@@ -102,3 +102,9 @@ def test_a_training_starts_from_it_by_its_name(whole, monkeypatch):
     config.pretrained = "shipped"
     with pytest.raises(FileNotFoundError, match="config.pretrained='.*/nothing' is no folder"):
         stable_diffusion.read(config)
+
+
+def test_what_ships_is_small():
+    files = [path for path in shipped_base.BASE.parent.rglob("*") if path.is_file()]
+    assert shipped_base.BASE / "model_index.json" in files
+    assert sum(path.stat().st_size for path in files) <= 40e6

@@ -101,11 +101,22 @@ def test_the_compiler_says_what_it_would_need():
         topology.estimate(Refused("another"))
 
 
-def compile_small(data_dir, *options: str) -> str:
-    """Compiles the smoke variant with a UNet of 8 and 16 channels for four chips."""
-    arguments = ["--config=configs/composition.py:smoke", f"--config.data_dir={data_dir}"]
-    arguments += ["--config.model.unet.block_out_channels=(8, 16)", "--topology=v4:2x2x1"]
-    arguments += ["--config.model.unet.norm_num_groups=4", "--config.mesh.fsdp=2"]
+CONFIG = """
+from configs import composition
+
+def get_config():
+    c = composition.shortened(composition.from_scratch())
+    c.data.dataset = "avatars/tiny"
+    c.model.unet.block_out_channels, c.model.unet.norm_num_groups = (8, 16), 4
+    return c
+"""
+
+
+def compile_small(data_dir, config, *options: str) -> str:
+    """Compiles a few steps from scratch, with a UNet of 8 and 16 channels, for four chips."""
+    config.write_text(CONFIG)
+    arguments = [f"--config={config}", f"--config.data_dir={data_dir}"]
+    arguments += ["--topology=v4:2x2x1", "--config.mesh.fsdp=2"]
     return run_alone("scripts/compile_for_tpu.py", *arguments, *options)
 
 
@@ -147,14 +158,15 @@ def test_what_is_estimated_has_arguments_in_tiles_and_results_once():
 
 
 @needs_libtpu
-def test_the_small_model_compiles_for_v4(avatars_dir):
+def test_the_small_model_compiles_for_v4(avatars_dir, tmp_path):
     """Both programs; the memory that is estimated lacks the code, which is small."""
-    text = compile_small(avatars_dir)
+    arguments = avatars_dir, tmp_path / "small.py"
+    text = compile_small(*arguments)
     for line in ("train on v4:2x2x1, 4 devices (data 2, fsdp 2", "sample on", "of 30.75", "all-g"):
         assert line in text
     needed, told = (
         np.array(re.findall(r"of a device: ([\d.]+) .*arguments ([\d.]+)", found), float)
-        for found in (text, compile_small(avatars_dir, "--memory_only"))
+        for found in (text, compile_small(*arguments, "--memory_only"))
     )
     assert needed.shape == told.shape == (2, 2)
     np.testing.assert_allclose(told[:, 1], needed[:, 1], atol=0.0011)  # rounded to 0.001

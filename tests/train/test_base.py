@@ -1,6 +1,7 @@
 """The base model: trained in small, opened by diffusers, read as `config.pretrained`."""
 
 import dataclasses
+import pathlib
 import shutil
 
 import jax
@@ -16,7 +17,7 @@ from flax import nnx
 from configs import base as base_config
 from rbjax.diffusion import sampler
 from rbjax.diffusion.schedule import Schedule
-from rbjax.interop import huggingface
+from rbjax.interop import huggingface, json_files, shipped_base
 from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.text import prompts
 from rbjax.text import tokenizer as tokenizer_lib
@@ -90,13 +91,21 @@ def test_latents_have_unit_variance(trained):
 
 
 def test_diffusers_opens_it_and_makes_the_same_image(trained):
-    folder = trained / "out"
+    assert_same_image(trained / "out", side=32)
+
+
+def test_diffusers_opens_what_ships_and_makes_the_same_image():
+    assert_same_image(shipped_base.BASE, side=128)
+
+
+def assert_same_image(folder: pathlib.Path, side: int) -> None:
+    """Compares an image of three steps, from the same noise, with that of diffusers' pipeline."""
     pipe = StableDiffusionPipeline.from_pretrained(
         folder, local_files_only=True, torch_dtype=torch.float32
     )
     prompt, length = "smile, red background", 32
-    side = 16 * pipe.vae_scale_factor
-    shape = (1, 16, 16, pipe.unet.config.in_channels)
+    latent = side // pipe.vae_scale_factor
+    shape = (1, latent, latent, pipe.unet.config.in_channels)
     noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     expected = pipe(
         prompt,
@@ -109,9 +118,10 @@ def test_diffusers_opens_it_and_makes_the_same_image(trained):
     ).images[0]
     tokenizer = tokenizer_lib.read_pretrained(folder / "tokenizer", length)
     vae, text, unet = (huggingface.load(folder / name) for name in ("vae", "text_encoder", "unet"))
+    schedule = Schedule.from_config(json_files.read(folder / json_files.SCHEDULER_CONFIG))
     states = text(jnp.asarray(prompts.encode(tokenizer, [prompt], length)))
     latents = sampler.sample(
-        lambda x, t: unet(x, t, states), noise, base.SCHEDULE, num_steps=3, method="ddim"
+        lambda x, t: unet(x, t, states), noise, schedule, num_steps=3, method="ddim"
     )
     image = (np.clip(vae.decode(latents), -1, 1)[0] + 1) / 2
     np.testing.assert_allclose(image, expected, atol=1e-4)
