@@ -1,6 +1,6 @@
 """What an update costs as its work grows: references, resolution, devices.
 
-    python -m scripts.benchmarks.growth --references 1 2 4 8 --size 48 96 144 --devices 2 4 8
+    python -m scripts.benchmarks.growth --references 1 2 4 8 --size 64 128 256 --devices 2 4 8
 
 Compiles the update of `configs/composition.py` for virtual CPU devices, from shapes alone, and
 prints for each case what one device has to do: floating-point operations, bytes of its memory
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--references", type=int, nargs="*", default=(1, 2, 4, 8), help="of an example")
-    add("--size", type=int, nargs="*", default=(48, 96, 144), help="pixels")
+    add("--size", type=int, nargs="*", default=(64, 128, 256), help="pixels")
     add("--devices", type=int, nargs="*", default=(2, 4, 8), help="of each axis of the mesh")
     add("--batch_size", type=int, default=32, help="examples of an update (default: 32)")
     add("--data_dir", default="", help="of TFDS")

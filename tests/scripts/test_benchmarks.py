@@ -134,7 +134,7 @@ def test_what_an_update_costs_as_it_grows_is_printed(monkeypatch, capsys):
     text = capsys.readouterr().out
     assert "| 5 references | 2.0 | 3.0 | 1.0 | 1 all-gather, 2 all-reduce | 0.5 |" in text
     one = (-1, 1, 1)
-    assert seen[:3] == [(1, 0, 48, one, 1), (3, 2, 48, one, 1), (1, 1, 96, one, 1)]
+    assert seen[:3] == [(1, 0, 128, one, 1), (3, 2, 128, one, 1), (1, 1, 96, one, 1)]
     assert [case[3:] for case in seen[3:]] == [((2, 1, 1), 2), ((1, 2, 1), 2), ((1, 1, 2), 2)]
 
 
