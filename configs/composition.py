@@ -5,7 +5,7 @@ Run:  python -m rbjax.main --config configs/composition.py[:VARIANT]
 Variants (the README has time and memory):
   avatars       the default: embedded data, moving figures at 128 px, cropped references, on the
                 text-to-image model that the package ships; for 2 CPU cores
-  avatars_long  the same with five times the updates, and 1 to 2 references of each concept: hours
+  avatars_long  the same with five times the updates: hours; the model that ships is made so
   smoke         a few steps on a few characters, 64 px: a minute, shows that everything runs
   retribooru_smoke  the same on RetriBooru's images, shrunk to 48 px; they must be built or lie in
                 DATA_DIR/downloads/manual/retribooru
@@ -127,7 +127,7 @@ def avatars() -> ConfigDict:
     c.train = ConfigDict()
     c.train.trained = TRAINED  # patterns of parameter names that train
     c.train.frozen = FROZEN  # patterns of those that do not; each matches exactly one list
-    c.train.learning_rate = 1e-3  # peak
+    c.train.learning_rate = 5e-4  # peak
     c.train.warmup_steps = 100  # updates in which the rate rises from 0
     c.train.final_rate = 0.02  # of the peak, at the last update
     c.train.decay_steps = 0  # last updates, in which the rate falls in a line; 0 = cosine over all
@@ -172,11 +172,10 @@ def avatars() -> ConfigDict:
 
 
 def avatars_long() -> ConfigDict:
-    """Builds the default with more updates, and one or two references of each concept."""
+    """Builds the default with more updates; `total_steps` only moves where the rate falls."""
     c = avatars()
     c.total_steps = 10_000
-    c.data.faces = c.data.clothes = 2
-    c.data.vary_references = True
+    c.train.decay_steps = 1500
     c.checkpoint_every = c.sample_every = 1000
     c.eval_every = 5000
     return c
