@@ -5,7 +5,7 @@ Run:  python -m rbjax.main --config configs/composition.py[:VARIANT]
 Variants (the README has time and memory):
   avatars       the default: embedded data, moving figures at 128 px, cropped references, on the
                 text-to-image model that the package ships; for 2 CPU cores
-  avatars_long  the same with five times the updates: hours; the model that ships is made so
+  avatars_long  the same with more than twice the updates: the model that ships
   smoke         a few steps on a few characters, 64 px: a minute, shows that everything runs
   retribooru_smoke  the same on RetriBooru's images, shrunk to 48 px; they must be built or lie in
                 DATA_DIR/downloads/manual/retribooru
@@ -56,7 +56,7 @@ def avatars() -> ConfigDict:
     """
     c = ConfigDict()
     c.seed = 0  # of initialisation, order, noise and evaluation
-    c.total_steps = 2000  # updates; also the length of the learning rate's decay
+    c.total_steps = 1200  # updates; also the length of the learning rate's decay
     c.batch_size = 32  # examples of an update, over all devices
     c.data_dir = ""  # of TFDS; "" = ~/tensorflow_datasets
     # Folder of Stable Diffusion in diffusers' format, where the model comes from; "shipped": the
@@ -150,14 +150,14 @@ def avatars() -> ConfigDict:
     c.checkpoint_every = 400  # updates between checkpoints
     c.sample_every = 400  # updates between sample grids; one is made at the last step too
     c.sample_images = 8  # rows of a sample grid
-    c.eval_every = 800  # updates between evaluations while training
+    c.eval_every = 600  # updates between evaluations while training
     c.eval = ConfigDict()
     c.eval.split = "test"  # characters that training never sees
     c.eval.development_split = "validation"  # scored while training; "" = eval.split
     c.eval.out_of_domain_split = "test_out_of_domain"  # scored at the end beside it; "" = none
     c.eval.characters = 100  # at the end; 0 = no evaluation and no sample grids
     c.eval.prompts = 2  # prompts of a character
-    c.eval.repeats = 3  # images of a prompt, each with noise of its own
+    c.eval.repeats = 1  # images of a prompt, each with noise of its own
     c.eval.open_characters = 25  # of them, how many get images without a prompt too (diversity)
     c.eval.variant_characters = 24  # of them, how many are asked for with changed references too
     c.eval.truth_images = 24  # of avatars, how many images are compared with drawings
@@ -174,10 +174,10 @@ def avatars() -> ConfigDict:
 def avatars_long() -> ConfigDict:
     """Builds the default with more updates; `total_steps` only moves where the rate falls."""
     c = avatars()
-    c.total_steps = 10_000
+    c.total_steps = 2900
     c.train.decay_steps = 1500
-    c.checkpoint_every = c.sample_every = 1000
-    c.eval_every = 5000
+    c.checkpoint_every = c.sample_every = 500
+    c.eval_every = 1000
     return c
 
 
@@ -282,6 +282,7 @@ def sd15() -> ConfigDict:
     c.checkpoint_every = c.sample_every = 2000
     c.eval_every = 10_000
     c.eval.out_of_domain_split = ""
+    c.eval.repeats = 3
     c.eval.batch_size = 16
     c.lock()
     return c

@@ -45,7 +45,7 @@ def annotated() -> ConfigDict:
         c.data.underscores_as_spaces = True  # some tags have the one, some the other
         c.checkpoint_every = c.sample_every = 400
         c.eval_every = 800
-        c.eval.characters = 32
+        c.eval.characters, c.eval.repeats = 32, 3
         c.eval.periodic_characters = 8
     return c
 
