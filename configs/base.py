@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
     c.data.drop_references = c.data.drop_both = 0.0
     c.train.trained = (r"retrinet/unet/", r"text_encoder/")
     c.train.frozen = (r"autoencoder/", r"retrinet/(retrieval_encoder|conjunctions)/")
+    c.train.learning_rate = 1e-3
     c.train.warmup_steps = 200
     c.train.decay_steps = 4000
     c.train.ema_decay = 0.999
