@@ -144,7 +144,7 @@ def avatars() -> ConfigDict:
     c.sampling.steps = 10  # calls of the model
     c.sampling.method = "ddim"  # "ddim", "euler" or "dpm++2m"
     c.sampling.guidance_references = 1.5  # above 1: follow the references more; 1 = off
-    c.sampling.guidance_prompt = 1.5  # above 1: follow the prompt more; 1 = off
+    c.sampling.guidance_prompt = 4.0  # above 1: follow the prompt more; 1 = off
 
     c.log_every = 50  # updates between lines of the log
     c.checkpoint_every = 400  # updates between checkpoints
@@ -209,7 +209,7 @@ def from_scratch() -> ConfigDict:
     c.noise_schedule.prediction_type = "sample"  # the model predicts clean latents
     c.train.trained, c.train.frozen = (".*",), ()
     c.train.learning_rate = 2e-3
-    c.sampling.method = "euler"
+    c.sampling.method, c.sampling.guidance_prompt = "euler", 1.5
     c.lock()
     return c
 
