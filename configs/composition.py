@@ -2,7 +2,7 @@
 
 Run:  python -m rbjax.main --config configs/composition.py[:VARIANT]
 
-Variants (the README has time and memory):
+Variants (the README says how long they take):
   avatars       the default: embedded data, moving figures at 128 px, cropped references, on the
                 text-to-image model that the package ships; for 2 CPU cores
   avatars_long  the same with more than twice the updates: the model that ships
