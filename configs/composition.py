@@ -62,6 +62,9 @@ def avatars() -> ConfigDict:
     # Folder of Stable Diffusion in diffusers' format, where the model comes from; "shipped": the
     # small one of the package (configs/base.py); "" = from scratch
     c.pretrained = "shipped"
+    # Saved model of the same sizes to train further (scripts/export_pytorch.py --format model);
+    # "shipped": the one of the package; "" = none
+    c.init_from = ""
 
     c.mesh = ConfigDict()
     c.mesh.data = -1  # copies of the model; -1 = all devices that the other axes leave

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 ADDED = {
     "train.max_bad_updates": 50,  # before, such a run went on to its end
+    "init_from": "",
     "train.decay_steps": 0,
     "data.crop_jitter": 0.0,
     "data.fixed_changes": False,

@@ -21,7 +21,7 @@ CHOICES = {
     "data.drop_rates": ("total", "apart"),
     "train.weighting": WEIGHTINGS,
 }
-PATHS = ("data_dir", "pretrained", "eval.vqa", "eval.clip", "eval.dino", "eval.face")
+PATHS = ("data_dir", "pretrained", "init_from", "eval.vqa", "eval.clip", "eval.dino", "eval.face")
 COUNTS = (  # fields that must be at least 1
     *("total_steps", "sample_images"),
     *("eval.prompts", "eval.repeats", "eval.periodic_characters", "train.max_bad_updates"),

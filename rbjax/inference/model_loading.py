@@ -1,14 +1,12 @@
 """Opens what a user calls a model: a saved model, an export, or the directory of a training."""
 
-from pathlib import Path
-
 from rbjax import storage
-from rbjax.interop import saved_model
+from rbjax.interop import saved_model, shipped_base
 from rbjax.interop.saved_model import Model
 from rbjax.storage import StoredPath
 from rbjax.train import checkpoints
 
-SHIPPED = Path(__file__).parents[1] / "weights" / "avatars"
+SHIPPED = shipped_base.RETRINET
 
 
 def load_model(checkpoint: str | StoredPath | None = None, dtype: str | None = None) -> Model:

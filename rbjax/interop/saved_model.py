@@ -180,6 +180,23 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
     return Model(config, tokenizer, graphdef, nnx.to_pure_dict(params))
 
 
+def start_folder(init_from: str) -> Path:
+    """Returns the folder of `config.init_from`: a saved model, or the one that ships.
+
+    Raises:
+        FileNotFoundError: it holds none.
+    """
+    is_shipped = init_from == shipped_base.SHIPPED
+    folder = shipped_base.RETRINET if is_shipped else Path(init_from).expanduser()
+    if not (folder / INDEX).is_file() or not (folder / "retrinet").is_dir():
+        raise FileNotFoundError(
+            f"config.init_from={init_from!r} holds no saved model: `python "
+            "scripts/export_pytorch.py --format model --checkpoint WORKDIR --out DIR` makes one of "
+            'a training; "shipped" is the one of the package'
+        )
+    return folder
+
+
 def _fill(pipeline: Pipeline, folder: Path, *, on_base: bool) -> None:
     """Reads the parameters of all parts, in place; raises ValueError where they do not fit."""
     retrinet, text = pipeline.retrinet, pipeline.text_encoder

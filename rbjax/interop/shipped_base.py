@@ -17,6 +17,7 @@ from rbjax.interop.safetensors_files import StoredTensor
 
 SHIPPED = "shipped"  # `config.pretrained` of the base model in the package
 BASE = Path(__file__).parents[1] / "weights" / "base"
+RETRINET = BASE.parent / "avatars"  # the saved model that ships, on this base
 FIELD = "base"  # of a saved model's index
 PARTS = ("retrinet", "text_encoder", "vae")  # of a saved model
 

@@ -13,6 +13,7 @@ from rbjax.experiment.setup import Experiment
 from rbjax.models.params import Tree, merge, split_trained
 from rbjax.models.pipeline import abstract_pipeline, make_pipeline
 from rbjax.parallel import rules
+from rbjax.train import initial
 
 
 class TrainState(struct.PyTreeNode):
@@ -111,6 +112,8 @@ def create_state(experiment: Experiment) -> tuple[TrainState, TrainState]:
     """Initialises or reads the state at step 0, straight into its shards; returns as `create`."""
     config, mesh = experiment.config, experiment.mesh
     make = functools.partial(create, config=config.train, total_steps=config.total_steps, mesh=mesh)
+    if config.init_from:
+        return make(lambda params: params, placed=initial.load_params(experiment))
     if experiment.pretrained:
         return make(lambda params: params, placed=experiment.pretrained.load_params(mesh))
 

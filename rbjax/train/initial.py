@@ -1,0 +1,92 @@
+"""A saved RetriNet as the start of a training (`config.init_from`)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from rbjax.experiment.setup import Experiment
+from rbjax.interop import saved_model
+from rbjax.interop.saved_model import Model
+from rbjax.models import params as params_lib
+from rbjax.models.params import Tree
+from rbjax.parallel import rules
+
+ENCODERS = ("autoencoder", "text_encoder")  # of a pipeline
+COMPUTED = ("dtype", "remat")  # fields of a model's section that change no parameter
+
+
+def load_params(exp: Experiment) -> Tree:
+    """Reads the parameters of the saved model that `config.init_from` names into their shards.
+
+    Its RetriNet is taken. With `config.pretrained` the encoders that stay frozen are that
+    folder's, of which the saved model may hold copies rounded to float16.
+
+    Raises:
+        FileNotFoundError: parts of the saved model are missing.
+        ValueError: it has other sizes, words or noise, or was trained with other encoders.
+    """
+    model = saved_model.load(saved_model.start_folder(exp.config.init_from))
+    _check_fit(model, exp)
+    params = jax.device_put(model.params, rules.shardings(model.params, exp.mesh))
+    if not exp.pretrained:
+        return params
+    train = exp.config.train
+    trained, _ = params_lib.split_trained(params, list(train.trained), list(train.frozen))
+    own = exp.pretrained.load_params(exp.mesh)
+    for name in (name for name in ENCODERS if name not in trained):
+        if not _is_copy(params[name], own[name]):
+            raise ValueError(
+                f"config.init_from={exp.config.init_from!r} was trained with another {name} than "
+                f"that of config.pretrained={exp.config.pretrained!r}: give the folder that it "
+                "started from"
+            )
+        params[name] = own[name]
+    return params
+
+
+def _check_fit(model: Model, exp: Experiment) -> None:
+    """Raises ValueError, with all reasons, where the saved model is not what is to be trained."""
+    sections = ("model", "noise_schedule")
+    there, here = (_settings(config, sections) for config in (model.config, exp.config))
+    wrong = [
+        f"config.{field}: {there.get(field)!r} there, {here.get(field)!r} here"
+        for field in sorted(there.keys() | here.keys())
+        if there.get(field) != here.get(field)
+    ]
+    if model.tokenizer.get_vocab() != exp.tokenizer.get_vocab():
+        words, own = (each.tokenizer.get_vocab_size() for each in (model, exp))
+        wrong.append(f"its vocabulary is another ({words} tokens there, {own} here)")
+    if wrong:
+        raise ValueError(
+            f"config.init_from={exp.config.init_from!r} is another model than this configuration "
+            "describes:\n  " + "\n  ".join(wrong)
+        )
+
+
+def _settings(config: ConfigDict, sections: tuple[str, ...]) -> dict[str, Any]:
+    """Returns the fields that decide what the parameters mean, by name; lists as tuples."""
+    found: dict[str, Any] = {}
+
+    def visit(prefix: str, tree: dict[str, Any]) -> None:
+        for name, value in tree.items():
+            if isinstance(value, dict):
+                visit(f"{prefix}{name}.", value)
+            elif name not in COMPUTED:
+                found[prefix + name] = tuple(value) if isinstance(value, list) else value
+
+    for section in sections:
+        visit(f"{section}.", config[section].to_dict())
+    return found
+
+
+def _is_copy(params: Tree, others: Tree) -> bool:
+    """Returns whether all parameters are equal, up to their rounding to float16."""
+
+    def is_close(one: jax.Array, other: jax.Array) -> bool:
+        return one.shape == other.shape and bool(jnp.allclose(one, other, rtol=1e-3, atol=1e-6))
+
+    if jax.tree.structure(params) != jax.tree.structure(others):
+        return False
+    return all(jax.tree.leaves(jax.tree.map(is_close, params, others)))
