@@ -2,8 +2,7 @@
 
 python scripts/import_pytorch.py --folder export --out model
 
-The model generates and can be exported again; a training cannot start from it, since
---config.pretrained takes Stable Diffusion only.
+The model generates, can be exported again, and can be trained further: --config.init_from=model.
 """
 
 import argparse

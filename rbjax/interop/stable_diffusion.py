@@ -170,8 +170,8 @@ def _read_parts(folder: pathlib.Path) -> Parts:
         missing.append("tokenizer")
     if (folder / "retrinet").is_dir():
         raise FileNotFoundError(
-            f"config.pretrained={str(folder)!r} holds a RetriNet, which generates, but no training "
-            "starts from it: give a folder of Stable Diffusion"
+            f"config.pretrained={str(folder)!r} holds a RetriNet: give the folder of Stable "
+            "Diffusion that it started from, and the RetriNet as config.init_from"
         )
     if missing:
         raise FileNotFoundError(

@@ -184,7 +184,7 @@ def test_schedulers_that_are_not_supported_are_named(tmp_path, content, message)
 
 def test_a_retrinet_is_no_start_of_a_training(tmp_path):
     (tmp_path / "retrinet").mkdir()
-    with pytest.raises(FileNotFoundError, match="holds a RetriNet.* no training starts from it"):
+    with pytest.raises(FileNotFoundError, match="holds a RetriNet.*config.init_from"):
         setup.resolve(stable_diffusion_run.sd15(tmp_path))
 
 
