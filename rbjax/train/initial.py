@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from ml_collections import ConfigDict
 
 from rbjax.experiment.setup import Experiment
@@ -11,6 +12,7 @@ from rbjax.interop import saved_model
 from rbjax.interop.saved_model import Model
 from rbjax.models import params as params_lib
 from rbjax.models.params import Tree
+from rbjax.models.pipeline import abstract_pipeline
 from rbjax.parallel import rules
 
 ENCODERS = ("autoencoder", "text_encoder")  # of a pipeline
@@ -48,16 +50,18 @@ def load_params(exp: Experiment) -> Tree:
 
 def _check_fit(model: Model, exp: Experiment) -> None:
     """Raises ValueError, with all reasons, where the saved model is not what is to be trained."""
-    sections = ("model", "noise_schedule")
-    there, here = (_settings(config, sections) for config in (model.config, exp.config))
+    there, here = (_settings(config) for config in (model.config, exp.config))
     wrong = [
-        f"config.{field}: {there.get(field)!r} there, {here.get(field)!r} here"
-        for field in sorted(there.keys() | here.keys())
-        if there.get(field) != here.get(field)
+        f"config.{field}: {there[field]!r} there, {here[field]!r} here"
+        for field in sorted(there.keys() & here.keys())  # what a configuration leaves out is usual
+        if there[field] != here[field]
     ]
     if model.tokenizer.get_vocab() != exp.tokenizer.get_vocab():
         words, own = (each.tokenizer.get_vocab_size() for each in (model, exp))
         wrong.append(f"its vocabulary is another ({words} tokens there, {own} here)")
+    pipeline = abstract_pipeline(exp.config, exp.tokenizer)
+    if not wrong and _shapes(model.params) != _shapes(nnx.to_pure_dict(nnx.state(pipeline))):
+        wrong.append("its parameters have other shapes")
     if wrong:
         raise ValueError(
             f"config.init_from={exp.config.init_from!r} is another model than this configuration "
@@ -65,20 +69,18 @@ def _check_fit(model: Model, exp: Experiment) -> None:
         )
 
 
-def _settings(config: ConfigDict, sections: tuple[str, ...]) -> dict[str, Any]:
+def _settings(config: ConfigDict) -> dict[str, Any]:
     """Returns the fields that decide what the parameters mean, by name; lists as tuples."""
-    found: dict[str, Any] = {}
+    tree = {name: config[name].to_dict() for name in ("model", "noise_schedule")}
+    return {
+        ".".join(path): tuple(value) if isinstance(value, list) else value
+        for path, value in nnx.traversals.flatten_mapping(tree).items()
+        if path[-1] not in COMPUTED
+    }
 
-    def visit(prefix: str, tree: dict[str, Any]) -> None:
-        for name, value in tree.items():
-            if isinstance(value, dict):
-                visit(f"{prefix}{name}.", value)
-            elif name not in COMPUTED:
-                found[prefix + name] = tuple(value) if isinstance(value, list) else value
 
-    for section in sections:
-        visit(f"{section}.", config[section].to_dict())
-    return found
+def _shapes(params: Tree) -> dict[tuple[Any, ...], tuple[int, ...]]:
+    return {path: leaf.shape for path, leaf in nnx.traversals.flatten_mapping(params).items()}
 
 
 def _is_copy(params: Tree, others: Tree) -> bool:
