@@ -125,7 +125,7 @@ def test_too_little_memory_says_what_to_reduce(start, monkeypatch, text, error, 
 
 def test_corrected_settings_may_use_the_same_directory(start, monkeypatch, tmp_path):
     config = tiny_run.config("")
-    config.batch_size = 12
+    config.mesh.data, config.batch_size = 8, 12
     with pytest.raises(SystemExit):
         start(config)
     config.batch_size = 16

@@ -50,7 +50,7 @@ def test_a_run_resumes(written, avatars_dir, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(loop, "Evaluator", tiny_run.NoEvaluation)
     workdir = shutil.copytree(written / "run", tmp_path / "run")
     config = ConfigDict(json.loads((workdir / "config.json").read_text()))
-    config.data_dir, config.total_steps = str(avatars_dir), 8
+    config.data_dir, config.total_steps, config.mesh.data = str(avatars_dir), 8, 1
     before = json.loads((workdir / "loss.json").read_text())
     loop.train(config, workdir)
     assert "Resuming at step 6." in capsys.readouterr().out

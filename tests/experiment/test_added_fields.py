@@ -16,9 +16,10 @@ def test_a_complete_configuration_is_returned_as_it_is():
 def test_a_missing_field_gets_its_old_meaning(field):
     values = composition.get_config().to_dict()
     section, _, name = field.rpartition(".")
-    del values[section][name]
+    del (values[section] if section else values)[name]
     config = ConfigDict(values).lock()
     completed = added_fields.complete(config)
-    assert completed[section][name] == added_fields.ADDED[field]
-    assert name not in config[section]
-    assert completed.to_dict().keys() == config.to_dict().keys()
+    there, here = (each[section] if section else each for each in (completed, config))
+    assert there[name] == added_fields.ADDED[field]
+    assert name not in here
+    assert completed.to_dict().keys() == composition.get_config().to_dict().keys()

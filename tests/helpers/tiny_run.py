@@ -8,10 +8,11 @@ from tests.helpers import tiny_pipeline
 
 
 def config(data_dir, retribooru=False) -> ConfigDict:
-    """Six steps on avatars/tiny, or the smoke variant of RetriBooru, smaller still."""
+    """Six steps on avatars/tiny, or the smoke variant of RetriBooru, smaller still; one device."""
     c = composition.retribooru_smoke() if retribooru else short_run()
     c.unlock()
     c.data_dir = str(data_dir)
+    c.mesh.data = 1  # compiling for eight takes half as long again
     c.data.size = 12
     c.model.update(tiny_pipeline.model_config())
     c.model.patch, c.model.luma, c.model.chroma = 3, 7, 5

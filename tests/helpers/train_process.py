@@ -115,6 +115,7 @@ def main(settings: dict) -> None:
     if late and settings["process"] == settings["processes"] - 1:
         loop.jit_update = _slow_at_first(loop.jit_update, late)
     config = tiny_run.config(settings["data_dir"])
+    config.mesh.data = -1
     config.update_from_flattened_dict(changes)
     loop.train(config, storage.stored_path(settings["workdir"], "--workdir"))
     distributed.wait_for_all()

@@ -31,6 +31,7 @@ def needs_libtpu(test):
 
 def test_training_is_lowered_as_the_loop_compiles_it(avatars_dir):
     config = tiny_run.config(avatars_dir)
+    config.mesh.data = -1
     exp = setup_lib.setup(setup_lib.resolve(config))
     with jax.set_mesh(exp.mesh):
         data = loop._batches(exp, exp.open("train"), state_lib.abstract_state(exp))

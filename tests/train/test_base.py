@@ -37,6 +37,7 @@ def trained(avatars_dir, tmp_path_factory):
     data_dir = shutil.copytree(avatars_dir, workdir / "data")  # latents are stored in it
     config.data_dir, config.data.dataset = str(data_dir), "avatars/tiny"
     config.data.size, config.batch_size, config.total_steps, config.log_every = 32, 8, 2, 1
+    config.mesh.data = 1
     with pytest.MonkeyPatch.context() as patch:
         unet = {"in_channels": 3, "out_channels": 3, "block_out_channels": (4, 8, 8)}
         unet |= {"norm_num_groups": 2, "cross_attention_dim": 8, "attention_head_dim": 2}
