@@ -9,7 +9,8 @@ import re
 from typing import NamedTuple
 
 WRAPPERS = tuple(
-    "posts post results items data annotations images response rows row hits _source".split()
+    "posts post results items data annotations images records entries documents response rows row "
+    "hits _source".split()
 )
 _HALVES = re.compile("[\ud800-\udfff]")  # of a surrogate pair, alone: no characters
 _MAY_HOLD_HALVES = re.compile(r"\\u[dD][89a-fA-F]")

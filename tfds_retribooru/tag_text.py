@@ -17,9 +17,10 @@ _SHOWN = re.compile("[\ue000-\ue0ff]")
 _WEIGHT = re.compile(r"(?<=[^\s:]):\s*[+-]?(\d+\.?\d*|\.\d+)$")
 _QUALIFIERS = re.compile(r"(\s*\([^()]*\))+$")
 _NUMBERED = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)::|::$")  # one of them where a list was split
-_SEPARATOR = re.compile(
-    r"[,，、\n\r]|\|\|\|"
-)  # the last is kohya's, behind the tags that stay first
+_SEPARATOR = re.compile(  # the last is kohya's, behind the tags that stay first
+    r"[,，、；\t\n\r]|\|\|\|"
+)
+_OTHERS = re.compile(r"(?<=[\w)\]}>]);(?=\s|\w|$)|\s\|\s")  # but `;)` and `;d` are tags
 _ENTITY = re.compile(r"&(#\d+|#[xX][0-9a-fA-F]+|\w+);")  # of HTML, as Gelbooru's answers have them
 _INVISIBLE = dict.fromkeys(map(ord, "\0\u200b\u200c\u200d\u2060\ufeff"))
 _EMOTICON = re.compile(r"\w\w")  # what has no two letters together is an emoticon, such as `:(`
@@ -52,13 +53,14 @@ def unescaped(text: str) -> str:
 
 def split(text: str) -> list[str]:
     """Splits tags as people write them: by commas (also of Chinese and Japanese), else by lines,
-    else by spaces (as Danbooru); HTML's characters are unescaped.
+    else by semicolons or bars, else by spaces (as Danbooru); HTML's characters are unescaped.
 
-    A text without commas is split by spaces where underscores say that a tag has none.
+    A text without these is split by spaces where underscores say that a tag has none.
     """
     text = unescaped(text)
-    if _SEPARATOR.search(text.strip()):
-        parts = _SEPARATOR.split(text)
+    separator = next((s for s in (_SEPARATOR, _OTHERS) if s.search(text.strip())), None)
+    if separator:
+        parts = separator.split(text)
     else:
         words = text.split()
         parts = words if len(words) > 1 and any(map(_has_underscore, words)) else [text]

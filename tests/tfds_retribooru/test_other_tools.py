@@ -170,5 +170,8 @@ def test_a_character_or_an_outfit_may_be_called_masks(tmp_path):
     for name in ("masks/suit/0.jpg", "ann/masks/1.jpg", "ann/0.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         retribooru_folder.draw_image(1).save(tmp_path / name)
-    found = [record.id for record in folder_layout.read(tmp_path)]
-    assert found == ["ann/0.jpg", "ann/masks/1.jpg", "masks/suit/0.jpg"]
+    found = list(folder_layout.read(tmp_path))
+    records = [item.id for item in found if isinstance(item, Record)]
+    assert records == ["ann/0.jpg", "ann/masks/1.jpg", "masks/suit/0.jpg"]
+    named = [item.file for item in found if isinstance(item, Fault)]
+    assert named == ["masks", "ann/masks"]

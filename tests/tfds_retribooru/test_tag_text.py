@@ -69,6 +69,8 @@ def test_all_qualifiers_go_together_and_a_tag_of_nothing_else_stays():
         *("1girl, blue hair,smile", "1girl,\nblue hair,\n smile,", "1girl\nblue hair\r\nsmile\n"),
         *(",1girl,, blue hair , smile", "1girl, blue hair\nsmile", "1girl，blue hair、smile"),
         *("1girl ||| blue hair, smile", "1girl\rblue hair\rsmile\r"),  # kohya's keep tokens
+        *("1girl; blue hair;smile;", "1girl | blue hair | smile", "1girl\tblue hair\tsmile"),
+        "1girl；blue hair；smile",
     ],
 )
 def test_lists_by_comma_or_line(text):
@@ -82,6 +84,11 @@ def test_what_html_escapes_is_plain():
         "a_&_b",
         "x&not_y",
     ]
+
+
+def test_emoticons_with_semicolons_and_bars_stay():
+    assert tag_text.split("blue_hair ;) ;d |_| \\||/") == ["blue_hair", ";)", ";d", "|_|", "\\||/"]
+    assert tag_text.split("smile, ;d, a;b") == ["smile", ";d", "a;b"]
 
 
 def test_spaces_split_only_where_underscores_say_so():
