@@ -13,6 +13,7 @@ from tfds_retribooru import tag_text
         *("((blue hair:1.2):.5)", "blue hair:1.05", "(blue hair: 1)", "( blue hair:-0.5 )"),
         *("(blue hair", "blue hair:1.2)", "blue hair)", "((blue hair", "blue hair]]"),
         *("1.2::blue hair::", "-1::blue_hair", "blue hair::", ".5::blue hair ::"),  # NovelAI's
+        *("(blue hair)1.2", "(blue_hair)++", "((blue hair))0.5", "'blue hair'"),  # InvokeAI's
         *('"blue hair"', '["blue_hair"', '"blue hair"]', "\ufeffblue\u200b hair"),
     ],
 )
@@ -50,6 +51,8 @@ def test_emoticons_are_no_weights(tag):
         ("don&#039;t_stop", "don't stop"),
         ("saber_(fate)_(cosplay)", "saber (fate) (cosplay)"),
         ("16:9", "16:9"),
+        ("saber (fate)1", "saber (fate)1"),
+        ("'90s", "'90s"),
         ("a::b", "a::b"),
         ("rock&lt_roll", "rock&lt roll"),
     ],
@@ -70,7 +73,11 @@ def test_all_qualifiers_go_together_and_a_tag_of_nothing_else_stays():
         *(",1girl,, blue hair , smile", "1girl, blue hair\nsmile", "1girl，blue hair、smile"),
         *("1girl ||| blue hair, smile", "1girl\rblue hair\rsmile\r"),  # kohya's keep tokens
         *("1girl; blue hair;smile;", "1girl | blue hair | smile", "1girl\tblue hair\tsmile"),
-        "1girl；blue hair；smile",
+        *(
+            "1girl；blue hair；smile",
+            "['1girl', 'blue hair', 'smile']",
+            '["1girl","blue hair", "smile"]',
+        ),
     ],
 )
 def test_lists_by_comma_or_line(text):

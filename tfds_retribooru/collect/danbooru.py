@@ -240,7 +240,7 @@ def _tags(value: dict[str, Any]) -> Tags:
     try:
         if _has_strings(value):
             general, artists, characters = (_words(value[f"tag_string_{kind}"]) for kind in KINDS)
-        elif _has_kinds(value):
+        elif _has_kinds(value) and not ("tags_general" not in value and isinstance(tags, dict)):
             given = (value.get(f"tags_{kind}", []) for kind in KINDS)
             general, artists, characters = map(_words, given)
         elif isinstance(tags, dict):

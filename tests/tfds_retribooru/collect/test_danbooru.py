@@ -204,6 +204,10 @@ def test_ratings_may_be_words_in_every_dialect(dialect, word):
         assert read({**dialect, "rating": spelled})[0][1].rating == word
 
 
+def test_kinds_beside_an_object_of_all_tags_do_not_hide_it():
+    assert read({**E621, "tags_artist": ["other"]}) == [(1, SENDAI._replace(rating="safe"))]
+
+
 SITES = {  # what gallery-dl (with its option `tags`) writes of other sites
     "konachan": {"tags": "1girl skirt", "author": "a", "is_held": False, "rating": "s"},
     "sankaku": {"tags": GENERAL, "rating": "s", "tags_studio": [], "file_type": "image/jpeg"},
