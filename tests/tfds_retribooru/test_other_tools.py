@@ -19,6 +19,7 @@ from tfds_retribooru.retribooru import layout
     "named",
     [
         "danbooru_{id}_{md5}.png",  # gallery-dl
+        "danbooru_{id}_{md5}.jfif",
         "{md5}.PNG",  # Grabber
         "__sendai_kantai_collection_drawn_by_rinto__{md5}.png",  # Danbooru itself
         "yande.re {id} solo skirt.png",  # Moebooru
