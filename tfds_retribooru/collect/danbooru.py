@@ -186,7 +186,8 @@ def _relatives(value: dict[str, Any]) -> tuple[int, ...]:
     """Reads the ids of parent and children, also in posts; 0 and what is no id stand for none."""
     found: list[Any] = []
     for place in (value, _object(value.get("relationships"))):
-        for given in map(place.get, ("parent_id", "parent", "children", "children_ids")):
+        keys = ("parent_id", "parent", "children", "children_ids")
+        for given in filter(None, map(place.get, keys)):
             given = given.replace(",", " ").split() if isinstance(given, str) else given
             found += given if isinstance(given, list) else [given]
     ids = (post.get("id") if isinstance(post, dict) else post for post in found)
@@ -239,7 +240,10 @@ def _tags(value: dict[str, Any]) -> Tags:
     tags = value.get("tags")
     try:
         if _has_strings(value):
-            general, artists, characters = (_words(value[f"tag_string_{kind}"]) for kind in KINDS)
+            given = [value[f"tag_string_{kind}"] for kind in KINDS]
+            nobody = [text is None or text != text for text in given]  # in tables; NaN is not NaN
+            artists, characters = ([] if nobody[k] else _words(given[k]) for k in (1, 2))
+            general = _words(given[0])
         elif _has_kinds(value) and not ("tags_general" not in value and isinstance(tags, dict)):
             given = (value.get(f"tags_{kind}", []) for kind in KINDS)
             general, artists, characters = map(_words, given)

@@ -120,6 +120,12 @@ def test_a_fault_costs_the_post_and_is_named(change, reason):
     assert len(read({**AFTER, **change}, UNTIL_2021)) == 2
 
 
+@pytest.mark.parametrize("nothing", [None, float("nan"), ""])
+def test_nobody_is_no_fault_however_a_table_writes_it(nothing):
+    (found,) = read({**AFTER, "tag_string_artist": nothing, "tag_string_character": nothing})
+    assert found == (1, SENDAI._replace(artists=[], characters=[]))
+
+
 @pytest.mark.parametrize(
     ("tags", "reason"),
     [
