@@ -57,6 +57,8 @@ LAYOUTS = {
     "a character's": ("ann/images/0.jpg", "ann/masks/0.png"),
     "an outfit's": ("ann/suit/imgs/0.jpg", "ann/suit/masks/0.png"),
     "a character's, apart": ("ann/photos/0.jpg", "masks/ann/0.png"),
+    "a folder of another name": ("ann/0.jpg", "sam_masks/ann/0.png"),
+    "a flat folder of another name": ("ann/0.jpg", "Masks (1)/0.png"),
     "in train/": ("train/images/ann/0.jpg", "train/masks/ann/0.png"),
 }
 
@@ -100,6 +102,24 @@ def test_a_character_called_mask_is_one_and_told(tmp_path):
         "Mask/suit/8.jpg": "Mask",
     }
     assert faults == {"Mask": layout.CALLED_MASKS}
+
+
+def test_an_outfit_may_have_a_mask_in_its_name(tmp_path):
+    for number, name in enumerate(("ann/gas_mask/0.jpg", "mask girl/1.jpg")):
+        (tmp_path / name).parent.mkdir(parents=True)
+        retribooru_folder.draw_image(number).save(tmp_path / name)
+    records, faults = read(tmp_path)
+    assert records.keys() == {"ann/gas_mask/0.jpg", "mask girl/1.jpg"} and not faults
+
+
+def test_links_that_lead_nowhere_tell_nothing_of_a_folder(tmp_path):
+    put(tmp_path, "ann/0.jpg")
+    for name in ("masks/7.png", "sam_masks/8.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).symlink_to(tmp_path / "gone.png")
+    records, faults = read(tmp_path)
+    assert faults == {"masks": layout.CALLED_MASKS}
+    assert records.keys() == {"ann/0.jpg", "masks/7.png", "sam_masks/8.png"}  # the build names them
 
 
 def test_pictures_of_nobody_are_named(tmp_path):

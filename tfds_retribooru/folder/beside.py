@@ -11,6 +11,7 @@ import functools
 import itertools
 import os
 import pathlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -20,6 +21,7 @@ from tfds_retribooru.folder import containers
 CONDITION = "-condlabel"  # after the stem, a picture that OneTrainer gives to a control network
 _MASKS = ("-masklabel", "_mask", "-mask", ".mask")
 _FOLDERS = ("masks", "mask")
+_WORDS = frozenset((*_FOLDERS, "seg", "segmentation", "segmentations", "matte", "mattes", "alpha"))
 _DEPTH = 4  # of the folders of pictures below one
 _LOOKED_AT = 3  # pictures that tell whether a folder holds masks
 
@@ -28,14 +30,24 @@ def is_masks(folder: pathlib.Path) -> bool:
     """Returns whether a folder holds masks: by its name, and by what is in it.
 
     These are masks if one is called as the mask of an image is, or if the first look like masks.
+    Where the name is another with such a word (`sam_masks`), they have to look so.
     """
     if not is_called_masks(folder):
-        return False
+        return _is_like_masks(folder)
     for images in _image_folders(folder.parent):
         stems = _stems(images)
         places = {folder, *_places(folder, images.relative_to(folder.parent))}
         if any(_of_folder(place, stems) for place in places if place.is_dir()):
             return True
+    return _look_like_masks(folder)
+
+
+def _is_like_masks(folder: pathlib.Path) -> bool:
+    words = re.split(r"[\W_]+", folder.name.lower())
+    return not _WORDS.isdisjoint(words) and _look_like_masks(folder)
+
+
+def _look_like_masks(folder: pathlib.Path) -> bool:
     first = list(itertools.islice(_images_below(folder), _LOOKED_AT))
     return bool(first) and all(masks.is_likely(path.read_bytes()) for path in first)
 
@@ -97,7 +109,7 @@ def _image_folders(folder: pathlib.Path, depth: int = _DEPTH) -> Iterator[pathli
     """Yields a folder and those below it, without those that are called like masks'."""
     yield folder
     for inner in containers.subfolders(folder) if depth else ():
-        if not is_called_masks(inner):
+        if not is_called_masks(inner) and not _is_like_masks(inner):
             yield from _image_folders(inner, depth - 1)
 
 
@@ -108,13 +120,14 @@ def _image_names(folder: pathlib.Path) -> list[str]:
 def _images_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     for place, folders, names in os.walk(folder):
         folders.sort()
-        yield from (pathlib.Path(place, n) for n in sorted(names) if formats.has_image_extension(n))
+        paths = (pathlib.Path(place, n) for n in sorted(names) if formats.has_image_extension(n))
+        yield from filter(pathlib.Path.is_file, paths)
 
 
 @functools.lru_cache(maxsize=4096)
 def _called_masks(folder: pathlib.Path, changed: int) -> list[pathlib.Path]:
     del changed  # a changed folder is listed anew
-    return sorted(p for p in folder.iterdir() if p.name.lower() in _FOLDERS and p.is_dir())
+    return [p for p in containers.subfolders(folder) if is_called_masks(p) or _is_like_masks(p)]
 
 
 @functools.lru_cache(maxsize=64)

@@ -91,9 +91,10 @@ def _called_masks(
     root: pathlib.Path, folder: pathlib.Path, masks: set[pathlib.Path]
 ) -> Iterator[Fault]:
     """Yields the faults of the folders in a folder that are called like those of masks."""
-    for held in filter(beside.is_called_masks, containers.subfolders(folder)):
+    for held in containers.subfolders(folder):
         if not beside.is_masks(held):
-            yield Fault("", CALLED_MASKS, file=ascii(_id(root, held))[1:-1], part="place")
+            if beside.is_called_masks(held):
+                yield Fault("", CALLED_MASKS, file=ascii(_id(root, held))[1:-1], part="place")
             continue
         for inner in sorted(pathlib.Path(place) for place, _, _ in os.walk(held)):
             yield from (_unread(root, p, NO_OWNER) for p in _files(inner) if p not in masks)
