@@ -22,6 +22,11 @@ def has_image_extension(name: str) -> bool:
     return name.rpartition(".")[2].lower() in EXTENSIONS
 
 
+def has_known_extension(name: str) -> bool:
+    """Returns whether a file's name ends like an image's, in a usual way or in an unusual one."""
+    return name.rpartition(".")[2].lower() in (*EXTENSIONS, *UNUSUAL)
+
+
 def is_image(path: pathlib.Path) -> bool:
     """Returns whether the first bytes of a file are an image's; False if it cannot be opened.
 

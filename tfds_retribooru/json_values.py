@@ -6,10 +6,11 @@ keys are ids; what `gallery-dl --dump-json` says of files; the kinds of all tags
 
 import json
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 WRAPPERS = tuple(
-    "posts post results items data annotations images response rows row hits _source".split()
+    "posts post results items data annotations images records entries documents response rows row "
+    "hits _source".split()
 )
 _HALVES = re.compile("[\ud800-\udfff]")  # of a surrogate pair, alone: no characters
 _MAY_HOLD_HALVES = re.compile(r"\\u[dD][89a-fA-F]")
@@ -49,11 +50,22 @@ def _in_wrapper(value: object) -> object:
     if all(key.isdecimal() and _is_record(held) for key, held in value.items()):
         return [{"id": key} | held for key, held in value.items()]
     lists = (value[key] for key in WRAPPERS if isinstance(value.get(key), list | dict))
-    held = next(lists, [] if "@attributes" in value else value)
+    held = next(lists, [] if "@attributes" in value else _only_list(value))
     if held is value or isinstance(held, list):
         return held
     inner = _in_wrapper(held)  # {"data": {"posts": [...]}}
     return inner if isinstance(inner, list) else [held]
+
+
+def _only_list(value: dict[str, Any]) -> object:
+    """Returns the list of records in an object with one such list, or the object itself."""
+    found = [
+        held
+        for key, held in value.items()
+        if isinstance(held, list) and held and not key.startswith("tag")
+        if all(_is_record(inner) for inner in held)
+    ]
+    return found[0] if len(found) == 1 else value
 
 
 def _is_record(value: object) -> bool:
@@ -62,20 +74,31 @@ def _is_record(value: object) -> bool:
 
 
 def of_element(value: object) -> list[object]:
-    """Returns the value, or the record in it: of an element of a list.
+    """Returns the value, or the records in it: of an element of a list.
 
-    In a message of `gallery-dl --dump-json`: [2, metadata of a folder], which a file's repeats, or
-    [3, address, metadata]; in a row of Hugging Face's or Elasticsearch's answers.
+    In a list or a wrapper (pages that `jq --slurp` joined); in a message of `gallery-dl
+    --dump-json`: [2, metadata of a folder], which a file's repeats, or [3, address, metadata]; in a
+    row of Hugging Face's or Elasticsearch's answers.
     """
     if isinstance(value, dict) and "id" not in value:
         record = value.get("row", value.get("_source"))
-        return [record] if isinstance(record, dict) else [value]
+        if isinstance(record, dict):
+            return [record]
+        held = _in_wrapper(value)
+    else:
+        held = value if value and isinstance(value, list) else None
+    if isinstance(held, list) and all(map(_holds_records, held)):
+        return [record for inner in held for record in of_element(inner)]
     match value:
         case [2, dict()]:
             return []
         case [3, str(), dict(metadata)]:
             return [metadata]
     return [value]
+
+
+def _holds_records(value: object) -> bool:
+    return isinstance(value, dict) and (_is_record(value) or of_element(value) != [value])
 
 
 def kinds(value: object) -> dict[str, str]:

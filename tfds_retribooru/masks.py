@@ -12,6 +12,7 @@ GREY = 8  # levels by which the channels of a grey may differ, and up to which a
 FEW = 1 / 1000  # of the pixels: a smaller figure, or rest, is none
 COLOURS = 4096  # at most, of labels with soft edges; more are a picture's
 LABELS = 32  # likewise, of grey ones
+SURE = 32  # levels from black, or from white, up to which a mask has no doubt
 NEARLY_ALL, EDGE = 0.95, 0.98  # of all pixels, and of those at the left, top and right
 FACE = 1 / 4  # of a face, the least that is figure
 INVERTED = "the mask looks inverted: the figure has to be white, or opaque"
@@ -43,6 +44,16 @@ def decode(data: bytes, size: tuple[int, int]) -> Image.Image:
     if np.asarray(mask).max() == 1:
         return mask.point(lambda value: 255 * value)
     return mask
+
+
+def is_likely(data: bytes) -> bool:
+    """Returns whether a file is an image that looks like a mask: nearly all black or white."""
+    try:
+        values = np.asarray(_grey(decoding.open_upright(data).image))
+    except Unreadable:
+        return False
+    is_mask = (values <= SURE) | (values >= 255 - SURE) if values.max() > 1 else values <= 1
+    return bool(is_mask.mean() >= NEARLY_ALL)
 
 
 def check_content(mask: Image.Image, face: Box | None = None) -> None:

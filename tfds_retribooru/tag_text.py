@@ -15,11 +15,14 @@ _ESCAPED = re.compile(r"\\([()\[\]{}<>_:,.'\"\\-])")
 _HIDDEN = 0xE000  # escaped characters stand in Unicode's private use area while weights are read
 _SHOWN = re.compile("[\ue000-\ue0ff]")
 _WEIGHT = re.compile(r"(?<=[^\s:]):\s*[+-]?(\d+\.?\d*|\.\d+)$")
+_POWER = re.compile(r"(?<=^\()(.*\))\s*([+-]+|\d*\.?\d+)$")  # InvokeAI's: (blue hair)1.2
 _QUALIFIERS = re.compile(r"(\s*\([^()]*\))+$")
 _NUMBERED = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)::|::$")  # one of them where a list was split
-_SEPARATOR = re.compile(
-    r"[,，、\n\r]|\|\|\|"
-)  # the last is kohya's, behind the tags that stay first
+_SEPARATOR = re.compile(  # the last is kohya's, behind the tags that stay first
+    r"[,，、；\t\n\r]|\|\|\|"
+)
+_OTHERS = re.compile(r"(?<=[\w)\]}>]);(?=\s|\w|$)|\s\|\s")  # but `;)` and `;d` are tags
+_LISTED = re.compile(r"\[\s*(['\"])(.*)\1\s*\]", re.DOTALL)  # a list as JSON or Python writes it
 _ENTITY = re.compile(r"&(#\d+|#[xX][0-9a-fA-F]+|\w+);")  # of HTML, as Gelbooru's answers have them
 _INVISIBLE = dict.fromkeys(map(ord, "\0\u200b\u200c\u200d\u2060\ufeff"))
 _EMOTICON = re.compile(r"\w\w")  # what has no two letters together is an emoticon, such as `:(`
@@ -35,6 +38,7 @@ def normal(tag: str) -> str:
     if _EMOTICON.search(text):
         text = _ESCAPED.sub(lambda found: chr(_HIDDEN + ord(found[1])), text)
         text = _without_weight(_NUMBERED.sub("", text).strip()).strip('"')
+        text = text[1:-1].strip() if text[:1] == text[-1:] == "'" else text
         text = _SHOWN.sub(lambda found: chr(ord(found[0]) - _HIDDEN), text)
     return " ".join(text.replace("_", " ").split()).lower()
 
@@ -52,13 +56,16 @@ def unescaped(text: str) -> str:
 
 def split(text: str) -> list[str]:
     """Splits tags as people write them: by commas (also of Chinese and Japanese), else by lines,
-    else by spaces (as Danbooru); HTML's characters are unescaped.
+    else by semicolons or bars, else by spaces (as Danbooru); HTML's characters are unescaped.
 
-    A text without commas is split by spaces where underscores say that a tag has none.
+    A text without these is split by spaces where underscores say that a tag has none.
     """
     text = unescaped(text)
-    if _SEPARATOR.search(text.strip()):
-        parts = _SEPARATOR.split(text)
+    if listed := _LISTED.fullmatch(text.strip()):
+        text = ",".join(re.split(r"['\"]\s*,\s*['\"]", listed[2]))
+    separator = next((s for s in (_SEPARATOR, _OTHERS) if s.search(text.strip())), None)
+    if separator:
+        parts = separator.split(text)
     else:
         words = text.split()
         parts = words if len(words) > 1 and any(map(_has_underscore, words)) else [text]
@@ -71,7 +78,7 @@ def _has_underscore(word: str) -> bool:
 
 def _without_weight(text: str) -> str:
     """Removes brackets around all of a tag, or left by a split inside of them, and a weight."""
-    weighted = False
+    text, weighted = _POWER.sub(r"\1", text), False
     while text:
         partner = _partners(text)
         if text[0] in _PAIRS and partner.get(0) in (None, len(text) - 1):

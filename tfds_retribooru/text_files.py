@@ -122,6 +122,9 @@ _DECOMPRESSORS: dict[bytes, Callable[[Any], Any]] = {
     b"]\0\0": lzma.open,  # xz's older format
     b"\x28\xb5\x2f\xfd": _open_zstd,
 }
+_DECOMPRESSORS |= {  # frames to skip, with which pzstd begins
+    bytes([0x50 + k]) + b"\x2a\x4d\x18": _open_zstd for k in range(16)
+}
 
 
 class Utf8Source:

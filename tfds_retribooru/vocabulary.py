@@ -7,6 +7,7 @@ needs: {"records": the arguments of `build`, "kinds": digest of the lists of kin
 """
 
 import json
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -19,6 +20,7 @@ from tensorflow_datasets.core.utils import incomplete_file
 from tfds_retribooru import array_record, tag_kinds, tag_text
 
 NAME = "vocabulary.json"
+_REPEATS = re.compile(r"^\d+ (?=.*[^\W\d])")  # before kohya's names of folders: 10_sendai
 
 
 Vocabulary = dict[str, Any]
@@ -78,15 +80,15 @@ def update(builder: tfds.core.DatasetBuilder, own: str) -> None:
 
 def from_records(builder: tfds.core.DatasetBuilder, own: str = "") -> Vocabulary:
     """Returns the vocabulary of all records of a built data set; `own` is as of `update`."""
-    uses, own_uses = Counter(), Counter()  # of a tag; where it is the character's bare name
+    uses, own_uses = Counter(), Counter()  # of a tag; where it is a bare name of the character
     cloths, characters = set(), set()
     for split in builder.info.splits:
         for record in array_record.Part(builder, split, ("prompts", "cloths", "character")):
             character = record["character"].decode()
             tags = {tag.strip() for tag in record["prompts"].decode().split(",")}
             uses.update(tags)
-            name = tag_text.bare(character)
-            own_uses.update(tag for tag in tags if tag_text.normal(tag) == name)
+            names = tag_text.bare(character), _REPEATS.sub("", tag_text.bare(character))
+            own_uses.update(tag for tag in tags if tag_text.normal(tag) in names)
             cloths.update(tag.decode() for tag in record["cloths"])
             characters.add(character)
     # "sendai" names sendai_(kantai_collection), but "rain" seldom rain_(somewhere)

@@ -269,7 +269,11 @@ def test_what_gallery_dl_dumps_is_what_it_says_of_files(indent):
         {"success": True, "data": {"posts": [{"id": 1}, {"id": 2}]}},
         {"response": {"data": {"images": [{"id": 1}, {"id": 2}], "total": 2}}},
         {"images": [{"id": 1}, {"id": 2}], "total": 2},
+        {"records": [{"id": 1}, {"id": 2}], "offset": "x"},
         {"1": {"id": 1}, "2": {"id": 2}},
+        {"page": 1, "any name": [{"id": 1}, {"id": 2}], "tags": [{"id": 7}]},
+        [[{"id": 1}], [{"id": 2}]],  # pages that `jq --slurp` joined
+        [{"posts": [{"id": 1}]}, {"posts": []}, {"posts": [{"id": 2}]}],
         {"features": [{"name": "id"}], "rows": [{"row": {"id": 1}}, {"row": {"id": 2}}]},
         {"took": 3, "hits": {"total": 2, "hits": [{"_source": {"id": 1}}, {"id": 2}]}},
     ],

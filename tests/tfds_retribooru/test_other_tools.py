@@ -19,6 +19,7 @@ from tfds_retribooru.retribooru import layout
     "named",
     [
         "danbooru_{id}_{md5}.png",  # gallery-dl
+        "danbooru_{id}_{md5}.jfif",
         "{md5}.PNG",  # Grabber
         "__sendai_kantai_collection_drawn_by_rinto__{md5}.png",  # Danbooru itself
         "yande.re {id} solo skirt.png",  # Moebooru
@@ -170,5 +171,8 @@ def test_a_character_or_an_outfit_may_be_called_masks(tmp_path):
     for name in ("masks/suit/0.jpg", "ann/masks/1.jpg", "ann/0.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         retribooru_folder.draw_image(1).save(tmp_path / name)
-    found = [record.id for record in folder_layout.read(tmp_path)]
-    assert found == ["ann/0.jpg", "ann/masks/1.jpg", "masks/suit/0.jpg"]
+    found = list(folder_layout.read(tmp_path))
+    records = [item.id for item in found if isinstance(item, Record)]
+    assert records == ["ann/0.jpg", "ann/masks/1.jpg", "masks/suit/0.jpg"]
+    named = [item.file for item in found if isinstance(item, Fault)]
+    assert named == ["masks", "ann/masks"]

@@ -351,7 +351,7 @@ def test_a_bad_image_stops_the_build_too(good, tmp_path, made):
         ("bbox", [40, 50, 60, 40], r"the box in pixels \(centre x.*\) is not inside the picture"),
         ("cloths", {"skirt": 1}, "cloths is of the wrong type"),
         ("similar", ["77777"], "a similar id is of no record"),
-        ("similar", "6001", "similar is not a list"),
+        ("similar", 6001, "similar is not a list"),
         ("prompts", 3, "prompts is of the wrong type"),
     ],
 )

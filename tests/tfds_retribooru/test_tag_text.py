@@ -13,6 +13,7 @@ from tfds_retribooru import tag_text
         *("((blue hair:1.2):.5)", "blue hair:1.05", "(blue hair: 1)", "( blue hair:-0.5 )"),
         *("(blue hair", "blue hair:1.2)", "blue hair)", "((blue hair", "blue hair]]"),
         *("1.2::blue hair::", "-1::blue_hair", "blue hair::", ".5::blue hair ::"),  # NovelAI's
+        *("(blue hair)1.2", "(blue_hair)++", "((blue hair))0.5", "'blue hair'"),  # InvokeAI's
         *('"blue hair"', '["blue_hair"', '"blue hair"]', "\ufeffblue\u200b hair"),
     ],
 )
@@ -50,6 +51,8 @@ def test_emoticons_are_no_weights(tag):
         ("don&#039;t_stop", "don't stop"),
         ("saber_(fate)_(cosplay)", "saber (fate) (cosplay)"),
         ("16:9", "16:9"),
+        ("saber (fate)1", "saber (fate)1"),
+        ("'90s", "'90s"),
         ("a::b", "a::b"),
         ("rock&lt_roll", "rock&lt roll"),
     ],
@@ -69,6 +72,12 @@ def test_all_qualifiers_go_together_and_a_tag_of_nothing_else_stays():
         *("1girl, blue hair,smile", "1girl,\nblue hair,\n smile,", "1girl\nblue hair\r\nsmile\n"),
         *(",1girl,, blue hair , smile", "1girl, blue hair\nsmile", "1girl，blue hair、smile"),
         *("1girl ||| blue hair, smile", "1girl\rblue hair\rsmile\r"),  # kohya's keep tokens
+        *("1girl; blue hair;smile;", "1girl | blue hair | smile", "1girl\tblue hair\tsmile"),
+        *(
+            "1girl；blue hair；smile",
+            "['1girl', 'blue hair', 'smile']",
+            '["1girl","blue hair", "smile"]',
+        ),
     ],
 )
 def test_lists_by_comma_or_line(text):
@@ -82,6 +91,11 @@ def test_what_html_escapes_is_plain():
         "a_&_b",
         "x&not_y",
     ]
+
+
+def test_emoticons_with_semicolons_and_bars_stay():
+    assert tag_text.split("blue_hair ;) ;d |_| \\||/") == ["blue_hair", ";)", ";d", "|_|", "\\||/"]
+    assert tag_text.split("smile, ;d, a;b") == ["smile", ";d", "a;b"]
 
 
 def test_spaces_split_only_where_underscores_say_so():

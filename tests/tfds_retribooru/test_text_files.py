@@ -91,12 +91,13 @@ def test_zstd_is_read_where_a_package_can(tmp_path):
     assert found.startswith(TEXT.encode()) and damage
 
 
-def test_zstd_without_a_package_is_an_error_that_names_one(tmp_path, monkeypatch):
+@pytest.mark.parametrize("start", [b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18\4\0\0\0"])  # pzstd's
+def test_zstd_without_a_package_is_an_error_that_names_one(tmp_path, monkeypatch, start):
     def missing(name):
         raise ImportError(name)
 
     monkeypatch.setattr(text_files.importlib, "import_module", missing)
-    (tmp_path / "a.json").write_bytes(b"\x28\xb5\x2f\xfd" + b"\0" * 20)
+    (tmp_path / "a.json").write_bytes(start + b"\0" * 20)
     with pytest.raises(
         ValueError, match=r"a.json is compressed by zstd: pip install backports.zstd"
     ):

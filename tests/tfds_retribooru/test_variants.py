@@ -85,6 +85,9 @@ def test_a_drawing_with_another_mouth_is_a_variant_and_another_drawing_is_none(s
         ({"children": [7, "8"]}, (7, 8)),
         ({"relationships": {"parent_id": 5, "has_children": True, "children": [7]}}, (5, 7)),
         ({"relationships": {"parent_id": None, "children": []}}, ()),
+        ({"parent_id": 5.0, "children": "7,8"}, (5, 7, 8)),  # a table's column of floats
+        ({"parent_id": float("nan"), "parent": {"id": 5}, "children": [{"id": 7}]}, (5, 7)),
+        ({"parent_id": "", "children": [None, "x", 7.0]}, (7,)),
     ],
 )
 def test_parent_and_children_are_read_in_every_dialect(change, relatives):

@@ -55,6 +55,17 @@ def test_a_bare_name_is_an_identity_where_it_means_the_character(tmp_path):
     assert kinds(vocabulary.read(builder.data_path)) == {"rain": "free", "sendai": "identity"}
 
 
+def test_a_name_behind_kohya_s_repeats_is_an_identity(tmp_path):
+    for number in range(4):
+        path = tmp_path / "in" / ("10_zork", "5_01")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        retribooru_folder.draw_image(number).save(path)
+        path.with_suffix(".txt").write_text("zork, 01")
+    builder = tfds.builder("folder", path=str(tmp_path / "in"), data_dir=tmp_path / "out")
+    builder.download_and_prepare()
+    assert kinds(vocabulary.read(builder.data_path)) == {"zork": "identity", "01": "free"}
+
+
 def test_the_vocabulary_of_an_older_build_gets_the_kinds_of_now(tmp_path):
     root = tmp_path / "downloads" / "manual" / "retribooru"
     retribooru_folder.write(root, retribooru_folder.records(4), masks=False)

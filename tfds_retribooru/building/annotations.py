@@ -18,6 +18,8 @@ _REASONS = {
 _NAME = re.compile(
     r".+\.(json|jsonl|ndjson|tar|tgz|txz|zip)(\.(gz|bz2|xz|lzma|zst))?", re.IGNORECASE
 )
+COLLECTED = "manifest"  # the folder that a collection writes among its annotations
+FOLDER = "the folder is among annotations, and what is in it is not read"
 NOT_READ = "the file is beside annotations and not read: its name ends like none of theirs"
 
 
@@ -27,7 +29,8 @@ def files(folder: pathlib.Path) -> list[pathlib.Path]:
     Raises:
         FileNotFoundError: there is none.
     """
-    found = sorted(path for path in folder.glob("*") if _NAME.fullmatch(path.name))
+    paths = (path for path in folder.glob("*") if _NAME.fullmatch(path.name))
+    found = sorted(path for path in paths if not path.is_dir())
     if not found:
         raise FileNotFoundError(f"there is no *.json or *.jsonl in {folder}")
     return found
@@ -42,9 +45,11 @@ def read(paths: Iterable[pathlib.Path]) -> Iterator[Record | Fault]:
     unknown: set[str] = set()
     paths = list(paths)
     for other in sorted({other for path in paths for other in path.parent.iterdir()}):
-        is_read = _NAME.fullmatch(other.name) or not other.is_file()
+        is_folder = other.is_dir()
+        is_read = other.name == COLLECTED if is_folder else _NAME.fullmatch(other.name)
         if not is_read and not other.name.startswith("."):
-            yield Fault("", NOT_READ, file=ascii(other.name)[1:-1], part="place")
+            reason = FOLDER if is_folder else NOT_READ
+            yield Fault("", reason, file=ascii(other.name)[1:-1], part="place")
     for path in paths:
         with open_binary(path) as stream:
             for line, item, fault in json_stream.read(stream):

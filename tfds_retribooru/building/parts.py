@@ -32,6 +32,7 @@ class PartCounts:
         self._right: dict[str, float] = defaultdict(float)
         self._long: dict[str, float] = defaultdict(float)
         self.in_pixels = self.untagged = 0
+        self._characters: Counter[str] = Counter()
         self._faulty: set[tuple[str, str]] = set()  # (id, part) of the record that comes
         self._faulty_links: set[str] = set()
 
@@ -47,6 +48,7 @@ class PartCounts:
         for part, value in (("bbox", box), ("cloths", item.cloths), ("prompts", item.prompts)):
             self._count(part, bool(value), (item.id, part) in self._faulty)
         self._faulty.clear()
+        self._characters[item.character] += 1
         self.untagged += not item.prompts
         if item.pixels:
             self.in_pixels += 1
@@ -74,6 +76,9 @@ class PartCounts:
         """Hands the counts on, and what they mean in sentences."""
         log.kept.update(self.kept)
         log.lost.update(self.lost)
+        if len(self._characters) == 1 < self._characters.total():
+            (name,) = self._characters
+            log.notes.append(f"All records are of one character, {name}.")
         if self.untagged:
             log.notes.append(f"{self.untagged:,} records have no tags: their prompts are empty.")
         if self.in_pixels:

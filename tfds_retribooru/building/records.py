@@ -8,6 +8,7 @@ of tags (see `tag_text.split`).
 """
 
 import dataclasses
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -111,7 +112,7 @@ def parse(item: Any, file: str, line: int) -> tuple[Record | None, list[Fault]]:
 
     if not isinstance(item, Mapping):
         return None, [fault("the record is not an object", item)]
-    name = _id(item.get("id"))
+    name = _id(_whole(item.get("id")))
     if name is None:
         return None, [fault("the id is no number and no plain file name", item.get("id"))]
     character = unicodedata.normalize("NFC", _text(item.get("character"))).strip()
@@ -197,12 +198,14 @@ def _texts(part: str, value: Any, report: Report) -> list[str]:
 def _similar(own: str, value: Any, report: Report) -> tuple[str, ...]:
     if value is None:
         return ()
+    if isinstance(value, str):
+        value = value.replace(",", " ").split()
     if not isinstance(value, list):
         report("similar", "similar is not a list", value)
         return ()
     links: dict[str, None] = {}
     for link in value:
-        name = _id(link)
+        name = _id(_whole(link))
         if name is None:
             report("similar", "a similar id is no number and no plain file name", link)
         elif name == own:
@@ -219,6 +222,7 @@ def _relatives(own: str, item: Mapping[str, Any], report: Report) -> tuple[str, 
         value = item.get(key)
         links = value.replace(",", " ").split() if isinstance(value, str) else value
         for link in links if isinstance(links, list) else [links]:
+            link = link.get("id") if isinstance(link, Mapping) else _whole(link)
             name = _id(link)
             if name is None and link is not None:
                 report(key, f"{key} is no number and no plain file name", link)
@@ -245,7 +249,7 @@ def _box(value: Any, report: Report) -> Box | None:
 
 
 def _size(width: Any, height: Any, report: Report) -> tuple[int, int] | None:
-    if width is None and height is None:
+    if _whole(width) is None and _whole(height) is None:
         return None
     w, h = _side(width), _side(height)
     if w is None or h is None:
@@ -255,9 +259,19 @@ def _size(width: Any, height: Any, report: Report) -> tuple[int, int] | None:
 
 
 def _side(value: Any) -> int | None:
+    value = _whole(value)
     if isinstance(value, str) and value.isdecimal() and len(value) < 8:
         value = int(value)
     return value if type(value) is int and 0 < value < 10**7 else None
+
+
+def _whole(value: Any) -> Any:
+    """Returns an integer that a table's column of floats holds (3.0) as such; NaN is None."""
+    if not isinstance(value, float):
+        return value
+    if math.isnan(value):
+        return None
+    return int(value) if value.is_integer() else value
 
 
 def _md5(value: Any) -> str:

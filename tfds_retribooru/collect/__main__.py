@@ -85,8 +85,16 @@ def _add_metadata(p: argparse.ArgumentParser) -> None:
         type=float,
         default=0.2,
         metavar="SHARE",
-        help="share of posts (or of files that break off) that may be unreadable; above it the "
-        "collection fails (default: %(default)s)",
+        help="share of posts that may be unreadable, of files that may break off, and of images "
+        "that may be missing; above it the collection fails (default: %(default)s)",
+    )
+    p.add_argument(
+        "--min_kept",
+        type=float,
+        default=0.001,
+        metavar="SHARE",
+        help="share of the posts that has to be kept; below it the collection fails (default: "
+        "%(default)s)",
     )
     p.add_argument(
         "--ratings",
@@ -189,6 +197,7 @@ def read_settings(args: argparse.Namespace) -> Settings:
         masks=args.masks,
         workers=max(1, args.workers),
         max_unreadable=args.max_unreadable,
+        min_kept=args.min_kept,
     )
 
 

@@ -45,7 +45,7 @@ KNOWN_KEYS = frozenset(
     "tag_string_general tag_string_artist tag_string_character tag_string_copyright "
     "tag_string_meta tag_count_general tag_count_artist tag_count_character tag_count_copyright "
     "tag_count_meta file_url large_file_url preview_file_url keeper_data pool_string "
-    "is_favorited children_ids uploader_name "
+    "is_favorited children_ids parent children uploader_name "
     # gallery-dl's
     "tags_general tags_artist tags_character tags_copyright tags_meta tags_metadata date filename "
     "extension category subcategory search_tags uploader "
@@ -183,12 +183,15 @@ def _text(pattern: str, value: object) -> str:
 
 
 def _relatives(value: dict[str, Any]) -> tuple[int, ...]:
-    """Reads the ids of parent and children; 0 and what is no id stand for none."""
+    """Reads the ids of parent and children, also in posts; 0 and what is no id stand for none."""
     found: list[Any] = []
     for place in (value, _object(value.get("relationships"))):
-        for given in filter(None, map(place.get, ("parent_id", "children", "children_ids"))):
-            found += given if isinstance(given, list) else str(given).split()
-    return tuple(dict.fromkeys(number for number in map(_number, found) if number))
+        keys = ("parent_id", "parent", "children", "children_ids")
+        for given in filter(None, map(place.get, keys)):
+            given = given.replace(",", " ").split() if isinstance(given, str) else given
+            found += given if isinstance(given, list) else [given]
+    ids = (post.get("id") if isinstance(post, dict) else post for post in found)
+    return tuple(dict.fromkeys(number for number in map(_number, ids) if number))
 
 
 def _is_true(value: object) -> bool:
@@ -237,8 +240,11 @@ def _tags(value: dict[str, Any]) -> Tags:
     tags = value.get("tags")
     try:
         if _has_strings(value):
-            general, artists, characters = (_words(value[f"tag_string_{kind}"]) for kind in KINDS)
-        elif _has_kinds(value):
+            given = [value[f"tag_string_{kind}"] for kind in KINDS]
+            nobody = [text is None or text != text for text in given]  # in tables; NaN is not NaN
+            artists, characters = ([] if nobody[k] else _words(given[k]) for k in (1, 2))
+            general = _words(given[0])
+        elif _has_kinds(value) and not ("tags_general" not in value and isinstance(tags, dict)):
             given = (value.get(f"tags_{kind}", []) for kind in KINDS)
             general, artists, characters = map(_words, given)
         elif isinstance(tags, dict):

@@ -2,14 +2,15 @@
 
 import pathlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import orjson
 
 from tfds_retribooru.collect.settings import Settings
 
 UNREADABLE = {  # reasons of posts that cannot be read, and what they mean
-    "bad_json": "no JSON; tables (CSV, Parquet) and pages (XML, HTML) are not read",
+    "bad_json": "no JSON; tables (CSV, Parquet, SQLite), pages (XML, HTML) and archives but tar "
+    "and zip (7z, rar) are not read",
     "truncated_list": "a list breaks off; what follows is lost",
     "damaged_file": "a compressed file breaks off or is damaged; what follows is lost",
     "not_an_object": "not an object",
@@ -23,15 +24,18 @@ FILTERED = {  # the others that are easily taken for damage
     "rating": "not an accepted rating, see --ratings",
     "no_clothing": "no tag of the clothing vocabulary, see --vocabulary",
     "no_image": "its image is not in the folder --images",
+    "unreadable_image": "its image is broken, too large or of a format that is not read",
     "no_partner": "no other post of the character in that outfit, or only variants of this one",
 }
 PARTS = frozenset({"bad_utf8", "bad_md5", "bad_file_ext", "bad_size"})  # the post is not dropped
 _BREAKS = ("truncated_list", "damaged_file")
+_LOST = ("no_image", "unreadable_image")  # of those whose image was looked for, with those below
+_FOUND = ("kept", "near_copy", "no_partner")
 _SHOWN = 5  # reasons in the message of an error
 
 
 class CollectionFailed(ValueError):
-    """A collection kept nothing, or could not read too much.
+    """A collection kept nothing or next to nothing, or could not read too much.
 
     Attributes:
         counts: of its posts by reason, and "kept".
@@ -53,10 +57,10 @@ def number_read(counts: Counter[str]) -> int:
 
 
 def check(counts: Counter[str], dropped: pathlib.Path, settings: Settings) -> None:
-    """Checks that something was kept, and that little enough was unreadable.
+    """Checks that enough was kept, and that little enough could not be read.
 
-    Unreadable is the larger of two shares: of the posts, and of the files that break off, as
-    nobody knows how many posts stood behind the break.
+    Unreadable is the largest of three shares: of the posts; of the files that break off, as nobody
+    knows how many posts stood behind the break; of the images that were looked for.
 
     Args:
         counts: by reason, and "kept".
@@ -66,24 +70,49 @@ def check(counts: Counter[str], dropped: pathlib.Path, settings: Settings) -> No
     Raises:
         CollectionFailed: with the most frequent reasons and an example of each.
     """
-    posts, unreadable = number_read(counts), sum(counts[reason] for reason in UNREADABLE)
-    broken = sum(counts[reason] for reason in _BREAKS)
-    share = max(unreadable / max(posts, 1), broken / len(settings.metadata))
+    posts, kept = number_read(counts), counts["kept"]
+    named = [reason for reason in counts if _drops(reason) and reason != "kept"]
     if not posts:
         message = "there is no post in the metadata"
-    elif not counts["kept"]:
+    elif not kept:
         message = f"nothing is kept of {posts:,} posts"
-    elif share > settings.max_unreadable:
-        message = (
-            f"{unreadable:,} of {posts:,} posts cannot be read, or {broken:,} of "
-            f"{len(settings.metadata):,} files break off: more than "
-            f"--max_unreadable {settings.max_unreadable:g} allows"
-        )
+    elif message := _unreadable(counts, settings):
+        named = list(UNREADABLE)
+    elif message := _without_image(counts, settings):
+        named = list(_LOST)
+    elif kept < settings.min_kept * posts:
+        asked = f"--min_kept {settings.min_kept:g}"
+        message = f"only {kept:,} of {posts:,} posts are kept, a smaller share than {asked} asks"
     else:
         return
-    reasons = "".join(f"\n{line}" for line in _examples(counts, dropped, not counts["kept"]))
+    reasons = "".join(f"\n{line}" for line in _examples(counts, dropped, named))
     where = f"; all of them: {failed_list(settings.out)}" if reasons else ""
     raise CollectionFailed(f"{message}, so {settings.out} is not written{where}{reasons}", counts)
+
+
+def _unreadable(counts: Counter[str], settings: Settings) -> str:
+    """Returns the message that too many posts cannot be read, "" if not."""
+    posts, unreadable = number_read(counts), sum(counts[reason] for reason in UNREADABLE)
+    broken, files = sum(counts[reason] for reason in _BREAKS), len(settings.metadata)
+    if max(unreadable / posts, broken / files) <= settings.max_unreadable:
+        return ""
+    return (
+        f"{unreadable:,} of {posts:,} posts cannot be read, or {broken:,} of {files:,} files break "
+        f"off: more than --max_unreadable {settings.max_unreadable:g} allows"
+    )
+
+
+def _without_image(counts: Counter[str], settings: Settings) -> str:
+    """Returns the message that too many images are missing or cannot be read, "" if not."""
+    lost = sum(counts[reason] for reason in _LOST)
+    sought = lost + sum(counts[reason] for reason in _FOUND)
+    if lost <= settings.max_unreadable * sought:
+        return ""
+    return (
+        f"{lost:,} of {sought:,} images are missing in {settings.images} or cannot be read: more "
+        f"than --max_unreadable {settings.max_unreadable:g} allows (1 allows any number, where "
+        "only a part of the images is there)"
+    )
 
 
 def line(reason: str, count: int) -> str:
@@ -92,11 +121,10 @@ def line(reason: str, count: int) -> str:
     return f"{count:>12,}  {reason}" + (f" ({meaning})" if meaning else "")
 
 
-def _examples(counts: Counter[str], dropped: pathlib.Path, is_all: bool) -> Iterator[str]:
-    """Yields a line with an example for each of the most frequent reasons."""
-    meanings = UNREADABLE | FILTERED if is_all else UNREADABLE
-    named = [r for r, n in counts.most_common() if n and _drops(r) and r != "kept"]
-    named = [reason for reason in named if is_all or reason in UNREADABLE][:_SHOWN]
+def _examples(counts: Counter[str], dropped: pathlib.Path, reasons: Sequence[str]) -> Iterator[str]:
+    """Yields a line with an example for each of the most frequent of some reasons."""
+    meanings = UNREADABLE | FILTERED
+    named = [reason for reason, n in counts.most_common() if n and reason in reasons][:_SHOWN]
     first = dict[str, dict]()
     with open(dropped, "rb") as file:
         for row in map(orjson.loads, file):

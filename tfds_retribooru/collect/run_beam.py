@@ -53,7 +53,7 @@ def collect(
 
     Raises:
         FileExistsError: the folder `settings.out` exists.
-        CollectionFailed: nothing was kept, or too much is unreadable.
+        CollectionFailed: too little was kept, or too much is unreadable.
     """
     pipeline_options = PipelineOptions(list(options))
     pipeline_options.view_as(SetupOptions).save_main_session = False

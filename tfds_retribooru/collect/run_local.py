@@ -9,7 +9,7 @@ import pathlib
 import shutil
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import joblib
@@ -47,7 +47,7 @@ def collect(settings: Settings, models: Models | None = None) -> Counter[str]:
 
     Raises:
         FileExistsError: the folder exists.
-        CollectionFailed: nothing was kept, or too much is unreadable.
+        CollectionFailed: too little was kept, or too much is unreadable.
         ValueError, FileNotFoundError: a model cannot be opened.
     """
     with output.new_folder(settings.out) as folder:
@@ -63,14 +63,27 @@ def collect(settings: Settings, models: Models | None = None) -> Counter[str]:
             hashes = drop_near_copies(
                 index, images, distance=settings.distance, workers=settings.workers
             )
+            check(folder, parts, index, settings)  # before models work for hours
             answers = answer_questions(index, images, models.vqa) if models.vqa else None
         partners = find_partners(index, settings.rule, answers=answers, hashes=hashes)
         if images and (models.detect_face or models.segment_figure):
             boxes = detect(index, models, images=images, masks=settings.mask_folder)
         output.write_annotations(folder, parts, index=index, partners=partners, boxes=boxes)
-        counts = output.write_dropped(folder, parts, index.drop_code)
-        outcome.check(counts, folder / output.DROPPED_FILE, settings)
+        counts = check(folder, parts, index, settings)
         shutil.rmtree(spool)
+    return counts
+
+
+def check(
+    folder: pathlib.Path, parts: Sequence[ScreenedPart], index: Index, settings: Settings
+) -> Counter[str]:
+    """Writes the list of what was dropped so far; returns the counts by reason.
+
+    Raises:
+        CollectionFailed: see `outcome.check`.
+    """
+    counts = output.write_dropped(folder, parts, index.drop_code)
+    outcome.check(counts, folder / output.DROPPED_FILE, settings)
     return counts
 
 

@@ -26,9 +26,10 @@ class Settings:
         masks: folder for figure masks; None is `masks` beside `out`.
         workers: processes that read metadata and images.
         max_unreadable: share of posts that may be unreadable, see `outcome.check`, in [0, 1].
+        min_kept: least share of the posts that has to be kept, in [0, 1].
 
     Raises:
-        ValueError: max_unreadable is no share.
+        ValueError: max_unreadable or min_kept is no share.
     """
 
     metadata: tuple[str, ...]
@@ -46,10 +47,12 @@ class Settings:
     masks: pathlib.Path | None = None
     workers: int = 1
     max_unreadable: float = 0.2
+    min_kept: float = 0.001
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_unreadable <= 1:
-            raise ValueError(f"max_unreadable={self.max_unreadable:g} is no share in [0, 1]")
+        for name in ("max_unreadable", "min_kept"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name):g} is no share in [0, 1]")
 
     @property
     def mask_folder(self) -> pathlib.Path:

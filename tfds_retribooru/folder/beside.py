@@ -1,34 +1,60 @@
 """Files that other tools lay beside an image: masks of its figure, pictures for other networks.
 
 The mask of `a.jpg` is `a-masklabel.png` (OneTrainer), `a_mask.png`, `a-mask.png`, `a.mask.png`, or
-`a.*` in a folder `masks` (or `mask`) beside it; endings in any case. Such a folder may also lie
-beside a folder of images and hold folders of their names: `masks/ann/a.png` for `ann/a.jpg`.
+`a.*` or `a.jpg.*` in a folder `masks` (or `mask`) beside it; endings in any case. Such a folder may
+also lie beside a folder of images and hold folders of their names, without `images` and the like:
+`masks/ann/a.png` for `ann/a.jpg` and `images/ann/a.jpg`. Or it holds files alone: then
+`masks/a.png` is of the one picture below the folder around it that is called `a`.
 """
 
 import functools
+import itertools
 import os
 import pathlib
-from collections.abc import Iterable
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
-from tfds_retribooru import formats
+from tfds_retribooru import formats, masks
+from tfds_retribooru.folder import containers
 
 CONDITION = "-condlabel"  # after the stem, a picture that OneTrainer gives to a control network
 _MASKS = ("-masklabel", "_mask", "-mask", ".mask")
 _FOLDERS = ("masks", "mask")
+_WORDS = frozenset((*_FOLDERS, "seg", "segmentation", "segmentations", "matte", "mattes", "alpha"))
+_DEPTH = 4  # of the folders of pictures below one
+_LOOKED_AT = 3  # pictures that tell whether a folder holds masks
 
 
 def is_masks(folder: pathlib.Path) -> bool:
-    """Returns whether a folder holds masks: by its name, and that of an image beside it.
+    """Returns whether a folder holds masks: by its name, and by what is in it.
 
-    Beside it is also an image in a folder that has the name of one in it.
+    These are masks if one is called as the mask of an image is, or if the first look like masks.
+    Where the name is another with such a word (`sam_masks`), they have to look so.
     """
-    if folder.name.lower() not in _FOLDERS:
-        return False
-    for place, _, _ in os.walk(folder):
-        images = folder.parent / pathlib.Path(place).relative_to(folder)
-        if images.is_dir() and _of_folder(pathlib.Path(place), _stems(images)):
+    if not is_called_masks(folder):
+        return _is_like_masks(folder)
+    for images in _image_folders(folder.parent):
+        stems = _stems(images)
+        places = {folder, *_places(folder, images.relative_to(folder.parent))}
+        if any(_of_folder(place, stems) for place in places if place.is_dir()):
             return True
-    return False
+    return _look_like_masks(folder)
+
+
+def _is_like_masks(folder: pathlib.Path) -> bool:
+    words = re.split(r"[\W_]+", folder.name.lower())
+    return not _WORDS.isdisjoint(words) and _look_like_masks(folder)
+
+
+def _look_like_masks(folder: pathlib.Path) -> bool:
+    first = list(itertools.islice(_images_below(folder), _LOOKED_AT))
+    return bool(first) and all(masks.is_likely(path.read_bytes()) for path in first)
+
+
+def is_called_masks(folder: pathlib.Path) -> bool:
+    """Returns whether a folder is called like one of masks."""
+    return folder.name.lower() in _FOLDERS
 
 
 def is_condition(path: pathlib.Path) -> bool:
@@ -45,17 +71,63 @@ def mask_of(image: pathlib.Path, root: pathlib.Path) -> pathlib.Path | None:
     """Returns the mask of an image below `root`, None if there is none; the nearest of several."""
     folder = image.parent
     above = [folder, *folder.parents][: 1 + len(folder.relative_to(root).parts)]
-    tops = ((top, held) for top in above for held in _called_masks(top, top.stat().st_mtime_ns))
-    places = (held / folder.relative_to(top) for top, held in tops)
+    tops = [(top, held) for top in above for held in _called_masks(top, top.stat().st_mtime_ns)]
+    places = (place for top, held in tops for place in _places(held, folder.relative_to(top)))
     beside = [folder, *(place for place in places if place.is_dir())]
     times = tuple(path.stat().st_mtime_ns for path in beside)
-    return _masks(tuple(beside), times).get(image.stem)
+    found = [_masks(tuple(beside), times), *(_alone(top, held) for top, held in tops)]
+    return next((of[image.stem] for of in found if image.stem in of), None)
+
+
+def forget() -> None:
+    """Forgets which names pictures have, before folders are read that may have changed."""
+    _alone.cache_clear()
+
+
+def _places(held: pathlib.Path, relative: pathlib.Path) -> list[pathlib.Path]:
+    """Returns where a folder of masks may hold those of the images in a folder beside it."""
+    return list(dict.fromkeys([held / relative, held / containers.without(relative)]))
+
+
+@functools.lru_cache(maxsize=64)
+def _alone(top: pathlib.Path, held: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Returns stem -> mask in `held` of the images whose name no image of another folder has.
+
+    Args:
+        top: the folder of all these images.
+        held: a folder of masks in it.
+    """
+    counts = Counter(
+        stem
+        for folder in _image_folders(top)
+        for stem in {os.path.splitext(name)[0] for name in _image_names(folder)}
+    )
+    return _of_folder(held, {stem for stem, count in counts.items() if count == 1})
+
+
+def _image_folders(folder: pathlib.Path, depth: int = _DEPTH) -> Iterator[pathlib.Path]:
+    """Yields a folder and those below it, without those that are called like masks'."""
+    yield folder
+    for inner in containers.subfolders(folder) if depth else ():
+        if not is_called_masks(inner) and not _is_like_masks(inner):
+            yield from _image_folders(inner, depth - 1)
+
+
+def _image_names(folder: pathlib.Path) -> list[str]:
+    return [name for name in os.listdir(folder) if formats.has_known_extension(name)]
+
+
+def _images_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        paths = (pathlib.Path(place, n) for n in sorted(names) if formats.has_image_extension(n))
+        yield from filter(pathlib.Path.is_file, paths)
 
 
 @functools.lru_cache(maxsize=4096)
 def _called_masks(folder: pathlib.Path, changed: int) -> list[pathlib.Path]:
     del changed  # a changed folder is listed anew
-    return sorted(p for p in folder.iterdir() if p.name.lower() in _FOLDERS and p.is_dir())
+    return [p for p in containers.subfolders(folder) if is_called_masks(p) or _is_like_masks(p)]
 
 
 @functools.lru_cache(maxsize=64)
@@ -78,8 +150,11 @@ def _of_folder(folder: pathlib.Path, stems: set[str]) -> dict[str, pathlib.Path]
     """Returns stem -> mask in a folder of masks."""
     found: dict[str, pathlib.Path] = {}
     for path in sorted(folder.iterdir()):
-        for stem in (path.stem, _owner(path.stem, _MASKS)):
-            if stem in stems and formats.has_image_extension(path.name):
+        if not formats.has_image_extension(path.name):
+            continue
+        inner = os.path.splitext(path.stem)[0] if formats.has_known_extension(path.stem) else ""
+        for stem in (path.stem, inner, _owner(path.stem, _MASKS)):
+            if stem in stems:
                 found.setdefault(stem, path)
     return found
 

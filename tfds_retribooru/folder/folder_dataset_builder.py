@@ -11,6 +11,8 @@ from tfds_retribooru.building import base, features
 from tfds_retribooru.building.examples import Source
 from tfds_retribooru.folder import layout
 
+DEPTH = 6  # of files, in images/CHARACTER/images/OUTFIT/images/
+
 
 class Builder(base.AnnotatedImageBuilder):
     """DIR/CHARACTER/[OUTFIT/]IMAGE as a data set."""
@@ -54,8 +56,8 @@ class Builder(base.AnnotatedImageBuilder):
 
     def _inputs(self, manual_dir: pathlib.Path) -> Iterator[pathlib.Path]:
         root = self._root(manual_dir)
-        for pattern in (".", "*", "*/*", "*/*/*"):
-            found = root.glob(pattern) if pattern != "." else [root]
+        for depth in range(1 + DEPTH):
+            found = root.glob("/".join("*" * depth)) if depth else [root]
             yield from (path for path in found if "/." not in f"/{path.relative_to(root)}")
 
     def _own_options(self) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""DIR/CHARACTER/[OUTFIT/]IMAGE, with IMAGE's tags in a text file beside it -> records."""
+"""DIR/CHARACTER/[OUTFIT/]IMAGE, with IMAGE's tags in a text file beside it -> records.
+
+Folders of `containers` (`images/`, `train/`) may lie around characters, or around their pictures.
+"""
 
 import codecs
 import dataclasses
@@ -9,14 +12,16 @@ from collections.abc import Iterator
 
 from tfds_retribooru import formats, tag_text
 from tfds_retribooru.building.records import Fault, Record
-from tfds_retribooru.folder import beside, faces
+from tfds_retribooru.folder import beside, containers, faces
 from tfds_retribooru.folder.faces import Face
 
 NEIGHBOURS = 8  # links of an image in an outfit folder of more than 2 * NEIGHBOURS images
 NOT_TAKEN = "the picture is not in CHARACTER/ or CHARACTER/OUTFIT/"
 CAPTIONS = (".txt", ".caption")  # of an image's tags, in any case; of several, the first is read
-NOT_READ = "the file is no picture and holds no tags"
+NOT_READ = "the file is no picture and no text of tags (.txt, .caption)"
 NO_TARGET = "the file is OneTrainer's picture for a control network"
+NO_OWNER = "the mask is called like no picture, or like pictures of several folders"
+CALLED_MASKS = "the folder is called like one of masks, but is taken for a character or an outfit"
 NO_PICTURE = "the box is of no picture that is taken"
 NO_IMAGE = "the tags are of no picture in their folder, or the picture's other text is read"
 
@@ -29,25 +34,24 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
     Images that lie in CHARACTER itself wear an unknown outfit: each is an outfit of its own.
     Files elsewhere below `root` are faults of the part "place", which reject no record.
     """
+    beside.forget()
     boxes, bad = faces.read(root)
     yield from bad
-    yield from _not_taken(root, root)
-    masks, held = set(), _folders_of_masks(root)
-    for character in _folders(root):
-        name = _composed(character.name).strip() or character.name
-        held += _folders_of_masks(character)
-        yield from _records(root, character, name, boxes, masks, linked=False)
-        for outfit in _folders(character):
-            held += _folders_of_masks(outfit)
-            yield from _records(root, outfit, name, boxes, masks, linked=True)
-            for deeper in _folders(outfit):
-                for folder, folders, _ in os.walk(deeper):
-                    folders[:] = sorted(name for name in folders if not name.startswith("."))
-                    yield from _not_taken(root, pathlib.Path(folder))
+    masks: set[pathlib.Path] = set()
+    places = list(_places(root))
+    for folder, character, is_outfit in places:
+        if not character:
+            yield from _not_taken(root, folder)
+            continue
+        yield from _records(root, folder, character, boxes, masks, linked=is_outfit)
+        for deeper in _folders(folder) if is_outfit else ():
+            for inner, folders, _ in os.walk(deeper):
+                folders[:] = sorted(name for name in folders if not name.startswith("."))
+                yield from _not_taken(root, pathlib.Path(inner))
     for name in boxes:  # those of images were taken out
         yield Fault("", NO_PICTURE, file=faces.NAME, part="place", detail=ascii(name)[1:-1])
-    for folder in (pathlib.Path(place) for top in held for place, _, _ in os.walk(top)):
-        yield from (_unread(root, path) for path in _files(folder) if path not in masks)
+    for folder, _, _ in places:
+        yield from _called_masks(root, folder, masks)
 
 
 def locate(root: pathlib.Path, record: Record) -> tuple[pathlib.Path, pathlib.Path | None]:
@@ -64,17 +68,36 @@ def _not_taken(root: pathlib.Path, folder: pathlib.Path) -> Iterator[Fault]:
             yield Fault("", reason, file=ascii(_id(root, path))[1:-1], part="place")
 
 
+def _places(root: pathlib.Path) -> Iterator[tuple[pathlib.Path, str, bool]]:
+    """Yields the folders of files: (folder, character or "", whether it is one outfit)."""
+    for top in containers.below(root):
+        yield top, "", False
+        for character in _folders(top):
+            name = _composed(character.name).strip() or character.name
+            for around in containers.below(character):
+                yield around, name, False
+                for outfit in _folders(around):
+                    yield from ((inner, name, True) for inner in containers.below(outfit))
+
+
 def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the folders in a folder without those of masks."""
-    return [p for p in _subfolders(folder) if not beside.is_masks(p)]
+    """Returns the folders in a folder, without those of masks and containers."""
+    others = containers.containers(folder)
+    found = (p for p in containers.subfolders(folder) if p not in others)
+    return [p for p in found if not beside.is_masks(p)]
 
 
-def _folders_of_masks(folder: pathlib.Path) -> list[pathlib.Path]:
-    return [p for p in _subfolders(folder) if beside.is_masks(p)]
-
-
-def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+def _called_masks(
+    root: pathlib.Path, folder: pathlib.Path, masks: set[pathlib.Path]
+) -> Iterator[Fault]:
+    """Yields the faults of the folders in a folder that are called like those of masks."""
+    for held in containers.subfolders(folder):
+        if not beside.is_masks(held):
+            if beside.is_called_masks(held):
+                yield Fault("", CALLED_MASKS, file=ascii(_id(root, held))[1:-1], part="place")
+            continue
+        for inner in sorted(pathlib.Path(place) for place, _, _ in os.walk(held)):
+            yield from (_unread(root, p, NO_OWNER) for p in _files(inner) if p not in masks)
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -162,8 +185,11 @@ def _records(
     yield from (_unread(root, p) for p in _files(folder) if p not in known and p not in masks)
 
 
-def _unread(root: pathlib.Path, path: pathlib.Path) -> Fault:
+def _unread(root: pathlib.Path, path: pathlib.Path, of_images: str = "") -> Fault:
+    """Returns the fault of a file that is not read; `of_images` is the reason for images."""
     reason = NO_TARGET if beside.is_condition(path) else NOT_READ
+    if of_images and formats.is_image(path):
+        reason = of_images
     return Fault("", reason, file=ascii(_id(root, path))[1:-1], part="place")
 
 

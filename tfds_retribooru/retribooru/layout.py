@@ -96,7 +96,7 @@ def _gallery(images: pathlib.Path, changed: int) -> dict[str, str]:
 def _images_below(images: pathlib.Path) -> Iterator[str]:
     for folder, folders, names in os.walk(images):
         folders.sort()
-        for name in filter(formats.has_image_extension, sorted(names)):
+        for name in filter(formats.has_known_extension, sorted(names)):
             yield pathlib.Path(folder, name).relative_to(images).as_posix()
 
 

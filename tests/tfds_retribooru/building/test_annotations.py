@@ -143,3 +143,13 @@ def test_annotations_may_be_archived(tmp_path):
             archive.writestr(f"{k}.json", json.dumps(record(k)))
     assert annotations.files(tmp_path) == [path]
     assert read(path) == (["0", "1", "2"], [])
+
+
+def test_folders_among_annotations_are_named_but_that_of_a_collection(tmp_path):
+    for name in ("more/b.json", "manifest/dropped.jsonl", ".git/c.json", "d.json/e.json", "a.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path, json.dumps(record(1)), name)
+    items = list(annotations.read(annotations.files(tmp_path)))
+    assert [item.id for item in items if not isinstance(item, Fault)] == ["1"]
+    named = [(i.file, i.part, i.reason) for i in items if isinstance(i, Fault)]
+    assert named == [(name, "place", annotations.FOLDER) for name in ("d.json", "more")]

@@ -44,10 +44,27 @@ def test_the_papers_record_is_kept_as_it_is():
         {"prompts": ["1girl", "asymmetrical_legwear"]},
         {"prompts": " 1girl ,,asymmetrical_legwear,"},
         {"artists": ["rinto_(rint_rnt)"]},
+        {"similar": "3029262, 2934290"},
+        {"id": 2895557.0, "similar": [3029262.0, 2934290.0]},  # of tables
+        {"parent_id": float("nan"), "width": float("nan"), "height": float("nan")},
+        {"parent_id": "", "children": []},
     ],
 )
 def test_other_spellings_mean_the_same(changes):
     assert parse(FIGURE | changes, "", 0) == parse(FIGURE, "", 0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"parent_id": 5.0, "children": "7, 8"},
+        {"parent_id": {"id": 5}, "children": [{"id": "7"}, {"id": 8}]},
+        {"parent_id": "5", "children": [7], "children_ids": "7 8"},
+    ],
+)
+def test_parent_and_children_are_read_in_every_form(changes):
+    record, faults = parse(FIGURE | changes, "", 0)
+    assert record.relatives == ("5", "7", "8") and faults == []
 
 
 def test_accents_that_are_taken_apart_make_no_other_name():
@@ -69,7 +86,8 @@ def test_the_early_spelling_of_prompts_is_read():
 def test_size_and_extension_are_read_in_both_dialects():
     old, _ = parse({**FIGURE, "width": "1200", "height": "900", "file_ext": "JPG"}, "", 0)
     new, _ = parse({**FIGURE, "width": 1200, "height": 900, "file_ext": "jpg"}, "", 0)
-    assert old == new and (new.size, new.extension) == ((1200, 900), "jpg")
+    table, _ = parse({**FIGURE, "width": 1200.0, "height": 900.0, "file_ext": "jpg"}, "", 0)
+    assert old == new == table and (new.size, new.extension) == ((1200, 900), "jpg")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +134,7 @@ def test_whole_records_that_are_lost(item, reason):
         ({"prompts": 3}, "prompts", ""),
         ({"similar": ["2895557", "7"]}, "similar", ("7",)),
         ({"similar": ["../x", "7"]}, "similar", ("7",)),
-        ({"similar": "7"}, "similar", ()),
+        ({"similar": 7}, "similar", ()),
         ({"artists": {}}, "artists", ""),
         ({"width": 100}, "size", None),
         ({"width": 100, "height": -1}, "size", None),

@@ -75,7 +75,7 @@ def test_several_processes_write_the_same_bytes(metadata, tmp_path):
 
 
 def test_with_images_missing_broken_and_near_copies_are_dropped(metadata, images, tmp_path):
-    run_local.collect(Settings(metadata, tmp_path / "annotations", images=images))
+    run_local.collect(Settings(metadata, tmp_path / "annotations", images=images, max_unreadable=1))
     found, dropped = danbooru_dump.read(tmp_path / "annotations")
     reasons = {name: reason for _, _, name, reason in dropped}
     assert reasons["12"] in ("bad_md5", "no_image")
@@ -92,7 +92,7 @@ def test_answers_separate_what_tags_do_not(metadata, images, tmp_path):
         seen.extend(batch)
         return [{QUESTIONS[1]: "blue" if i.size == (200, 200) else "red"} for i in batch]
 
-    settings = Settings(metadata, tmp_path / "annotations", images=images)
+    settings = Settings(metadata, tmp_path / "annotations", images=images, max_unreadable=1)
     with pytest.raises(CollectionFailed):  # nothing is left
         run_local.collect(settings, image_models.Models(vqa=vqa))
     dropped = danbooru_dump.read_dropped(outcome.failed_list(settings.out))
@@ -116,7 +116,13 @@ def test_detectors_run_on_what_is_kept(metadata, images, tmp_path):
         detect_face=lambda image: box if image.size == (200, 200) else None,
         segment_figure=lambda image: Image.new("L", image.size, 7),
     )
-    settings = Settings(metadata, tmp_path / "annotations", images=images, masks=tmp_path / "masks")
+    settings = Settings(
+        metadata,
+        tmp_path / "annotations",
+        images=images,
+        masks=tmp_path / "masks",
+        max_unreadable=1,
+    )
     run_local.collect(settings, models)
     found, _ = danbooru_dump.read(tmp_path / "annotations")
     assert {name: record["bbox"] for name, record in found.items()} == {
@@ -271,7 +277,8 @@ def run_with_vqa(images, tmp_path, *options) -> list[dict[str, str]]:
     basis = ["--metadata", tmp_path / "meta/*.json", "--out", tmp_path / "annotations"]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(run_local.outfits, "partners", record)
-        run(*basis, "--images", images, "--vqa", tmp_path / "meta", *options)
+        given = "--images", images, "--vqa", tmp_path / "meta", "--max_unreadable", 1
+        run(*basis, *given, *options)
     return found
 
 
@@ -319,6 +326,7 @@ def test_a_loader_that_cannot_be_found_is_named(monkeypatch, name, message):
         (["--images", "none"], "--images none: no such folder"),
         (["--lacking", "2"], "shares must be in"),
         (["--max_unreadable", "2"], "max_unreadable=2 is no share in"),
+        (["--min_kept", "-1"], "min_kept=-1 is no share in"),
     ],
 )
 def test_wrong_options_end_with_one_line(metadata, tmp_path, options, message):

@@ -120,6 +120,12 @@ def test_a_fault_costs_the_post_and_is_named(change, reason):
     assert len(read({**AFTER, **change}, UNTIL_2021)) == 2
 
 
+@pytest.mark.parametrize("nothing", [None, float("nan"), ""])
+def test_nobody_is_no_fault_however_a_table_writes_it(nothing):
+    (found,) = read({**AFTER, "tag_string_artist": nothing, "tag_string_character": nothing})
+    assert found == (1, SENDAI._replace(artists=[], characters=[]))
+
+
 @pytest.mark.parametrize(
     ("tags", "reason"),
     [
@@ -202,6 +208,10 @@ def test_a_kind_without_tags_may_be_missing_where_gallery_dl_writes_them():
 def test_ratings_may_be_words_in_every_dialect(dialect, word):
     for spelled in (word, word.title()):
         assert read({**dialect, "rating": spelled})[0][1].rating == word
+
+
+def test_kinds_beside_an_object_of_all_tags_do_not_hide_it():
+    assert read({**E621, "tags_artist": ["other"]}) == [(1, SENDAI._replace(rating="safe"))]
 
 
 SITES = {  # what gallery-dl (with its option `tags`) writes of other sites

@@ -1,6 +1,7 @@
 """Every post is kept or named, whatever the form of the metadata; and when a collection fails."""
 
 import bz2
+import dataclasses
 import gzip
 import json
 import lzma
@@ -9,8 +10,8 @@ from collections import Counter
 
 import pytest
 
-from tests.helpers import danbooru_dump
-from tfds_retribooru.collect import outcome, run_local
+from tests.helpers import danbooru_dump, retribooru_folder
+from tfds_retribooru.collect import image_models, outcome, run_local
 from tfds_retribooru.collect.outcome import CollectionFailed
 from tfds_retribooru.collect.settings import Settings
 
@@ -228,3 +229,49 @@ def test_posts_that_are_filtered_are_no_error(tmp_path):
     (tmp_path / "posts.json").write_text(lines(*posts))
     counts = run_local.collect(Settings((str(tmp_path / "posts.json"),), tmp_path / "out"))
     assert counts == {"kept": 2, "rating": 87}
+
+
+def test_next_to_nothing_kept_is_an_error_whatever_the_reasons(tmp_path):
+    posts = [danbooru_dump.post(k, rating="g" if k < 3 else "e") for k in range(1, 3000)]
+    message = fail(tmp_path, lines(*posts))
+    assert message.startswith("only 2 of 2,999 posts are kept, a smaller share than --min_kept")
+    assert (
+        "       2,997  rating (not an accepted rating, see --ratings), such as post 3," in message
+    )
+    settings = Settings((str(tmp_path / "posts.json"),), tmp_path / "out", min_kept=0)
+    assert run_local.collect(settings)["kept"] == 2
+
+
+@pytest.fixture
+def few_images(tmp_path):
+    """A folder with the images of posts 1 to 5."""
+    folder = tmp_path / "art"
+    folder.mkdir()
+    for k in range(1, 6):
+        retribooru_folder.draw_image(k).save(folder / f"{k}.png")
+    return folder
+
+
+def test_many_missing_images_are_an_error_before_a_model_is_asked(tmp_path, few_images):
+    posts = [danbooru_dump.post(k) for k in range(1, 9)]
+    (few_images / "5.png").write_bytes(b"")
+    path = tmp_path / "posts.json"
+    path.write_text(lines(*posts, *(danbooru_dump.post(k, rating="e") for k in range(20, 90))))
+    settings = Settings((str(path),), tmp_path / "out", images=few_images)
+    models = image_models.Models(vqa=lambda images: 1 / 0)
+    with pytest.raises(CollectionFailed) as failed:
+        run_local.collect(settings, models)
+    first, missing, broken = str(failed.value).splitlines()
+    assert first.startswith(f"4 of 8 images are missing in {few_images} or cannot be read: more")
+    assert "3  no_image" in missing and "such as post 6, " in missing
+    assert "1  unreadable_image" in broken and "such as post 5, " in broken
+    assert not settings.out.exists()
+    assert len(danbooru_dump.read_dropped(tmp_path / "out.dropped.jsonl")) == 74
+    counts = run_local.collect(dataclasses.replace(settings, max_unreadable=0.5))
+    assert counts == {"kept": 4, "no_image": 3, "unreadable_image": 1, "rating": 70}
+
+
+def test_images_are_no_error_where_metadata_alone_is_collected(tmp_path):
+    path = tmp_path / "posts.json"
+    path.write_text(lines(*(danbooru_dump.post(k) for k in range(1, 9))))
+    assert run_local.collect(Settings((str(path),), tmp_path / "out")) == {"kept": 8}

@@ -48,7 +48,9 @@ def test_equal_to_the_single_machine_record_for_record(
     results, counts = [], []
     for name in ("local", "beam"):
         place = tmp_path / name
-        settings = Settings(metadata, place / "out", images=images, masks=place / "masks")
+        settings = Settings(
+            metadata, place / "out", images=images, masks=place / "masks", max_unreadable=1
+        )
         if name == "local":
             loaded = models(settings) if with_images else image_models.Models()
             counts.append(run_local.collect(settings, loaded))

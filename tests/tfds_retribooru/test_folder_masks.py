@@ -1,0 +1,190 @@
+"""Folders of masks, and folders that only hold others, in the builder `folder`."""
+
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image, ImageDraw
+
+from tests.helpers import retribooru_folder
+from tfds_retribooru.building.records import Fault, Record
+from tfds_retribooru.folder import layout
+
+
+def put(root: pathlib.Path, *names: str) -> None:
+    """Draws a picture of its own for each name; where a folder is called masks, a mask."""
+    for number, name in enumerate(names):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = retribooru_folder.draw_image(number)
+        if any("mask" in part.lower() for part in path.parts[len(root.parts) :]):
+            image = Image.new("L", image.size)
+            ImageDraw.Draw(image).ellipse((8, 8, 40, 70), fill=255)
+        image.save(path)
+
+
+def read(root: pathlib.Path) -> tuple[dict[str, tuple], dict[str, str]]:
+    """Returns (id -> character, mask below root), (file -> reason), of everything."""
+    records, faults = {}, {}
+    for item in layout.read(root):
+        if isinstance(item, Fault):
+            assert item.part == "place"
+            faults[item.file] = item.reason
+        else:
+            mask = layout.locate(root, item)[1]
+            records[item.id] = item.character, mask and mask.relative_to(root).as_posix()
+    return records, faults
+
+
+def check_all_is_told(
+    root: pathlib.Path, records: dict[str, tuple], faults: dict[str, str]
+) -> None:
+    files = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
+    assert files == records.keys() | {mask for _, mask in records.values() if mask} | {
+        name for name in faults if (root / name).is_file()
+    }
+
+
+LAYOUTS = {
+    "a flat folder for all": ("ann/0.jpg", "masks/0.png"),
+    "a flat folder for outfits": ("ann/suit/0.jpg", "ann/masks/0.png"),
+    "a flat folder, other names": ("ann/0.jpg", "Mask/0_mask.png"),
+    "endings behind endings": ("ann/0.jpg", "masks/0.jpg.png"),
+    "images/ and masks/": ("images/ann/0.jpg", "masks/ann/0.png"),
+    "images/ and masks/ of outfits": ("IMAGES/ann/suit/0.jpg", "masks/ann/suit/0.png"),
+    "masks/ of a flat images/": ("images/ann/0.jpg", "masks/0.png"),
+    "a character's": ("ann/images/0.jpg", "ann/masks/0.png"),
+    "an outfit's": ("ann/suit/imgs/0.jpg", "ann/suit/masks/0.png"),
+    "a character's, apart": ("ann/photos/0.jpg", "masks/ann/0.png"),
+    "a folder of another name": ("ann/0.jpg", "sam_masks/ann/0.png"),
+    "a flat folder of another name": ("ann/0.jpg", "Masks (1)/0.png"),
+    "in train/": ("train/images/ann/0.jpg", "train/masks/ann/0.png"),
+}
+
+
+@pytest.mark.parametrize("names", LAYOUTS.values(), ids=LAYOUTS)
+def test_masks_are_found_wherever_tools_put_them(tmp_path, names):
+    put(tmp_path, *names)
+    records, faults = read(tmp_path)
+    assert records == {names[0]: ("ann", names[1])} and not faults
+
+
+def test_a_flat_mask_of_two_pictures_is_of_none_and_named(tmp_path):
+    put(
+        tmp_path, "ann/0.jpg", "bob/0.jpg", "bob/1.jpg", "masks/0.png", "masks/1.png", "masks/7.png"
+    )
+    records, faults = read(tmp_path)
+    assert records == {
+        "ann/0.jpg": ("ann", None),
+        "bob/0.jpg": ("bob", None),
+        "bob/1.jpg": ("bob", "masks/1.png"),
+    }
+    assert faults == dict.fromkeys(("masks/0.png", "masks/7.png"), layout.NO_OWNER)
+
+
+def test_masks_that_are_called_like_no_picture_are_named_and_no_pictures(tmp_path):
+    put(tmp_path, "ann/0.jpg", "ann/suit/1.jpg", "masks/seg_0.png", "ann/masks/seg_1.png")
+    records, faults = read(tmp_path)
+    assert records.keys() == {"ann/0.jpg", "ann/suit/1.jpg"}
+    assert faults == dict.fromkeys(("masks/seg_0.png", "ann/masks/seg_1.png"), layout.NO_OWNER)
+
+
+def test_a_character_called_mask_is_one_and_told(tmp_path):
+    put(tmp_path, "ann/0.jpg")
+    for number, name in enumerate(("Mask/7.jpg", "Mask/suit/8.jpg")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        retribooru_folder.draw_image(10 + number).save(tmp_path / name)
+    records, faults = read(tmp_path)
+    assert {name: character for name, (character, _) in records.items()} == {
+        "ann/0.jpg": "ann",
+        "Mask/7.jpg": "Mask",
+        "Mask/suit/8.jpg": "Mask",
+    }
+    assert faults == {"Mask": layout.CALLED_MASKS}
+
+
+def test_an_outfit_may_have_a_mask_in_its_name(tmp_path):
+    for number, name in enumerate(("ann/gas_mask/0.jpg", "mask girl/1.jpg")):
+        (tmp_path / name).parent.mkdir(parents=True)
+        retribooru_folder.draw_image(number).save(tmp_path / name)
+    records, faults = read(tmp_path)
+    assert records.keys() == {"ann/gas_mask/0.jpg", "mask girl/1.jpg"} and not faults
+
+
+def test_links_that_lead_nowhere_tell_nothing_of_a_folder(tmp_path):
+    put(tmp_path, "ann/0.jpg")
+    for name in ("masks/7.png", "sam_masks/8.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).symlink_to(tmp_path / "gone.png")
+    records, faults = read(tmp_path)
+    assert faults == {"masks": layout.CALLED_MASKS}
+    assert records.keys() == {"ann/0.jpg", "masks/7.png", "sam_masks/8.png"}  # the build names them
+
+
+def test_pictures_of_nobody_are_named(tmp_path):
+    """`images/` and `masks/`, or pictures and `masks/`, without a folder for each character."""
+    put(tmp_path, "0.jpg", "masks/0.png", "images/1.jpg", "masks/1.png", "images/1.txt/a.jpg")
+    (tmp_path / "images" / "1.caption").write_text("smile")
+    records, faults = read(tmp_path)
+    assert records == {"images/1.txt/a.jpg": ("1.txt", None)}
+    assert faults["0.jpg"] == faults["images/1.jpg"] == layout.NOT_TAKEN
+    check_all_is_told(tmp_path, records, faults)
+
+
+def test_a_build_of_pictures_of_nobody_stops_with_the_reason(tmp_path):
+    put(tmp_path / "in", "images/0.jpg", "masks/0.png")
+    builder = tfds.builder("folder", path=str(tmp_path / "in"), data_dir=tmp_path / "out")
+    with pytest.raises(ValueError, match=r"no record to build from(.|\n)*CHARACTER/OUTFIT/"):
+        builder.download_and_prepare()
+
+
+def test_containers_hold_characters_and_are_none(tmp_path):
+    names = ["train/ann/0.jpg", "train/ann/suit/1.jpg", "val/ann/2.jpg", "test/bob/images/3.jpg"]
+    names += [
+        "train/4.jpg",
+        "images/cat/dress/deep/5.jpg",
+        "images/cat/dress/6.jpg",
+        "val/x/y/z/7.jpg",
+    ]
+    put(tmp_path, *names)
+    records, faults = read(tmp_path)
+    assert {name: character for name, (character, _) in records.items()} == {
+        "train/ann/0.jpg": "ann",
+        "train/ann/suit/1.jpg": "ann",
+        "val/ann/2.jpg": "ann",
+        "test/bob/images/3.jpg": "bob",
+        "images/cat/dress/6.jpg": "cat",
+    }
+    assert faults.keys() == {names[4], names[5], names[7]}
+    check_all_is_told(tmp_path, records, faults)
+
+
+def test_without_train_a_character_may_be_called_val(tmp_path):
+    put(tmp_path, "Val/suit/0.jpg", "ann/1.jpg")
+    assert {c for c, _ in read(tmp_path)[0].values()} == {"Val", "ann"}
+
+
+def test_pictures_in_images_of_a_character_show_no_outfit_together(tmp_path):
+    put(tmp_path, "ann/images/0.jpg", "ann/images/1.jpg", "ann/suit/2.jpg", "ann/suit/3.jpg")
+    records = [item for item in layout.read(tmp_path) if isinstance(item, Record)]
+    assert {r.id: r.similar for r in records} == {
+        "ann/images/0.jpg": (),
+        "ann/images/1.jpg": (),
+        "ann/suit/2.jpg": ("ann/suit/3.jpg",),
+        "ann/suit/3.jpg": ("ann/suit/2.jpg",),
+    }
+
+
+def test_flat_masks_are_stored(tmp_path, capsys):
+    put(tmp_path / "in", "ann/0.jpg", "ann/1.jpg", "masks/0.png")
+    builder = tfds.builder("folder/384", path=str(tmp_path / "in"), data_dir=tmp_path / "out")
+    builder.download_and_prepare()
+    stored = {r["id"].decode(): r for s in builder.info.splits for r in builder.as_data_source(s)}
+    assert {name: bool(r["has_mask"]) for name, r in stored.items()} == {
+        "ann/0.jpg": True,
+        "ann/1.jpg": False,
+    }
+    expected = np.asarray(Image.open(tmp_path / "in/masks/0.png"))
+    np.testing.assert_array_equal(stored["ann/0.jpg"]["mask"][:, :, 0], expected)
+    assert "All records are of one character, ann." in capsys.readouterr().out
