@@ -19,14 +19,19 @@ def map_in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """
     threads = joblib.cpu_count()
     with ThreadPoolExecutor(threads) as pool:
-        waiting: collections.deque[Future[R]] = collections.deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > 4 * threads:
-                    yield waiting.popleft().result()
-            while waiting:
+        yield from in_order(lambda item: pool.submit(function, item), items, most=4 * threads)
+
+
+def in_order(submit: Callable[[T], Future[R]], items: Iterable[T], *, most: int) -> Iterator[R]:
+    """Submits items and yields their results in order; not more than `most` wait at a time."""
+    waiting: collections.deque[Future[R]] = collections.deque()
+    try:
+        for item in items:
+            waiting.append(submit(item))
+            if len(waiting) > most:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()

@@ -1,8 +1,8 @@
 """Draws portraits: python_avatars writes the SVG, resvg rasterises it."""
 
+import functools
 import io
 from collections.abc import Iterable, Iterator
-from concurrent.futures.process import BrokenProcessPool
 
 import joblib
 import numpy as np
@@ -10,6 +10,7 @@ import python_avatars as pa
 import resvg_py
 from PIL import Image
 
+from tfds_retribooru import processes
 from tfds_retribooru.avatars.attributes import ATTRIBUTES
 from tfds_retribooru.avatars.characters import Character
 from tfds_retribooru.avatars.portraits import BUST, Portrait, portraits
@@ -30,9 +31,6 @@ def draw_all(
 ) -> Iterator[Drawing]:
     """Yields the drawings of characters in order, drawn on all cores.
 
-    joblib's processes ("loky") are started afresh whatever the caller is: a script without a main
-    guard, a notebook, a program with threads. They go when they have had nothing to do for 10 s.
-
     Args:
         seed: of the data set.
         characters: whom to draw.
@@ -41,17 +39,12 @@ def draw_all(
         size: pixels of an image's side.
 
     Raises:
-        RuntimeError: a process ended, for instance because there was no memory for it.
+        ChildProcessError: a process ended, for instance because there was no memory for it.
     """
-    parallel = joblib.Parallel(n_jobs=-1, return_as="generator", idle_worker_timeout=10)
-    draw_one = joblib.delayed(draw_character)
-    how = {"varied": varied, "whole": whole, "size": size}
-    jobs = (draw_one(seed, character, **how) for character in characters)
-    try:
-        for drawings in parallel(jobs):
-            yield from drawings
-    except BrokenProcessPool as error:
-        raise RuntimeError(f"a drawing process ended early: {error}") from error
+    draw_one = functools.partial(draw_character, seed, varied=varied, whole=whole, size=size)
+    jobs = ((character,) for character in characters)
+    for drawings in processes.map_in_order(draw_one, jobs, workers=joblib.cpu_count()):
+        yield from drawings
 
 
 def draw_character(

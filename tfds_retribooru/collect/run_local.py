@@ -9,14 +9,12 @@ import pathlib
 import shutil
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
-import joblib
 import numpy as np
 from tqdm import tqdm
 
-from tfds_retribooru import json_stream, variants
+from tfds_retribooru import json_stream, processes, variants
 from tfds_retribooru.boxes import Box
 from tfds_retribooru.collect import (
     candidates,
@@ -98,7 +96,7 @@ def screen(settings: Settings, spool: pathlib.Path) -> Iterator[ScreenedPart]:
     jobs = [(part, settings.criteria, str(spool / f"{k:05d}")) for k, part in enumerate(parts)]
     workers = min(settings.workers, len(jobs))
     with _progress("metadata", "post") as bar:
-        for part in _map(candidates.screen_part, jobs, workers=workers):
+        for part in processes.map_in_order(candidates.screen_part, jobs, workers=workers):
             bar.update(len(part.id) + len(part.dropped_id))
             yield part
 
@@ -128,7 +126,7 @@ def drop_near_copies(
     """
     kept = index.kept
     jobs = ((images, name) for name in index.images_of(kept))
-    hashed = _map(image_models.hash_image, jobs, workers=workers, batch=_BATCH)
+    hashed = processes.map_in_order(image_models.hash_image, jobs, workers=workers, batch=_BATCH)
     with _progress("images", "image", len(kept)) as bar:
         hashes = []
         for position, result in zip(kept, hashed, strict=True):
@@ -214,14 +212,6 @@ def detect(
             boxes[position] = image_models.detect(models, image, masks / f"{name[0]}.png")
             bar.update()
     return boxes
-
-
-def _map(
-    function: Callable[..., Any], jobs: Iterable[tuple], *, workers: int, batch: int = 1
-) -> Iterator[Any]:
-    """Returns function(*job) of all jobs in order, computed by worker processes if workers > 1."""
-    parallel = joblib.Parallel(n_jobs=workers, batch_size=batch, return_as="generator")
-    return parallel(joblib.delayed(function)(*job) for job in jobs)
 
 
 def _progress(step: str, unit: str, total: int | None = None) -> tqdm:
