@@ -3,6 +3,7 @@
 import itertools
 import pathlib
 import pickle
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -69,6 +70,7 @@ def _named_errors(paths: Iterator[pathlib.Path]) -> Iterator[pathlib.Path]:
     try:
         yield from paths
     except BrokenProcessPool as error:
+        ended = " ".join(re.findall(r"\{.*\}", str(error)))  # exit codes
         raise ChildProcessError(
-            f"a process ended early, which happens where there is no memory for it: {error}"
+            f"a process ended early ({ended}): it was killed, or there was no memory for it"
         ) from error

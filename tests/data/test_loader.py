@@ -283,6 +283,16 @@ def test_same_seed_same_bytes(make):
     assert_equal(batches(examples, seed=3), batches(examples, seed=3, threads=1))
 
 
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError, SystemExit])
+def test_what_ends_a_thread_is_raised_where_batches_are_read(make, monkeypatch, error):
+    def fail(self, element, rng):
+        raise error("of this thread")
+
+    monkeypatch.setattr(loader.Examples, "_draw", fail)
+    with pytest.raises(error, match="of this thread"):
+        batches(make(), seed=0)
+
+
 def test_another_seed_another_order(make):
     first, second = (batches(make(), seed, count=1)[0] for seed in (3, 4))
     assert first.index.tolist() != second.index.tolist()

@@ -24,6 +24,7 @@ from scripts.benchmarks import (
     records,
     scoring,
     sd15_model,
+    start,
     synthetic_danbooru,
     torch_peer,
     train_step,
@@ -136,6 +137,39 @@ def test_what_an_update_costs_as_it_grows_is_printed(monkeypatch, capsys):
     one = (-1, 1, 1)
     assert seen[:3] == [(1, 0, 128, one, 1), (3, 2, 128, one, 1), (1, 1, 96, one, 1)]
     assert [case[3:] for case in seen[3:]] == [((2, 1, 1), 2), ((1, 2, 1), 2), ((1, 1, 2), 2)]
+
+
+def test_parts_of_a_start_are_put_side_by_side(monkeypatch, capsys):
+    found = [
+        {"parts": {"imports": 2.0, "data set": seconds}, "compiled": number, "found": 3}
+        for seconds, number in ((10.0, 7), (0.5, 0))
+    ]
+    seen = []
+    monkeypatch.setattr(
+        start, "start", lambda options, folder: seen.append(options) or found.pop(0)
+    )
+    start.main(["--config=smoke.py", "--config.seed=1"])
+    assert seen == [["--config=smoke.py", "--config.seed=1"]] * 2
+    text = capsys.readouterr().out
+    for row in (
+        "imports | 2.0 | 2.0",
+        "data set | 10.0 | 0.5",
+        "all | 12.0 | 2.5",
+        "7 + 3 | 0 + 3",
+    ):
+        assert f"{row} |" in text
+
+
+@pytest.mark.slow
+def test_a_start_ends_with_its_first_update(avatars_dir, tmp_path):
+    """A wrong option is told, in the words of the training."""
+    options = ["--config=configs/composition.py:smoke", f"--config.data_dir={avatars_dir}"]
+    found = start.start(options, tmp_path)
+    assert list(found["parts"])[0] == "imports" and list(found["parts"])[-1] == "the update"
+    assert min(found["parts"].values()) >= 0 and found["compiled"] + found["found"] > 1
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
+    with pytest.raises(RuntimeError, match="config.batch_size=0"):
+        start.start([*options, "--config.batch_size=0"], tmp_path)
 
 
 @pytest.mark.slow

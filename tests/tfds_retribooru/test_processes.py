@@ -70,4 +70,4 @@ except ChildProcessError as error:
 """
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert "a process ended early" in done.stdout and not done.returncode, done.stderr
+    assert "a process ended early ({SIGKILL(-9)" in done.stdout and not done.returncode, done.stderr
