@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import tokenizers
 from flax import nnx
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.models.batch import Array, Batch, EncodedBatch
@@ -185,4 +185,13 @@ def make_pipeline(config: ConfigDict, tokenizer: tokenizers.Tokenizer, rngs: nnx
 
 def abstract_pipeline(config: ConfigDict, tokenizer: tokenizers.Tokenizer) -> Pipeline:
     """Builds the pipeline of an experiment's configuration, with shapes in place of arrays."""
-    return shapes(lambda rngs: make_pipeline(config, tokenizer, rngs))
+    model = FrozenConfigDict(config.model)
+    return nnx.clone(_shapes(model, tokenizer.get_vocab_size(), config.data.max_tokens))
+
+
+@functools.lru_cache(maxsize=4)
+def _shapes(model: FrozenConfigDict, vocab_size: int, max_tokens: int) -> Pipeline:
+    """Traces all initialisers, which takes a second; a training asks for it several times."""
+    return shapes(
+        lambda rngs: Pipeline(model, vocab_size=vocab_size, max_tokens=max_tokens, rngs=rngs)
+    )

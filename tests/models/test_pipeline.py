@@ -6,9 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from ml_collections import ConfigDict
 
 from rbjax.models import params
+from rbjax.models import pipeline as pipeline_lib
 from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
+from rbjax.text import tokenizer
 from tests.helpers import tiny_pipeline
 
 
@@ -78,3 +81,19 @@ def test_latents_of_other_channels_are_refused(field, channels):
     images = np.zeros((*getattr(latents, field).shape[:-1], 3), np.float32)
     with pytest.raises(ValueError, match=f"latents, which have {channels} in the last axis"):
         pipeline.encode(dataclasses.replace(latents, **{field: images}))
+
+
+def test_shapes_are_traced_once_for_a_configuration_and_not_shared(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        pipeline_lib, "shapes", lambda make: made.append(make) or params.shapes(make)
+    )
+    config = ConfigDict({"model": tiny_pipeline.model_config(), "data": {"max_tokens": 19}})
+    words = tokenizer.word_tokenizer({"tags": {}})
+    one, other = (pipeline_lib.abstract_pipeline(config, words) for _ in range(2))
+    assert len(made) == 1
+    one.text_encoder = None
+    assert other.text_encoder is not None
+    config.model.retrieval.positions = not config.model.retrieval.positions
+    changed = pipeline_lib.abstract_pipeline(config, words)
+    assert len(made) == 2 and nnx.split(changed)[0] != nnx.split(other)[0]
