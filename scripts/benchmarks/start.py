@@ -27,20 +27,20 @@ FOUND = "/jax/compilation_cache/cache_hits"
 
 
 class Clock:
-    """The seconds of parts that follow each other.
+    """The seconds of parts that follow each other: on the clock, and of this process's threads.
 
     Args:
         began: when the first began, of `time.time`.
     """
 
     def __init__(self, began: float) -> None:
-        self.parts: dict[str, float] = {}
-        self._last = began
+        self.parts: dict[str, tuple[float, float]] = {}
+        self._last = began, 0.0
 
     def end(self, part: str) -> None:
         """Ends a part; the next one begins."""
-        now = time.time()
-        self.parts[part] = now - self._last
+        now = time.time(), time.process_time()
+        self.parts[part] = now[0] - self._last[0], now[1] - self._last[1]
         self._last = now
 
     def ended_by(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,8 +62,8 @@ def measure(options: list[str], began: float) -> dict[str, Any]:
         began: when this process was started, of `time.time`.
 
     Returns:
-        "parts", seconds of each, and the numbers of programs that were "compiled" and "found" in
-        the cache.
+        "parts", seconds of each on the clock and of processors, and the numbers of programs that
+        were "compiled" and "found" in the cache.
     """
     set_environment()  # before JAX is imported
     import jax
@@ -125,11 +125,18 @@ def start(options: list[str], folder: pathlib.Path) -> dict[str, Any]:
 
 def table(starts: list[dict[str, Any]]) -> str:
     """Returns the lines of what the starts measured, side by side."""
-    rows = {part: [f"{each['parts'][part]:.1f}" for each in starts] for part in starts[-1]["parts"]}
-    rows["all"] = [f"{sum(each['parts'].values()):.1f}" for each in starts]
-    rows["programs compiled + found"] = [f"{s['compiled']} + {s['found']}" for s in starts]
-    lines = ["| part | first start, s | second, s |", "| --- | ---: | ---: |"]
-    lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()]
+    found = [each["parts"] for each in starts]
+    rows = {part: [parts[part] for parts in found] for part in found[-1]}
+    rows["all"] = [[sum(column) for column in zip(*p.values(), strict=True)] for p in found]
+    lines = [
+        "| part | first start: clock, s | processors, s | second: clock, s | processors, s |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, measured in rows.items():
+        cells = (f"{seconds:.1f}" for pair in measured for seconds in pair)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    programs = [f"{each['compiled']} compiled, {each['found']} found" for each in starts]
+    lines.append(f"\nPrograms: {' at the first start, '.join(programs)} at the second.")
     return "\n".join(lines)
 
 
