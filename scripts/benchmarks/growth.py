@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 if __name__ == "__main__":
     os.environ["JAX_PLATFORMS"] = "cpu"
-    flag = "--xla_force_host_platform_device_count=8"  # before JAX is imported
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
+    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"  # nothing is run
 
 import jax
 from ml_collections import ConfigDict
