@@ -89,7 +89,7 @@ def start(monkeypatch, tmp_path):
     [
         ({"data_dir": "/nowhere"}, "config.data_dir='/nowhere'"),
         ({"data_dir": "gs://bucket"}, "config.data_dir=gs://bucket is a URL"),
-        ({"batch_size": 12}, "config.batch_size=12"),
+        ({"mesh.data": 8, "batch_size": 12}, "config.batch_size=12"),
         ({"data.faces": 0, "data.clothes": 0}, "config.data.faces=0"),
         ({"mesh.tensor": 16}, "tensor=16"),
     ],

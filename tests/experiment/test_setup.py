@@ -14,9 +14,12 @@ def config():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"batch_size": 12}, "config.batch_size=12"),
-        ({"eval.batch_size": 3}, "config.eval.batch_size=3"),
-        ({"train.accumulate": 3}, "config.batch_size=8 .* 8 x train.accumulate = 24"),
+        ({"mesh.data": 8, "batch_size": 12}, "config.batch_size=12"),
+        ({"mesh.data": 8, "eval.batch_size": 3}, "config.eval.batch_size=3"),
+        (
+            {"mesh.data": 8, "train.accumulate": 3},
+            "config.batch_size=8 .* 8 x train.accumulate = 24",
+        ),
         ({"train.accumulate": 0}, "config.train.accumulate=0"),
         ({"sampling.method": "magic"}, "magic"),
         ({"data_dir": "/nowhere"}, "config.data_dir='/nowhere' does not exist"),
