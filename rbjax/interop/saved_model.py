@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import tokenizers
 from flax import nnx
 from jax.typing import DTypeLike
@@ -142,12 +143,15 @@ def write_parts(model: Model, folder: Path, dtype: DTypeLike | None) -> None:
     _write_json(folder / INDEX, _index(model))
 
 
-def load(folder: str | Path, dtype: str = "float32") -> Model:
+def load(
+    folder: str | Path, dtype: str = "float32", mesh: jax.sharding.Mesh | None = None
+) -> Model:
     """Reads a folder that `save` or diffusers' `save_pretrained` wrote.
 
     Args:
         folder: to read.
         dtype: of the computation; parameters are float32.
+        mesh: to place the parameters on; None = the default device.
 
     Raises:
         FileNotFoundError: a part is missing.
@@ -175,29 +179,14 @@ def load(folder: str | Path, dtype: str = "float32") -> Model:
         }
     )
     pipeline = abstract_pipeline(config, tokenizer)
-    _fill(pipeline, folder, on_base=on_base)
+    _fill(pipeline, folder, mesh, on_base=on_base)
     graphdef, params = nnx.split(pipeline, nnx.Param)
     return Model(config, tokenizer, graphdef, nnx.to_pure_dict(params))
 
 
-def start_folder(init_from: str) -> Path:
-    """Returns the folder of `config.init_from`: a saved model, or the one that ships.
-
-    Raises:
-        FileNotFoundError: it holds none.
-    """
-    is_shipped = init_from == shipped_base.SHIPPED
-    folder = shipped_base.RETRINET if is_shipped else Path(init_from).expanduser()
-    if not (folder / INDEX).is_file() or not (folder / "retrinet").is_dir():
-        raise FileNotFoundError(
-            f"config.init_from={init_from!r} holds no saved model: `python "
-            "scripts/export_pytorch.py --format model --checkpoint WORKDIR --out DIR` makes one of "
-            'a training; "shipped" is the one of the package'
-        )
-    return folder
-
-
-def _fill(pipeline: Pipeline, folder: Path, *, on_base: bool) -> None:
+def _fill(
+    pipeline: Pipeline, folder: Path, mesh: jax.sharding.Mesh | None, *, on_base: bool
+) -> None:
     """Reads the parameters of all parts, in place; raises ValueError where they do not fit."""
     retrinet, text = pipeline.retrinet, pipeline.text_encoder
     parts: dict[str, nnx.Module] = {"retrinet": retrinet, "text_encoder": text}
@@ -205,7 +194,7 @@ def _fill(pipeline: Pipeline, folder: Path, *, on_base: bool) -> None:
         parts["vae"] = pipeline.autoencoder
     for name, part in parts.items():
         shared = shipped_base.tensors(name) if on_base else {}
-        huggingface.fill(part, folder / name, others=shared)
+        huggingface.fill(part, folder / name, mesh, others=shared)
 
 
 def retrinet_config(config: RetriNetConfig) -> dict[str, Any]:

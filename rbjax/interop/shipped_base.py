@@ -22,6 +22,23 @@ FIELD = "base"  # of a saved model's index
 PARTS = ("retrinet", "text_encoder", "vae")  # of a saved model
 
 
+def start_folder(init_from: str) -> Path:
+    """Returns the folder of `config.init_from`: a saved model, or the one that ships.
+
+    Raises:
+        FileNotFoundError: it holds none.
+    """
+    is_shipped = init_from == SHIPPED
+    folder = RETRINET if is_shipped else Path(init_from).expanduser()
+    if not (folder / json_files.INDEX_NAME).is_file() or not (folder / "retrinet").is_dir():
+        raise FileNotFoundError(
+            f"config.init_from={init_from!r} holds no saved model: `python "
+            "scripts/export_pytorch.py --format model --checkpoint WORKDIR --out DIR` makes one of "
+            'a training; "shipped" is the one of the package'
+        )
+    return folder
+
+
 def is_part_of(index: Mapping[str, Any], folder: Path) -> bool:
     """Returns whether the saved model in `folder`, with this index, lacks what the base holds.
 

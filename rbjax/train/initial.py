@@ -8,14 +8,13 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from rbjax.experiment.setup import Experiment
-from rbjax.interop import saved_model
+from rbjax.interop import huggingface, saved_model, shipped_base
 from rbjax.interop.saved_model import Model
 from rbjax.models import params as params_lib
 from rbjax.models.params import Tree
 from rbjax.models.pipeline import abstract_pipeline
-from rbjax.parallel import rules
 
-ENCODERS = ("autoencoder", "text_encoder")  # of a pipeline
+ENCODERS = {"autoencoder": "vae", "text_encoder": "text_encoder"}  # folder of `pretrained`
 COMPUTED = ("dtype", "remat")  # fields of a model's section that change no parameter
 
 
@@ -29,22 +28,25 @@ def load_params(exp: Experiment) -> Tree:
         FileNotFoundError: parts of the saved model are missing.
         ValueError: it has other sizes, words or noise, or was trained with other encoders.
     """
-    model = saved_model.load(saved_model.start_folder(exp.config.init_from))
+    model = saved_model.load(shipped_base.start_folder(exp.config.init_from), mesh=exp.mesh)
     _check_fit(model, exp)
-    params = jax.device_put(model.params, rules.shardings(model.params, exp.mesh))
+    params = model.params
     if not exp.pretrained:
         return params
     train = exp.config.train
     trained, _ = params_lib.split_trained(params, list(train.trained), list(train.frozen))
-    own = exp.pretrained.load_params(exp.mesh)
-    for name in (name for name in ENCODERS if name not in trained):
-        if not _is_copy(params[name], own[name]):
+    pipeline = abstract_pipeline(exp.config, exp.tokenizer)
+    for name in ENCODERS.keys() - trained.keys():
+        encoder = getattr(pipeline, name)
+        huggingface.fill(encoder, exp.pretrained.folder / ENCODERS[name], exp.mesh)
+        own = nnx.to_pure_dict(nnx.state(encoder, nnx.Param))
+        if not _is_copy(params[name], own):
             raise ValueError(
                 f"config.init_from={exp.config.init_from!r} was trained with another {name} than "
                 f"that of config.pretrained={exp.config.pretrained!r}: give the folder that it "
                 "started from"
             )
-        params[name] = own[name]
+        params[name] = own
     return params
 
 
