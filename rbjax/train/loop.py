@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 from absl import logging
@@ -93,7 +95,7 @@ def _run(exp: Experiment, workdir: StoredPath, planned: int | None, stop: Termin
     )
     requests = events.asked_for(save, evaluator, writer)
     check = bad_updates.check(exp.config, split, workdir)
-    update, sharding = jit_update(exp, abstract), meshes.batch_sharding(exp.mesh)
+    update, sharding = finishing(jit_update(exp, abstract)), meshes.batch_sharding(exp.mesh)
     if start < total:
         checkpoints.check_space(workdir, abstract)
         print("Training starts; the first step takes longer: it is compiled.", flush=True)
@@ -199,6 +201,17 @@ def jit_update(exp: Experiment, abstract: TrainState) -> jax.stages.Wrapped:
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     out_shardings = (shardings, meshes.replicated(exp.mesh))
     return jax.jit(update, donate_argnums=(0, 1), out_shardings=out_shardings)
+
+
+def finishing(update: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns an update that on CPUs has ended when it returns; elsewhere, `update`.
+
+    On CPUs JAX queues dozens of calls: the rate would be that of queueing, and what follows a signal
+    would wait for all of them.
+    """
+    if jax.default_backend() != "cpu":
+        return update
+    return lambda *operands: jax.block_until_ready(update(*operands))
 
 
 def _zero_metrics(exp: Experiment) -> Collection:

@@ -198,6 +198,14 @@ def test_sigterm_saves_first_and_the_run_goes_on(train, saved, monkeypatch, caps
     assert saved[6][1] == whole[1]
 
 
+def test_an_update_has_ended_when_it_returns():
+    queued = jax.jit(lambda x: jax.lax.fori_loop(0, 100, lambda _, y: y @ x, x))
+    x = jax.numpy.eye(300)
+    queued(x).block_until_ready()  # compiled
+    assert not queued(x).is_ready()
+    assert loop.finishing(queued)(x).is_ready()
+
+
 def test_only_the_first_sigterm_counts():
     with pytest.raises(termination.Terminated):
         with termination.handled() as stop:
