@@ -15,7 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from tfds_retribooru import formats, masks
+from tfds_retribooru import formats, masks, walking
 from tfds_retribooru.folder import containers
 
 CONDITION = "-condlabel"  # after the stem, a picture that OneTrainer gives to a control network
@@ -108,7 +108,7 @@ def _alone(top: pathlib.Path, held: pathlib.Path) -> dict[str, pathlib.Path]:
 def _image_folders(folder: pathlib.Path, depth: int = _DEPTH) -> Iterator[pathlib.Path]:
     """Yields a folder and those below it, without those that are called like masks'."""
     yield folder
-    for inner in containers.subfolders(folder) if depth else ():
+    for inner in walking.subfolders(folder) if depth else ():
         if not is_called_masks(inner) and not _is_like_masks(inner):
             yield from _image_folders(inner, depth - 1)
 
@@ -118,16 +118,15 @@ def _image_names(folder: pathlib.Path) -> list[str]:
 
 
 def _images_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    for place, folders, names in os.walk(folder):
-        folders.sort()
-        paths = (pathlib.Path(place, n) for n in sorted(names) if formats.has_image_extension(n))
+    for place, names in walking.walk(folder):
+        paths = (place / name for name in names if formats.has_image_extension(name))
         yield from filter(pathlib.Path.is_file, paths)
 
 
 @functools.lru_cache(maxsize=4096)
 def _called_masks(folder: pathlib.Path, changed: int) -> list[pathlib.Path]:
     del changed  # a changed folder is listed anew
-    return [p for p in containers.subfolders(folder) if is_called_masks(p) or _is_like_masks(p)]
+    return [p for p in walking.subfolders(folder) if is_called_masks(p) or _is_like_masks(p)]
 
 
 @functools.lru_cache(maxsize=64)

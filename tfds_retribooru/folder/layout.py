@@ -5,12 +5,11 @@ Folders of `containers` (`images/`, `train/`) may lie around characters, or arou
 
 import codecs
 import dataclasses
-import os
 import pathlib
 import unicodedata
 from collections.abc import Iterator
 
-from tfds_retribooru import formats, tag_text
+from tfds_retribooru import formats, tag_text, walking
 from tfds_retribooru.building.records import Fault, Record
 from tfds_retribooru.folder import beside, containers, faces
 from tfds_retribooru.folder.faces import Face
@@ -45,9 +44,8 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
             continue
         yield from _records(root, folder, character, boxes, masks, linked=is_outfit)
         for deeper in _folders(folder) if is_outfit else ():
-            for inner, folders, _ in os.walk(deeper):
-                folders[:] = sorted(name for name in folders if not name.startswith("."))
-                yield from _not_taken(root, pathlib.Path(inner))
+            for inner, _ in walking.walk(deeper):
+                yield from _not_taken(root, inner)
     for name in boxes:  # those of images were taken out
         yield Fault("", NO_PICTURE, file=faces.NAME, part="place", detail=ascii(name)[1:-1])
     for folder, _, _ in places:
@@ -83,7 +81,7 @@ def _places(root: pathlib.Path) -> Iterator[tuple[pathlib.Path, str, bool]]:
 def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the folders in a folder, without those of masks and containers."""
     others = containers.containers(folder)
-    found = (p for p in containers.subfolders(folder) if p not in others)
+    found = (p for p in walking.subfolders(folder) if p not in others)
     return [p for p in found if not beside.is_masks(p)]
 
 
@@ -91,12 +89,12 @@ def _called_masks(
     root: pathlib.Path, folder: pathlib.Path, masks: set[pathlib.Path]
 ) -> Iterator[Fault]:
     """Yields the faults of the folders in a folder that are called like those of masks."""
-    for held in containers.subfolders(folder):
+    for held in walking.subfolders(folder):
         if not beside.is_masks(held):
             if beside.is_called_masks(held):
                 yield Fault("", CALLED_MASKS, file=ascii(_id(root, held))[1:-1], part="place")
             continue
-        for inner in sorted(pathlib.Path(place) for place, _, _ in os.walk(held)):
+        for inner in sorted(place for place, _ in walking.walk(held)):
             yield from (_unread(root, p, NO_OWNER) for p in _files(inner) if p not in masks)
 
 

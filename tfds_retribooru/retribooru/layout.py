@@ -17,7 +17,7 @@ import re
 import urllib.parse
 from collections.abc import Iterator
 
-from tfds_retribooru import formats
+from tfds_retribooru import formats, walking
 from tfds_retribooru.building import annotations
 from tfds_retribooru.building.records import Fault, Record
 
@@ -94,10 +94,9 @@ def _gallery(images: pathlib.Path, changed: int) -> dict[str, str]:
 
 
 def _images_below(images: pathlib.Path) -> Iterator[str]:
-    for folder, folders, names in os.walk(images):
-        folders.sort()
-        for name in filter(formats.has_known_extension, sorted(names)):
-            yield pathlib.Path(folder, name).relative_to(images).as_posix()
+    for folder, names in walking.walk(images):
+        for name in filter(formats.has_known_extension, names):
+            yield (folder / name).relative_to(images).as_posix()
 
 
 def _is_reduced(path: str) -> bool:
