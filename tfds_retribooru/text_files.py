@@ -18,6 +18,17 @@ from tfds_retribooru import formats
 _BLOCK = 1 << 20  # bytes of an archive's file that are read at a time
 
 
+def read_text(path: str | pathlib.Path) -> str:
+    """Reads a small text that people write: UTF-8, UTF-16 or UTF-32, with a byte order mark or not.
+
+    Raises:
+        OSError: it cannot be opened.
+        UnicodeDecodeError: it is in another encoding.
+    """
+    data = pathlib.Path(path).read_bytes()
+    return data.decode(json.detect_encoding(data))
+
+
 def open_binary(path: str | pathlib.Path) -> BinaryIO:
     """Opens a file, through gzip, bz2, xz or zstd where its first bytes say so.
 

@@ -128,6 +128,7 @@ def test_links_that_lead_nowhere_are_named(tmp_path):
         ("a.TXT", b"\xef\xbb\xbfsmile,blue hair"),
         ("a.jpg.Caption", "smile, blue hair".encode("utf-16")),
         ("a.jpg.txt", b"smile\nblue hair"),
+        ("a.txt", "smile, blue hair".encode("utf-16-le")),
     ],
 )
 def test_files_of_tags_have_one_of_several_names_and_forms(tmp_path, name, content):
@@ -189,6 +190,23 @@ def test_tags_that_are_no_text_cost_the_tags(tmp_path):
     fault, record = layout.read(tmp_path)
     assert isinstance(fault, Fault) and fault.part == "prompts"
     assert record.prompts == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["0 0.5 0.25 0.1 0.2", "1 0.5 0.25 1e-05 0.2 0.9\r\n0 0.1 0.2 0.1 0.1 -1\r\n"]
+)
+def test_boxes_beside_a_picture_are_no_tags(tmp_path, text):
+    """As YOLO's tools write them."""
+    put(tmp_path / "ann" / "a.jpg", 1, text)
+    fault, record = layout.read(tmp_path)
+    assert isinstance(fault, Fault) and (fault.part, fault.reason) == ("prompts", layout.NUMBERS)
+    assert fault.detail.startswith(text[:18]) and record.prompts == ""
+
+
+def test_numbers_may_be_tags(tmp_path):
+    put(tmp_path / "ann" / "a.jpg", 1, "6+girls\n1980s\n9")
+    (record,) = layout.read(tmp_path)
+    assert record.prompts == "6+girls, 1980s, 9"
 
 
 def test_a_missing_folder_is_named(tmp_path):

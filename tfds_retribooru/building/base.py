@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import constants
 
-from tfds_retribooru import array_record, clusters, tag_kinds, vocabulary
+from tfds_retribooru import array_record, clusters, tag_kinds, text_files, vocabulary
 from tfds_retribooru.building import examples, locks, splits
 from tfds_retribooru.building.examples import Plan, Source
 from tfds_retribooru.building.rejections import NAME, Rejections
@@ -221,7 +221,7 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
         if not path.exists():
             return ""
         try:
-            text = path.read_text("utf-8-sig")
+            text = text_files.read_text(path)
             tag_kinds.parse(text)
         except ValueError as error:  # of the encoding, too
             raise ValueError(f"{path}: {error}") from error

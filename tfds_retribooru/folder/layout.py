@@ -3,13 +3,13 @@
 Folders of `containers` (`images/`, `train/`) may lie around characters, or around their pictures.
 """
 
-import codecs
 import dataclasses
 import pathlib
+import re
 import unicodedata
 from collections.abc import Iterator
 
-from tfds_retribooru import formats, tag_text, walking
+from tfds_retribooru import formats, tag_text, text_files, walking
 from tfds_retribooru.building.records import Fault, Record
 from tfds_retribooru.folder import beside, containers, faces
 from tfds_retribooru.folder.faces import Face
@@ -22,7 +22,9 @@ NO_TARGET = "the file is OneTrainer's picture for a control network"
 NO_OWNER = "the mask is called like no picture, or like pictures of several folders"
 CALLED_MASKS = "the folder is called like one of masks, but is taken for a character or an outfit"
 NO_PICTURE = "the box is of no picture that is taken"
+NUMBERS = "the text holds numbers, such as YOLO's boxes, and no tags"
 NO_IMAGE = "the tags are of no picture in their folder, or the picture's other text is read"
+_FIVE_NUMBERS = re.compile(r"([-+]?\d[\d.eE+-]*(\s+|$)){5,}")
 
 
 def read(root: pathlib.Path) -> Iterator[Record | Fault]:
@@ -202,14 +204,11 @@ def _record(
     tags: list[str] = []
     if text is not None:
         try:
-            tags = tag_text.split(_decoded(text.read_bytes()))
+            tags = tag_text.split(text_files.read_text(text))
         except UnicodeDecodeError as error:
             reason = "the tags are not UTF-8"
             yield Fault(name, reason, file=name, part="prompts", detail=str(error))
+        if tags and all(map(_FIVE_NUMBERS.fullmatch, tags)):
+            detail, tags = ", ".join(tags)[:80], []
+            yield Fault(name, NUMBERS, file=name, part="prompts", detail=detail)
     yield Record(id=name, character=character, similar=similar, prompts=", ".join(tags), file=name)
-
-
-def _decoded(data: bytes) -> str:
-    """Returns a text of UTF-8, or of UTF-16 where its first bytes say so."""
-    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return data.decode("utf-16" if is_utf16 else "utf-8-sig")
