@@ -32,7 +32,9 @@ def files(folder: pathlib.Path) -> list[pathlib.Path]:
     paths = (path for path in folder.glob("*") if _NAME.fullmatch(path.name))
     found = sorted(path for path in paths if not path.is_dir())
     if not found:
-        raise FileNotFoundError(f"there is no *.json or *.jsonl in {folder}")
+        others = sorted(ascii(path.name)[1:-1] for path in folder.glob("[!.]*"))
+        held = f", but {', '.join(others[:5])}: annotations are JSON" if others else ""
+        raise FileNotFoundError(f"there is no *.json or *.jsonl in {folder}{held}")
     return found
 
 
