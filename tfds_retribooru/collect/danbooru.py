@@ -61,8 +61,8 @@ KNOWN_KEYS = frozenset(
     # of Szurubooru
     "safety checksum checksumMD5 canvasWidth canvasHeight contentUrl thumbnailUrl mimeType type "
     "version creationTime lastEditTime relations notes user tagCount favoriteCount commentCount "
-    "noteCount featureCount relationCount lastFeatureTime favoritedBy ownScore ownFavorite comments "
-    "hasCustomThumbnail".split()
+    "noteCount featureCount relationCount lastFeatureTime favoritedBy ownScore ownFavorite "
+    "comments hasCustomThumbnail".split()
 )
 
 

@@ -49,6 +49,7 @@ class Builder(base.AnnotatedImageBuilder):
             functools.partial(layout.read, root),
             functools.partial(layout.locate, root),
             self.builder_config.side,
+            place=str(root),
         )
 
     def _root(self, manual_dir: pathlib.Path) -> pathlib.Path:
