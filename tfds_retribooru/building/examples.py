@@ -133,7 +133,7 @@ def plan_splits(source: Source, log: Rejections) -> Plan:
     """Reads all records once; logs every fault that needs no image.
 
     Raises:
-        ValueError: there is no record at all, or too many are rejected.
+        ValueError: there is no record at all, too many are rejected, or boxes are in percent.
     """
     records: list[Record] = []
     parts = PartCounts()
@@ -150,6 +150,7 @@ def plan_splits(source: Source, log: Rejections) -> Plan:
         where = f" in {source.place}" if source.place else ""
         raise ValueError(f"there is no record to build from{where}.\n{log.summary()}".rstrip())
     log.check()
+    parts.check_boxes()
     similar = _checked_links(records, log)
     parts.add_links(records, similar)
     parts.report(log)

@@ -10,6 +10,7 @@ from tfds_retribooru.building.records import Fault, Record
 from tfds_retribooru.building.rejections import Rejections
 
 SAME = 0.99  # formats in which about as many boxes are inside
+LARGE, SEVERAL = 400, 10  # pixels of a picture's shorter side, and boxes, that tell percent
 
 
 class PartCounts:
@@ -20,6 +21,7 @@ class PartCounts:
         untagged: records without a tag.
         inside: by format, boxes in pixels that are inside a picture of known size.
         in_pixels: boxes in pixels.
+        in_percent: of these, boxes without a number above 100, in a picture of LARGE or more.
     """
 
     def __init__(self) -> None:
@@ -31,7 +33,7 @@ class PartCounts:
         # the picture, and of how far they are from squares, as logarithms of width / height.
         self._right: dict[str, float] = defaultdict(float)
         self._long: dict[str, float] = defaultdict(float)
-        self.in_pixels = self.untagged = 0
+        self.in_pixels = self.in_percent = self.untagged = 0
         self._characters: Counter[str] = Counter()
         self._faulty: set[tuple[str, str]] = set()  # (id, part) of the record that comes
         self._faulty_links: set[str] = set()
@@ -52,6 +54,7 @@ class PartCounts:
         self.untagged += not item.prompts
         if item.pixels:
             self.in_pixels += 1
+            self.in_percent += max(item.pixels) <= 100 and min(item.size or (0,)) >= LARGE
             if item.size:
                 self._add_pixels(item.pixels, item.size)
 
@@ -71,6 +74,20 @@ class PartCounts:
         most = max(self.inside.values(), default=0)
         forms = [form for form in boxes.FORMATS if self.inside[form] >= SAME * most]
         return min(forms, key=self._unlikeliness)  # the first of equals
+
+    def check_boxes(self) -> None:
+        """Stops a build whose boxes are no pixels, as nearly all lie in the corner of 100 by 100.
+
+        Raises:
+            ValueError: it says what to give.
+        """
+        if self.in_percent >= max(SEVERAL, SAME * self.in_pixels):
+            raise ValueError(
+                f"{self.in_percent:,} of {self.in_pixels:,} boxes have no number above 100, in "
+                f"pictures of {LARGE} pixels and more: they look like percent, as Label Studio "
+                "writes them, and would be read as pixels. Give `bbox` as shares (0.42, not 42): "
+                "centre x, centre y, width, height"
+            )
 
     def report(self, log: Rejections) -> None:
         """Hands the counts on, and what they mean in sentences."""
