@@ -55,6 +55,22 @@ def test_kinds(tag, kind):
     assert KINDS.of(f"({tag.replace(' ', '_').title()}:1.1)") == kind
 
 
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("a drawing of someone with long, Blue Hair.", "identity"),
+        ("This is a digital drawing of a young woman. She has long", "identity"),
+        ("blue hair and green eyes. She wears a white shirt.", "identity"),
+        ("arms crossed above the white shirt", "outfit"),
+        ("the sun is setting in the background, with a few clouds", "free"),
+        ("somebody is looking at the viewer with closed eyes", "free"),
+    ],
+)
+def test_a_sentence_is_of_what_is_named_in_it(text, kind):
+    """As BLIP and others write captions; clothes beside looks go with these."""
+    assert KINDS.of(text) == kind
+
+
 def test_what_collect_calls_clothes_is_an_outfit():
     lines = tag_kinds.read_lines(tag_kinds._CLOTHING.read_text())
     assert [line for line in lines if KINDS.of(line) != "outfit"] == []

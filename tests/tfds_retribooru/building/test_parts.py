@@ -6,6 +6,7 @@ import pytest
 from tfds_retribooru import boxes
 from tfds_retribooru.building.parts import PartCounts
 from tfds_retribooru.building.records import Record
+from tfds_retribooru.building.rejections import Rejections
 
 
 def pixels(form: str, x: float, y: float, w: float, h: float):
@@ -62,3 +63,13 @@ def test_boxes_in_percent_are_an_error_that_says_what_to_give():
 )
 def test_boxes_that_may_well_be_pixels_are_no_error(box, size, number):
     counted(box, size, number).check_boxes()
+
+
+@pytest.mark.parametrize("number", [1, 5])
+def test_many_sentences_are_told(tmp_path, number):
+    counts, log = PartCounts(), Rejections(tmp_path, 1.0)
+    for k in range(20):
+        prompts = "there is a woman in a red dress" if k < number else "1girl, red dress, the_end"
+        counts.add(Record(str(k), "ann", prompts=prompts))
+    counts.report(log)
+    assert any(note.startswith("5 records have sentences") for note in log.notes) == (number == 5)
