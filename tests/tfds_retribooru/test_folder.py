@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shlex
 import time
 
@@ -257,6 +258,13 @@ def test_pictures_of_formats_that_are_not_read_are_refused_by_name(tmp_path, nam
         builder.download_and_prepare()
     (manifest,) = (tmp_path / "out").rglob("rejected.jsonl")
     assert f"{kind}: convert it to JPEG, PNG or WebP" in manifest.read_text()
+
+
+def test_a_path_may_be_relative_or_no_text(people, tmp_path, monkeypatch):
+    monkeypatch.chdir(people.parent)
+    for path in (people, people.name, pathlib.Path(people.name)):
+        builder = tfds.builder("folder", path=path, data_dir=tmp_path)
+        assert f"path='{people}'" in shlex.split(builder._rebuild())[2]
 
 
 def test_an_avif_that_names_heif_too_is_read(tmp_path):
