@@ -50,7 +50,7 @@ class Builder(base.AnnotatedImageBuilder):
             functools.partial(layout.read, root),
             functools.partial(layout.locate, root),
             self.builder_config.side,
-            place=str(root),
+            place=str(root.absolute()),
         )
 
     def _root(self, manual_dir: pathlib.Path) -> pathlib.Path:
