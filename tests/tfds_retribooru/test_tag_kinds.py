@@ -23,7 +23,7 @@ EXPECTED = {
         stubble, fang, bindi, pointy ears, fox ears, cat tail, demon horns, feathered wings, halo,
         fins, large breasts, muscular, tall, plump, thick thighs, flat chest, white-haired,
         glasses, eyepatch, hair ribbon, x hair ornament, stud earrings, mouth mask,
-        character:sendai, person:ann, species:elf, hair:blue hair""",
+        virtual youtuber, character:sendai, person:ann, species:elf, hair:blue hair""",
     "outfit": """
         shirt, blue shirt, blue-and-white striped shirt, t-shirt, off-shoulder sweater, pleated
         skirt, sundress, black leather jacket, tabard, plate armor, gold greaves, thighhighs,
@@ -33,7 +33,7 @@ EXPECTED = {
         playboy bunny, nurse, kimono, red hakama, bikini, panties under pantyhose, black over-
         kneehighs, see-through clothes, side slit, red bowtie, pearl necklace, belt, polka dot,
         floral print, lace trim, zipper, bare shoulders, midriff, cleavage cutout, nude, alternate
-        costume, alice (cosplay), fake animal ears, denim, armored boots, wrist scrunchie,
+        costume, cosplay, police, idol, alice (cosplay), fake animal ears, denim, armored boots, wrist scrunchie,
         clothing:red skirt, clothing:frills""",
     "free": """
         solo, smile, open mouth, closed eyes, half-closed eyes, one eye closed, blush, tears,
