@@ -33,8 +33,8 @@ EXPECTED = {
         playboy bunny, nurse, kimono, red hakama, bikini, panties under pantyhose, black over-
         kneehighs, see-through clothes, side slit, red bowtie, pearl necklace, belt, polka dot,
         floral print, lace trim, zipper, bare shoulders, midriff, cleavage cutout, nude, alternate
-        costume, cosplay, police, idol, alice (cosplay), fake animal ears, denim, armored boots, wrist scrunchie,
-        clothing:red skirt, clothing:frills""",
+        costume, cosplay, police, idol, alice (cosplay), fake animal ears, denim, armored boots,
+        wrist scrunchie, clothing:red skirt, clothing:frills""",
     "free": """
         solo, smile, open mouth, closed eyes, half-closed eyes, one eye closed, blush, tears,
         v-shaped eyebrows, raised eyebrows, glowing eyes, parted lips, tongue out, crying,
