@@ -109,7 +109,7 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
 def _images(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the images in a folder, without what is made of others: masks, conditions."""
     files = _files(folder)
-    stems = {p.stem for p in files}
+    stems = {beside.stem_of(p.name) for p in files}
     return [
         p
         for p in files
