@@ -11,7 +11,7 @@ import io
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, features
 
 from tfds_retribooru import formats, image_metadata
 
@@ -99,6 +99,9 @@ def open_upright(data: bytes, check_size: CheckSize | None = None) -> Decoded:
     except Exception as error:  # Pillow's decoders raise nearly every kind for a broken file
         if name := formats.unread_format(data[:32]):
             detail = f"{name}: convert it to JPEG, PNG or WebP"
+            raise Unreadable("the picture is of a format that is not read", detail) from error
+        if (name := formats.optional_format(data[:32])) and not features.check(name):
+            detail = f"{name.upper()}, which the installed Pillow lacks: pip install -U pillow"
             raise Unreadable("the picture is of a format that is not read", detail) from error
         bare, profile = image_metadata.strip(data)
         if bare == data:

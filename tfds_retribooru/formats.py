@@ -46,6 +46,13 @@ def is_image(path: pathlib.Path) -> bool:
     )
 
 
+def optional_format(start: bytes) -> str:
+    """Returns Pillow's name of a format that not every Pillow reads, by an image's first bytes."""
+    if start[4:8] == b"ftyp" and any(brand in start[8:32] for brand in _AVIF_BRANDS):
+        return "avif"
+    return "webp" if start.startswith(b"RIFF") and start[8:12] == b"WEBP" else ""
+
+
 def unread_format(start: bytes) -> str:
     """Returns the name of an image's format that is not read, by its first bytes; "" for others."""
     if start[4:8] == b"ftyp" and not any(brand in start[8:32] for brand in _AVIF_BRANDS):

@@ -20,6 +20,7 @@ from tfds_retribooru.text_files import Utf8Source, open_binary
 
 _BLOCK = 1 << 20  # bytes that are read at a time; also the longest line of the fast path
 _LONGEST = 1 << 26  # characters; a document that does not end by then is taken as damage
+_MANY = 10_000  # values at the beginning of a file, without an object among them: no JSON
 _BLANK_BYTES = b"\xef\xbb\xbf\x1e \t\r\n,"
 
 
@@ -71,12 +72,29 @@ def read_part(part: Part) -> Iterator[Document]:
                 source.give_back(raw)
                 break
             line += raw.endswith(b"\n")  # of a document that begins before the part
-        yield from _read(source, line, stop)
+        yield from _worth_reading(_read(source, line, stop))
 
 
 def read(stream: BinaryIO) -> Iterator[Document]:
     """Yields the documents of a binary stream from where it is."""
-    return _read(Utf8Source(stream, _BLOCK), 1, None)
+    return _worth_reading(_read(Utf8Source(stream, _BLOCK), 1, None))
+
+
+def _worth_reading(documents: Iterator[Document]) -> Iterator[Document]:
+    """Yields documents, but gives up where many and no object among them say: this is no JSON.
+
+    Numbers and words of a table are values, too: a table of a million rows would be millions of
+    faults.
+    """
+    for number, document in enumerate(documents):
+        if isinstance(document.value, dict):
+            yield document
+            yield from documents
+        elif number == _MANY:
+            yield Document(document.line, "", "not_json")
+            return
+        else:
+            yield document
 
 
 def _is_lines(path: pathlib.Path) -> bool:

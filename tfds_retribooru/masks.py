@@ -98,8 +98,10 @@ def _grey(image: Image.Image) -> Image.Image:
         if np.asarray(alpha).min() < 255:
             return alpha
     if image.mode == "P":
-        colours = np.array(image.getpalette("RGB"), int).reshape(-1, 3)
         labels = np.asarray(image)
+        colours = np.zeros((256, 3), int)  # a file may hold those of the first labels alone
+        given = np.array(image.getpalette("RGB"), int).reshape(-1, 3)
+        colours[: len(given)] = given
         used = colours[np.unique(labels)]
         if np.ptp(used, axis=1).max() > GREY:
             return Image.fromarray(np.where(labels > 0, 255, 0).astype(np.uint8))

@@ -27,11 +27,13 @@ _STATES = frozenset(
     "back down draped half loose off open out pinned pulled rolled slicked tied tucked undone up "
     "worn wrapped".split()
 )
+_FILLERS = _PLACES | frozenset("a an and her his is it its that the their there this who".split())
 _COLOR = re.compile(
     r"^((light|dark) )?(aqua|beige|black|blue|brown|cyan|gold(en)?|gr[ae]y|green|lavender|orange|"
     r"pink|purple|red|silver|tan|teal|white|yellow) (?=\w)"
 )
 
+_PHRASE = 3  # words of the longest tag that is looked for in a sentence
 _NAMESPACE = re.compile(r"^(\w+:)(?=\w)")  # as Hydrus and Philomena write "character:sendai"
 
 
@@ -89,7 +91,7 @@ class Kinds:
     What decides, in this order: the user's file; the clothing tags (`cloths`) and the names of the
     records; a line of this package that is the tag itself, or its beginning; a clothing tag that,
     without its colour, the tag ends with ("red shirt": "blue shirt"); a line that the tag ends
-    with. Any other is free.
+    with; of sentences, the tags in it. Any other is free.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class Kinds:
         self._known.add((f"* {garment}" for garment in garments), "outfit")
         for name in names:
             self._known.exact.setdefault(_words(name), "identity")
+        self._of_phrase = functools.lru_cache(maxsize=1 << 16)(self._of)  # sentences repeat them
 
     def of(self, tag: str) -> str:
         """Returns the kind of a tag in any spelling."""
@@ -121,7 +124,22 @@ class Kinds:
             kind = self._of(words)
             if kind is not None:
                 return kind
-        return "free"
+        return self._of_sentence(_words(tag)) if tag_text.is_sentence(tag) else "free"
+
+    def _of_sentence(self, words: str) -> str:
+        """Returns "identity" where a sentence names looks, else "outfit" where it names clothes."""
+        parts = re.findall(r"[\w']+", words)
+        found, free_until = {"free"}, 0
+        for place, first in enumerate(parts):
+            if place < free_until or first in _FILLERS:
+                continue
+            for length in range(_PHRASE, 0, -1):
+                kind = self._of_phrase(" ".join(parts[place : place + length]))
+                if kind is not None:
+                    found.add(kind)
+                    free_until = place + length if kind == "free" else free_until
+                    break
+        return next(kind for kind in KINDS if kind in found)
 
     def _of(self, words: str) -> str | None:
         own, known, package = self._own, self._known, package_lines()

@@ -25,6 +25,7 @@ _OTHERS = re.compile(r"(?<=[\w)\]}>]);(?=\s|\w|$)|\s\|\s")  # but `;)` and `;d` 
 _LISTED = re.compile(r"\[\s*(['\"])(.*)\1\s*\]", re.DOTALL)  # a list as JSON or Python writes it
 _ENTITY = re.compile(r"&(#\d+|#[xX][0-9a-fA-F]+|\w+);")  # of HTML, as Gelbooru's answers have them
 _INVISIBLE = dict.fromkeys(map(ord, "\0\u200b\u200c\u200d\u2060\ufeff"))
+_OF_SENTENCES = frozenset("a an the is are has wears".split())
 _EMOTICON = re.compile(r"\w\w")  # what has no two letters together is an emoticon, such as `:(`
 
 
@@ -70,6 +71,11 @@ def split(text: str) -> list[str]:
         words = text.split()
         parts = words if len(words) > 1 and any(map(_has_underscore, words)) else [text]
     return [part for part in (p.strip() for p in parts) if part]
+
+
+def is_sentence(text: str) -> bool:
+    """Returns whether a text has words that sentences have, such as captions, and tags do not."""
+    return not _OF_SENTENCES.isdisjoint(text.lower().split())
 
 
 def _has_underscore(word: str) -> bool:

@@ -18,6 +18,17 @@ from tfds_retribooru import formats
 _BLOCK = 1 << 20  # bytes of an archive's file that are read at a time
 
 
+def read_text(path: str | pathlib.Path) -> str:
+    """Reads a small text that people write: UTF-8, UTF-16 or UTF-32, with a byte order mark or not.
+
+    Raises:
+        OSError: it cannot be opened.
+        UnicodeDecodeError: it is in another encoding.
+    """
+    data = pathlib.Path(path).read_bytes()
+    return data.decode(json.detect_encoding(data))
+
+
 def open_binary(path: str | pathlib.Path) -> BinaryIO:
     """Opens a file, through gzip, bz2, xz or zstd where its first bytes say so.
 
@@ -56,13 +67,16 @@ def _archive(head: bytes) -> Callable[[BinaryIO], Iterator[BinaryIO]] | None:
 def _tar_files(stream: BinaryIO) -> Iterator[BinaryIO]:
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
-            file = archive.extractfile(member) if _is_text(member.name) else None
-            if file is not None:
-                yield file  # pyrefly: ignore[invalid-yield]
+            if member.isreg() and _is_text(member.name):  # what links lead to is read where it is
+                yield archive.extractfile(member)  # pyrefly: ignore[invalid-yield]
 
 
 def _zip_files(stream: BinaryIO) -> Iterator[BinaryIO]:
-    with zipfile.ZipFile(stream) as archive:
+    try:
+        held = stream if stream.seekable() else io.BytesIO(stream.read())
+    except AttributeError:  # of tarfile's streams in Python 3.11
+        held = io.BytesIO(stream.read())
+    with zipfile.ZipFile(held) as archive:
         for member in archive.infolist():
             if not member.is_dir() and _is_text(member.filename):
                 yield archive.open(member)  # pyrefly: ignore[invalid-yield]

@@ -6,6 +6,7 @@ It reads what TFDS stores, ArrayRecord files, and beside them `clusters-SPLIT.np
 
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -101,7 +102,7 @@ def prepare(dataset: str, data_dir: str) -> tfds.core.DatasetBuilder:
     Raises:
         FileNotFoundError: `data_dir` is given but does not exist, or what the data set is built
             from is not there.
-        PermissionError: `data_dir` cannot be written.
+        PermissionError: `data_dir` cannot be written, or what it is built from cannot be read.
         ValueError: no such data set.
     """
     folder = pathlib.Path(data_dir).expanduser() if data_dir else None
@@ -121,9 +122,13 @@ def prepare(dataset: str, data_dir: str) -> tfds.core.DatasetBuilder:
     try:
         builder.download_and_prepare()
     except PermissionError as error:
+        name = error.filename or ""
+        is_input = os.path.exists(name) and not os.access(name, os.R_OK)
+        advice = "give a directory that you may write, --config.data_dir=DIR"
+        if is_input:
+            advice = "let it be read, or take it out of the data"
         raise PermissionError(
-            f"{dataset} cannot be built in {builder.data_dir} ({error}): give a directory that "
-            "you may write, --config.data_dir=DIR"
+            f"{dataset} cannot be built in {builder.data_dir} ({error}): {advice}"
         ) from error
     except AssertionError as error:  # of TFDS, where the folder for manual data is not there
         if "Manual directory" not in str(error):

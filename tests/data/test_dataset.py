@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import os
 import shutil
 import threading
 import types
@@ -53,6 +54,21 @@ def test_prepare_restores_missing_files_beside_the_records(avatars, tmp_path):
 def test_missing_data_dir_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match="config.data_dir=.*does not exist. Create it"):
         dataset.prepare("avatars/tiny", str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("pictures", "let it be read"), ("new", "give a directory that you may")]
+)
+def test_it_is_said_whether_input_or_output_is_forbidden(tmp_path, monkeypatch, name, advice):
+    (tmp_path / "pictures").mkdir()
+
+    def refuse(builder, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / name))
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", refuse)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match=rf"{name}'\): {advice}"):
+        dataset.prepare("avatars/tiny", str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["no_such_data_set", "avatars/no_such_config"])

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, features
 
 from tests.helpers import retribooru_folder
 from tfds_retribooru import decoding, images
@@ -242,3 +242,13 @@ def test_whole_numbers_of_32_bits_hold_8_or_16(image, largest):
     assert wide.mode == "I"
     decoded = decoding.decode(retribooru_folder.encoded(wide, "TIFF"))
     np.testing.assert_array_equal(decoded.image, image.convert("L").convert("RGB"))
+
+
+@pytest.mark.filterwarnings("ignore:image file could not be identified")
+@pytest.mark.parametrize("kind", ["AVIF", "WEBP"])
+def test_a_picture_that_this_pillow_cannot_read_says_so(kind, monkeypatch):
+    data = retribooru_folder.encoded(retribooru_folder.draw_image(1), kind)
+    monkeypatch.setattr(f"PIL.{kind.title().replace('p', 'P')}ImagePlugin.SUPPORTED", False)
+    monkeypatch.setattr(features, "check", lambda name: name != kind.lower())
+    with pytest.raises(decoding.Unreadable, match=f"{kind}, which the installed Pillow lacks"):
+        decoding.decode(data)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shlex
 import time
 
@@ -128,6 +129,7 @@ def test_links_that_lead_nowhere_are_named(tmp_path):
         ("a.TXT", b"\xef\xbb\xbfsmile,blue hair"),
         ("a.jpg.Caption", "smile, blue hair".encode("utf-16")),
         ("a.jpg.txt", b"smile\nblue hair"),
+        ("a.txt", "smile, blue hair".encode("utf-16-le")),
     ],
 )
 def test_files_of_tags_have_one_of_several_names_and_forms(tmp_path, name, content):
@@ -191,6 +193,23 @@ def test_tags_that_are_no_text_cost_the_tags(tmp_path):
     assert record.prompts == ""
 
 
+@pytest.mark.parametrize(
+    "text", ["0 0.5 0.25 0.1 0.2", "1 0.5 0.25 1e-05 0.2 0.9\r\n0 0.1 0.2 0.1 0.1 -1\r\n"]
+)
+def test_boxes_beside_a_picture_are_no_tags(tmp_path, text):
+    """As YOLO's tools write them."""
+    put(tmp_path / "ann" / "a.jpg", 1, text)
+    fault, record = layout.read(tmp_path)
+    assert isinstance(fault, Fault) and (fault.part, fault.reason) == ("prompts", layout.NUMBERS)
+    assert fault.detail.startswith(text[:18]) and record.prompts == ""
+
+
+def test_numbers_may_be_tags(tmp_path):
+    put(tmp_path / "ann" / "a.jpg", 1, "6+girls\n1980s\n9")
+    (record,) = layout.read(tmp_path)
+    assert record.prompts == "6+girls, 1980s, 9"
+
+
 def test_a_missing_folder_is_named(tmp_path):
     builder = tfds.builder("folder", path=str(tmp_path / "nowhere"), data_dir=tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere is not a folder.\n.*Give the folder"):
@@ -239,6 +258,13 @@ def test_pictures_of_formats_that_are_not_read_are_refused_by_name(tmp_path, nam
         builder.download_and_prepare()
     (manifest,) = (tmp_path / "out").rglob("rejected.jsonl")
     assert f"{kind}: convert it to JPEG, PNG or WebP" in manifest.read_text()
+
+
+def test_a_path_may_be_relative_or_no_text(people, tmp_path, monkeypatch):
+    monkeypatch.chdir(people.parent)
+    for path in (people, people.name, pathlib.Path(people.name)):
+        builder = tfds.builder("folder", path=path, data_dir=tmp_path)
+        assert f"path='{people}'" in shlex.split(builder._rebuild())[2]
 
 
 def test_an_avif_that_names_heif_too_is_read(tmp_path):

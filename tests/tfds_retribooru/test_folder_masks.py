@@ -188,3 +188,14 @@ def test_flat_masks_are_stored(tmp_path, capsys):
     expected = np.asarray(Image.open(tmp_path / "in/masks/0.png"))
     np.testing.assert_array_equal(stored["ann/0.jpg"]["mask"][:, :, 0], expected)
     assert "All records are of one character, ann." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["{}-masklabel.png", "masks/{}.png", "../masks/{}.png"])
+@pytest.mark.parametrize("stems", [("caf\u00e9", "cafe\u0301"), ("cafe\u0301", "caf\u00e9")])
+def test_masks_whose_letters_macos_took_apart_are_no_pictures(tmp_path, name, stems):
+    image, mask = tmp_path / "ann" / f"{stems[0]}.jpg", tmp_path / "ann" / name.format(stems[1])
+    for path in (image, mask):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        retribooru_folder.draw_image(1).save(path)
+    (record,) = layout.read(tmp_path)
+    assert layout.locate(tmp_path, record)[1].samefile(mask)

@@ -23,6 +23,15 @@ def palette(colours: list[int]) -> Image.Image:
     return image
 
 
+def void() -> Image.Image:
+    """Returns labels with 255 for what is uncertain, and colours of the first 21 alone (VOC)."""
+    image = grey(255)
+    image.paste(15, (10, 6, 29, 19))
+    image = image.convert("P")
+    image.putpalette([0, 0, 0] + [128, 0, 0] * 20)
+    return image
+
+
 def colours(outside: tuple[int, ...], *inside: tuple[int, ...]) -> Image.Image:
     """Returns labels in colours; a second one takes the lower half of the figure."""
     pixels = np.where(FIGURE[..., None], inside[0], outside)
@@ -49,6 +58,7 @@ MASKS = {
     "labels in dark red": palette([0, 0, 0, 128, 0, 0]),
     "black and white palette": palette([0, 0, 0, 255, 255, 255]),
     "palette of 0 and 1": palette([0, 0, 0, 1, 1, 1]),
+    "a label without a colour": void(),
     "cut-out": with_alpha(draw_image(1, SIZE), grey(255)),
     "black on nothing": with_alpha(Image.new("L", SIZE), grey(255)),
     "white on nothing": with_alpha(Image.new("L", SIZE, 255), grey(255)),

@@ -120,12 +120,17 @@ def test_masks_of_no_record_are_named(tmp_path):
     root = retribooru_folder.write(tmp_path, made, masks=False)
     (root / "masks").mkdir(exist_ok=True)
     ids = [record["id"] for record in made]
-    for name in (f"{ids[0]}_mask.png", f"{ids[1]}.png", f"{ids[2]}.JPG", ids[3], ".hidden"):
+    for name in (f"{ids[0]}_mask.png", f"{ids[1]}.png", f"{ids[2]}.JPG", ".hidden"):
         (root / "masks" / name).write_bytes(b"")
+    Image.new("L", (48, 64)).save(root / "masks" / ids[3], "PNG")
+    (root / "masks" / f"{ids[4]}.npy").write_bytes(b"\x93NUMPY")  # as SAM's notebooks save them
     items = list(layout.read(root))
     assert [item.id for item in items if isinstance(item, Record)] == ids
-    named = [(item.file, item.part) for item in items if isinstance(item, Fault)]
-    assert named == [(f"masks/{ids[0]}_mask.png", "place")]
+    named = [(f.file, f.part, f.reason) for f in items if isinstance(f, Fault)]
+    assert named == [
+        (f"masks/{ids[0]}_mask.png", "place", layout.NO_RECORD),
+        (f"masks/{ids[4]}.npy", "place", layout.NO_PICTURE),
+    ]
 
 
 @pytest.mark.parametrize("folder", ["masks", "ann/Mask"])

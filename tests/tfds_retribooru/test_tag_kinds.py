@@ -23,7 +23,7 @@ EXPECTED = {
         stubble, fang, bindi, pointy ears, fox ears, cat tail, demon horns, feathered wings, halo,
         fins, large breasts, muscular, tall, plump, thick thighs, flat chest, white-haired,
         glasses, eyepatch, hair ribbon, x hair ornament, stud earrings, mouth mask,
-        character:sendai, person:ann, species:elf, hair:blue hair""",
+        virtual youtuber, character:sendai, person:ann, species:elf, hair:blue hair""",
     "outfit": """
         shirt, blue shirt, blue-and-white striped shirt, t-shirt, off-shoulder sweater, pleated
         skirt, sundress, black leather jacket, tabard, plate armor, gold greaves, thighhighs,
@@ -33,8 +33,8 @@ EXPECTED = {
         playboy bunny, nurse, kimono, red hakama, bikini, panties under pantyhose, black over-
         kneehighs, see-through clothes, side slit, red bowtie, pearl necklace, belt, polka dot,
         floral print, lace trim, zipper, bare shoulders, midriff, cleavage cutout, nude, alternate
-        costume, alice (cosplay), fake animal ears, denim, armored boots, wrist scrunchie,
-        clothing:red skirt, clothing:frills""",
+        costume, cosplay, police, idol, alice (cosplay), fake animal ears, denim, armored boots,
+        wrist scrunchie, clothing:red skirt, clothing:frills""",
     "free": """
         solo, smile, open mouth, closed eyes, half-closed eyes, one eye closed, blush, tears,
         v-shaped eyebrows, raised eyebrows, glowing eyes, parted lips, tongue out, crying,
@@ -53,6 +53,22 @@ CASES = [(tag.strip(), kind) for kind, text in EXPECTED.items() for tag in text.
 def test_kinds(tag, kind):
     assert KINDS.of(tag) == kind
     assert KINDS.of(f"({tag.replace(' ', '_').title()}:1.1)") == kind
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("a drawing of someone with long, Blue Hair.", "identity"),
+        ("This is a digital drawing of a young woman. She has long", "identity"),
+        ("blue hair and green eyes. She wears a white shirt.", "identity"),
+        ("arms crossed above the white shirt", "outfit"),
+        ("the sun is setting in the background, with a few clouds", "free"),
+        ("somebody is looking at the viewer with closed eyes", "free"),
+    ],
+)
+def test_a_sentence_is_of_what_is_named_in_it(text, kind):
+    """As BLIP and others write captions; clothes beside looks go with these."""
+    assert KINDS.of(text) == kind
 
 
 def test_what_collect_calls_clothes_is_an_outfit():

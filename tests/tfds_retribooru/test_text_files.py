@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import tarfile
 import zipfile
 
@@ -64,12 +65,32 @@ ARCHIVED = {
 }
 
 
+@pytest.mark.parametrize("kind", ["", "gz", "zip"])
+def test_a_zip_in_an_archive_is_read_too(tmp_path, kind):
+    inner = archive("zip", {"b.json": b"b"})
+    (tmp_path / "a").write_bytes(archive(kind, {"a.json": b"a", "b.zip": inner, "c.json": b"c"}))
+    assert content(tmp_path / "a") == (b"a\nb\n\nc\n", "")
+
+
 @pytest.mark.parametrize("kind", ["", "gz", "bz2", "xz", "zip"])
 @pytest.mark.parametrize("block", [3, 1 << 20])
 def test_the_texts_of_an_archive_are_read_one_behind_the_other(tmp_path, kind, block):
     (tmp_path / "metadata.json.tar.xz").write_bytes(archive(kind, ARCHIVED))
     found = content(tmp_path / "metadata.json.tar.xz", block)
     assert found == ('{"id": 1}\n\n{"id": 2, "é": 3}\n{"id": 4}\n'.encode(), "")
+
+
+@pytest.mark.parametrize("kind", ["", "gz"])
+def test_links_in_an_archive_end_nothing(tmp_path, kind):
+    """What they lead to is read where it lies."""
+    for name in ("a", "c"):
+        (tmp_path / f"{name}.json").write_text(name)
+    (tmp_path / "b.json").symlink_to("a.json")
+    os.link(tmp_path / "a.json", tmp_path / "b2.json")
+    with tarfile.open(tmp_path / "meta.tar", f"w:{kind}") as archived:
+        for name in ("a", "b", "b2", "c"):
+            archived.add(tmp_path / f"{name}.json", f"{name}.json")
+    assert content(tmp_path / "meta.tar") == (b"a\nc\n", "")
 
 
 @pytest.mark.parametrize("kind", ["", "gz", "xz", "zip"])

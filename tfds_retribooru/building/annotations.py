@@ -13,6 +13,7 @@ from tfds_retribooru.text_files import open_binary
 _REASONS = {
     "bad_json": "the line is not JSON",
     "truncated_list": "the list breaks off here",
+    "not_json": "all before this line is no JSON, and the rest of the file is not read",
     "damaged_file": "the compressed file breaks off or is damaged here",
 }
 _NAME = re.compile(
@@ -32,7 +33,9 @@ def files(folder: pathlib.Path) -> list[pathlib.Path]:
     paths = (path for path in folder.glob("*") if _NAME.fullmatch(path.name))
     found = sorted(path for path in paths if not path.is_dir())
     if not found:
-        raise FileNotFoundError(f"there is no *.json or *.jsonl in {folder}")
+        others = sorted(ascii(path.name)[1:-1] for path in folder.glob("[!.]*"))
+        held = f", but {', '.join(others[:5])}: annotations are JSON" if others else ""
+        raise FileNotFoundError(f"there is no *.json or *.jsonl in {folder}{held}")
     return found
 
 

@@ -7,6 +7,7 @@ reads annotated image files, keeps a manifest of what it rejects, and can build 
 import abc
 import contextlib
 import dataclasses
+import os
 import pathlib
 import shlex
 import shutil
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import constants
 
-from tfds_retribooru import array_record, clusters, tag_kinds, vocabulary
+from tfds_retribooru import array_record, clusters, tag_kinds, text_files, vocabulary
 from tfds_retribooru.building import examples, locks, splits
 from tfds_retribooru.building.examples import Plan, Source
 from tfds_retribooru.building.rejections import NAME, Rejections
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 MAX_REJECTED = 0.01
+PLACE = "built_from.txt"  # beside the records, where their pictures lay
 BEAM_FOLDER = "beam"  # of files between pipelines, while a data set is built
 
 
@@ -118,6 +120,7 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         source = self._source(dl_manager)
         self._log = log = Rejections(pathlib.Path(self.data_path), self.max_rejected)
+        pathlib.Path(self.data_path, PLACE).write_bytes(os.fsencode(source.place))
         plan = examples.plan_splits(source, log)
         source = dataclasses.replace(source, box_format=plan.box_format)
         config = self._download_config
@@ -151,7 +154,7 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
     ) -> None:
         """Builds the records and, beside them, manifest, clusters and vocabulary.
 
-        Where they are built already, and what they were built from is newer, it says so.
+        Where they are built already, from what is newer now or from another folder, it says so.
         """
         self._download_config, self._log = download_config, None
         own = self._own_kinds()
@@ -169,6 +172,12 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
                 f"{news} To build it:\n{self._rebuild()}",
                 flush=True,
             )
+        elif other := self._other_place():
+            print(
+                f"{self.data_path} was built from {other}, and is used as it was built. Give "
+                f"another `data_dir` for this folder, or build it again:\n{self._rebuild()}",
+                flush=True,
+            )
         elif newer := self._newer(download_config):
             more = f" and {len(newer) - 1} more files" if newer[1:] else ""
             print(
@@ -176,6 +185,14 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
                 f"built. To build it again:\n{self._rebuild()}",
                 flush=True,
             )
+
+    def _other_place(self) -> str:
+        """Returns what the data set was built from, if not the folder of the options; else ""."""
+        noted, given = pathlib.Path(self.data_path, PLACE), self._own_options().get("path")
+        if not given or not noted.exists():
+            return ""
+        place = os.fsdecode(noted.read_bytes())
+        return "" if os.path.realpath(place) == os.path.realpath(given) else place
 
     def _newer(self, config: tfds.download.DownloadConfig | None) -> list[pathlib.Path]:
         """Returns what was changed after the data set was built from it, the newest first."""
@@ -221,7 +238,7 @@ class AnnotatedImageBuilder(ArrayRecordBuilder, skip_registration=True):
         if not path.exists():
             return ""
         try:
-            text = path.read_text("utf-8-sig")
+            text = text_files.read_text(path)
             tag_kinds.parse(text)
         except ValueError as error:  # of the encoding, too
             raise ValueError(f"{path}: {error}") from error

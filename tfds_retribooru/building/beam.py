@@ -51,9 +51,10 @@ def transforms(
 
     Raises:
         TooManyRejected: see rejections.Rejections.
+        ValueError: the records have changed.
     """
     folder.mkdir()
-    numbered = enumerate(source.records())
+    numbered = enumerate(record for record, _, _ in plan.rows(source))
     _write(folder / "all", (dataclasses.asdict(r) | {"number": n} for n, r in numbered))
     with beam.Pipeline(runner=runner, options=options) as pipeline:
         _ = (

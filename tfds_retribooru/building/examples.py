@@ -6,6 +6,7 @@ and decide the splits. The second time, once a split, images are decoded on all 
 
 import dataclasses
 import pathlib
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -34,12 +35,14 @@ class Source:
         locate: the paths of a record's files.
         side: of stored images; see images.prepare.
         box_format: of boxes in pixels, one of boxes.FORMATS; see `plan_splits`.
+        place: where they are, for messages.
     """
 
     read: Callable[[], Iterator[Record | Fault]]
     locate: Callable[[Record], Paths]
     side: int | None
     box_format: str = boxes.FORMATS[0]
+    place: str = ""
 
     def items(self) -> Iterator[Record | Fault]:
         """Yields records and faults; a character is called as where it stands first.
@@ -63,10 +66,10 @@ class Source:
 
     def image_of(self, record: Record) -> PreparedImage | Unreadable:
         """Returns the image as it is stored, or why it cannot be."""
-        path, mask = self.locate(record)
-        if path is None:
-            return Unreadable("the picture's file is missing")
         try:
+            path, mask = self.locate(record)
+            if path is None:
+                return Unreadable("the picture's file is missing")
             return images.prepare(
                 path.read_bytes(),
                 self.side,
@@ -86,23 +89,51 @@ class Plan:
     """What the first reading decided, by the order of the records.
 
     Attributes:
+        marks: uint32 [N], checksums of the ids, by which a later reading is compared.
         split: int8 [N], index into splits.SPLITS.
         similar: each record's links, without those that lead nowhere or to another character.
         variant_keys: of `variants.roots`, for the records that ids connect as variants.
         box_format: of the boxes in pixels, one of boxes.FORMATS.
     """
 
+    marks: np.ndarray
     split: np.ndarray
     similar: Sequence[tuple[str, ...]]
     variant_keys: Mapping[str, str]
     box_format: str = boxes.FORMATS[0]
+
+    def rows(self, source: Source) -> Iterator[tuple[Record, tuple[str, ...], int]]:
+        """Reads the records again; yields each with its links and its split.
+
+        Raises:
+            ValueError: they are not those of the first reading.
+        """
+        planned = zip(self.marks.tolist(), self.similar, self.split.tolist(), strict=True)
+        for record in source.records():
+            mark, similar, split = next(planned, (None, (), 0))
+            if mark != _mark(record):
+                raise _changed(source, f"at the record {record.id}")
+            yield record, similar, split
+        if next(planned, None) is not None:
+            raise _changed(source, "at the last record")
+
+
+def _mark(record: Record) -> int:
+    return zlib.crc32(record.id.encode())
+
+
+def _changed(source: Source, where: str) -> ValueError:
+    return ValueError(
+        f"{source.place or 'what is built'} changed while it was read ({where}): build again when "
+        "nothing writes into it"
+    )
 
 
 def plan_splits(source: Source, log: Rejections) -> Plan:
     """Reads all records once; logs every fault that needs no image.
 
     Raises:
-        ValueError: there is no record at all, or too many are rejected.
+        ValueError: there is no record at all, too many are rejected, or boxes are in percent.
     """
     records: list[Record] = []
     parts = PartCounts()
@@ -116,8 +147,10 @@ def plan_splits(source: Source, log: Rejections) -> Plan:
         records.append(Record(item.id, item.character, **kept, **place))
     log.total = len(records) + log.rejected
     if not records:
-        raise ValueError(f"there is no record to build from.\n{log.summary()}")
+        where = f" in {source.place}" if source.place else ""
+        raise ValueError(f"there is no record to build from{where}.\n{log.summary()}".rstrip())
     log.check()
+    parts.check_boxes()
     similar = _checked_links(records, log)
     parts.add_links(records, similar)
     parts.report(log)
@@ -125,7 +158,8 @@ def plan_splits(source: Source, log: Rejections) -> Plan:
     ids, characters = [r.id for r in records], [r.character for r in records]
     keys = variants.roots((record.id, name) for record in records for name in record.relatives)
     split = splits.assign(ids, characters, _joined(records, similar, keys))
-    return Plan(split, similar, keys, parts.box_format)
+    marks = np.fromiter(map(_mark, records), np.uint32, len(records))
+    return Plan(marks, split, similar, keys, parts.box_format)
 
 
 def _joined(
@@ -166,7 +200,7 @@ def usable_splits(source: Source, plan: Plan, log: Rejections) -> list[str]:
     The faults of a split without any are logged.
     """
     faults: dict[int, list[Fault]] = {int(split): [] for split in np.unique(plan.split)}
-    for record, split in zip(source.records(), plan.split, strict=True):
+    for record, _, split in plan.rows(source):
         if split in faults:
             image = source.image_of(record)
             if isinstance(image, Unreadable):
@@ -196,12 +230,12 @@ def examples(
 
     Raises:
         TooManyRejected: see rejections.Rejections.
-        ValueError: nothing of the split is left.
+        ValueError: nothing of the split is left, or the records have changed.
     """
     number, is_empty = splits.SPLITS.index(split), True
     chosen = (
         dataclasses.replace(record, similar=similar)
-        for record, similar, of in zip(source.records(), plan.similar, plan.split, strict=True)
+        for record, similar, of in plan.rows(source)
         if of == number
     )
     for record, image in map_in_order(lambda r: (r, source.image_of(r)), chosen):

@@ -4,12 +4,14 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from tfds_retribooru import boxes
+from tfds_retribooru import boxes, tag_text
 from tfds_retribooru.boxes import Box
 from tfds_retribooru.building.records import Fault, Record
 from tfds_retribooru.building.rejections import Rejections
 
 SAME = 0.99  # formats in which about as many boxes are inside
+MANY_SENTENCES = 0.1  # of the records with sentences, above which it is said
+LARGE, SEVERAL = 400, 10  # pixels of a picture's shorter side, and boxes, that tell percent
 
 
 class PartCounts:
@@ -18,8 +20,10 @@ class PartCounts:
     Attributes:
         kept, lost: by part, records that keep what was given, and that lose all of it.
         untagged: records without a tag.
+        sentences: records with a sentence among the tags.
         inside: by format, boxes in pixels that are inside a picture of known size.
         in_pixels: boxes in pixels.
+        in_percent: of these, boxes without a number above 100, in a picture of LARGE or more.
     """
 
     def __init__(self) -> None:
@@ -31,7 +35,7 @@ class PartCounts:
         # the picture, and of how far they are from squares, as logarithms of width / height.
         self._right: dict[str, float] = defaultdict(float)
         self._long: dict[str, float] = defaultdict(float)
-        self.in_pixels = self.untagged = 0
+        self.in_pixels = self.in_percent = self.untagged = self.sentences = 0
         self._characters: Counter[str] = Counter()
         self._faulty: set[tuple[str, str]] = set()  # (id, part) of the record that comes
         self._faulty_links: set[str] = set()
@@ -50,8 +54,10 @@ class PartCounts:
         self._faulty.clear()
         self._characters[item.character] += 1
         self.untagged += not item.prompts
+        self.sentences += tag_text.is_sentence(item.prompts)
         if item.pixels:
             self.in_pixels += 1
+            self.in_percent += max(item.pixels) <= 100 and min(item.size or (0,)) >= LARGE
             if item.size:
                 self._add_pixels(item.pixels, item.size)
 
@@ -72,6 +78,20 @@ class PartCounts:
         forms = [form for form in boxes.FORMATS if self.inside[form] >= SAME * most]
         return min(forms, key=self._unlikeliness)  # the first of equals
 
+    def check_boxes(self) -> None:
+        """Stops a build whose boxes are no pixels, as nearly all lie in the corner of 100 by 100.
+
+        Raises:
+            ValueError: it says what to give.
+        """
+        if self.in_percent >= max(SEVERAL, SAME * self.in_pixels):
+            raise ValueError(
+                f"{self.in_percent:,} of {self.in_pixels:,} boxes have no number above 100, in "
+                f"pictures of {LARGE} pixels and more: they look like percent, as Label Studio "
+                "writes them, and would be read as pixels. Give `bbox` as shares (0.42, not 42): "
+                "centre x, centre y, width, height"
+            )
+
     def report(self, log: Rejections) -> None:
         """Hands the counts on, and what they mean in sentences."""
         log.kept.update(self.kept)
@@ -81,6 +101,12 @@ class PartCounts:
             log.notes.append(f"All records are of one character, {name}.")
         if self.untagged:
             log.notes.append(f"{self.untagged:,} records have no tags: their prompts are empty.")
+        if self.sentences > MANY_SENTENCES * self._characters.total():
+            log.notes.append(
+                f"{self.sentences:,} records have sentences, not tags alone: a sentence that names "
+                "a look or a garment is left out of prompts as a whole. Tags, as taggers write "
+                "them, leave more of the prompt."
+            )
         if self.in_pixels:
             log.notes.append(f"{self.in_pixels:,} boxes in pixels were read as {self.box_format}.")
         if not self.kept["bbox"]:

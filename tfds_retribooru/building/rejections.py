@@ -123,12 +123,25 @@ class Rejections:
         )
 
     def summary(self) -> str:
-        """Returns a line for each reason, records before their parts, the most frequent first."""
+        """Returns a line for each reason, records before their parts, the most frequent first.
+
+        It names the first fault of the reason.
+        """
         ordered = sorted(self.counts.items(), key=lambda item: (item[0][0] != "", -item[1]))
         return "\n".join(
             f"  {count:>8}  {f'{part} of a record' if part else 'record'}: {reason}"
+            f"{_such_as(self._first[part, reason])}"
             for (part, reason), count in ordered
         )
+
+
+def _such_as(fault: Fault) -> str:
+    """Returns where a fault is, and what is there, behind a comma; "" if it says neither."""
+    place = f"{fault.file}, line {fault.line}" if fault.line else fault.file
+    if fault.id and fault.id != place:
+        place = f"record {fault.id} ({place})" if place else f"record {fault.id}"
+    said = ": ".join(filter(None, (place, fault.detail)))
+    return f", such as {said}" if said else ""
 
 
 def count(folder: pathlib.Path, part: str) -> int:

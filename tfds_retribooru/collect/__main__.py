@@ -204,19 +204,25 @@ def read_settings(args: argparse.Namespace) -> Settings:
 def _files(pattern: str) -> list[str]:
     """Returns the file of that name, else those that match the pattern.
 
-    Folders in front of the pattern that exist are taken literally.
+    Folders in front of the pattern that exist are taken literally. Links to nothing count, so that
+    opening them tells.
 
     Raises:
-        ValueError: it is a folder.
+        ValueError: it is a folder, or can be read only once.
     """
     path = pathlib.Path(os.path.expanduser(pattern))
     if path.is_dir():
         raise ValueError(f"--metadata {pattern} is a folder: name its files, as '{path}/*.json'")
+    if path.is_fifo() or path.is_char_device():
+        raise ValueError(
+            f"--metadata {pattern} is no file on a disk, and metadata is read more than once: "
+            "write it to a file"
+        )
     if path.exists():
         return [str(path)]
     folder = next(parent for parent in path.parents if parent.is_dir())
     found = glob.glob(str(path.relative_to(folder)), root_dir=folder, recursive=True)
-    return [str(folder / name) for name in found if (folder / name).is_file()]
+    return [str(folder / name) for name in found if not (folder / name).is_dir()]
 
 
 def main(argv: list[str] | None = None) -> None:

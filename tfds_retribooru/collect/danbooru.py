@@ -8,7 +8,7 @@ Which dialect a post is in is told by what is there:
 - `tag_info`, a list of {tag, type}: Rule34; "s" means safe. So are posts of yande.re and other
   sites of Moebooru where the answer has a table of kinds (`json_values.kinds`).
 - `tags` as a list of {name, category}: dumps until 2021; "s" means safe. Ids and sizes are strings.
-  So are Sankaku's {name, type} and Szurubooru's {names, category}.
+  So are Sankaku's {name, type} and Szurubooru's {names, category}, whose rating is `safety`.
 - `tags` as an object of lists: e621; "s" means safe.
 
 The first of these that is there is read. Ratings may be words in each of them. Where tags have no
@@ -24,6 +24,7 @@ from tfds_retribooru.json_values import Document
 
 WORDS = ("general", "safe", "sensitive", "questionable", "explicit")
 RATINGS_2021 = {"s": "safe", "q": "questionable", "e": "explicit"} | {w: w for w in WORDS}
+RATINGS_2021 |= {"sketchy": "questionable", "unsafe": "explicit"}  # of Szurubooru
 RATINGS = RATINGS_2021 | {"g": "general", "s": "sensitive"}
 RATINGS_ELSEWHERE = RATINGS_2021 | {"g": "general"}
 GENERAL, ARTIST, CHARACTER = 0, 1, 4  # categories of the dumps until 2021
@@ -56,7 +57,12 @@ KNOWN_KEYS = frozenset(
     "has_comments post_locked tag_info "
     "author is_shown_in_index actual_preview_width actual_preview_height sample_file_size jpeg_url "
     "jpeg_width jpeg_height jpeg_file_size is_held frames frames_string frames_pending "
-    "frames_pending_string".split()
+    "frames_pending_string "
+    # of Szurubooru
+    "safety checksum checksumMD5 canvasWidth canvasHeight contentUrl thumbnailUrl mimeType type "
+    "version creationTime lastEditTime relations notes user tagCount favoriteCount commentCount "
+    "noteCount featureCount relationCount lastFeatureTime favoritedBy ownScore ownFavorite "
+    "comments hasCustomThumbnail".split()
 )
 
 
@@ -90,10 +96,10 @@ class Post(NamedTuple):
 def posts(documents: Iterable[Document]) -> Iterator[tuple[int, Post] | Fault]:
     """Yields (line, post), and a fault for each document or part of one that cannot be used.
 
-    Faults that drop the post: bad_json, truncated_list and damaged_file (all that follows),
-    not_an_object, bad_id, bad_rating, bad_tags, untyped_tags. Faults that drop a field: bad_utf8
-    (the tags that hold it), bad_md5, bad_file_ext, bad_size. An unknown key drops nothing and is
-    named once (unknown_key KEY).
+    Faults that drop the post: bad_json, truncated_list, damaged_file and not_json (and all that
+    follows), not_an_object, bad_id, bad_rating, bad_tags, untyped_tags. Faults that drop a field:
+    bad_utf8 (the tags that hold it), bad_md5, bad_file_ext, bad_size. An unknown key drops nothing
+    and is named once (unknown_key KEY).
     """
     seen = set(KNOWN_KEYS)
     for line, value, fault in documents:
@@ -125,7 +131,7 @@ def parse(value: dict[str, Any]) -> Post:
         ValueError: it has no usable id, rating or tags; the message is the reason.
     """
     general, artists, characters = _tags(value)
-    word = value.get("rating")
+    word = _first(value, "rating", "safety")
     if "is_rating_locked" in value or not _has_kinds(value):
         ratings = RATINGS_2021
     else:
@@ -134,8 +140,8 @@ def parse(value: dict[str, Any]) -> Post:
     if rating is None:
         raise ValueError("bad_rating")
     file, flags = _object(value.get("file")), _object(value.get("flags"))
-    width = _number(_first(value, "image_width", "width") or file.get("width"))
-    height = _number(_first(value, "image_height", "height") or file.get("height"))
+    width = _number(_first(value, "image_width", "width", "canvasWidth") or file.get("width"))
+    height = _number(_first(value, "image_height", "height", "canvasHeight") or file.get("height"))
     gone = value.get("is_deleted"), value.get("is_banned"), flags.get("deleted")
     return Post(
         id=_id(value.get("id")),
@@ -208,13 +214,13 @@ def _first(value: dict[str, Any], *keys: str) -> Any:
 
 
 def _md5(value: dict[str, Any]) -> Any:
-    return value.get("md5") or _object(value.get("file")).get("md5")
+    return _first(value, "md5", "checksumMD5") or _object(value.get("file")).get("md5")
 
 
 def _file_ext(value: dict[str, Any]) -> Any:
     """Returns the ending of the image's file, as it or the file's name says."""
     said = _first(value, "file_ext", "extension") or _object(value.get("file")).get("ext")
-    name = _first(value, "image", "file_url") or _object(value.get("file")).get("url")
+    name = _first(value, "image", "file_url", "contentUrl") or _object(value.get("file")).get("url")
     if said or not isinstance(name, str):
         return said
     found = re.search(r"\.(\w+)(?:[?#].*)?$", name)

@@ -126,9 +126,12 @@ def read_vocabulary(path: str | pathlib.Path = VOCABULARY) -> frozenset[str]:
     """Reads clothing tags, one a line in any spelling (see `tag_text`); "#" begins a comment.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or the encoding is not Unicode's.
     """
-    lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    try:
+        lines = text_files.read_text(path).splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error}): save it as UTF-8") from error
     tags = {tag_text.normal(line.partition("#")[0]) for line in lines} - {""}
     if not tags:
         raise ValueError(f"{path}: no clothing tag; write one a line, such as `pleated skirt`")

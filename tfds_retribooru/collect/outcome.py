@@ -12,6 +12,7 @@ UNREADABLE = {  # reasons of posts that cannot be read, and what they mean
     "bad_json": "no JSON; tables (CSV, Parquet, SQLite), pages (XML, HTML) and archives but tar "
     "and zip (7z, rar) are not read",
     "truncated_list": "a list breaks off; what follows is lost",
+    "not_json": "nothing before that was an object, so the rest of the file is not read",
     "damaged_file": "a compressed file breaks off or is damaged; what follows is lost",
     "not_an_object": "not an object",
     "bad_id": "no positive number as `id`",
@@ -28,7 +29,7 @@ FILTERED = {  # the others that are easily taken for damage
     "no_partner": "no other post of the character in that outfit, or only variants of this one",
 }
 PARTS = frozenset({"bad_utf8", "bad_md5", "bad_file_ext", "bad_size"})  # the post is not dropped
-_BREAKS = ("truncated_list", "damaged_file")
+_BREAKS = ("truncated_list", "damaged_file", "not_json")
 _LOST = ("no_image", "unreadable_image")  # of those whose image was looked for, with those below
 _FOUND = ("kept", "near_copy", "no_partner")
 _SHOWN = 5  # reasons in the message of an error

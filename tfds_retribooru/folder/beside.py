@@ -12,10 +12,11 @@ import itertools
 import os
 import pathlib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from tfds_retribooru import formats, masks
+from tfds_retribooru import formats, masks, walking
 from tfds_retribooru.folder import containers
 
 CONDITION = "-condlabel"  # after the stem, a picture that OneTrainer gives to a control network
@@ -64,7 +65,12 @@ def is_condition(path: pathlib.Path) -> bool:
 
 def belongs(path: pathlib.Path, stems: Iterable[str]) -> bool:
     """Returns whether a file is the mask or condition of an image with one of these stems."""
-    return _owner(path.stem, (*_MASKS, CONDITION)) in stems
+    return _owner(stem_of(path.name), (*_MASKS, CONDITION)) in stems
+
+
+def stem_of(name: str) -> str:
+    """Returns a file's name without its ending, with composed letters: macOS takes them apart."""
+    return unicodedata.normalize("NFC", os.path.splitext(name)[0])
 
 
 def mask_of(image: pathlib.Path, root: pathlib.Path) -> pathlib.Path | None:
@@ -76,7 +82,8 @@ def mask_of(image: pathlib.Path, root: pathlib.Path) -> pathlib.Path | None:
     beside = [folder, *(place for place in places if place.is_dir())]
     times = tuple(path.stat().st_mtime_ns for path in beside)
     found = [_masks(tuple(beside), times), *(_alone(top, held) for top, held in tops)]
-    return next((of[image.stem] for of in found if image.stem in of), None)
+    stem = stem_of(image.name)
+    return next((of[stem] for of in found if stem in of), None)
 
 
 def forget() -> None:
@@ -98,9 +105,7 @@ def _alone(top: pathlib.Path, held: pathlib.Path) -> dict[str, pathlib.Path]:
         held: a folder of masks in it.
     """
     counts = Counter(
-        stem
-        for folder in _image_folders(top)
-        for stem in {os.path.splitext(name)[0] for name in _image_names(folder)}
+        stem for folder in _image_folders(top) for stem in set(map(stem_of, _image_names(folder)))
     )
     return _of_folder(held, {stem for stem, count in counts.items() if count == 1})
 
@@ -108,7 +113,7 @@ def _alone(top: pathlib.Path, held: pathlib.Path) -> dict[str, pathlib.Path]:
 def _image_folders(folder: pathlib.Path, depth: int = _DEPTH) -> Iterator[pathlib.Path]:
     """Yields a folder and those below it, without those that are called like masks'."""
     yield folder
-    for inner in containers.subfolders(folder) if depth else ():
+    for inner in walking.subfolders(folder) if depth else ():
         if not is_called_masks(inner) and not _is_like_masks(inner):
             yield from _image_folders(inner, depth - 1)
 
@@ -118,16 +123,15 @@ def _image_names(folder: pathlib.Path) -> list[str]:
 
 
 def _images_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    for place, folders, names in os.walk(folder):
-        folders.sort()
-        paths = (pathlib.Path(place, n) for n in sorted(names) if formats.has_image_extension(n))
+    for place, names in walking.walk(folder):
+        paths = (place / name for name in names if formats.has_image_extension(name))
         yield from filter(pathlib.Path.is_file, paths)
 
 
 @functools.lru_cache(maxsize=4096)
 def _called_masks(folder: pathlib.Path, changed: int) -> list[pathlib.Path]:
     del changed  # a changed folder is listed anew
-    return [p for p in containers.subfolders(folder) if is_called_masks(p) or _is_like_masks(p)]
+    return [p for p in walking.subfolders(folder) if is_called_masks(p) or _is_like_masks(p)]
 
 
 @functools.lru_cache(maxsize=64)
@@ -138,8 +142,7 @@ def _masks(folders: tuple[pathlib.Path, ...], changed: tuple[int, ...]) -> dict[
     found = {
         owner: pathlib.Path(folders[0], name)
         for name in sorted(os.listdir(folders[0]), reverse=True)
-        if (owner := _owner(os.path.splitext(name)[0], _MASKS)) in stems
-        and formats.has_image_extension(name)
+        if (owner := _owner(stem_of(name), _MASKS)) in stems and formats.has_image_extension(name)
     }
     for folder in folders[1:]:
         found = _of_folder(folder, stems) | found  # what was found before stays
@@ -152,15 +155,16 @@ def _of_folder(folder: pathlib.Path, stems: set[str]) -> dict[str, pathlib.Path]
     for path in sorted(folder.iterdir()):
         if not formats.has_image_extension(path.name):
             continue
-        inner = os.path.splitext(path.stem)[0] if formats.has_known_extension(path.stem) else ""
-        for stem in (path.stem, inner, _owner(path.stem, _MASKS)):
+        own = stem_of(path.name)
+        inner = stem_of(own) if formats.has_known_extension(own) else ""
+        for stem in (own, inner, _owner(own, _MASKS)):
             if stem in stems:
                 found.setdefault(stem, path)
     return found
 
 
 def _stems(folder: pathlib.Path) -> set[str]:
-    return {os.path.splitext(name)[0] for name in os.listdir(folder)}
+    return set(map(stem_of, os.listdir(folder)))
 
 
 def _owner(stem: str, marks: tuple[str, ...]) -> str:

@@ -1,19 +1,13 @@
 """Folders that only hold others: `images/` around characters or pictures, `train/` and `val/`."""
 
-import os
 import pathlib
 from collections.abc import Iterator
+
+from tfds_retribooru.walking import subfolders
 
 _PICTURES = ("images", "image", "imgs", "img", "pictures", "pics", "photos")
 _TRAIN = ("train", "training")
 _SPLITS = (*_TRAIN, "val", "valid", "validation", "test", "testing")  # beside one of _TRAIN
-
-
-def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the folders in a folder that are not hidden, in the order of their names."""
-    with os.scandir(folder) as entries:
-        names = [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
-    return [folder / name for name in sorted(names)]
 
 
 def below(folder: pathlib.Path) -> Iterator[pathlib.Path]:

@@ -1,6 +1,7 @@
 """The TFDS builder `folder`: any images of people or characters, sorted into folders."""
 
 import functools
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -27,14 +28,14 @@ class Builder(base.AnnotatedImageBuilder):
       CHARACTER/IMAGE or CHARACTER/OUTFIT/IMAGE, and IMAGE's name with .txt for its tags.
     """
 
-    def __init__(self, *, path: str = "", **kwargs: Any) -> None:
+    def __init__(self, *, path: str | os.PathLike[str] = "", **kwargs: Any) -> None:
         """Makes a builder.
 
         Args:
             path: the folder; "" is MANUAL_DIR/folder.
             **kwargs: of AnnotatedImageBuilder. Give each folder a `data_dir` of its own.
         """
-        self.path = path
+        self.path = os.fspath(path)
         super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -49,6 +50,7 @@ class Builder(base.AnnotatedImageBuilder):
             functools.partial(layout.read, root),
             functools.partial(layout.locate, root),
             self.builder_config.side,
+            place=str(root.absolute()),
         )
 
     def _root(self, manual_dir: pathlib.Path) -> pathlib.Path:
@@ -61,4 +63,4 @@ class Builder(base.AnnotatedImageBuilder):
             yield from (path for path in found if "/." not in f"/{path.relative_to(root)}")
 
     def _own_options(self) -> dict[str, Any]:
-        return {"path": self.path} if self.path else {}
+        return {"path": str(self._root(pathlib.Path()).absolute())} if self.path else {}

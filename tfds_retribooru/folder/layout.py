@@ -3,14 +3,13 @@
 Folders of `containers` (`images/`, `train/`) may lie around characters, or around their pictures.
 """
 
-import codecs
 import dataclasses
-import os
 import pathlib
+import re
 import unicodedata
 from collections.abc import Iterator
 
-from tfds_retribooru import formats, tag_text
+from tfds_retribooru import formats, tag_text, text_files, walking
 from tfds_retribooru.building.records import Fault, Record
 from tfds_retribooru.folder import beside, containers, faces
 from tfds_retribooru.folder.faces import Face
@@ -23,7 +22,9 @@ NO_TARGET = "the file is OneTrainer's picture for a control network"
 NO_OWNER = "the mask is called like no picture, or like pictures of several folders"
 CALLED_MASKS = "the folder is called like one of masks, but is taken for a character or an outfit"
 NO_PICTURE = "the box is of no picture that is taken"
+NUMBERS = "the text holds numbers, such as YOLO's boxes, and no tags"
 NO_IMAGE = "the tags are of no picture in their folder, or the picture's other text is read"
+_FIVE_NUMBERS = re.compile(r"([-+]?\d[\d.eE+-]*(\s+|$)){5,}")
 
 
 def read(root: pathlib.Path) -> Iterator[Record | Fault]:
@@ -45,9 +46,8 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
             continue
         yield from _records(root, folder, character, boxes, masks, linked=is_outfit)
         for deeper in _folders(folder) if is_outfit else ():
-            for inner, folders, _ in os.walk(deeper):
-                folders[:] = sorted(name for name in folders if not name.startswith("."))
-                yield from _not_taken(root, pathlib.Path(inner))
+            for inner, _ in walking.walk(deeper):
+                yield from _not_taken(root, inner)
     for name in boxes:  # those of images were taken out
         yield Fault("", NO_PICTURE, file=faces.NAME, part="place", detail=ascii(name)[1:-1])
     for folder, _, _ in places:
@@ -83,7 +83,7 @@ def _places(root: pathlib.Path) -> Iterator[tuple[pathlib.Path, str, bool]]:
 def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the folders in a folder, without those of masks and containers."""
     others = containers.containers(folder)
-    found = (p for p in containers.subfolders(folder) if p not in others)
+    found = (p for p in walking.subfolders(folder) if p not in others)
     return [p for p in found if not beside.is_masks(p)]
 
 
@@ -91,12 +91,12 @@ def _called_masks(
     root: pathlib.Path, folder: pathlib.Path, masks: set[pathlib.Path]
 ) -> Iterator[Fault]:
     """Yields the faults of the folders in a folder that are called like those of masks."""
-    for held in containers.subfolders(folder):
+    for held in walking.subfolders(folder):
         if not beside.is_masks(held):
             if beside.is_called_masks(held):
                 yield Fault("", CALLED_MASKS, file=ascii(_id(root, held))[1:-1], part="place")
             continue
-        for inner in sorted(pathlib.Path(place) for place, _, _ in os.walk(held)):
+        for inner in sorted(place for place, _ in walking.walk(held)):
             yield from (_unread(root, p, NO_OWNER) for p in _files(inner) if p not in masks)
 
 
@@ -109,7 +109,7 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
 def _images(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the images in a folder, without what is made of others: masks, conditions."""
     files = _files(folder)
-    stems = {p.stem for p in files}
+    stems = {beside.stem_of(p.name) for p in files}
     return [
         p
         for p in files
@@ -204,14 +204,11 @@ def _record(
     tags: list[str] = []
     if text is not None:
         try:
-            tags = tag_text.split(_decoded(text.read_bytes()))
+            tags = tag_text.split(text_files.read_text(text))
         except UnicodeDecodeError as error:
             reason = "the tags are not UTF-8"
             yield Fault(name, reason, file=name, part="prompts", detail=str(error))
+        if tags and all(map(_FIVE_NUMBERS.fullmatch, tags)):
+            detail, tags = ", ".join(tags)[:80], []
+            yield Fault(name, NUMBERS, file=name, part="prompts", detail=detail)
     yield Record(id=name, character=character, similar=similar, prompts=", ".join(tags), file=name)
-
-
-def _decoded(data: bytes) -> str:
-    """Returns a text of UTF-8, or of UTF-16 where its first bytes say so."""
-    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return data.decode("utf-16" if is_utf16 else "utf-8-sig")

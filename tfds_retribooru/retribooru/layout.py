@@ -17,7 +17,7 @@ import re
 import urllib.parse
 from collections.abc import Iterator
 
-from tfds_retribooru import formats
+from tfds_retribooru import formats, walking
 from tfds_retribooru.building import annotations
 from tfds_retribooru.building.records import Fault, Record
 
@@ -30,6 +30,7 @@ _USUAL = re.compile(r"(?:original|512px)?/?(?:\d{4})?")  # folders of which `_fi
 _MD5 = re.compile(r"(?:.*[^0-9a-f])?([0-9a-f]{32})\.\w+", re.IGNORECASE)
 FOLDERS = ("original", "512px", "")
 MASKS = "masks"
+NO_PICTURE = "the mask is no picture, and is not read"
 NO_RECORD = "the mask is of no record: masks are called by the record's id, as ID.png"
 
 
@@ -41,8 +42,15 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
             ids.add(item.id)
         yield item
     for name in sorted(os.listdir(root / MASKS)) if (root / MASKS).is_dir() else ():
-        if name.rpartition(".")[0] not in ids and name not in ids and not name.startswith("."):
-            yield Fault("", NO_RECORD, file=f"{MASKS}/{ascii(name)[1:-1]}", part="place")
+        if name.startswith("."):
+            continue
+        reason = ""
+        if name.rpartition(".")[0] not in ids and name not in ids:
+            reason = NO_RECORD
+        elif not formats.has_known_extension(name) and not formats.is_image(root / MASKS / name):
+            reason = NO_PICTURE
+        if reason:
+            yield Fault("", reason, file=f"{MASKS}/{ascii(name)[1:-1]}", part="place")
 
 
 def locate(root: pathlib.Path, record: Record) -> tuple[pathlib.Path | None, pathlib.Path | None]:
@@ -94,10 +102,9 @@ def _gallery(images: pathlib.Path, changed: int) -> dict[str, str]:
 
 
 def _images_below(images: pathlib.Path) -> Iterator[str]:
-    for folder, folders, names in os.walk(images):
-        folders.sort()
-        for name in filter(formats.has_known_extension, sorted(names)):
-            yield pathlib.Path(folder, name).relative_to(images).as_posix()
+    for folder, names in walking.walk(images):
+        for name in filter(formats.has_known_extension, names):
+            yield (folder / name).relative_to(images).as_posix()
 
 
 def _is_reduced(path: str) -> bool:

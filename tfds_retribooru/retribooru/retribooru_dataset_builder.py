@@ -39,6 +39,7 @@ class Builder(base.AnnotatedImageBuilder):
             functools.partial(layout.read, root),
             functools.partial(layout.locate, root),
             self.builder_config.side,
+            place=str(root.absolute()),
         )
 
     def _inputs(self, manual_dir: pathlib.Path) -> list[pathlib.Path]:

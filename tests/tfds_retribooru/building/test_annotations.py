@@ -127,6 +127,18 @@ def test_files_are_read_in_order_of_their_names(tmp_path):
         annotations.files(tmp_path / "nowhere")
 
 
+def test_a_table_with_the_name_of_annotations_is_given_up_early(tmp_path):
+    *_, last = items = list(annotations.read([write(tmp_path, "1,ann\n2,bob\n" * 10_000)]))
+    assert last.reason == annotations._REASONS["not_json"] and len(items) == 10_001
+
+
+def test_where_there_are_no_annotations_it_is_said_what_is_there(tmp_path):
+    for name in ("records.csv", "records.parquet", ".hidden"):
+        write(tmp_path, "", name)
+    with pytest.raises(FileNotFoundError, match=r", but records.csv, records.parquet: .* JSON$"):
+        annotations.files(tmp_path)
+
+
 def test_a_file_beside_annotations_that_is_not_read_is_named(tmp_path):
     path = write(tmp_path, json.dumps(record(1)))
     write(tmp_path, json.dumps(record(2)), "part-00000")

@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -249,6 +250,19 @@ def test_a_tilde_is_the_home_folder_in_every_option(metadata, tmp_path, monkeypa
     for name in ("images", "vqa", "masks", "faces", "figures"):
         assert getattr(settings, name) == tmp_path / name
     assert settings.criteria.vocabulary == {"skirt"}
+
+
+def test_a_link_to_nothing_among_metadata_is_an_error(metadata, tmp_path):
+    (tmp_path / "meta" / "gone.json").symlink_to(tmp_path / "nowhere.json")
+    with pytest.raises(SystemExit, match=r"No such file or directory: .*gone\.json"):
+        run("--metadata", tmp_path / "meta/*.json", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pipe_as_metadata_is_an_error_that_says_what_to_give(tmp_path):
+    os.mkfifo(tmp_path / "posts.json")
+    with pytest.raises(SystemExit, match="posts.json is no file on a disk.* write it to a file"):
+        run("--metadata", tmp_path / "posts.json", "--out", tmp_path / "out")
 
 
 def test_a_folder_as_metadata_is_an_error_that_says_what_to_give(metadata, tmp_path):

@@ -322,6 +322,16 @@ def test_other_sites_that_say_the_kinds_of_tags_are_read(site):
     assert read({**known, **TAGS[site], "rating": " Safe"}) == [(1, SENDAI._replace(rating="safe"))]
 
 
+@pytest.mark.parametrize(
+    ("safety", "rating"), [("safe", "safe"), ("sketchy", "questionable"), ("unsafe", "explicit")]
+)
+def test_a_post_of_szurubooru_is_read_as_its_api_gives_it(safety, rating):
+    post = {"id": 2895557, "safety": safety, "type": "image", "mimeType": "image/jpeg"}
+    post |= {"checksumMD5": AFTER["md5"], "canvasWidth": 800, "canvasHeight": 1000, "flags": []}
+    post |= {"contentUrl": "data/posts/2895557_ab.jpg", "relations": [{"id": 3}], "version": 1}
+    assert read({**post, **TAGS["szurubooru"]}) == [(1, SENDAI._replace(rating=rating))]
+
+
 @pytest.mark.parametrize("said", ["banned_artist", "conditional_dnp", "unknown_artist"])
 def test_what_a_site_says_of_artists_is_no_artist(said):
     (post,) = read({**AFTER, "tag_string_artist": f"{said} rinto_(rint_rnt)"})

@@ -147,3 +147,12 @@ def test_a_vocabulary_of_ones_own(tmp_path):
     path.write_text("# none\n")
     with pytest.raises(ValueError, match="clothes.txt: no clothing tag"):
         filters.read_vocabulary(path)
+
+
+def test_a_vocabulary_may_be_of_windows_and_what_is_not_unicode_is_named(tmp_path):
+    path = tmp_path / "clothing.txt"
+    path.write_bytes("skirt\r\n".encode("utf-16"))
+    assert filters.read_vocabulary(path) == {"skirt"}
+    path.write_bytes(b"b\xe9ret\n")
+    with pytest.raises(ValueError, match=r"clothing.txt is not UTF-8 .*save it as UTF-8"):
+        filters.read_vocabulary(path)

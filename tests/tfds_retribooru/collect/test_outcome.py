@@ -224,6 +224,16 @@ def test_a_file_that_breaks_off_is_an_error_whatever_it_held(tmp_path):
     assert "1 of 1 files break off" in fail(tmp_path, text)
 
 
+@pytest.mark.parametrize("row", ['{k},{k:032x},g,"solo 1girl"\n', "[{k}]\n", "x\n"])
+def test_a_table_is_given_up_early(tmp_path, row):
+    """Its numbers and words are values, too; of millions nobody wants a list."""
+    table = "id,md5,rating,tags\n" + "".join(row.format(k=k) for k in range(1, 30_000))
+    message = fail(tmp_path, table)
+    dropped = (tmp_path / "out.dropped.jsonl").read_text().splitlines()
+    assert message.startswith("nothing is kept of 10,001 posts") and len(dropped) == 10_001
+    assert json.loads(dropped[-1])["reason"] == "not_json" and "1  not_json (nothing" in message
+
+
 def test_posts_that_are_filtered_are_no_error(tmp_path):
     posts = [danbooru_dump.post(k, rating="g" if k < 3 else "e") for k in range(1, 90)]
     (tmp_path / "posts.json").write_text(lines(*posts))

@@ -1,0 +1,39 @@
+"""Folders in a folder: through links too, but never in a circle."""
+
+import os
+import pathlib
+from collections.abc import Iterator
+
+
+def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the folders in a folder that are not hidden, in the order of their names.
+
+    Links count, but those that lead to the folder itself or to one around it.
+    """
+    with os.scandir(folder) as entries:
+        names = [e.name for e in entries if not e.name.startswith(".") and _is_folder(e)]
+    return [folder / name for name in sorted(names)]
+
+
+def walk(folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, list[str]]]:
+    """Yields a folder and those below it, without hidden ones, and the sorted names of their files.
+
+    Each is yielded once, whatever links lead to it. Links to no folder count as files.
+    """
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in seen else sorted(n for n in folders if not n.startswith("."))
+        if real not in seen:
+            yield pathlib.Path(place), sorted(names)
+        seen.add(real)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        if not entry.is_dir():
+            return False
+    except OSError:  # links in a circle
+        return False
+    around = pathlib.Path(os.path.realpath(os.path.dirname(entry.path)))
+    return not (entry.is_symlink() and around.is_relative_to(os.path.realpath(entry.path)))
