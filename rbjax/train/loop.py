@@ -206,8 +206,8 @@ def jit_update(exp: Experiment, abstract: TrainState) -> jax.stages.Wrapped:
 def finishing(update: Callable[..., Any]) -> Callable[..., Any]:
     """Returns an update that on CPUs has ended when it returns; elsewhere, `update`.
 
-    On CPUs JAX queues dozens of calls: the rate would be that of queueing, and what follows a signal
-    would wait for all of them.
+    On CPUs JAX queues dozens of calls: the rate would be that of queueing, and what follows a
+    signal would wait for all of them.
     """
     if jax.default_backend() != "cpu":
         return update
@@ -227,7 +227,7 @@ def _log(
     history: list[tuple[int, float]],
     workdir: StoredPath,
 ) -> None:
-    """Writes the metrics: the only place where numbers leave the device during training."""
+    """Writes the metrics: here alone, and in `bad_updates.check`, numbers leave the device."""
     values = {name: float(value) for name, value in metrics.compute().items()}
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_in_use" in stats:
