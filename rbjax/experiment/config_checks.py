@@ -68,6 +68,11 @@ def check(config: ConfigDict) -> None:
             "model of its own: give a folder of Stable Diffusion in diffusers' format, "
             "--config.pretrained=DIR, or --config.pretrained=shipped for the small one that ships"
         )
+    if not config.pretrained and config.model.get("vae"):
+        raise ValueError(
+            "config.pretrained is empty, and an autoencoder cannot start from scratch here: begin "
+            "with composition.from_scratch, in which config.model.vae is empty (BlockDCT)"
+        )
 
 
 def _check_drops(data: ConfigDict) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from configs import composition
 from rbjax.experiment import config_checks
 from tests.helpers import tiny_run
 
@@ -58,6 +59,14 @@ def test_buckets_around_the_size_or_none_are_accepted(config, sides):
 def test_buckets_that_cannot_hold_the_size_are_refused(config, sides):
     with pytest.raises(ValueError, match="bucket_reso_steps=.*size=12 between them"):
         buckets(config, *sides)
+
+
+def test_a_model_from_scratch_has_no_autoencoder_that_learns_nothing():
+    """As the default has with --config.pretrained= --config.model.patch=6: at SD's size."""
+    config = composition.get_config()
+    config.pretrained, config.model.patch = "", 6
+    with pytest.raises(ValueError, match="config.pretrained is empty, .* config.model.vae"):
+        config_checks.check(config)
 
 
 def test_unknown_task_is_refused(config):
