@@ -9,7 +9,8 @@ With c = 0 this is DDIM (arXiv 2010.02502), and it is also one Euler step of the
 straight line of rectified flow as in the sigma space of variance-preserving schedules: "ddim" and
 "euler" differ by the timesteps they visit. With c = (log-SNR step) / (2 (log-SNR step before)) it
 is DPM-Solver++ (2M) (arXiv 2211.01095); its first and its last step have c = 0. The last step goes
-to (1, 0), so it returns x0 and never divides by a small s.
+to (1, 0), so it returns x0 and never divides by a small s; DDIM's goes to the level of timestep 0
+where `Schedule.set_alpha_to_one` is false, as Stable Diffusion's.
 
 Timesteps and their rounding are those of diffusers' DDIMScheduler, EulerDiscreteScheduler (linear
 interpolation) and DPMSolverMultistepScheduler. In particular DDIM steps by num_train_timesteps //

@@ -102,7 +102,11 @@ class Schedule:
         if config.get("trained_betas") is not None or kind.startswith("FlowMatch"):
             raise ValueError(f"{kind}: trained_betas and other models' flows are not supported")
         spacing = "leading" if kind in _LEADING else "linspace"
-        defaults: dict[str, Any] = {**_DIFFUSERS_DEFAULTS, "timestep_spacing": spacing}
+        defaults: dict[str, Any] = {
+            **_DIFFUSERS_DEFAULTS,
+            "timestep_spacing": spacing,
+            "set_alpha_to_one": kind != "PNDMScheduler",
+        }
         known: dict[str, Any] = {**defaults, **known_fields(cls, config)}
         return cls(**{**known, "betas": config.get("beta_schedule", "linear")})
 
@@ -112,7 +116,6 @@ _DIFFUSERS_DEFAULTS: dict[str, Any] = dict(
     beta_start=0.0001,
     beta_end=0.02,
     steps_offset=0,
-    set_alpha_to_one=True,
 )
 
 

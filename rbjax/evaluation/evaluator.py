@@ -40,7 +40,6 @@ UNSCORED_SYSTEMS = (  # where nothing can be asked
     *("trained", "references_blanked", "other_references", "copy_reference", "real_images"),
 )
 OUT_OF_DOMAIN_SYSTEMS = ("trained", "references_blanked", "copy_reference", "real_images")
-PERIODIC_RESAMPLES = 200  # of the bootstrap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,7 +240,7 @@ class Evaluator:
         """Scores some systems on so many characters, without repeats."""
         cases = self._suite(characters, self.exp.config.eval.prompts)
         images = self._collect(params, cases, systems)
-        return self._score(images, cases, resamples=PERIODIC_RESAMPLES)
+        return self._score(images, cases)
 
     def _suite(
         self,
@@ -295,7 +294,5 @@ class Evaluator:
             training = TrainingImages(examples.split.tags, read)
         return RealData(self.generator.read_images, self.generator.read_record, training)
 
-    def _score(self, images: dict[str, SystemImages], cases: Suite, resamples: int = 2000) -> dict:
-        return scoring.score(
-            images, cases, self.vqa, read_images=self.generator.read_images, resamples=resamples
-        )
+    def _score(self, images: dict[str, SystemImages], cases: Suite) -> dict[str, Any]:
+        return scoring.score(images, cases, self.vqa, read_images=self.generator.read_images)

@@ -19,7 +19,7 @@ def loss_curve(losses: Sequence[tuple[int, float]]) -> bytes:
     axis = figure.subplots()
     axis.plot(steps, values, color="#bfdbfe", linewidth=1)
     axis.plot(steps, _smooth(values), color="#2563eb", linewidth=2)
-    if (values > 0).all():
+    if not (values <= 0).any():
         axis.set_yscale("log")
     axis.set_xlabel("training step", fontsize=10, color=INK)
     axis.set_ylabel("loss", fontsize=10, color=INK)
@@ -53,12 +53,18 @@ def guidance(curves: Mapping[str, Sequence[Mapping[str, Any]]], x: str, ys: Sequ
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """Returns the mean over a centred window of a twentieth of the values, cut at the ends."""
-    half = max(len(values) // 40, 1)
-    sums = np.concatenate([[0.0], np.cumsum(values)])
+    """Returns the mean over a centred window of a twentieth of the values, cut at the ends.
+
+    What is not finite is left out; a window of nothing else is NaN.
+    """
+    half, known = max(len(values) // 40, 1), np.isfinite(values)
+    sums, counts = (
+        np.concatenate([[0.0], np.cumsum(of)]) for of in (np.where(known, values, 0.0), known)
+    )
     places = np.arange(len(values))
     start, stop = np.maximum(places - half, 0), np.minimum(places + half + 1, len(values))
-    return (sums[stop] - sums[start]) / (stop - start)
+    with np.errstate(invalid="ignore"):
+        return (sums[stop] - sums[start]) / (counts[stop] - counts[start])
 
 
 def _style(axis: Axes) -> None:

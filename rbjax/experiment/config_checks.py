@@ -22,6 +22,7 @@ CHOICES = {
     "train.weighting": WEIGHTINGS,
 }
 PATHS = ("data_dir", "pretrained", "init_from", "eval.vqa", "eval.clip", "eval.dino", "eval.face")
+RATES = ("data.flip_references", "data.blank_background", "train.final_rate", "train.ema_decay")
 COUNTS = (  # fields that must be at least 1
     *("total_steps", "sample_images"),
     *("eval.prompts", "eval.repeats", "eval.periodic_characters", "train.max_bad_updates"),
@@ -67,6 +68,11 @@ def check(config: ConfigDict) -> None:
             "model of its own: give a folder of Stable Diffusion in diffusers' format, "
             "--config.pretrained=DIR, or --config.pretrained=shipped for the small one that ships"
         )
+    if not config.pretrained and config.model.get("vae"):
+        raise ValueError(
+            "config.pretrained is empty, and an autoencoder cannot start from scratch here: begin "
+            "with composition.from_scratch, in which config.model.vae is empty (BlockDCT)"
+        )
 
 
 def _check_drops(data: ConfigDict) -> None:
@@ -106,13 +112,17 @@ def check_bucket_steps(config: ConfigDict) -> None:
 
 
 def _check_values(config: ConfigDict) -> None:
-    """Raises ValueError for a field of PATHS, CHOICES or COUNTS that has no such value."""
+    """Raises ValueError for a field of PATHS, CHOICES, RATES or COUNTS that has no such value."""
     for field in PATHS:
         local_path(operator.attrgetter(field)(config), f"config.{field}")
     for field, choices in CHOICES.items():
         value = operator.attrgetter(field)(config)
         if value not in choices:
             raise ValueError(f"config.{field}={value!r}: use {' or '.join(map(repr, choices))}")
+    for field in RATES:
+        value = operator.attrgetter(field)(config)
+        if not 0 <= value <= 1:
+            raise ValueError(f"config.{field}={value}: give a share, from 0 to 1")
     for field in COUNTS:
         value = operator.attrgetter(field)(config)
         if value < 1:

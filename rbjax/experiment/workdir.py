@@ -28,8 +28,9 @@ REQUESTS = ("sample_now", "save_now")  # files that ask a training that runs for
 CHANGEABLE = (  # fields that may differ between two runs in one working directory
     *("total_steps", "data_dir", "mesh", "eval", "sampling", "sample_images"),
     *(f"{name}_every" for name in ("log", "checkpoint", "sample", "eval")),
-    *("data.cached_latents", "data.threads", "model.unet.remat", "train.accumulate"),
-    *("train.max_bad_updates", "pretrained"),  # `check_pretrained` says whether it is the same
+    *("data.cache", "data.cached_latents", "data.store_latents", "data.threads"),
+    *("model.unet.remat", "train.accumulate", "train.max_bad_updates"),
+    "pretrained",  # `check_pretrained` says whether it is the same
 )
 
 

@@ -1,6 +1,7 @@
 """JSON files of a model's folder, which a user may have edited or damaged: errors name the file."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,19 @@ def read(path: str | StoredPath) -> dict[str, Any]:
     return content
 
 
-def read_config(folder: str | Path) -> dict[str, Any]:
+def read_config(folder: str | Path, required: Iterable[str] = ()) -> dict[str, Any]:
     """Returns the content of `folder/config.json`.
 
     Raises:
         FileNotFoundError: there is none; for a pipeline's folder it names the parts.
-        ValueError: it holds no JSON object.
+        ValueError: it holds no JSON object, or one without the keys that are required.
     """
     folder = Path(folder)
     if (folder / CONFIG_NAME).is_file():
-        return read(folder / CONFIG_NAME)
+        content = read(folder / CONFIG_NAME)
+        if absent := [key for key in required if key not in content]:
+            raise ValueError(f"{folder / CONFIG_NAME} has no {', '.join(absent)}. {REMEDY}")
+        return content
     message = f"No {CONFIG_NAME} in {folder}: not a folder of a saved model."
     if any(folder.glob("*.safetensors")):
         message += f" A safetensors file needs the {CONFIG_NAME} of its model beside it."

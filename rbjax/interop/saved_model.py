@@ -207,9 +207,9 @@ def retrinet_config(config: RetriNetConfig) -> dict[str, Any]:
 
 def _model_section(folder: Path, computed: dict[str, str]) -> dict[str, Any]:
     """Returns the experiment's `model` section, from the parts' own configurations."""
-    retrinet = json_files.read_config(folder / "retrinet")
+    retrinet = json_files.read_config(folder / "retrinet", ("unet_config", *RETRIEVAL))
     text = json_files.read_config(folder / "text_encoder")
-    vae = json_files.read_config(folder / "vae")
+    vae = json_files.read_config(folder / "vae", ("_class_name",))
     if vae["_class_name"] == BlockDCT.__name__:
         own = {"patch": vae["factor"], "luma": vae["luma"], "chroma": vae["chroma"]}
     else:

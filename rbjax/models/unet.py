@@ -1,6 +1,6 @@
 """The conditional UNet of Stable Diffusion 1.x and 2.x, with diffusers' parameter names.
 
-`encode`, `middle` and `decode` are separate, because RetriNet (paper, architecture figure) reads
+`encode`, `mid_block` and `decode` are separate, because RetriNet (paper, architecture figure) reads
 the encoder's levels and adds to the skip connections between them and the decoder.
 """
 

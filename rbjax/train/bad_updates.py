@@ -7,7 +7,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from clu.metrics import Collection, Metric
+from clu.metrics import Average, Collection, Metric
 from clu.periodic_actions import PeriodicCallback
 from flax import struct
 from ml_collections import ConfigDict
@@ -18,6 +18,19 @@ from rbjax import storage
 from rbjax.data.dataset import Split
 from rbjax.models.batch import Batch
 from rbjax.storage import StoredPath
+
+
+@struct.dataclass
+class FiniteAverage(Average):
+    """Average of what is finite: one bad update does not hide the others; of none it is NaN."""
+
+    @classmethod
+    def from_model_output(
+        cls, values: jax.Array, mask: jax.Array | None = None, **_: jax.Array
+    ) -> Average:
+        """Takes the values of one step."""
+        finite = jnp.isfinite(jnp.atleast_1d(values))
+        return super().from_model_output(values, finite if mask is None else finite & mask)
 
 
 @struct.dataclass

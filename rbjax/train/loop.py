@@ -73,7 +73,8 @@ def _run(exp: Experiment, workdir: StoredPath, planned: int | None, stop: Termin
     overview.print_parameters(abstract)
     with distributed.primary_first():  # it makes the caches
         split = exp.open_training()
-        data = _batches(exp, split, abstract)
+        exp.examples(split)
+    data = _batches(exp, split, abstract)  # latents that are missing are encoded on all devices
     state, metrics = _start(exp, workdir, abstract=abstract, data=data)
     start, total = int(state.step), exp.config.total_steps
     if start:
@@ -206,8 +207,8 @@ def jit_update(exp: Experiment, abstract: TrainState) -> jax.stages.Wrapped:
 def finishing(update: Callable[..., Any]) -> Callable[..., Any]:
     """Returns an update that on CPUs has ended when it returns; elsewhere, `update`.
 
-    On CPUs JAX queues dozens of calls: the rate would be that of queueing, and what follows a signal
-    would wait for all of them.
+    On CPUs JAX queues dozens of calls: the rate would be that of queueing, and what follows a
+    signal would wait for all of them.
     """
     if jax.default_backend() != "cpu":
         return update
@@ -227,7 +228,7 @@ def _log(
     history: list[tuple[int, float]],
     workdir: StoredPath,
 ) -> None:
-    """Writes the metrics: the only place where numbers leave the device during training."""
+    """Writes the metrics: here alone, and in `bad_updates.check`, numbers leave the device."""
     values = {name: float(value) for name, value in metrics.compute().items()}
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_in_use" in stats:

@@ -20,12 +20,12 @@ from rbjax.models.pipeline import Pipeline
 from rbjax.parallel import rules
 from rbjax.parallel.activations import split_batch
 from rbjax.train import state as states
-from rbjax.train.bad_updates import BadUpdates
+from rbjax.train.bad_updates import BadUpdates, FiniteAverage
 from rbjax.train.state import TrainState
 
 TrainMetrics = Collection.create(  # what is written at log steps, averaged since the last one
-    loss=Average.from_output("loss"),
-    grad_norm=Average.from_output("grad_norm"),
+    loss=FiniteAverage.from_output("loss"),
+    grad_norm=FiniteAverage.from_output("grad_norm"),
     learning_rate=LastValue.from_output("learning_rate"),
     references=Average.from_output("references"),  # visible ones of an example
     bad_updates=BadUpdates,  # not averaged

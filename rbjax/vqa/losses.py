@@ -56,9 +56,9 @@ class ModelAndTagger(nnx.Module):
 
 
 def mean_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns the mean over labels [...] that are not negative, of logits [..., V]."""
+    """Returns the mean over labels [...] that are not negative, of logits [..., V]; 0 of none."""
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
-    return jnp.sum(losses * (labels >= 0)) / jnp.sum(labels >= 0)
+    return jnp.sum(losses * (labels >= 0)) / jnp.maximum(jnp.sum(labels >= 0), 1)
 
 
 def tagging_loss(

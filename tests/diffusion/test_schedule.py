@@ -99,10 +99,11 @@ def test_the_file_of_a_diffusers_folder_is_read():
 
 
 @pytest.mark.parametrize("kind", ["DDIM", "PNDM", "DDPM", "EulerDiscrete", "DPMSolverMultistep"])
-def test_a_file_that_does_not_name_the_spacing_means_its_scheduler_s_own(kind):
+def test_what_a_file_does_not_name_is_its_scheduler_s_own(kind):
     oracle = getattr(diffusers, f"{kind}Scheduler")()
     found = Schedule.from_config({"_class_name": f"{kind}Scheduler", "beta_schedule": "linear"})
     assert found.timestep_spacing == oracle.config.timestep_spacing
+    assert found.set_alpha_to_one == oracle.config.get("set_alpha_to_one", True)  # DDIM's default
 
 
 def test_schedules_of_other_models_are_refused():

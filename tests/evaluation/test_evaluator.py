@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from rbjax.evaluation import baselines, judging, variants
+from rbjax.evaluation import baselines, judging, scoring, variants
 from rbjax.evaluation.evaluator import Evaluator
 from rbjax.evaluation.generator import CaseGenerator
 from rbjax.experiment import setup as setup_lib
@@ -76,6 +76,19 @@ def test_while_training_other_characters_are_scored_than_at_the_end(evaluator, a
     assert [split.name for split in splits] == ["validation", "test"]
     names = [set(split.clusters.names) for split in splits]
     assert not names[0] & names[1]
+
+
+def test_intervals_out_of_domain_are_as_exact_as_those_of_the_test(evaluator, monkeypatch):
+    found, score = [], scoring.score
+
+    def noted(*args, **options):
+        found.append(options.get("resamples"))
+        return score(*args, **options)
+
+    monkeypatch.setattr(scoring, "score", noted)
+    evaluator._out_of_domain({})
+    evaluator.final(6, {})
+    assert len(set(found[:2])) == 1
 
 
 def test_a_missing_split_is_told(evaluator, capsys):

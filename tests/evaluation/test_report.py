@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rbjax.evaluation import baselines, report, saved_images, scoring, variants
+from rbjax.evaluation import baselines, plots, report, saved_images, scoring, variants
 from rbjax.evaluation import results as results_lib
 from rbjax.evaluation import suite as suite_lib
 from rbjax.models.pixels import to_uint8
@@ -140,6 +140,16 @@ def test_on_a_phone_nothing_is_wider_than_the_page(page):
     assert all(int(width) <= 320 for width in re.findall(r"[^-]width: (\d+)px", style))
     tables = re.findall(r'(<div class="scroll">)?<table( class="cards")?', body)
     assert tables and all(scrolls or cards for scrolls, cards in tables)
+
+
+def test_a_loss_that_is_not_finite_leaves_the_curve_as_it_is():
+    values = np.linspace(2, 1, 60)
+    smooth = plots._smooth(values)
+    values[20] = np.nan
+    with_gap = plots._smooth(values)
+    assert np.isfinite(with_gap).all()
+    np.testing.assert_allclose(np.delete(with_gap, [19, 20, 21]), np.delete(smooth, [19, 20, 21]))
+    assert np.isnan(plots._smooth(np.full(3, np.nan))).all()
 
 
 def test_a_report_without_training_or_model_is_possible(world, vqa, tmp_path):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from configs import composition
 from rbjax.experiment import config_checks
 from tests.helpers import tiny_run
 
@@ -26,6 +27,9 @@ def config():
         ({"data.prompt_tags": "some"}, "config.data.prompt_tags='some': use 'free' or 'all'"),
         ({"data.crop_jitter": 0.5}, "config.data.crop_jitter=0.5: .* below 0.5"),
         ({"data.drop_tags": 1.0}, "config.data.drop_tags=1.0: .* below 1"),
+        ({"data.flip_references": 50.0}, "config.data.flip_references=50.0: .* from 0 to 1"),
+        ({"data.blank_background": -0.1}, "config.data.blank_background=-0.1"),
+        ({"train.ema_decay": 1.5}, "config.train.ema_decay=1.5"),
         ({"data.view": "whole"}, "config.data.view='whole': use 'crop' or 'in_place'"),
         ({"train.weighting": "snr"}, "config.train.weighting='snr': use 'uniform' or 'velocity'"),
         ({"total_steps": 0}, "config.total_steps=0: must be at least 1$"),
@@ -55,6 +59,14 @@ def test_buckets_around_the_size_or_none_are_accepted(config, sides):
 def test_buckets_that_cannot_hold_the_size_are_refused(config, sides):
     with pytest.raises(ValueError, match="bucket_reso_steps=.*size=12 between them"):
         buckets(config, *sides)
+
+
+def test_a_model_from_scratch_has_no_autoencoder_that_learns_nothing():
+    """As the default has with --config.pretrained= --config.model.patch=6: at SD's size."""
+    config = composition.get_config()
+    config.pretrained, config.model.patch = "", 6
+    with pytest.raises(ValueError, match="config.pretrained is empty, .* config.model.vae"):
+        config_checks.check(config)
 
 
 def test_unknown_task_is_refused(config):

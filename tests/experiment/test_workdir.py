@@ -52,6 +52,7 @@ def test_settings_that_do_not_change_training_may_change(config, tmp_path):
     (tmp_path / "checkpoints/3").mkdir(parents=True)
     changes = {"total_steps": 9, "eval.prompts": 3, "mesh.fsdp": 2, "log_every": 1, "data_dir": "x"}
     changes |= {"data.cached_latents": True, "data.threads": 7, "train.accumulate": 2}
+    changes |= {"data.cache": False, "data.store_latents": True}
     config.update_from_flattened_dict(changes)
     workdir.check_workdir(config, tmp_path)
 

@@ -118,6 +118,18 @@ def test_a_missing_part_is_named(folder, part):
         saved_model.load(folder)
 
 
+@pytest.mark.parametrize(
+    "part, field", [("retrinet", "heads"), ("retrinet", "unet_config"), ("vae", "_class_name")]
+)
+def test_a_setting_that_is_missing_is_named(folder, part, field):
+    path = folder / part / "config.json"
+    config = json.loads(path.read_text())
+    del config[field]
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=f"{path} has no {field}"):
+        saved_model.load(folder)
+
+
 def test_a_damaged_tokenizer_is_named(folder):
     path = folder / "tokenizer" / "tokenizer.json"
     path.write_text(path.read_text()[:-9])

@@ -8,7 +8,7 @@ import pytest
 
 from rbjax.parallel import distributed
 from rbjax.train import loop
-from tests.helpers import tiny_run, train_process
+from tests.helpers import stable_diffusion_folder, tiny_run, train_process
 
 
 def losses(workdir):
@@ -43,6 +43,22 @@ def test_two_processes_equal_one_which_can_take_over(alone, avatars_dir, tmp_pat
     np.testing.assert_allclose(
         list(alone(tmp_path / "two").values()), list(two.values()), rtol=1e-5
     )
+
+
+def test_two_processes_store_the_latents_that_they_train_from(avatars_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_process, "LIMIT", 300)  # they waited for each other for ever
+    data_dir = shutil.copytree(avatars_dir, tmp_path / "data")
+    folder = stable_diffusion_folder.write(tmp_path / "sd")
+    changes = {"pretrained": folder, "data_dir": data_dir, "data.size": 12, "eval.characters": 0}
+    changes |= {"total_steps": 1, "model.retrieval.heads": 2}
+    arguments = ["rbjax.main", "--config=configs/composition.py:smoke", "--num_processes=2"]
+    arguments += [f"--config.{name}={value}" for name, value in changes.items()]
+    arguments += [f"--coordinator=localhost:{train_process.free_port()}"]
+    arguments += [f"--workdir={tmp_path}/run"]
+    found = train_process.run([[*arguments, f"--process_id={i}"] for i in range(2)], devices=1)
+    assert not any(p.returncode for p in found), "\n".join(p.stdout for p in found)
+    assert "Stored moments: read from" in found[0].stdout
+    assert list(losses(tmp_path / "run")) == [1]
 
 
 @pytest.mark.slow

@@ -148,6 +148,21 @@ def test_updates_that_are_not_finite_are_not_applied():
     assert int(good.opt_state[1][0].count) == 1
 
 
+def test_the_log_averages_what_is_finite():
+    config = tiny_pipeline.train_config()
+    graphdef, params = nnx.split(Exploding())
+    update, batch = make_update(graphdef, config), tiny_pipeline.batch(2)
+    state = state_lib.init(nnx.to_pure_dict(params), config, 10)
+    state, bad = update(state, step.TrainMetrics.empty(), batch)
+    assert np.isnan([bad.compute()["loss"], bad.compute()["grad_norm"]]).all()
+    good = dataclasses.replace(batch, index=batch.index + 1)
+    _, alone = update(state, step.TrainMetrics.empty(), good)
+    _, both = update(state, bad, good)
+    for name in ("loss", "grad_norm"):
+        assert both.compute()[name] == alone.compute()[name]
+    assert both.compute()["bad_updates"] == 1
+
+
 def test_learning_rate_is_warmup_then_cosine():
     config = tiny_pipeline.train_config(learning_rate=0.3, warmup_steps=4, final_rate=0.1)
     rate = state_lib.learning_rate(config, 20)

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rbjax.vqa import accuracy, train, training_data
+from rbjax.vqa import accuracy, losses, train, training_data
 from rbjax.vqa.model import VQA
 from scripts import train_vqa
 
@@ -75,6 +76,13 @@ def test_a_batch_depends_on_the_step_alone(images, texts, tmp_path):
     assert not np.array_equal(first[0], other[0])
     assert first[2]["places"].shape == (2, 2, 9)
     assert first[2]["places"][:, 1].any() and not first[2]["places"][:, 0].any()  # mouth
+
+
+def test_a_batch_without_a_label_changes_nothing():
+    """As one of a few images can be whose attributes are shown seldom."""
+    labels = jnp.full((2, 3), training_data.UNSEEN)
+    loss, grads = jax.value_and_grad(losses.mean_cross_entropy)(jnp.ones((2, 3, 5)), labels)
+    assert loss == 0 and not grads.any()
 
 
 @pytest.mark.slow
