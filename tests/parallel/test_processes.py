@@ -46,7 +46,7 @@ def test_two_processes_equal_one_which_can_take_over(alone, avatars_dir, tmp_pat
 
 
 def test_two_processes_store_the_latents_that_they_train_from(avatars_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_process, "LIMIT", 300)  # they waited for each other for ever
+    monkeypatch.setattr(train_process, "LIMIT", 900)  # they waited for each other for ever
     data_dir = shutil.copytree(avatars_dir, tmp_path / "data")
     folder = stable_diffusion_folder.write(tmp_path / "sd")
     changes = {"pretrained": folder, "data_dir": data_dir, "data.size": 12, "eval.characters": 0}
