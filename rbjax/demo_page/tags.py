@@ -10,7 +10,7 @@ import tokenizers
 from rbjax.interop.saved_model import Model
 from rbjax.text.concepts import CARRIED, CONCEPTS
 from rbjax.text.prompts import split_tags
-from rbjax.text.tokenizer import UNKNOWN
+from rbjax.text.tokenizer import UNKNOWN, unknown_words
 from tfds_retribooru import vocabulary as vocabulary_lib
 from tfds_retribooru.avatars import attributes
 
@@ -91,14 +91,6 @@ def _mark(
         note = f"the {' and '.join(carriers)} reference decides this ({kind})"
         return {"tag": tag, "mark": "decided", "note": note}
     return {"tag": tag, "mark": "known", "note": ""}
-
-
-def unknown_words(text: str, tokenizer: tokenizers.Tokenizer) -> list[str]:
-    """Returns the words of a text that the tokenizer does not know."""
-    unknown = tokenizer.token_to_id(UNKNOWN)
-    encoding = tokenizer.encode(text)
-    pairs = zip(encoding.ids, encoding.offsets, strict=True)
-    return [text[start:end] for token, (start, end) in pairs if token == unknown]
 
 
 def drawn(vocabulary: Vocabulary) -> dict[str, list[str]]:

@@ -136,7 +136,8 @@ def _flow(schedule: Schedule, num_steps: int, method: str) -> Steps:
     """Equal steps on the line, from pure noise to none."""
     sigma = np.linspace(1, 0, num_steps + 1)
     timesteps = sigma[:-1] * schedule.num_train_timesteps - 1
-    return _connected(timesteps, 1 - sigma, sigma, second_order=method == "dpm++2m")
+    second_order = {"ddim": False, "euler": False, "dpm++2m": True}[method]
+    return _connected(timesteps, 1 - sigma, sigma, second_order=second_order)
 
 
 def _ddim(schedule: Schedule, num_steps: int) -> Steps:

@@ -28,7 +28,7 @@ from rbjax.models.pipeline import latent_pixels
 from rbjax.storage import StoredPath
 from rbjax.text import prompts
 from rbjax.text.concepts import CONCEPTS
-from rbjax.text.tokenizer import UNKNOWN
+from rbjax.text.tokenizer import unknown_words
 
 GRID_PIXELS = 192  # smallest side of an image in the grid
 
@@ -246,11 +246,7 @@ def _spelled(model: Model, prompt: str) -> str:
 
 
 def _warn_of_unknown_words(model: Model, prompt: str) -> None:
-    prompt = _spelled(model, prompt)
-    unknown = model.tokenizer.token_to_id(UNKNOWN)
-    encoding = model.tokenizer.encode(prompt)
-    pairs = zip(encoding.ids, encoding.offsets, strict=True)
-    words = [prompt[start:end] for token, (start, end) in pairs if token == unknown]
+    words = unknown_words(_spelled(model, prompt), model.tokenizer)
     if words:
         logging.warning(
             "the model does not know %s: no image of its training was described so",

@@ -69,6 +69,14 @@ def is_of_words(tokenizer: tokenizers.Tokenizer) -> bool:
     return tokenizer.token_to_id(UNKNOWN) is not None
 
 
+def unknown_words(text: str, tokenizer: tokenizers.Tokenizer) -> list[str]:
+    """Returns the words of a text that a tokenizer of words does not know; of CLIP's, none."""
+    unknown = tokenizer.token_to_id(UNKNOWN)
+    encoding = tokenizer.encode(text)
+    pairs = zip(encoding.ids, encoding.offsets, strict=True)
+    return [text[start:end] for token, (start, end) in pairs if token == unknown]
+
+
 def read_pretrained(folder: str | pathlib.Path, length: int) -> tokenizers.Tokenizer:
     """Reads the tokenizer of a text encoder: of words, or CLIP's; see `clip_tokenizer`.
 

@@ -73,7 +73,7 @@ class TrainOptions:
     batch_size: int = _option(32, "images in a batch")
     questions: int = _option(6, "'what' questions about an image")
     phrases: int = _option(3, "'is there' questions about an image")
-    learning_rate: float = _option(1.2e-3, "peak, after warm-up; falls to 0 in the last third")
+    learning_rate: float = _option(1.2e-3, "peak, after warm-up; falls to 0 over the last 0.3")
     varied: float = _option(0.85, "share of figures that move")
     rare: float = _option(0.25, "share of images with what is seldom shown, after pretraining")
     width: int = _option(128, "hidden size")
