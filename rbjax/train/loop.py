@@ -73,7 +73,7 @@ def _run(exp: Experiment, workdir: StoredPath, planned: int | None, stop: Termin
     overview.print_parameters(abstract)
     with distributed.primary_first():  # it makes the caches
         split = exp.open_training()
-        exp.examples(split)
+        exp.examples(split)  # keeps decoded images, where the configuration says so
     data = _batches(exp, split, abstract)  # latents that are missing are encoded on all devices
     state, metrics = _start(exp, workdir, abstract=abstract, data=data)
     start, total = int(state.step), exp.config.total_steps
