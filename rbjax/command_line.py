@@ -207,7 +207,7 @@ def one_line_errors(memory: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:  # the last of optional packages
         if logging.get_verbosity() >= logging.DEBUG:
             raise
         sys.exit(f"Error: {error} (--verbosity=1 shows where this comes from)")

@@ -42,9 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     """Runs, kills and compares; returns 1 where something differs."""
     args, options = _parse_args(argv)
     set_environment()
-    folder = args.out or pathlib.Path(tempfile.mkdtemp(prefix="rbjax-chaos-"))
+    folder = (args.out or pathlib.Path(tempfile.mkdtemp(prefix="rbjax-chaos-"))).absolute()
     began = time.monotonic()
-    _start(folder / "whole", options).communicate()
+    _finish(folder / "whole", options)
     duration = time.monotonic() - began
     whole, rng, kills = contents(folder / "whole"), random.Random(args.seed), collections.Counter()
     rounds = 0
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
             kills[event] += 1
             print(f"kill {kills.total()}: {event}, run {rounds}", flush=True)
             if kills.total() == args.kills:
-                _start(killed, options).communicate()
+                _finish(killed, options)
                 break
         different = differences(whole, contents(killed))
         print(f"run {rounds}: {len(different)} of {len(whole)} differ", flush=True)
@@ -91,6 +91,16 @@ def _start(workdir: pathlib.Path, options: list[str]) -> subprocess.Popen:
     command = [sys.executable, "-m", "rbjax.main", f"--workdir={workdir}", *options]
     with workdir.with_suffix(".log").open("ab") as log:
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+
+
+def _finish(workdir: pathlib.Path, options: list[str]) -> None:
+    """Trains to the end.
+
+    Raises:
+        RuntimeError: it ended with an error.
+    """
+    if _start(workdir, options).wait():
+        raise RuntimeError(f"the training failed: {workdir.with_suffix('.log')}")
 
 
 def _kill_until_end(

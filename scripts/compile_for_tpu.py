@@ -6,7 +6,8 @@ python scripts/compile_for_tpu.py --config configs/composition.py:sd15 --topolog
 Prints for each of the two programs what a device needs of its memory, the floating-point operations
 and collectives, and how long compiling took. Ends with 1 where something does not fit. Weights and
 records are not needed: without --config.pretrained a model of Stable Diffusion 1.5's size stands
-for the folder's; a configuration without a folder builds its data set, whose words it needs.
+for the folder's, and latents are taken as stored where they can be (--stored=none: nowhere); a
+configuration without a folder builds its data set, whose words it needs.
 
 With --memory_only no code is generated: it is many times faster, and prints the memory alone, as
 the compiler estimates it. The program's code and constants are not in it: some 50 MiB of the small
@@ -23,6 +24,13 @@ from rbjax.command_line import config_flag, one_line_errors, parse_flags, set_en
 CONFIG = config_flag()
 TOPOLOGY = flags.DEFINE_string("topology", "v4:2x2x1", "KIND:AxBxC; v4, v5e, v5p or v6e.")
 ONLY = flags.DEFINE_enum("only", None, ["train", "sample"], "Compiles only this program.")
+STORED = flags.DEFINE_enum(
+    "stored",
+    "all",
+    ["all", "moments", "none"],
+    "What scripts/cache_latents.py has stored: latents and text states, latents alone, or nothing "
+    "(then the encoders are in the update).",
+)
 MEMORY_ONLY = flags.DEFINE_bool("memory_only", False, "Generates no code: faster, for the memory.")
 REMEDY = (
     "Lower config.batch_size (sampling: config.eval.batch_size) or raise config.train.accumulate, "
@@ -49,6 +57,7 @@ def compile_and_print(name: str) -> bool:
     """Prints what a program needs; returns whether it fits into a device's memory."""
     import jax
 
+    from rbjax.data import latent_cache
     from rbjax.parallel import program, topology
     from rbjax.train import ahead_of_time
 
@@ -57,9 +66,11 @@ def compile_and_print(name: str) -> bool:
     axes = ", ".join(f"{axis} {size}" for axis, size in exp.mesh.shape.items())
     print(f"{name} on {TOPOLOGY.value}, {len(devices)} devices ({axes}):", flush=True)
     start = time.perf_counter()
-    lowered = ahead_of_time.PROGRAMS[name].lower(exp)
+    stored = {"all": latent_cache.PARTS, "none": ()}.get(STORED.value, (STORED.value,))
+    compiled_for = ahead_of_time.programs(stored)[name]
+    lowered = compiled_for.lower(exp)
     if MEMORY_ONLY.value:
-        arguments = topology.argument_bytes(ahead_of_time.PROGRAMS[name].arguments(exp))
+        arguments = topology.argument_bytes(compiled_for.arguments(exp))
         rest = max(0, topology.estimate(lowered) - arguments)
         need = {"arguments": arguments, "results and work": rest}
         return print_memory(need, chip.memory, time.perf_counter() - start)

@@ -14,6 +14,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line, or `argv` in its place."""
     parser = ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--workdir", required=True, help="directory of the run that ended")
+    parser.add_argument(
+        "--pretrained", default="", help="where the folder of config.pretrained lies now"
+    )
     return parser.parse_args(argv)
 
 
@@ -25,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     from rbjax.train.replay import replay
 
     with one_line_errors("compute on the CPU, JAX_PLATFORMS=cpu"):
-        found = replay(storage.stored_path(args.workdir, "--workdir"))
+        found = replay(storage.stored_path(args.workdir, "--workdir"), args.pretrained)
     print(f"Batch of step {found.step}, parameters of step {found.checkpoint}:")
     rows = zip(found.records, found.losses, found.grad_norms, found.bad, strict=True)
     for record, loss, grad_norm, bad in rows:

@@ -24,7 +24,7 @@ CHOICES = {
 PATHS = ("data_dir", "pretrained", "init_from", "eval.vqa", "eval.clip", "eval.dino", "eval.face")
 RATES = ("data.flip_references", "data.blank_background", "train.final_rate", "train.ema_decay")
 COUNTS = (  # fields that must be at least 1
-    *("total_steps", "sample_images"),
+    *("total_steps", "sample_images", "data.threads"),
     *("eval.prompts", "eval.repeats", "eval.periodic_characters", "train.max_bad_updates"),
     *(f"{name}_every" for name in ("log", "checkpoint", "sample", "eval")),
 )

@@ -24,7 +24,7 @@ from rbjax.diffusion import sampler
 from rbjax.diffusion.guidance import Sampling
 from rbjax.diffusion.schedule import Schedule
 from rbjax.experiment import added_fields, config_checks
-from rbjax.interop import shipped_base, stable_diffusion
+from rbjax.interop import stable_diffusion
 from rbjax.interop.stable_diffusion import StableDiffusion
 from rbjax.models.pipeline import abstract_pipeline
 from rbjax.parallel import mesh as mesh_lib
@@ -120,8 +120,6 @@ def resolve(config: ConfigDict) -> Resolved:
     """
     config = added_fields.complete(config)
     config_checks.check(config)
-    if config.init_from:
-        shipped_base.start_folder(config.init_from)  # raises before a data set is built
     if not config.pretrained:
         config_checks.check_bucket_steps(config)
         return Resolved(config, pretrained=None)

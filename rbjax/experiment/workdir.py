@@ -16,7 +16,7 @@ from rbjax import storage
 from rbjax.command_line import local_path
 from rbjax.data import latent_cache
 from rbjax.experiment import added_fields
-from rbjax.interop import json_files, safetensors_files, stable_diffusion
+from rbjax.interop import json_files, safetensors_files, shipped_base, stable_diffusion
 from rbjax.interop.stable_diffusion import StableDiffusion
 from rbjax.parallel import distributed
 from rbjax.storage import StoredPath
@@ -56,14 +56,28 @@ def check_workdir(config: ConfigDict, workdir: StoredPath) -> None:
             probe = workdir / ".writable"
             probe.write_bytes(b"")
             probe.unlink()
-    except OSError as error:
+    except Exception as error:  # of a bucket: also those of gcsfs and of the login
+        if not isinstance(error, OSError) and not storage.is_remote(workdir):
+            raise
+        reason = getattr(error, "strerror", None) or error
         raise PermissionError(
-            f"cannot write to --workdir={workdir} ({error.strerror or error}): choose another "
-            "directory"
+            f"cannot write to --workdir={workdir} ({reason}): choose another directory"
         ) from error
     if path.exists() and _has_checkpoint(workdir):  # a run that ended before leaves nothing
         saved_config = added_fields.complete(ConfigDict(json_files.read(path)))
         _compare(json.loads(saved_config.to_json()), json.loads(config.to_json()), workdir)
+
+
+def check_start(config: ConfigDict, workdir: StoredPath) -> None:
+    """Checks that the model of `config.init_from` is there, where the run is to start with it.
+
+    A run that goes on has all parameters in its own checkpoints.
+
+    Raises:
+        FileNotFoundError: the folder holds none.
+    """
+    if config.init_from and not _has_checkpoint(workdir):
+        shipped_base.start_folder(config.init_from)
 
 
 def check_pretrained(pretrained: StableDiffusion | None, workdir: StoredPath) -> None:

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Iterator
 
@@ -49,9 +50,11 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
                 f"--process_id={process_id} with --num_processes={num_processes}: number the "
                 f"processes from 0 to {num_processes - 1}"
             )
-        jax.distributed.initialize(coordinator, num_processes, process_id)
+        jax.distributed.initialize(
+            coordinator, num_processes, process_id, cluster_detection_method="deactivate"
+        )
     elif _is_slurm() or _is_tpu():
-        jax.distributed.initialize()
+        jax.distributed.initialize(local_device_ids=_gpus_of_an_only_task())
     if not is_primary():
         os.environ["TQDM_DISABLE"] = "1"
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
@@ -62,10 +65,24 @@ def _is_slurm() -> bool:
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
+def _gpus_of_an_only_task() -> list[int] | None:
+    """Returns all GPUs of this host where Slurm started one process there; None: JAX decides.
+
+    JAX gives each process of Slurm one GPU, also where there are more GPUs than processes.
+    """
+    is_alone = re.fullmatch(r"1(\(x\d+\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    count = int(os.environ.get("SLURM_GPUS_ON_NODE", "0"))
+    return list(range(count)) if is_alone and count else None
+
+
 def _is_tpu() -> bool:
-    """Returns whether this machine has TPU chips and JAX may use them; asking JAX starts it."""
+    """Returns whether this machine has TPU chips and JAX may use them; asking JAX starts it.
+
+    Every Linux host may have /dev/vfio/vfio, and those with an NPU the folder /dev/accel.
+    """
     platforms = os.environ.get("JAX_PLATFORMS") or "tpu"
-    has_chips = any(any(DEVICES.glob(pattern)) for pattern in ("accel*", "vfio/*"))
+    chips = ("accel[0-9]*", "vfio/[0-9]*")
+    has_chips = any(any(DEVICES.glob(pattern)) for pattern in chips)
     return "tpu" in platforms and has_chips and importlib.util.find_spec("libtpu") is not None
 
 

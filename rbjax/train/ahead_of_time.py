@@ -4,18 +4,19 @@ Axes: B batch, R references, T tokens of a prompt, Tc of a concept word.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from clu.metrics import Collection
+from clu.metrics import Collection as Metrics
 from flax import nnx
 from ml_collections import ConfigDict
 
 from rbjax.data import dataset as dataset_lib
-from rbjax.data import variation
+from rbjax.data import latent_cache, variation
 from rbjax.diffusion.guidance import Sampling, make_generate
 from rbjax.diffusion.schedule import Schedule
 from rbjax.experiment import config_checks
@@ -89,18 +90,31 @@ def make_experiment(config: ConfigDict, devices: Sequence[jax.Device]) -> Experi
     )
 
 
-def lower_training(exp: Experiment) -> jax.stages.Lowered:
-    """Traces the update of the training loop."""
+def lower_training(
+    exp: Experiment, stored: Iterable[str] = latent_cache.PARTS
+) -> jax.stages.Lowered:
+    """Traces the update of the training loop; `stored` as of `training_arguments`."""
     with jax.sharding.use_abstract_mesh(exp.mesh.abstract_mesh):
-        state, metrics, batch = training_arguments(exp)
+        state, metrics, batch = training_arguments(exp, stored)
         return loop.jit_update(exp, state).lower(state, metrics, batch)
 
 
-def training_arguments(exp: Experiment) -> tuple[TrainState, Collection, Batch]:
-    """Returns shapes and shardings of what the update takes."""
+def training_arguments(
+    exp: Experiment, stored: Iterable[str] = latent_cache.PARTS
+) -> tuple[TrainState, Metrics, Batch]:
+    """Returns shapes and shardings of what the update takes.
+
+    Args:
+        exp: the experiment.
+        stored: of latent_cache.PARTS, what it finds stored, where it can be and is to be read.
+    """
     metrics = _place(jax.eval_shape(TrainMetrics.empty), meshes.replicated(exp.mesh))
-    batch = abstract_batch(exp, exp.config.batch_size, stored=exp.config.data.cached_latents)
-    return states.abstract_state(exp), metrics, batch
+    state = states.abstract_state(exp)
+    trained = state.trained.keys()
+    parts = {"moments": "autoencoder", "text": "text_encoder"}
+    constant = [part for part in stored if parts[part] not in trained]
+    found = constant if exp.config.data.cached_latents else []
+    return state, metrics, abstract_batch(exp, exp.config.batch_size, stored=found)
 
 
 def lower_sampling(exp: Experiment) -> jax.stages.Lowered:
@@ -120,7 +134,7 @@ def sampling_arguments(exp: Experiment) -> tuple[Tree, Batch, jax.ShapeDtypeStru
     """Returns shapes and shardings of what the generation takes."""
     count, sharding = exp.config.eval.batch_size, meshes.batch_sharding(exp.mesh)
     seeds = jax.ShapeDtypeStruct((count,), np.uint32, sharding=sharding)
-    return states.abstract_state(exp).averaged, abstract_batch(exp, count, stored=False), seeds
+    return states.abstract_state(exp).averaged, abstract_batch(exp, count), seeds
 
 
 class Program(NamedTuple):
@@ -135,14 +149,14 @@ class Program(NamedTuple):
     arguments: Callable[[Experiment], tuple[Any, ...]]
 
 
-PROGRAMS = {
-    "train": Program(lower_training, training_arguments),
-    "sample": Program(lower_sampling, sampling_arguments),
-}
+def programs(stored: Iterable[str] = latent_cache.PARTS) -> dict[str, Program]:
+    """Returns the two programs by name; `stored` as of `training_arguments`."""
+    training = (functools.partial(f, stored=stored) for f in (lower_training, training_arguments))
+    return {"train": Program(*training), "sample": Program(lower_sampling, sampling_arguments)}
 
 
-def abstract_batch(exp: Experiment, size: int, *, stored: bool) -> Batch:
-    """Returns the shapes of a batch; `stored`: of what a cache has, where it can be stored."""
+def abstract_batch(exp: Experiment, size: int, *, stored: Collection[str] = ()) -> Batch:
+    """Returns the shapes of a batch; `stored`: parts of it of which a cache has what it can."""
     data = exp.config.data
     pixels, count = (data.size, data.size, 3), data.faces + data.clothes
     length = prompts.concept_length(exp.tokenizer)
@@ -156,20 +170,23 @@ def abstract_batch(exp: Experiment, size: int, *, stored: bool) -> Batch:
             reference_mask=jnp.zeros((size, count), bool),
             index=jnp.zeros(size, jnp.int32),
         )
-        return _stored(exp, batch) if stored else batch
+        return _stored(exp, batch, stored) if stored else batch
 
     return _place(jax.eval_shape(make), meshes.batch_sharding(exp.mesh))
 
 
-def _stored(exp: Experiment, batch: Batch) -> Batch:
+def _stored(exp: Experiment, batch: Batch, parts: Collection[str]) -> Batch:
     """Replaces images and token ids by what precompute_latents stores of them, float16."""
     pipeline = abstract_pipeline(exp.config, exp.tokenizer)
     encoded = nnx.eval_shape(lambda p, b: p.encode(b), pipeline, batch)
-    *shape, channels = encoded.latents.shape
-    moments = jnp.zeros((*shape, 2 * channels), jnp.float16)  # mean and log variance
-    batch = dataclasses.replace(batch, target=moments)
-    names = [] if variation.live_fields(exp.config.data) else ["references"]
-    names += [] if variation.varies_prompts(exp.config.data) else ["prompt", "concepts"]
+    names: list[str] = []
+    if "moments" in parts:
+        *shape, channels = encoded.latents.shape
+        moments = jnp.zeros((*shape, 2 * channels), jnp.float16)  # mean and log variance
+        batch = dataclasses.replace(batch, target=moments)
+        names += [] if variation.live_fields(exp.config.data) else ["references"]
+    if "text" in parts and not variation.varies_prompts(exp.config.data):
+        names += ["prompt", "concepts"]
     found = {name: jnp.zeros(getattr(encoded, name).shape, jnp.float16) for name in names}
     return dataclasses.replace(batch, **found)
 

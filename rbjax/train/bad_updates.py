@@ -76,11 +76,19 @@ def begin(metrics: Collection, zero: Collection) -> Collection:
     return dataclasses.replace(cast(Any, zero), bad_updates=bad)
 
 
-def check(config: ConfigDict, split: Split, workdir: StoredPath) -> PeriodicCallback:
+def check(
+    config: ConfigDict, split: Split, workdir: StoredPath, rows: np.ndarray
+) -> PeriodicCallback:
     """Returns a callback that raises ValueError after `max_bad_updates` in a row.
 
     It is called with the step, its metrics and its batch, on the host; the batch is left in the
-    working directory for scripts/replay_batch.py.
+    working directory for scripts/replay_batch.py. The last step of the run is checked too.
+
+    Args:
+        config: of the run.
+        split: that it trains on.
+        workdir: of the run.
+        rows: of the batch of all processes that this one's holds, int [n].
     """
     limit = config.train.max_bad_updates
 
@@ -89,7 +97,7 @@ def check(config: ConfigDict, split: Split, workdir: StoredPath) -> PeriodicCall
         if count < limit:
             return
         records = [split.record_id(i) for i in np.asarray(batch.index).tolist()]
-        path = dump(BadBatch(step, batch, records), workdir)
+        path = dump(BadBatch(step, batch, records, rows), workdir)
         raise ValueError(
             f"step {step}: the last {count} updates were not applied, as loss, gradient or updated "
             f"parameters were not finite. The checkpoints hold finite parameters. The last batch "
@@ -98,47 +106,62 @@ def check(config: ConfigDict, split: Split, workdir: StoredPath) -> PeriodicCall
             "Lower --config.train.learning_rate, or compute in float32, in another --workdir"
         )
 
-    return PeriodicCallback(every_steps=min(limit, config.log_every), callback_fn=call)
+    every = min(limit, config.log_every)
+    return PeriodicCallback(every_steps=every, on_steps=[config.total_steps], callback_fn=call)
 
 
 @dataclasses.dataclass(frozen=True)
 class BadBatch:
-    """A batch that gave an update that was not finite.
+    """A batch that gave an update that was not finite, or a process's share of it.
 
     Attributes:
         step: of the update; the first is 1.
         batch: on the host.
         records: ids of its targets.
+        rows: of the batch of all processes, which these are, int [n].
     """
 
     step: int
     batch: Batch
     records: list[str]
+    rows: np.ndarray
 
 
 def dump(found: BadBatch, workdir: StoredPath) -> StoredPath:
-    """Writes a batch where `load` finds it; returns the file."""
-    path = _path(workdir)
-    arrays = {name: np.ascontiguousarray(value) for name, value in vars(found.batch).items()}
+    """Writes a process's share of a batch where `load` finds it; returns the file."""
+    path = workdir / f"bad_batch-{jax.process_index()}.safetensors"
+    held = {name: value for name, value in vars(found.batch).items() if value is not None}
+    arrays = {name: np.ascontiguousarray(value) for name, value in held.items()}
     texts = {"step": str(found.step), "records": json.dumps(found.records)}
+    texts["rows"] = json.dumps(found.rows.tolist())
     path.write_bytes(safetensors.save(arrays, texts))
     return path
 
 
 def load(workdir: StoredPath) -> BadBatch:
-    """Reads what `dump` wrote.
+    """Reads what the processes of a run wrote with `dump`, as one batch.
 
     Raises:
         FileNotFoundError: no run of this directory was ended by bad updates.
     """
-    path = _path(workdir)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: no run in {workdir} ended with bad updates")
+    shares = [_read(path) for path in sorted(workdir.glob("bad_batch-*.safetensors"))]
+    if not shares:
+        raise FileNotFoundError(
+            f"no bad_batch-*.safetensors in {workdir}: no run there ended with bad updates"
+        )
+    step = max(share.step for share in shares)  # older ones are of a run with more processes
+    shares = [share for share in shares if share.step == step]
+    rows, first = np.unique(np.concatenate([share.rows for share in shares]), return_index=True)
+    records = [record for share in shares for record in share.records]
+    batch = jax.tree.map(
+        lambda *parts: np.concatenate(parts)[first], *[share.batch for share in shares]
+    )
+    return BadBatch(step, batch, [records[i] for i in first], rows)
+
+
+def _read(path: StoredPath) -> BadBatch:
     with storage.local_copy(path) as local, safe_open(local, "numpy") as file:
         texts = file.metadata()
         batch = Batch(**{name: file.get_tensor(name) for name in file.keys()})
-    return BadBatch(int(texts["step"]), batch, json.loads(texts["records"]))
-
-
-def _path(workdir: StoredPath) -> StoredPath:
-    return workdir / f"bad_batch-{jax.process_index()}.safetensors"  # each process has its share
+    records, rows = json.loads(texts["records"]), np.asarray(json.loads(texts["rows"]))
+    return BadBatch(int(texts["step"]), batch, records, rows)

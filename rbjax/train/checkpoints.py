@@ -86,7 +86,7 @@ def _writing(step: int, folder: StoredPath) -> Iterator[None]:
     """Raises OSError, with the remedy, where something cannot be written."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:  # the latter two are TensorStore's
+    except Exception as error:  # also TensorStore's, and of a bucket those of gcsfs and the login
         raise OSError(
             f"the checkpoint of step {step} cannot be written in {folder}: {error}. Those that "
             "were saved before are intact; with room on the disk the same command goes on"

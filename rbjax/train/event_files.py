@@ -4,6 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from absl import logging
 from clu import metric_writers
 from clu.metric_writers import MetricWriter, MultiWriter
 
@@ -39,7 +40,10 @@ class _CopyingWriter(MultiWriter):
         super().__init__([metric_writers.create_default_writer(name, asynchronous=False)])
 
     def flush(self) -> None:
-        """Copies what was written up to now."""
+        """Copies what was written up to now; what fails is copied by the next call."""
         super().flush()
-        for file in storage.files(Path(self._folder.name)):
-            (self._workdir / file.name).write_bytes(file.read_bytes())
+        try:
+            for file in storage.files(Path(self._folder.name)):
+                (self._workdir / file.name).write_bytes(file.read_bytes())
+        except Exception as error:  # gcsfs's and those of the login; a checkpoint is to follow
+            logging.warning("TensorBoard's events are not in %s yet: %s", self._workdir, error)

@@ -147,11 +147,18 @@ def asked_for(save: Event, evaluator: Evaluator | None, writer: MetricWriter) ->
     if jax.process_count() > 1:
         return {}
 
-    def sample(step: int, state: TrainState) -> None:
-        if evaluator:
-            evaluator.sample(step, state.averaged, writer)
+    def save_now(step: int, state: TrainState) -> None:
+        save(step, state)
+        print(f"Step {step}: save_now is done.", flush=True)
 
-    return {"save_now": save, "sample_now": _dispensable("the sample grid", sample)}
+    def sample_now(step: int, state: TrainState) -> None:
+        if not evaluator:
+            print(f"Step {step}: no samples, as config.eval.characters is 0.", flush=True)
+            return
+        evaluator.sample(step, state.averaged, writer)
+        print(f"Step {step}: sample_now is done.", flush=True)
+
+    return {"save_now": save_now, "sample_now": _dispensable("the sample grid", sample_now)}
 
 
 def answer(
@@ -169,7 +176,6 @@ def answer(
 
     for name in distributed.from_primary(take).split():
         requests[name](step, state)
-        print(f"Step {step}: {name} is done.", flush=True)
 
 
 def _dispensable(name: str, event: Event) -> Event:

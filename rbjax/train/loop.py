@@ -55,6 +55,7 @@ def train(config: ConfigDict, workdir: StoredPath) -> None:
             workdir_lib.check_workdir(resolved.config, workdir)
             if workdir_lib.is_finished(resolved.config, workdir):
                 return
+            workdir_lib.check_start(resolved.config, workdir)
             stack.enter_context(workdir_lib.lock(workdir))
             stop = stack.enter_context(termination.handled())
             exp = setup_lib.setup(resolved)
@@ -95,8 +96,9 @@ def _run(exp: Experiment, workdir: StoredPath, planned: int | None, stop: Termin
         exp.config, progress, writer, workdir=workdir, checkpoint=save, evaluator=evaluator
     )
     requests = events.asked_for(save, evaluator, writer)
-    check = bad_updates.check(exp.config, split, workdir)
     update, sharding = finishing(jit_update(exp, abstract)), meshes.batch_sharding(exp.mesh)
+    rows = meshes.local_rows(sharding, exp.config.batch_size)
+    check = bad_updates.check(exp.config, split, workdir, rows)
     if start < total:
         checkpoints.check_space(workdir, abstract)
         print("Training starts; the first step takes longer: it is compiled.", flush=True)

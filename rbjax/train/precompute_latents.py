@@ -65,7 +65,7 @@ def find(exp: Experiment, split: Split, trained: Collection[str]) -> CachedLaten
     if not exp.config.data.cached_latents:
         return CachedLatents()
     if exp.config.data.store_latents and not _why_not_constant(exp, "moments", trained):
-        store(exp, split, parts=["moments"], batch_size=exp.config.batch_size)
+        _store_beside(exp, split)
     moments, text = (
         _find_folder(exp, split, part=part, trained=trained) for part in latent_cache.PARTS
     )
@@ -83,6 +83,18 @@ def find(exp: Experiment, split: Split, trained: Collection[str]) -> CachedLaten
         targets=targets,
         texts=_open(latent_cache.open_texts, text),
     )
+
+
+def _store_beside(exp: Experiment, split: Split) -> None:
+    """Stores the moments; raises OSError, with the remedy, where the data set's folder refuses."""
+    try:
+        store(exp, split, parts=["moments"], batch_size=exp.config.batch_size)
+    except OSError as error:
+        raise OSError(
+            f"the latents cannot be stored beside the data set: {error}. Copy it into a folder of "
+            "your own (--config.data_dir), or encode in each update, "
+            "--config.data.store_latents=False"
+        ) from error
 
 
 def _open(read: Callable[[pathlib.Path], T], folder: pathlib.Path | None) -> T | None:

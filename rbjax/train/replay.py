@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from ml_collections import ConfigDict
 
 from rbjax.experiment import setup as setup_lib
 from rbjax.experiment.setup import Experiment
@@ -44,18 +45,34 @@ class Replayed:
         return ~np.isfinite(self.losses + self.grad_norms)
 
 
-def replay(workdir: StoredPath) -> Replayed:
+def replay(workdir: StoredPath, pretrained: str = "") -> Replayed:
     """Computes the batch that ended a run again, with the noise that it had.
+
+    Args:
+        workdir: of the run.
+        pretrained: where the folder of `config.pretrained` lies now; "" = where it was.
 
     Raises:
         FileNotFoundError, ValueError: the directory holds no run that ended so.
     """
     found = bad_updates.load(workdir)
-    exp = setup_lib.setup(setup_lib.resolve(checkpoints.read_config(workdir)))
+    config = checkpoints.read_config(workdir)
+    config.pretrained = pretrained or config.pretrained
+    exp = setup_lib.setup(setup_lib.resolve(_for_these_devices(config)))
     with jax.set_mesh(exp.mesh):
         state = checkpoints.restore_state(workdir, states.abstract_state(exp))
         losses, grad_norms = _of_examples(exp, state, found)
     return Replayed(found.step, int(state.step), found.records, losses, grad_norms)
+
+
+def _for_these_devices(config: ConfigDict) -> ConfigDict:
+    """Splits the parameters as the run did, or not at all where there are fewer devices."""
+    parts = config.mesh.fsdp * config.mesh.tensor
+    config.mesh.data = 1  # examples are computed one after the other
+    if parts > jax.device_count():
+        config.mesh.fsdp = config.mesh.tensor = 1
+    config.eval.batch_size = config.batch_size  # divides over the mesh; nothing is generated
+    return config
 
 
 def _of_examples(

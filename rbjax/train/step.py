@@ -121,7 +121,7 @@ def make_update(
         applied = apply_gradients(tx, state, grads, ema_decay=config.ema_decay)
         finite = jnp.isfinite(loss + grad_norm + optax.tree.norm(applied.trained))
         select = functools.partial(jnp.where, finite)
-        new = dataclasses.replace(jax.tree.map(select, applied, state), step=state.step + 1)
+        new = count_step(jax.tree.map(select, applied, state), state.step + 1)
         output = TrainMetrics.single_from_model_output(
             loss=loss,
             grad_norm=grad_norm,
@@ -159,6 +159,20 @@ def accumulate(
 
     total, _ = jax.lax.scan(add, zero, (parts, keys))
     return jax.tree.map(lambda x: x / count, total)
+
+
+def count_step(state: TrainState, step: jax.Array) -> TrainState:
+    """Sets the number of updates, by which the learning rate goes on where one is not applied."""
+
+    def is_schedule(node: Any) -> bool:
+        return isinstance(node, optax.ScaleByScheduleState)
+
+    opt_state = jax.tree.map(
+        lambda node: node._replace(count=step) if is_schedule(node) else node,
+        state.opt_state,
+        is_leaf=is_schedule,
+    )
+    return dataclasses.replace(state, step=step, opt_state=opt_state)
 
 
 def apply_gradients(

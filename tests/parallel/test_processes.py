@@ -118,11 +118,18 @@ def test_incomplete_or_wrong_numbers_are_refused(arguments, said):
 
 @pytest.mark.parametrize(
     "tasks, chips, expected",
-    [("1", [], False), ("2", [], True), (None, ["accel0"], True), (None, [], False)],
+    [
+        ("1", [], False),
+        ("2", [], True),
+        (None, ["accel0"], True),
+        (None, ["vfio/vfio", "vfio/0"], True),
+        (None, ["vfio/vfio", "accel/accel0"], False),  # of hosts without TPU
+        (None, [], False),
+    ],
 )
 def test_slurm_and_tpu_are_found(monkeypatch, tmp_path, tasks, chips, expected):
     started = []
-    monkeypatch.setattr(distributed.jax.distributed, "initialize", lambda: started.append(True))
+    monkeypatch.setattr(distributed.jax.distributed, "initialize", lambda **_: started.append(True))
     monkeypatch.setattr(distributed, "DEVICES", tmp_path)
     monkeypatch.setattr(distributed.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setenv("JAX_PLATFORMS", "")
@@ -130,6 +137,29 @@ def test_slurm_and_tpu_are_found(monkeypatch, tmp_path, tasks, chips, expected):
     if tasks:
         monkeypatch.setenv("SLURM_STEP_NUM_TASKS", tasks)
     for chip in chips:
+        (tmp_path / chip).parent.mkdir(exist_ok=True)
         (tmp_path / chip).touch()
     distributed.initialize(None, None, None)
     assert bool(started) == expected
+
+
+@pytest.mark.parametrize(
+    "tasks_of_hosts, gpus, expected",
+    [
+        ("1(x2)", "4", [0, 1, 2, 3]),
+        ("1", "2", [0, 1]),
+        ("1(x2)", None, None),
+        ("4(x2)", "4", None),  # JAX gives each one
+        ("2,1", "4", None),
+    ],
+)
+def test_an_only_process_of_a_host_uses_all_its_gpus(monkeypatch, tasks_of_hosts, gpus, expected):
+    started = []
+    monkeypatch.setattr(distributed.jax.distributed, "initialize", lambda **k: started.append(k))
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", tasks_of_hosts)
+    monkeypatch.delenv("SLURM_GPUS_ON_NODE", raising=False)
+    if gpus:
+        monkeypatch.setenv("SLURM_GPUS_ON_NODE", gpus)
+    distributed.initialize(None, None, None)
+    assert started == [{"local_device_ids": expected}]

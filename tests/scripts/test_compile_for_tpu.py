@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs import base as base_config
 from configs import composition
 from rbjax.data import dataset as dataset_lib
 from rbjax.experiment import setup as setup_lib
@@ -55,20 +56,31 @@ def test_the_words_are_those_that_prompts_have(avatars_dir, monkeypatch):
 
 def test_without_a_folder_the_sizes_are_those_of_stable_diffusion_15():
     config = composition.sd15()
+    config.batch_size, config.train.accumulate = 8, 1
     exp = ahead_of_time.make_experiment(config, jax.devices())
-    batch = ahead_of_time.abstract_batch(exp, 8, stored=True)
+    batch = ahead_of_time.training_arguments(exp)[2]
     assert exp.config.model.unet.block_out_channels == (320, 640, 1280, 1280)
     assert batch.target.shape == (8, 48, 48, 8) and batch.references.shape == (8, 4, 48, 48, 4)
     assert batch.target.dtype == batch.references.dtype == np.float16
     assert batch.prompt.shape == (8, 77) and batch.prompt.dtype == np.int32  # they vary
     exp.config.data.shuffle_tags, exp.config.data.drop_tags = False, 0.0
-    batch = ahead_of_time.abstract_batch(exp, 8, stored=True)
+    batch = ahead_of_time.training_arguments(exp)[2]
     assert batch.prompt.shape == (8, 77, 768) and batch.concepts.shape == (8, 4, 3, 768)
     exp.config.data.crop_jitter = 0.1
-    batch = ahead_of_time.abstract_batch(exp, 8, stored=True)
+    batch = ahead_of_time.training_arguments(exp)[2]
     assert batch.target.shape == (8, 48, 48, 8) and batch.references.dtype == np.uint8
-    images = ahead_of_time.abstract_batch(exp, 8, stored=False)
-    assert images.references.shape == (8, 4, 384, 384, 3)
+    images = ahead_of_time.training_arguments(exp, ())[2]
+    assert images.references.shape == (8, 4, 384, 384, 3) and images.prompt.dtype == np.int32
+
+
+def test_what_trains_is_not_stored():
+    config = base_config.get_config()
+    config.mesh.data = 1
+    exp = ahead_of_time.make_experiment(config, jax.devices())
+    _, _, batch = ahead_of_time.training_arguments(exp)
+    assert batch.prompt.dtype == np.int32 and batch.target.dtype == np.float16
+    exp.config.data.cached_latents = False
+    assert ahead_of_time.training_arguments(exp)[2].target.dtype == np.uint8
 
 
 @pytest.mark.parametrize("name", ["v4", "v3:2x2x1", "v4:2x2x1x1", "v4:2,2"])
@@ -103,6 +115,7 @@ def test_the_compiler_says_what_it_would_need():
 
 
 CONFIG = """
+from configs import base as base_config
 from configs import composition
 
 def get_config():

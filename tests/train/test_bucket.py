@@ -54,13 +54,21 @@ def test_a_save_that_was_killed_is_no_checkpoint(url):
     assert restored_step(workdir) == 4
 
 
-def test_the_batch_that_ended_a_run_is_read(url):
-    workdir = epath.Path(url) / "ended"
-    arrays = {f.name: np.arange(6).reshape(2, 3) for f in dataclasses.fields(Batch)}
-    bad_updates.dump(bad_updates.BadBatch(4, Batch(**arrays), ["a", "b"]), workdir)
+@pytest.mark.parametrize("shown", [None, np.ones((3, 4), np.float32)], ids=["squares", "bars"])
+def test_the_batch_that_ended_a_run_is_read(url, monkeypatch, shown):
+    """Each of two processes wrote its rows, before them one of an earlier step."""
+    workdir = epath.Path(url) / f"ended-{shown is None}"
+    fields = {f.name: np.arange(6).reshape(3, 2) for f in dataclasses.fields(Batch)}
+    whole = Batch(**{**fields, "shown": shown})
+    for process, step, rows in ((2, 2, [0, 1, 2]), (0, 4, [0, 2]), (1, 4, [1])):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        share = jax.tree.map(lambda x, rows=rows: x[rows], whole)
+        bad = bad_updates.BadBatch(step, share, [f"record{i}" for i in rows], np.asarray(rows))
+        bad_updates.dump(bad, workdir)
     found = bad_updates.load(workdir)
-    assert (found.step, found.records) == (4, ["a", "b"])
-    assert all((value == arrays[name]).all() for name, value in vars(found.batch).items())
+    assert (found.step, found.records) == (4, ["record0", "record1", "record2"])
+    jax.tree.map(np.testing.assert_array_equal, found.batch, whole)
+    assert (found.batch.shown is None) == (shown is None)
 
 
 def contents_of(workdir) -> dict:

@@ -7,17 +7,23 @@ from safetensors.numpy import load_file, save_file
 
 from configs import composition
 from rbjax.experiment import setup as setup_lib
+from rbjax.experiment import workdir as workdir_lib
 from rbjax.inference import model_loading
 from rbjax.interop import saved_model
+from rbjax.train import loop
 from rbjax.train import state as state_lib
 
 
-def experiment(data_dir, init_from, **changes):
+def smoke(data_dir, init_from, **changes):
     """The small run of the default, on one device, that starts from a saved model."""
     config = composition.get_config("smoke")
     changes |= {"data_dir": str(data_dir), "init_from": str(init_from), "mesh.data": 1}
     config.update_from_flattened_dict(changes)
-    return setup_lib.setup(setup_lib.resolve(config))
+    return config
+
+
+def experiment(*arguments, **changes):
+    return setup_lib.setup(setup_lib.resolve(smoke(*arguments, **changes)))
 
 
 @pytest.fixture(scope="module")
@@ -75,5 +81,13 @@ def test_another_model_is_refused_with_all_reasons(avatars_dir):
 
 def test_a_folder_without_a_model_is_refused_before_the_data_set_is_built(tmp_path):
     with pytest.raises(FileNotFoundError, match="config.init_from='.*' holds no saved model: `pyt"):
-        experiment(tmp_path, tmp_path)
-    assert not list(tmp_path.iterdir())
+        loop.train(smoke(tmp_path / "data", tmp_path), tmp_path / "run")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_run_goes_on_where_the_model_that_it_started_from_is_gone(tmp_path):
+    config = smoke(tmp_path, tmp_path / "gone")
+    with pytest.raises(FileNotFoundError, match="holds no saved model"):
+        workdir_lib.check_start(config, tmp_path)
+    (tmp_path / "checkpoints/3").mkdir(parents=True)
+    workdir_lib.check_start(config, tmp_path)
