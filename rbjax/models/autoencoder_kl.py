@@ -244,7 +244,8 @@ class PixelAttention(nnx.Module):
         self.to_out = nnx.List([linear()])
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        tokens = self.group_norm(x).reshape(x.shape[0], -1, 1, x.shape[-1])  # [B, h*w, 1, C]
+        batch, height, width, channels = x.shape  # B may be 0: of no references
+        tokens = self.group_norm(x).reshape(batch, height * width, 1, channels)
         query, key, value = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
         out = attention(query, key, value)
         return x + self.to_out[0](out).reshape(x.shape)
