@@ -51,6 +51,49 @@ def test_crossed_cases_wear_the_next_characters_clothes(world, suite):
     assert variants.crossed(one) == []
 
 
+def build(world, references, **options):
+    return suite_lib.build(
+        world.clusters,
+        world.tags,
+        vocabulary(),
+        **{"characters": 12, "faces": references, "clothes": references} | options,
+    )
+
+
+def with_more(world, base, drawn_from=None):
+    more = build(world, 5)
+    return variants.with_more(base.cases, more, world.clusters, drawn_from or vocabulary())
+
+
+def test_cases_with_more_references_are_otherwise_the_same(world):
+    base = build(world, 1)
+    found = with_more(world, base)
+    assert len(found) > 0.9 * len(base.cases)
+    before = {(case.character, case.seed): case for case in base.cases}
+    for case in found:
+        same = before[case.character, case.seed]
+        assert case.prompt == same.prompt and case.real in (same.real, None)
+        assert case.real not in case.references and case.concepts == tuple(sorted(case.concepts))
+        pairs = [{*zip(c.references, c.concepts, strict=True)} for c in (same, case)]
+        assert pairs[0] < pairs[1]
+    assert {len(case.references) for case in found} == {3, 4}
+    assert any(case.real is not None for case in found)
+
+
+def test_further_references_neither_show_nor_hide_what_the_prompt_asks_for(world):
+    base = build(world, 1)
+    for case in with_more(world, base):
+        assert not any({*case.prompt[1:]} & {*world.tags[p]} for p in case.references)
+    recorded = with_more(world, base, vocabulary() | {"questions": {}})
+    assert all(len(case.references) == 4 for case in recorded)
+    assert len(recorded) == len(base.cases)
+
+
+def test_no_reference_is_added_for_a_concept_that_had_none(world):
+    found = with_more(world, build(world, 1, clothes=0))
+    assert found and {concept for case in found for concept in case.concepts} == {FACE}
+
+
 def test_every_variant_is_a_row_that_is_scored_against_its_own_cases(world, suite, vqa):
     trained = baselines.SystemImages(world.generate(suite.cases), suite.cases)
     made = variants.collect(world.generate, trained, characters=4, more=suite.cases[:3])
