@@ -99,6 +99,8 @@ def test_a_manifest_of_any_cases_needs_no_suite(start, cases, tmp_path):
         (["--out", "x", "--write_manifest"], "nothing to score"),
         (["--out", "x", "--images", "/nowhere"], "/nowhere/manifest.jsonl is missing"),
         (["--out", "x", "--images", "trained=/nowhere"], "another row is called 'trained'"),
+        (["--out", "x", "--images", "/cases/moved"], "another row is called 'moved'"),
+        (["--out", "x", "--images", "real=/nowhere"], "another row is called 'real'"),
         (["--out", "x", "--images", "/a/b", "--images", "/c/b"], "another row is called 'b'"),
         (["--out", "x", "--images", "../b=/a"], r"a row cannot be called '\.\./b'"),
         (["--out", "x", "--suite", "tset"], "no split 'tset', only"),

@@ -134,6 +134,7 @@ class Evaluator:
         images |= others
         results: dict[str, Any] = {
             "step": step,
+            "dataset": self.exp.builder.info.full_name,
             "suite": config.eval.split,
             **self._score(images, cases),
             **{"judge": self.judging.record, "questions": self.judging.coverage},

@@ -190,6 +190,7 @@ def score_foreign(folders: Mapping[str, Path], options: Options, out: StoredPath
     suite = dataclasses.replace(foreign.suite, vocabulary=judged.vocabulary)
     results = scoring.score(foreign.systems, suite, judged.vqa, read_images=foreign.read_images)
     results |= {"judge": judged.record, "questions": judged.coverage}
+    results["files"] = {str(number): digest for number, digest in enumerate(foreign.digests)}
     results |= other_measures.of_images(
         judged,
         images=foreign.systems,
