@@ -6,7 +6,7 @@ import pytest
 from rbjax.evaluation import baselines, scoring, variants
 from rbjax.evaluation import suite as suite_lib
 from rbjax.text.concepts import CLOTHES, FACE
-from tests.helpers.evaluation_world import NAMES, VALUES, vocabulary
+from tests.helpers.evaluation_world import COLOURS, NAMES, VALUES, ReadingVQA, vocabulary
 
 
 @pytest.fixture
@@ -138,6 +138,16 @@ def test_an_outfit_that_leaks_through_the_face_is_seen_there_and_only_there(worl
     by_mean = means(separability(world, suite, vqa, leaky))
     assert by_mean["face"]["outfit"] == 1 and by_mean["clothes"]["outfit"] == 0
     assert by_mean["face"]["identity"] == 1 and by_mean["face"]["free"] == 0
+
+
+def test_chance_is_of_images_that_have_nothing_to_do_with_either_reference(world):
+    """Every character has a hair color of its own: other characters' images show it never."""
+    for answers, character in zip(world.answers, world.clusters.character, strict=True):
+        answers["hair_color"] = COLOURS[character]
+    world.tags = [world.name(answers) for answers in world.answers]
+    asked = ReadingVQA(asked=["hair_color"])
+    found = separability(world, build(world, 2), asked, world.generate)
+    assert found["face"]["identity"]["chance"] == found["clothes"]["identity"]["chance"] == 0
 
 
 def test_answers_at_random_are_at_chance_everywhere(world, suite, vqa):
