@@ -112,11 +112,12 @@ def train(args: argparse.Namespace, change: str, seed: int) -> bool:
         print(f"{folder}: finished", flush=True)
         return True
     print(f"{folder}: trains", flush=True)
+    made = {"command": text, "device": device()}
     command = [sys.executable, "-m", "rbjax.main", *options, f"--workdir={folder.absolute()}"]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:
         return False
     if _written_at(results) != before:
-        (folder / RECORD).write_text(json.dumps({"command": text, "device": device()}) + "\n")
+        (folder / RECORD).write_text(json.dumps(made) + "\n")
     elif record:
         raise ValueError(
             f"{folder} was finished by another command, {record['command']!r}: give its options, "
@@ -149,7 +150,7 @@ def read_record(folder: Path) -> dict[str, str]:
 
 @functools.cache
 def device() -> str:
-    """Returns the name of the device that trains; another process asks, so that it stays free."""
+    """Returns the name of the device that trains; a process of its own asks, and frees it."""
     asked = subprocess.run(
         [sys.executable, "-c", DEVICE], capture_output=True, text=True, check=True
     )
