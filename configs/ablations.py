@@ -2,7 +2,8 @@
 
 Run:  python -m rbjax.main --config configs/ablations.py:CHANGE --config.pretrained=DIR
       python -m rbjax.main --config configs/ablations.py:avatars,CHANGE
-      python scripts/run_ablations.py --base avatars --out runs/ablations   (several, with a table)
+      python scripts/run_ablations.py --base avatars --changes CHANGE ... --out runs/ablations
+                                                        (each with several seeds, and a table)
 
 Changes:
   train_decoder     SD's decoder trains, its encoder and middle block do not (as in sd15)

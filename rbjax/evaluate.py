@@ -25,7 +25,6 @@ from rbjax.command_line import (
     add_process_options,
     local_path,
     one_line_errors,
-    path_argument,
     read_process_options,
     set_environment,
 )
@@ -44,6 +43,7 @@ from rbjax.parallel import distributed
 
 __all__ = ["main", "parse_args", "run"]
 
+MODELS = ("vqa", "clip", "dino", "face")  # options that name folders or files of this machine
 NONE = "none"
 SHIPPED = "shipped"
 MEMORY = "lower --characters; or give images of fewer pixels"
@@ -123,6 +123,13 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("--out is missing: where the results go")
     path_of = local_path if args.write_manifest else storage.stored_path
     out = path_of(args.out, "--out")
+    if (out / "checkpoints").is_dir():
+        raise ValueError(
+            f"--out={out} is the folder of a training, whose results.json and report would be "
+            "replaced: name another one"
+        )
+    for name in MODELS:
+        local_path(getattr(args, name) or "", f"--{name}")
     folders = _folders(args.images)
     options = Options(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Options)})
     has_model = args.checkpoint != NONE
@@ -149,15 +156,15 @@ def run(args: argparse.Namespace) -> None:
     storage.make_folder(out)
     distributed.connect(evaluator.exp.mesh)
     with jax.set_mesh(evaluator.exp.mesh):
-        evaluator.final(0, evaluation.placed(model, evaluator) if has_model else None)
+        evaluator.final(model.step, evaluation.placed(model, evaluator) if has_model else None)
 
 
 def _folders(texts: list[str]) -> dict[str, Path]:
-    """Reads `[NAME=]DIR`; raises ValueError for a name that is there twice."""
+    """Reads `[NAME=]DIR`; raises ValueError for a URL, or a name that is there twice."""
     folders: dict[str, Path] = {}
     for text in texts:
         name, separator, folder = text.partition("=")
-        path = path_argument(folder if separator else text)
+        path = local_path(folder if separator else text, "--images")
         name = name if separator else path.absolute().name
         if not re.fullmatch(r"\w[\w.-]*", name):  # it is a folder's name in the report
             raise ValueError(

@@ -99,8 +99,16 @@ def test_a_manifest_of_any_cases_needs_no_suite(start, cases, tmp_path):
         (["--out", "x", "--write_manifest"], "nothing to score"),
         (["--out", "x", "--images", "/nowhere"], "/nowhere/manifest.jsonl is missing"),
         (["--out", "x", "--images", "trained=/nowhere"], "another row is called 'trained'"),
+        (["--out", "x", "--images", "/cases/moved"], "another row is called 'moved'"),
+        (["--out", "x", "--images", "real=/nowhere"], "another row is called 'real'"),
         (["--out", "x", "--images", "/a/b", "--images", "/c/b"], "another row is called 'b'"),
         (["--out", "x", "--images", "../b=/a"], r"a row cannot be called '\.\./b'"),
+        (["--out", "x", "--images", "a=gs://b/c"], "--images=gs://b/c is a URL"),
+        (["--out", "x", "--dino", "https://b/c"], "--dino=https://b/c is a URL"),
+        (
+            ["--out", "x", "--images", "/nowhere", "--seed", "0", "--prompts", "1"],
+            "--prompts, --seed: the cases are all that the manifests name",
+        ),
         (["--out", "x", "--suite", "tset"], "no split 'tset', only"),
         (
             ["--out", "x", "--suite", "test", "--characters", "0"],
@@ -113,6 +121,12 @@ def test_a_manifest_of_any_cases_needs_no_suite(start, cases, tmp_path):
 def test_what_cannot_be_scored_is_refused(start, options, message):
     with pytest.raises((ValueError, OSError), match=message):
         start(*options)
+
+
+def test_the_folder_of_a_training_is_not_written_into(start, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ValueError, match="is the folder of a training"):
+        start("--checkpoint", tmp_path, "--out", tmp_path)
 
 
 def test_damaged_images_of_a_suite_are_refused_before_anything_is_made(start, cases, tmp_path):
@@ -133,7 +147,7 @@ def test_a_run_is_scored_on_a_suite_the_same_each_time(start, tmp_path):
         )
     found = results(tmp_path / "one")
     assert {"trained", "references_blanked", "real_images"} <= found["rows"].keys()
-    assert found["suite"] == "validation" and found["size"] == 12
+    assert found["suite"] == "validation" and found["size"] == 12 and found["step"] == 6
     assert (tmp_path / "one" / "results.json").read_bytes() == (
         tmp_path / "two" / "results.json"
     ).read_bytes()

@@ -1,5 +1,6 @@
 """The prompts of an evaluation's cases, and what tags say of attributes."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -59,6 +60,14 @@ def drawn(
         (FIRST_TAG, *(str(order[number % len(order)]) for order in orders))
         for number in range(count)
     ]
+
+
+def could_be_drawn(
+    prompt: Prompt, reference_tags: Sequence[Sequence[str]], vocabulary: Vocabulary
+) -> bool:
+    """Returns whether `drawn` might give a prompt for references with these tags."""
+    possible = itertools.chain.from_iterable(_possible_tags(reference_tags, vocabulary))
+    return set(prompt[1:]) <= set(possible)
 
 
 def _possible_tags(

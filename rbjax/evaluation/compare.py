@@ -2,6 +2,9 @@
 
 Two models that are scored on the same cases differ by less than the intervals of either tell,
 because hard cases are hard for both. What is resampled are characters, as everywhere.
+
+A case is known by its references, prompt and seed. References are positions in a data set, whose
+name both evaluations have; those of manifests are known by what is in their files.
 """
 
 from collections.abc import Mapping
@@ -15,7 +18,8 @@ from rbjax.metrics import bootstrap
 from rbjax.storage import StoredPath
 
 SAME = ("suite", "size", "judge", "asked")  # of results.json
-KEY = ("character", "references", "concepts", "prompt", "seed", "repeat")  # what makes a case
+KEY = ("concepts", "prompt", "seed")  # what makes a case, beside its references
+ENOUGH = 6  # characters: the bootstrap's interval of fewer is too narrow
 
 
 class Difference(NamedTuple):
@@ -26,12 +30,19 @@ class Difference(NamedTuple):
         low: of its interval.
         high: of its interval.
         cases: how many have a value in both.
+        characters: of these cases.
     """
 
     mean: float
     low: float
     high: float
     cases: int
+    characters: int
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether 0 is outside the interval, which is of ENOUGH characters."""
+        return self.characters >= ENOUGH and (self.low > 0 or self.high < 0)
 
 
 def read(folder: StoredPath) -> dict[str, Any]:
@@ -64,10 +75,11 @@ def compare(
         seed: of the resampling.
 
     Raises:
-        ValueError: a row is not there, the evaluations have no case in common, or were scored in
-            different ways.
+        ValueError: a row is not there or has a case twice, the evaluations have no case in common,
+            or were scored in different ways.
     """
-    for name in SAME:
+    known = "dataset" in first and "dataset" in second  # older versions did not write it
+    for name in (*SAME, *(("dataset",) if known else ())):
         a, b = (_without_folder(results.get(name)) for results in (first, second))
         if a != b:
             raise ValueError(
@@ -81,8 +93,12 @@ def compare(
             "the two evaluations have no case in common (character, references, prompt, seed): "
             "compare the same --suite and options"
         )
-    columns = list(dict.fromkeys([*COLUMNS, *_nearest_names(first, second)]))
-    return {name: _difference(name, images, sorted(common), seed) for name in columns}
+    found = {name: _difference(name, images, sorted(common), seed) for name in COLUMNS}
+    same = _targets(first) == _targets(second)
+    return found | {
+        name: _difference(name, images, sorted(common), seed) if same else None
+        for name in _nearest_names(first, second)
+    }
 
 
 def table(differences: Mapping[str, Difference | None], names: tuple[str, str]) -> str:
@@ -93,34 +109,68 @@ def table(differences: Mapping[str, Difference | None], names: tuple[str, str]) 
         names: of A and B.
     """
     lines = [
-        f"{names[1]} - {names[0]}, paired, percent points (* the interval excludes 0):",
-        "| column | difference | cases |",
-        "| --- | --- | --- |",
+        f"{names[1]} - {names[0]}, paired, percent points (* the interval excludes 0; given to "
+        f"{ENOUGH} characters and more):",
+        "| column | difference | cases | characters |",
+        "| --- | --- | --- | --- |",
     ]
     for name, found in differences.items():
         if found is None:
             continue
         mean, low, high = (100 * value for value in found[:3])
-        sure = " *" if low > 0 or high < 0 else ""
-        text = f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]{sure}"
-        lines.append(f"| {label(name)} | {text} | {found.cases} |")
+        text = f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]{' *' * found.is_sure}"
+        lines.append(f"| {label(name)} | {text} | {found.cases} | {found.characters} |")
+    without = ", ".join(label(name) for name, found in differences.items() if found is None)
+    if without:
+        lines.append(f"Not compared, as no image has a value that can be paired: {without}.")
+    lines.append("Similarity and copying are not compared: they are kept by row, not by image.")
     return "\n".join(lines)
 
 
 def _by_case(results: Mapping[str, Any], row: str) -> dict[str, dict[str, Any]]:
-    """Returns what is known of each image of a row, by its case."""
+    """Returns what is known of each image of a row, by its case.
+
+    Raises:
+        ValueError: there is no such row, or two of its images are of one case.
+    """
     if row not in results["scored"]:
         raise ValueError(f"there is no row {row!r}, only {', '.join(results['scored'])}")
     nearest = results.get("nearest") or {"rows": {}}
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for number, image in enumerate(results["scored"][row]):
         values = dict(image.get("columns") or {})
         for name, cell in nearest["rows"].get(row, {}).items():
             hit = cell["images"][number]
             values[_nearest(name)] = None if hit is None else float(hit)
-        key = repr([image[part] for part in KEY])
-        found[key] = {"character": image["character"], "values": values}
+        key = _case(image, results.get("files"))
+        if key in found:
+            raise ValueError(
+                f"images {found[key]['number']} and {number} of the row {row!r} have the same "
+                "references, prompt and seed: cases are paired by these; leave one out, or give "
+                "each its own seed"
+            )
+        found[key] = {"character": image["character"], "values": values, "number": number}
     return found
+
+
+def _case(image: Mapping[str, Any], files: Mapping[str, str] | None) -> str:
+    """Returns what makes the case of an image, the same in other evaluations.
+
+    Args:
+        image: of `results["scored"]`.
+        files: `results["files"]`; None: positions and characters are those of a data set.
+    """
+    shared = [image[part] for part in KEY]
+    if files is None:
+        return repr([image["character"], image["references"], *shared])
+    return repr([[files[str(position)] for position in image["references"]], *shared])
+
+
+def _targets(results: Mapping[str, Any]) -> tuple[Any, set[int]]:
+    """Returns the real images that `nearest` compares with: positions, and what these name."""
+    images = [image for row in results["scored"].values() for image in row if image["prompt"]]
+    real = {image["real"] for image in images if image.get("real") is not None}
+    return results.get("files"), real
 
 
 def _without_folder(value: Any) -> Any:
@@ -138,12 +188,13 @@ def _nearest(name: str) -> str:
 
 
 def _nearest_names(*all_results: Mapping[str, Any]) -> list[str]:
-    return [
+    names = [
         _nearest(name)
         for results in all_results
         for cells in (results.get("nearest") or {"rows": {}})["rows"].values()
         for name in cells
     ]
+    return list(dict.fromkeys(names))
 
 
 def _difference(
@@ -158,4 +209,5 @@ def _difference(
         return None
     means = np.array([np.mean(values) for values in by_character.values()])
     bounds = bootstrap.interval(means, seed=seed)
-    return Difference(*bounds, cases=sum(map(len, by_character.values())))
+    cases = sum(map(len, by_character.values()))
+    return Difference(*bounds, cases=cases, characters=len(means))

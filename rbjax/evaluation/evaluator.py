@@ -134,6 +134,7 @@ class Evaluator:
         images |= others
         results: dict[str, Any] = {
             "step": step,
+            "dataset": self.exp.builder.info.full_name,
             "suite": config.eval.split,
             **self._score(images, cases),
             **{"judge": self.judging.record, "questions": self.judging.coverage},
@@ -176,16 +177,15 @@ class Evaluator:
         self, params: Tree, cases: Suite, trained: SystemImages
     ) -> tuple[dict[str, SystemImages], Mapping[int, tuple[str, ...]]]:
         """Returns the rows with changed references, and the tags of those that are new."""
-        config = self.exp.config.eval
-        more = self._suite(config.variant_characters, config.prompts, more=1)
-        names = variants.possible(
-            variants.first(cases.cases, config.variant_characters), self.generator.read_record
-        )
+        config, split = self.exp.config.eval, self.generator.examples.split
+        more = self._suite(config.variant_characters, config.prompts, more=variants.CANDIDATES)
+        base = variants.first(cases.cases, config.variant_characters)
+        names = variants.possible(base, self.generator.read_record)
         made = variants.collect(
             functools.partial(self.generator.generate, params),
             trained,
             characters=config.variant_characters,
-            more=more.cases,
+            more=variants.with_more(base, more, split.clusters, split.vocabulary),
             names=names,
         )
         return made, more.tags

@@ -1,6 +1,9 @@
 """A suite's cases for other systems to fill, and their images as rows of the same table."""
 
 import dataclasses
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ import numpy as np
 
 from rbjax.data import crops
 from rbjax.data import images as images_lib
-from rbjax.evaluation import baselines, manifest
+from rbjax.evaluation import baselines, manifest, saved_images, variants
 from rbjax.evaluation.baselines import SystemImages
 from rbjax.evaluation.manifest import Entry, Reference
 from rbjax.evaluation.regions import in_square
@@ -19,7 +22,9 @@ from rbjax.text.concepts import CHARACTER
 from tfds_retribooru import decoding
 
 MAX_SIZE = 512  # pixels of images that are scored
-RESERVED = baselines.SYSTEMS  # names of rows that another system cannot have
+# names of rows, and of folders beside theirs, that another system cannot have
+RESERVED = (*baselines.SYSTEMS, *variants.VARIANTS, saved_images.REAL)
+Box = tuple[int, int, int, int]  # left, top, width, height in pixels
 ReadRecord = Callable[[int], Mapping[str, Any]]  # as `crops.crop_concept` reads it
 
 
@@ -140,6 +145,7 @@ class Foreign:
         suite: the cases of all folders; positions number files. Its vocabulary is empty.
         systems: name to images.
         files: of each position.
+        digests: of each position, of its file's content, box and tags.
         boxes: (position, concept) to left, top, width, height in pixels of the file.
         size: pixels of the images.
     """
@@ -147,7 +153,8 @@ class Foreign:
     suite: Suite
     systems: Mapping[str, SystemImages]
     files: tuple[Path, ...]
-    boxes: Mapping[tuple[int, int], tuple[int, int, int, int]]
+    digests: tuple[str, ...]
+    boxes: Mapping[tuple[int, int], Box]
     size: int
 
     def region(self, position: int, concept: int) -> Region | None:
@@ -192,6 +199,39 @@ def size_of(folder: Path) -> int:
     raise FileNotFoundError(f"none of the images that {folder / manifest.NAME} names can be read")
 
 
+@dataclasses.dataclass(frozen=True)
+class _Files:
+    """Numbers the files that manifests name, as if they were records of a data set.
+
+    A file of the same content, box and tags has the same number, in whichever folder it lies.
+
+    Attributes:
+        numbers: of each digest of content, box and tags.
+        paths: of each number.
+        tags: of each number.
+        boxes: of each number and concept that has one.
+    """
+
+    numbers: dict[str, int] = dataclasses.field(default_factory=dict)
+    paths: list[Path] = dataclasses.field(default_factory=list)
+    tags: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    boxes: dict[tuple[int, int], Box] = dataclasses.field(default_factory=dict)
+
+    def number(self, folder: Path, shown: Reference) -> int:
+        """Returns the number of a file, a new one where it was not there before."""
+        path = folder / shown.image
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else str(path)
+        described = json.dumps([content, shown.box, shown.tags])
+        digest = hashlib.sha256(described.encode()).hexdigest()
+        number = self.numbers.setdefault(digest, len(self.numbers))
+        if number == len(self.paths):
+            self.paths.append(path)
+            self.tags[number] = shown.tags or ()
+        if shown.box is not None:
+            self.boxes[number, shown.concept] = shown.box
+        return number
+
+
 def read_foreign(folders: Mapping[str, Path], size: int) -> Foreign:
     """Reads folders with manifests of any cases.
 
@@ -202,41 +242,44 @@ def read_foreign(folders: Mapping[str, Path], size: int) -> Foreign:
     Raises:
         FileNotFoundError, ValueError: as `manifest.read` and `manifest.read_images`.
     """
-    places: dict[tuple[Path, tuple[str, ...] | None], int] = {}
-    characters: dict[str, int] = {}
-    tags: dict[int, tuple[str, ...]] = {}
-    boxes: dict[tuple[int, int], tuple[int, int, int, int]] = {}
+    files = _Files()
+    characters: dict[str | tuple[int, ...], int] = {}
     systems, all_cases = {}, []
     for name, folder in folders.items():
         read = manifest.read(folder)
-        cases = []
-        for entry in read:
-            shown = [(folder / r.image, r.tags) for r in entry.references]
-            positions = [places.setdefault(key, len(places)) for key in shown]
-            boxes |= {
-                (p, r.concept): r.box
-                for p, r in zip(positions, entry.references, strict=True)
-                if r.box is not None
-            }
-            tags |= {p: of or () for p, (_, of) in zip(positions, shown, strict=True)}
-            real = None
-            if entry.target:
-                real = places.setdefault((folder / entry.target, None), len(places))
-                tags.setdefault(real, ())
-            character = entry.character or repr([(r.image, r.box) for r in entry.references])
-            cases.append(
-                Case(
-                    character=characters.setdefault(character, len(characters)),
-                    references=tuple(positions),
-                    concepts=tuple(r.concept for r in entry.references),
-                    prompt=entry.prompt,
-                    seed=entry.seed,
-                    real=real,
-                )
-            )
+        cases = _cases(folder, read, files, characters)
         images, faults = manifest.read_images(folder, read, size)
         systems[name] = SystemImages(images, tuple(cases), faults)
         all_cases += cases
-    files = tuple(path for path, _ in places)
-    suite = Suite(tuple(all_cases), tags, {"tags": {}, "questions": {}})
-    return Foreign(suite, systems, files, boxes, size)
+    suite = Suite(tuple(all_cases), files.tags, {"tags": {}, "questions": {}})
+    return Foreign(suite, systems, tuple(files.paths), tuple(files.numbers), files.boxes, size)
+
+
+def _cases(
+    folder: Path,
+    read: Sequence[Entry],
+    files: _Files,
+    characters: dict[str | tuple[int, ...], int],
+) -> list[Case]:
+    """Returns the cases of a manifest's entries; `files` and `characters` receive what is new."""
+    cases = []
+    seeds: Counter[tuple[Any, ...]] = Counter()  # of what is asked for so far
+    for entry in read:
+        positions = tuple(files.number(folder, reference) for reference in entry.references)
+        character = characters.setdefault(entry.character or positions, len(characters))
+        concepts = tuple(reference.concept for reference in entry.references)
+        asked = (character, positions, concepts, entry.prompt)
+        target = Reference(entry.target, CHARACTER)
+        cases.append(
+            Case(
+                character=character,
+                references=positions,
+                concepts=concepts,
+                prompt=entry.prompt,
+                seed=entry.seed,
+                real=files.number(folder, target) if entry.target else None,
+                repeat=seeds[asked] if entry.prompt else 0,  # open cases have none
+            )
+        )
+        seeds[asked] += 1
+    return cases

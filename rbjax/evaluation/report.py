@@ -72,7 +72,10 @@ SYSTEM_NOTES = {
     "recolored": "References before another background.",
     "face_only": "No clothes references.",
     "clothes_only": "No face references.",
-    "more_references": "One more reference for the face and one more for the clothes.",
+    "more_references": (
+        "One more reference for the face and one more for the clothes, where they show and hide "
+        "nothing that the prompt asks for."
+    ),
     "cross_composition": "The face of one character in the clothes of another.",
 }
 

@@ -8,11 +8,12 @@ two images shows, how much of it the generated image shows:
     clothes' image   (leak) Y          (wanted) O2       (leak)
 
 Counted are the attributes in which the two images differ (for the last column: in which the image
-differs from the prompt). `chance` is the same share for images of other cases.
+differs from the prompt). `chance` is the same share for images of other cases, but those of the
+character that gives the clothes and of the one that wears this one's: they may show it rightly.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,19 +32,29 @@ def matrix(images: Sequence[AskedImage], asker: Asker, resamples: int) -> dict[s
     and "chance"; it is null where nothing can be counted.
     """
     sound = [image for image in images if not image.fault]
+    near = _neighbours(list(dict.fromkeys(image.case.character for image in images)))
     cells: dict[str, Any] = {}
     for concept in (FACE, CLOTHES):
         for kind in KINDS:
             shown = [_distinctive(image, asker, concept, kind) for image in sound]
-            cell = _cell(sound, shown, resamples)
+            cell = _cell(sound, shown, near, resamples)
             if cell is not None:
                 cell["wanted"] = kind in CARRIED[concept]
             cells.setdefault(CONCEPTS[concept], {})[kind] = cell
     return cells
 
 
+def _neighbours(characters: list[int]) -> dict[int, set[int]]:
+    """Returns each character with the two that it shares references with in crossed cases."""
+    shifted = zip(characters[-1:] + characters[:-1], characters[1:] + characters[:1], strict=True)
+    return {own: {own, *pair} for own, pair in zip(characters, shifted, strict=True)}
+
+
 def _cell(
-    images: Sequence[AskedImage], shown: Sequence[Answers], resamples: int
+    images: Sequence[AskedImage],
+    shown: Sequence[Answers],
+    near: Mapping[int, set[int]],
+    resamples: int,
 ) -> dict[str, Any] | None:
     characters = [image.case.character for image in images]
     repeats = [image.case.repeat for image in images]
@@ -51,7 +62,7 @@ def _cell(
     cell = Column(values, characters, repeats).summary(resamples)
     if cell is None:
         return None
-    chances = [_chance(images, number, answers) for number, answers in enumerate(shown)]
+    chances = [_chance(images, number, answers, near) for number, answers in enumerate(shown)]
     level = Column(chances, characters, repeats).summary(2)
     return cell | ({"chance": level["mean"]} if level else {})
 
@@ -80,11 +91,13 @@ def _share(given: Answers, shown: Answers) -> float:
     return float(np.mean(equal)) if equal else math.nan
 
 
-def _chance(images: Sequence[AskedImage], number: int, shown: Answers) -> float:
-    """Returns the mean share of what other characters' images show of it."""
+def _chance(
+    images: Sequence[AskedImage], number: int, shown: Answers, near: Mapping[int, set[int]]
+) -> float:
+    """Returns the mean share of what images of characters that are not near show of it."""
     step = max(len(images) // OTHERS, 1)
     others = [images[(number + i * step) % len(images)] for i in range(OTHERS)]
-    character = images[number].case.character
-    shares = [_share(o.given, shown) for o in others if o.case.character != character]
+    excluded = near[images[number].case.character]
+    shares = [_share(o.given, shown) for o in others if o.case.character not in excluded]
     finite = [share for share in shares if not math.isnan(share)]
     return float(np.mean(finite)) if finite else math.nan

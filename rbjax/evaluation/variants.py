@@ -1,7 +1,8 @@
 """Variants of a suite's cases: what is asked for stays, the references change.
 
 * transformed references (rbjax/evaluation/transformations.py), fewer or more of them: a row of each
-  should score as `unchanged`, the same cases as they are;
+  should score as `unchanged`, the same cases as they are (of `more_references` those only for
+  which there is a further one);
 * the clothes of another character (`cross_composition`): no real image exists.
 """
 
@@ -11,15 +12,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from rbjax.evaluation.baselines import Generate, SystemImages
+from rbjax.evaluation.case_prompts import Prompt, Vocabulary, could_be_drawn
+from rbjax.evaluation.case_references import apart
 from rbjax.evaluation.no_learning import ReadRecord
-from rbjax.evaluation.suite import Case
+from rbjax.evaluation.suite import Case, Suite
 from rbjax.evaluation.transformations import TRANSFORMATIONS
 from rbjax.text.concepts import CHARACTER, CLOTHES, FACE
+from tfds_retribooru.clusters import Clusters
 
 UNCHANGED = "unchanged"
 FACE_ONLY, CLOTHES_ONLY, MORE = "face_only", "clothes_only", "more_references"
 CROSS = "cross_composition"
 VARIANTS = (UNCHANGED, *TRANSFORMATIONS, FACE_ONLY, CLOTHES_ONLY, MORE, CROSS)
+CANDIDATES = 4  # for the further reference of a concept
 OF_COMPOSITION = ("loose", FACE_ONLY, CLOTHES_ONLY, CROSS)  # need references for face and clothes
 
 
@@ -46,7 +51,7 @@ def collect(
         generate: the model.
         trained: its images of the suite's own cases.
         characters: how many of the first characters are asked for.
-        more: the cases of MORE.
+        more: the cases of MORE, of `with_more`.
         names: some of VARIANTS.
     """
     base = first(trained.cases, characters)
@@ -68,6 +73,53 @@ def first(cases: Sequence[Case], characters: int) -> list[Case]:
     """Returns the cases of the first characters that have a prompt and are no repeats."""
     chosen = list(dict.fromkeys(case.character for case in cases))[:characters]
     return [c for c in cases if c.character in chosen and not c.is_open and not c.repeat]
+
+
+def with_more(
+    cases: Sequence[Case], more: Suite, clusters: Clusters, drawn_from: Vocabulary
+) -> list[Case]:
+    """Returns the cases with a further reference for each concept that they have references for.
+
+    A prompt names only what none of its case's references shows or hides. So must it be for the
+    further ones, unless prompts are recorded: those may name anything. Cases for which there is no
+    further reference are left out.
+
+    Args:
+        cases: of a suite.
+        more: built as that suite, with up to CANDIDATES references more of each concept.
+        clusters: of the split.
+        drawn_from: vocabulary of the suites' prompts.
+    """
+    candidates = {case.character: case for case in more.cases}
+    made = []
+    for case in cases:
+        pairs = list(zip(case.references, case.concepts, strict=True))
+        further: dict[int, int] = {}  # concept -> position
+        other = candidates[case.character]
+        for pair in zip(other.references, other.concepts, strict=True):
+            position, concept = pair
+            is_new = concept in case.concepts and pair not in pairs
+            if is_new and _allows(more.tags[position], case.prompt, drawn_from):
+                further.setdefault(concept, position)
+        if further:
+            pairs += [(position, concept) for concept, position in further.items()]
+            made.append(_with_references(case, pairs, clusters))
+    return made
+
+
+def _with_references(case: Case, pairs: Sequence[tuple[int, int]], clusters: Clusters) -> Case:
+    """Returns the case with these (position, concept), and no real image that is one of them."""
+    references, concepts = zip(*sorted(pairs, key=lambda pair: pair[1]), strict=True)
+    real = np.array([] if case.real is None else [case.real], int)
+    is_apart = len(apart(clusters, real, references))
+    return dataclasses.replace(
+        case, references=references, concepts=concepts, real=case.real if is_apart else None
+    )
+
+
+def _allows(tags: Sequence[str], prompt: Prompt, drawn_from: Vocabulary) -> bool:
+    """Returns whether a case with a prompt may have a reference with these tags."""
+    return not drawn_from["questions"] or could_be_drawn(prompt, [tags], drawn_from)
 
 
 def transformed(cases: Sequence[Case], name: str) -> list[Case]:

@@ -32,6 +32,7 @@ from rbjax.parallel import mesh as mesh_lib
 from rbjax.storage import StoredPath
 
 NO_DATASET = "none"
+OF_CASES = ("faces", "clothes", "characters", "prompts", "repeats", "seed")  # options of a suite
 DATASET = "avatars/varied"  # of the model that ships
 # What a saved model does not say of its training.
 DEFAULTS = {
@@ -178,8 +179,15 @@ def score_foreign(folders: Mapping[str, Path], options: Options, out: StoredPath
         out: receives them.
 
     Raises:
-        ValueError, FileNotFoundError: as `manifest.read` and `judging.create`.
+        ValueError, FileNotFoundError: as `manifest.read` and `judging.create`; options choose cases
+            that manifests already name.
     """
+    given = [f"--{name}" for name in OF_CASES if getattr(options, name) is not None]
+    if given:
+        raise ValueError(
+            f"{', '.join(given)}: the cases are all that the manifests name; these options choose "
+            "the cases of a --suite"
+        )
     size = options.size or other_systems.size_of(next(iter(folders.values())))
     foreign = other_systems.read_foreign(folders, size)
     tags = sorted(
@@ -190,6 +198,7 @@ def score_foreign(folders: Mapping[str, Path], options: Options, out: StoredPath
     suite = dataclasses.replace(foreign.suite, vocabulary=judged.vocabulary)
     results = scoring.score(foreign.systems, suite, judged.vqa, read_images=foreign.read_images)
     results |= {"judge": judged.record, "questions": judged.coverage}
+    results["files"] = {str(number): digest for number, digest in enumerate(foreign.digests)}
     results |= other_measures.of_images(
         judged,
         images=foreign.systems,

@@ -68,12 +68,14 @@ class Model:
         graphdef: of the `Pipeline`.
         params: of the `Pipeline`, float32; those of a training are the averages (EMA) of what
             trained, and what is frozen.
+        step: how many updates of its training it has seen; 0 where that is not known.
     """
 
     config: ConfigDict
     tokenizer: tokenizers.Tokenizer
     graphdef: nnx.GraphDef
     params: Tree
+    step: int = 0
 
     @property
     def schedule(self) -> Schedule:

@@ -240,8 +240,8 @@ def load_model(workdir: StoredPath, dtype: str | None = None) -> Model:
             config.model[part].dtype = dtype
     tokenizer = _tokenizer(workdir, config)
     graphdef, abstract = nnx.split(abstract_pipeline(config, tokenizer), nnx.Param)
-    params = _restore_averages(workdir, nnx.to_pure_dict(abstract), config.train)
-    return Model(config, tokenizer, graphdef, params)
+    step, params = _restore_averages(workdir, nnx.to_pure_dict(abstract), config.train)
+    return Model(config, tokenizer, graphdef, params, step)
 
 
 def read_config(workdir: StoredPath) -> ConfigDict:
@@ -257,8 +257,8 @@ def read_config(workdir: StoredPath) -> ConfigDict:
     return ConfigDict(_tuples(json_files.read(path)))
 
 
-def _restore_averages(workdir: StoredPath, abstract: Tree, config: ConfigDict) -> Tree:
-    """Restores all parameters on one device; the optimiser's moments are not read."""
+def _restore_averages(workdir: StoredPath, abstract: Tree, config: ConfigDict) -> tuple[int, Tree]:
+    """Restores step and all parameters, on one device; the optimiser's moments are not read."""
     trained, frozen = split_trained(abstract, list(config.trained), list(config.frozen))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     trained, frozen = jax.tree.map(
@@ -276,10 +276,10 @@ def _restore_averages(workdir: StoredPath, abstract: Tree, config: ConfigDict) -
             found = checkpointer.restore(path / str(step) / "state", args=args)
         return found if inside else found | {"frozen": frozen_copy.restore(folder, frozen)}
 
-    _, restored = checkpoint_files.read_newest(folder, read)
+    step, restored = checkpoint_files.read_newest(folder, read)
     if restored is None:
         raise FileNotFoundError(f"{folder} holds no finished checkpoint")
-    return merge(restored["ema"], restored["frozen"])
+    return step, merge(restored["ema"], restored["frozen"])
 
 
 def _tokenizer(workdir: StoredPath, config: ConfigDict) -> tokenizers.Tokenizer:

@@ -8,8 +8,8 @@ import pytest
 from rbjax.evaluation import compare
 
 
-def results(values, *, seeds=None, row="trained", hits=None):
-    """Results with one value a case, three cases a character."""
+def results(values, *, seeds=None, row="trained", hits=None, files=None):
+    """Results with one value a case, three cases a character; their references are 0, 1, ..."""
     scored = [
         {
             "character": i // 3,
@@ -17,12 +17,15 @@ def results(values, *, seeds=None, row="trained", hits=None):
             "concepts": ["face"],
             "prompt": ["solo"],
             "seed": i if seeds is None else seeds[i],
+            "real": 100 + i // 3,
             "repeat": 0,
             "columns": {"vqa_flexibility": value, "leakage": None},
         }
         for i, value in enumerate(values)
     ]
     made = {"schema": 2, "scored": {row: scored}}
+    if files is not None:  # images with manifests
+        made["files"] = {str(i): digest for i, digest in enumerate(files)}
     if hits is not None:
         made["nearest"] = {"rows": {row: {"pixels": {"images": hits}}}}
     return made
@@ -34,7 +37,7 @@ ROWS = ("trained", "trained")
 def test_a_constant_difference_is_found_exactly_whatever_the_cases():
     hard = np.random.default_rng(0).uniform(0, 1, 30)
     found = compare.compare(results(hard), results(hard + 0.1), ROWS)["vqa_flexibility"]
-    assert found == pytest.approx((0.1, 0.1, 0.1, 30))
+    assert found == pytest.approx((0.1, 0.1, 0.1, 30, 10))
 
 
 def test_the_same_evaluation_differs_by_nothing():
@@ -46,7 +49,7 @@ def test_pairing_is_by_case_not_by_order_and_in_both_only():
     first, second = results([0.0, 0.5, 1.0]), results([0.0, 0.5, 1.0, 0.3])
     second["scored"]["trained"].reverse()
     found = compare.compare(first, second, ROWS)["vqa_flexibility"]
-    assert found == pytest.approx((0, 0, 0, 3))
+    assert found == pytest.approx((0, 0, 0, 3, 1))
 
 
 def test_intervals_are_over_characters():
@@ -59,19 +62,59 @@ def test_intervals_are_over_characters():
 def test_values_that_are_missing_in_one_are_left_out_and_columns_without_any():
     first, second = results([0.1, None, 0.3]), results([0.2, 0.2, None])
     found = compare.compare(first, second, ROWS)
-    assert found["vqa_flexibility"] == pytest.approx((0.1, 0.1, 0.1, 1))
+    assert found["vqa_flexibility"] == pytest.approx((0.1, 0.1, 0.1, 1, 1))
     assert found["leakage"] is None
-    assert "leakage" not in compare.table(found, ("A", "B"))
+    text = compare.table(found, ("A", "B"))
+    assert "| leakage" not in text
+    assert "no image has a value that can be paired: P(yes), outfit agreement" in text
+    assert "Similarity and copying are not compared" in text
 
 
 def test_nearest_targets_are_compared_too():
     first = results([0.1] * 6, hits=[True, None, False] * 2)
     second = results([0.1] * 6, hits=[True, True, True] * 2)
     found = compare.compare(first, second, ROWS)
-    assert found["nearest by pixels"] == pytest.approx((0.5, 0.5, 0.5, 4))
+    assert found["nearest by pixels"] == pytest.approx((0.5, 0.5, 0.5, 4, 2))
     text = compare.table(found, ("A", "B"))
-    assert "| nearest by pixels | +50.0 [+50.0, +50.0] * | 4 |" in text
-    assert "| VQA flexibility | +0.0 [+0.0, +0.0] | 6 |" in text
+    assert "| nearest by pixels | +50.0 [+50.0, +50.0] | 4 | 2 |" in text
+    assert "| VQA flexibility | +0.0 [+0.0, +0.0] | 6 | 2 |" in text
+
+
+def test_nearest_is_not_compared_where_it_was_of_others():
+    few, many = results([0.1] * 3, hits=[True] * 3), results([0.1] * 6, hits=[False] * 6)
+    found = compare.compare(few, many, ROWS)
+    assert found["nearest by pixels"] is None and found["vqa_flexibility"].cases == 3
+
+
+@pytest.mark.parametrize("characters, star", [(1, ""), (5, ""), (6, " *")])
+def test_a_star_needs_more_than_a_few_characters(characters, star):
+    values = np.zeros(3 * characters)
+    found = compare.compare(results(values), results(values + 0.1), ROWS)
+    expected = f"| +10.0 [+10.0, +10.0]{star} | {3 * characters} | {characters} |"
+    assert expected in compare.table(found, ("A", "B"))
+
+
+def test_cases_of_manifests_are_paired_by_what_is_in_their_files():
+    """Positions and characters are numbers by order, which another folder gives to others."""
+    first = results([0.1, 0.2, 0.3, 0.4], files=["a", "b", "c", "d"])
+    second = results([0.4, 0.3, 0.2, 0.1], files=["d", "c", "b", "a"], seeds=[3, 2, 1, 0])
+    found = compare.compare(first, second, ROWS)["vqa_flexibility"]
+    assert found == pytest.approx((0, 0, 0, 4, 2))
+    with pytest.raises(ValueError, match="no case in common"):
+        compare.compare(first, results([0.1] * 4, files=["e", "f", "g", "h"]), ROWS)
+
+
+def test_two_images_of_one_case_are_refused():
+    one = results([0.1, 0.2, 0.3], files=["a", "b", "b"], seeds=[1, 2, 2])
+    with pytest.raises(ValueError, match="images 1 and 2 of the row 'trained' have the same"):
+        compare.compare(one, one, ROWS)
+
+
+def test_evaluations_of_different_data_sets_are_refused():
+    one, centered, varied = (results([0.1]) | of for of in ({}, {"dataset": "c"}, {"dataset": "v"}))
+    with pytest.raises(ValueError, match="dataset is 'c' in the first and 'v' in the second"):
+        compare.compare(centered, varied, ROWS)
+    assert compare.compare(one, varied, ROWS)["vqa_flexibility"].cases == 1  # of an older version
 
 
 @pytest.mark.parametrize("name, value", [("suite", "test"), ("size", 64), ("asked", ["hair"])])

@@ -141,6 +141,50 @@ def test_folders_of_any_cases_become_one_suite(tmp_path):
     assert other_systems.size_of(first) == 40
 
 
+def test_files_are_known_by_their_content_in_every_folder_and_order(tmp_path):
+    face, clothes = manifest.Reference("r.png", FACE), manifest.Reference("s.png", CLOTHES)
+    entries = [
+        manifest.Entry("a", "a.png", (face, clothes), ("smile",), 1),
+        manifest.Entry("b", "b.png", (clothes,), ("smile",), 1),
+    ]
+    images = {"a.png": "red", "b.png": "red", "r.png": "blue", "s.png": "green"}
+    folders = {
+        "one": foreign_folder(tmp_path / "one", entries, images),
+        "two": foreign_folder(tmp_path / "two", entries[::-1], images),
+    }
+    found = other_systems.read_foreign(folders, SIZE)
+    one, two = (system.cases for system in found.systems.values())
+    assert one == two[::-1] and len(found.files) == 2
+    alone = other_systems.read_foreign({"two": folders["two"]}, SIZE)
+    assert set(alone.digests) == set(found.digests) and alone.digests != found.digests
+
+
+def test_two_boxes_of_one_file_are_two_references(tmp_path):
+    boxes = ((0, 0, 10, 10), (20, 0, 10, 10))
+    entries = [
+        manifest.Entry(name, "a.png", (manifest.Reference("r.png", FACE, box),), (), 1)
+        for name, box in zip("ab", boxes, strict=True)
+    ]
+    folder = foreign_folder(tmp_path / "one", entries, {"a.png": "red", "r.png": "blue"})
+    found = other_systems.read_foreign({"one": folder}, SIZE)
+    a, b = found.systems["one"].cases
+    assert a.references != b.references and a.character != b.character
+    left = [found.region(case.references[0], FACE).left for case in (a, b)]
+    assert left[0] < left[1]
+
+
+def test_other_seeds_of_a_case_are_its_repeats(tmp_path):
+    asked = [("a", "smile", 1), ("b", "frown", 1), ("a", "smile", 7), ("a", "smile", 3)]
+    reference = manifest.Reference("r.png", FACE)
+    entries = [
+        manifest.Entry(f"{number}", "a.png", (reference,), (prompt,), seed, character=character)
+        for number, (character, prompt, seed) in enumerate(asked)
+    ] + [manifest.Entry(f"open {seed}", "a.png", (reference,), (), seed, "a") for seed in (1, 2)]
+    folder = foreign_folder(tmp_path / "one", entries, {"a.png": "red", "r.png": "blue"})
+    cases = other_systems.read_foreign({"one": folder}, SIZE).systems["one"].cases
+    assert [case.repeat for case in cases] == [0, 0, 1, 2, 0, 0]
+
+
 def test_a_reference_that_cannot_be_read_is_named(tmp_path):
     entry = manifest.Entry("a", "a.png", (manifest.Reference("r.png", FACE),), (), 1)
     folder = foreign_folder(tmp_path / "one", [entry], {"a.png": "red"})

@@ -6,7 +6,7 @@ import pytest
 from rbjax.evaluation import baselines, scoring, variants
 from rbjax.evaluation import suite as suite_lib
 from rbjax.text.concepts import CLOTHES, FACE
-from tests.helpers.evaluation_world import NAMES, VALUES, vocabulary
+from tests.helpers.evaluation_world import COLOURS, NAMES, VALUES, ReadingVQA, vocabulary
 
 
 @pytest.fixture
@@ -49,6 +49,49 @@ def test_crossed_cases_wear_the_next_characters_clothes(world, suite):
         assert cross.real is None
     one = [case for case in base if case.character == base[0].character]
     assert variants.crossed(one) == []
+
+
+def build(world, references, **options):
+    return suite_lib.build(
+        world.clusters,
+        world.tags,
+        vocabulary(),
+        **{"characters": 12, "faces": references, "clothes": references} | options,
+    )
+
+
+def with_more(world, base, drawn_from=None):
+    more = build(world, 5)
+    return variants.with_more(base.cases, more, world.clusters, drawn_from or vocabulary())
+
+
+def test_cases_with_more_references_are_otherwise_the_same(world):
+    base = build(world, 1)
+    found = with_more(world, base)
+    assert len(found) > 0.9 * len(base.cases)
+    before = {(case.character, case.seed): case for case in base.cases}
+    for case in found:
+        same = before[case.character, case.seed]
+        assert case.prompt == same.prompt and case.real in (same.real, None)
+        assert case.real not in case.references and case.concepts == tuple(sorted(case.concepts))
+        pairs = [{*zip(c.references, c.concepts, strict=True)} for c in (same, case)]
+        assert pairs[0] < pairs[1]
+    assert {len(case.references) for case in found} == {3, 4}
+    assert any(case.real is not None for case in found)
+
+
+def test_further_references_neither_show_nor_hide_what_the_prompt_asks_for(world):
+    base = build(world, 1)
+    for case in with_more(world, base):
+        assert not any({*case.prompt[1:]} & {*world.tags[p]} for p in case.references)
+    recorded = with_more(world, base, vocabulary() | {"questions": {}})
+    assert all(len(case.references) == 4 for case in recorded)
+    assert len(recorded) == len(base.cases)
+
+
+def test_no_reference_is_added_for_a_concept_that_had_none(world):
+    found = with_more(world, build(world, 1, clothes=0))
+    assert found and {concept for case in found for concept in case.concepts} == {FACE}
 
 
 def test_every_variant_is_a_row_that_is_scored_against_its_own_cases(world, suite, vqa):
@@ -95,6 +138,16 @@ def test_an_outfit_that_leaks_through_the_face_is_seen_there_and_only_there(worl
     by_mean = means(separability(world, suite, vqa, leaky))
     assert by_mean["face"]["outfit"] == 1 and by_mean["clothes"]["outfit"] == 0
     assert by_mean["face"]["identity"] == 1 and by_mean["face"]["free"] == 0
+
+
+def test_chance_is_of_images_that_have_nothing_to_do_with_either_reference(world):
+    """Every character has a hair color of its own: other characters' images show it never."""
+    for answers, character in zip(world.answers, world.clusters.character, strict=True):
+        answers["hair_color"] = COLOURS[character]
+    world.tags = [world.name(answers) for answers in world.answers]
+    asked = ReadingVQA(asked=["hair_color"])
+    found = separability(world, build(world, 2), asked, world.generate)
+    assert found["face"]["identity"]["chance"] == found["clothes"]["identity"]["chance"] == 0
 
 
 def test_answers_at_random_are_at_chance_everywhere(world, suite, vqa):

@@ -47,7 +47,7 @@ def test_averages_of_the_newest_checkpoint_and_frozen_parameters(model, workdir)
     for key, value in found.items():
         wanted = expected[key] if "text_encoder" in key else np.full_like(value, 3.0)
         np.testing.assert_array_equal(value, wanted, err_msg=key)
-    assert loaded.graphdef == model.graphdef
+    assert loaded.graphdef == model.graphdef and loaded.step == 2
 
 
 def test_a_run_without_a_finished_checkpoint_says_so(workdir, tmp_path):
