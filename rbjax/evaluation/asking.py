@@ -1,6 +1,6 @@
 """Asks a VQA model what images show, and says what they should show.
 
-What cannot be asked is named and counted, never guessed: see `AskedImage.fault`.
+What cannot be asked is named and counted, never guessed: see `AskedImage.fault` and `unasked`.
 """
 
 import dataclasses
@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rbjax.evaluation.baselines import ReadImages, SystemImages
-from rbjax.evaluation.case_prompts import FIRST_TAG, tag_answers
+from rbjax.evaluation.case_prompts import FIRST_TAG, Prompt, tag_answers
 from rbjax.evaluation.suite import Case, Suite
 from rbjax.metrics.vqa_score import normalised
 from rbjax.text.concepts import CARRIED, CHARACTER, CLOTHES, FACE
+from rbjax.vqa.questions import yes_or_no
 
 KINDS = ("free", "outfit", "identity")
 # As concepts.CARRIED, but for one: an entire image carries an outfit too, yet the entire references
@@ -35,6 +36,9 @@ class VQAModel(Protocol):
 
     def phrases_at(self, size: int) -> set[str] | None:
         """Returns the attributes about whose tags its yes or no is reliable there; None is any."""
+
+    def can_read(self, question: str) -> bool:
+        """Returns whether a question is short enough for it."""
 
     def answers(
         self, images: np.ndarray, questions: Sequence[Sequence[str]]
@@ -64,6 +68,8 @@ class AskedImage:
             attributes; nothing where the image has a fault.
         unwanted: attribute to the answers about references, beyond the concept that each is for.
         phrases: phrase of the prompt to P(yes); nothing where the image has a fault.
+        unasked: phrases of the prompt that hold no word (`^_^`) or that the model cannot read;
+            nothing where the image has a fault.
         fault: why the image cannot be asked about; "" if it can.
     """
 
@@ -72,6 +78,7 @@ class AskedImage:
     given: Answers
     unwanted: Mapping[str, Sequence[str]]
     phrases: Mapping[str, float]
+    unasked: Sequence[str] = ()
     fault: str = ""
 
     @property
@@ -147,10 +154,8 @@ class Asker:
             self._names(case, wanted) if not fault else []
             for case, wanted, fault in zip(system.cases, expected, faults, strict=True)
         ]
-        phrases = [
-            list(dict.fromkeys(tag for tag in case.prompt if tag != FIRST_TAG)) if not fault else []
-            for case, fault in zip(system.cases, faults, strict=True)
-        ]
+        pairs = zip(system.cases, faults, strict=True)
+        phrases, unasked = self._phrases([() if fault else case.prompt for case, fault in pairs])
         texts = self.suite.vocabulary["questions"]
         answers, replies = self.vqa.ask(
             images,
@@ -165,10 +170,19 @@ class Asker:
                 given=given[i],
                 unwanted=self.unwanted_answers(case),
                 phrases=dict(zip(phrases[i], map(float, np.asarray(replies[i])), strict=True)),
+                unasked=unasked[i],
                 fault=faults[i],
             )
             for i, case in enumerate(system.cases)
         ]
+
+    def _phrases(self, prompts: Sequence[Prompt]) -> tuple[list[list[str]], list[list[str]]]:
+        """Returns of each prompt the phrases that can be asked, and those that cannot."""
+        rows = [dict.fromkeys(tag for tag in prompt if tag != FIRST_TAG) for prompt in prompts]
+        words = {tag: normalised(tag) for row in rows for tag in row}
+        can = {tag for tag, text in words.items() if text and self.vqa.can_read(yes_or_no(text))}
+        asked = [[tag for tag in row if tag in can] for row in rows]
+        return asked, [[tag for tag in row if tag not in can] for row in rows]
 
     def expected_answers(self, case: Case) -> dict[str, Answers]:
         """Returns by kind what the prompt asks for (free), or the references show."""

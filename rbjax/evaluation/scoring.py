@@ -132,6 +132,7 @@ def _record(image: AskedImage, values: Mapping[str, float]) -> dict[str, Any]:
         "given": image.given,
         "unwanted": image.unwanted,
         "phrases": image.phrases,
+        "unasked": list(image.unasked),
         "fault": image.fault,
         "columns": {name: None if np.isnan(value) else value for name, value in values.items()},
     }

@@ -69,6 +69,10 @@ class Judge:
 
     phrases_at = asked_at
 
+    def can_read(self, question: str) -> bool:
+        """Returns whether a question is short enough for the model."""
+        return self.vqa.can_read(question)
+
     def ask(
         self,
         images: Images,

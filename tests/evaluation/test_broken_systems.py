@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from rbjax.evaluation import baselines, scoring
+from rbjax.evaluation import baselines, other_measures, scoring
 from rbjax.evaluation import results as results_lib
 from rbjax.evaluation import suite as suite_lib
-from tests.helpers.evaluation_world import NAMES, VALUES, ReadingVQA, vocabulary
+from tests.helpers.evaluation_world import NAMES, VALUES, ReadingVQA, draw_image, vocabulary
 
 
 @pytest.fixture
@@ -137,6 +137,32 @@ def test_phrases_are_asked_once_and_in_words(world, suite, monkeypatch):
     first = scored["scored"]["constant"][0]
     assert list(first["phrases"]) == ["open_eyes", "Red background", "smile"]
     assert mean(scored, "constant", "p_yes") == 0.5**3
+
+
+def test_a_phrase_that_cannot_be_asked_is_left_out_and_named(world, suite, capsys):
+    prompts = [
+        ("solo", "smile", "^_^", "a_girl_standing_in_a_green_park"),
+        ("solo", "hand_on_another's_head"),
+        ("solo", "open_eyes"),
+    ]
+    cases = tuple(
+        dataclasses.replace(case, prompt=prompts[number % 3])
+        for number, case in enumerate(suite.cases)
+    )
+    suite = dataclasses.replace(suite, cases=cases)
+
+    def smiling(cases):
+        return np.stack([draw_image({"mouth": "smile"}) for _ in cases])
+
+    scored = world.evaluate(suite, ReadingVQA(words=5), ("trained",), generate=smiling)
+    some, none, every = scored["scored"]["trained"][:3]
+    assert some["phrases"] == {"smile": 0.9} and some["columns"]["p_yes"] == 0.9
+    assert some["unasked"] == ["^_^", "a_girl_standing_in_a_green_park"]
+    assert none["phrases"] == {} and none["columns"]["p_yes"] is None
+    assert none["unasked"] == ["hand_on_another's_head"] and every["unasked"] == []
+    assert scored["unscored"]["trained"] == {"phrase that cannot be asked": 96}
+    other_measures.show({**scored, "similarity": None, "nearest": None})
+    assert "P(yes) is without 3 phrases" in capsys.readouterr().out
 
 
 # --- leakage and its chance level
