@@ -86,7 +86,9 @@ def create(
         "uncovered": [list(pair) for pair in found.uncovered[:LISTED]],
     }
     record = _record(given, path)
-    if split.vocabulary["questions"] and vqa.accuracy is not None:
+    # "measured" is in that of a model of tags: it is about the questions made from these
+    knows_questions = vqa.accuracy is not None and "measured" not in vqa.accuracy
+    if split.vocabulary["questions"] and knows_questions:
         vqa.asked_at(size)  # raises before anything trains
         return Judging(vqa, vqa.embed_images, vocabulary, record, coverage, embedders)
     name = "validation" if "validation" in names else "train"

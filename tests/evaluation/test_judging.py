@@ -1,5 +1,6 @@
 """Which VQA model is asked what about which data, and what is said of it."""
 
+import json
 import shutil
 import types
 
@@ -70,6 +71,18 @@ def test_another_model_is_measured_on_validation_once(open_split, blip, monkeypa
     assert create(open_split, blip).record == made.record and len(calls) == before > 0
     create(open_split, blip, size=32)
     assert len(calls) > before
+
+
+def test_a_model_of_a_data_sets_tags_is_measured_on_data_with_questions(
+    open_split, blip, tmp_path, monkeypatch
+):
+    """Its accuracy.json says what it knows of the rules' questions, and nothing of these."""
+    folder = shutil.copytree(blip, tmp_path / "judge")
+    known = {"asked": {}, "phrases": {}, "measured": {"smile": {"agreement": 1.0, "answers": {}}}}
+    (folder / "accuracy.json").write_text(json.dumps(known))
+    monkeypatch.setattr(VQA, "answers", lambda self, images, rows: [["x"] * len(r) for r in rows])
+    record = create(open_split, folder).record
+    assert record["split"] == "validation" and "background" in record["measured"]
 
 
 def test_models_in_a_hub_cache_have_measurements_of_their_own(
