@@ -146,7 +146,7 @@ class Asker:
 
     def ask_system(self, system: SystemImages) -> list[AskedImage]:
         """Asks about the images of a system that which their cases say."""
-        faults = [_fault(system, number) for number in range(len(system.cases))]
+        faults = image_faults(system)
         sound = np.array([not fault for fault in faults], bool)
         images = np.where(sound[:, None, None, None], system.images, 0)  # asked nothing
         expected = [self.expected_answers(case) for case in system.cases]
@@ -195,10 +195,12 @@ class Asker:
     def unwanted_answers(self, case: Case) -> dict[str, list[str]]:
         """Returns for each attribute the answers about references that are not given for it.
 
-        A reference whose tags say what a reference that is given for the attribute says too is left
-        out: it shows what is wanted, whatever the model answers.
+        A reference whose tags say what the prompt says, or a reference that is given for the
+        attribute, is left out: it shows what is wanted, whatever the model answers.
         """
         wanted: dict[str, set[str]] = defaultdict(set)
+        for name, tag in self.tag_answers(case.prompt, ("free",)).items():
+            wanted[name].add(tag)
         shown: list[tuple[int, str, str]] = []
         for position, concept in zip(case.references, case.concepts, strict=True):
             for kind in KINDS:
@@ -250,8 +252,10 @@ def _named(names: Sequence[Sequence[str]], replies: Sequence[Sequence[str]]) -> 
     ]
 
 
-def _fault(system: SystemImages, number: int) -> str:
-    """Returns why an image cannot be asked about, or ""."""
-    if number in system.faults:
-        return system.faults[number]
-    return "" if np.isfinite(system.images[number]).all() else NOT_FINITE
+def image_faults(system: SystemImages) -> list[str]:
+    """Returns why each image of a system cannot be asked about; "" if it can."""
+    is_finite = [np.isfinite(image).all() for image in system.images]
+    return [
+        system.faults.get(number, "" if finite else NOT_FINITE)
+        for number, finite in enumerate(is_finite)
+    ]
