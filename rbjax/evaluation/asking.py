@@ -4,6 +4,7 @@ What cannot be asked is named and counted, never guessed: see `AskedImage.fault`
 """
 
 import dataclasses
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rbjax.evaluation.baselines import ReadImages, SystemImages
-from rbjax.evaluation.case_prompts import FIRST_TAG, Prompt, tag_answers
+from rbjax.evaluation.case_prompts import FIRST_TAG, Prompt, tag_answers, yes_only
 from rbjax.evaluation.suite import Case, Suite
 from rbjax.metrics.vqa_score import normalised
 from rbjax.text.concepts import CARRIED, CHARACTER, CLOTHES, FACE
@@ -96,7 +97,8 @@ class Asker:
         vqa: the model.
         asked: the attributes that it is asked about with "what ...?".
         real_answers: position of a real image (references and `Suite.variety`) to the answers
-            about it, of the attributes that its tags name.
+            about it, of the attributes that its tags name; of those of `Suite.variety` also of
+            `varied_names`.
     """
 
     suite: Suite
@@ -128,10 +130,13 @@ class Asker:
         asker = cls(suite, vqa, questions if named is None else questions.intersection(named), {})
         positions = {p for case in (*suite.cases, *cases) for p in case.references}
         positions.update(p for images in suite.variety.values() for p in images)
-        ordered = sorted(positions)
-        names = [list(asker.tag_answers(suite.tags[position], KINDS)) for position in ordered]
-        answers = asker.ask(read_images(ordered), names)
-        return dataclasses.replace(asker, real_answers=dict(zip(ordered, answers, strict=True)))
+        names = {p: list(asker.tag_answers(suite.tags[p], KINDS)) for p in sorted(positions)}
+        for character, images in suite.variety.items():
+            varied = asker.varied_names(character)
+            for position in images:
+                names[position] = list(dict.fromkeys([*names[position], *varied]))
+        answers = asker.ask(read_images(list(names)), list(names.values()))
+        return dataclasses.replace(asker, real_answers=dict(zip(names, answers, strict=True)))
 
     def tag_answers(self, tags: Sequence[str], kinds: Sequence[str]) -> Answers:
         """Returns the answers that tags give, of the attributes that are asked."""
@@ -228,10 +233,19 @@ class Asker:
         return list(dict.fromkeys(names))
 
     def varied_names(self, character: int) -> list[str]:
-        """Returns the free attributes that every real image of `Suite.variety` shows."""
+        """Returns the free attributes of which every real image of `Suite.variety` has a value.
+
+        What tags alone say yes to, an image without such a tag lacks; one at least has it.
+        """
         tags = [self.suite.tags[position] for position in self.suite.variety.get(character, ())]
-        names = [self.tag_answers(image, ("free",)).keys() for image in tags]
-        return sorted(set.intersection(*map(set, names))) if names else []
+        names = [set(self.tag_answers(image, ("free",))) for image in tags]
+        if not names:
+            return []
+        return sorted(set.intersection(*names) | (set.union(*names) & self._yes_only))
+
+    @functools.cached_property
+    def _yes_only(self) -> frozenset[str]:
+        return yes_only(self.suite.vocabulary)
 
     def _majority(self, case: Case, kind: str) -> Answers:
         """Returns the majority answer of the references whose concept carries the kind."""

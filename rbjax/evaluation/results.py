@@ -33,7 +33,9 @@ Columns, each the mean over characters; higher is better, but for leakage:
   the same share for the row's images of other characters, which were not made from them;
 * `seed_diversity`: with an empty prompt and the same references, do images of several seeds vary
   as real images of that character do? 1: their answers are distributed alike; 0: as one real image
-  again and again (rbjax/metrics/diversity.py);
+  again and again (rbjax/metrics/diversity.py). Asked are the free attributes that the tags of all
+  these real images answer; where tags only ever say yes, an image without such a tag means no, and
+  the tag of one image is enough;
 * `swd`: mean over pairs of the same images of the product of their agreements with the references
   and of the share of free attributes in which they differ (rbjax/metrics/swd.py).
 
