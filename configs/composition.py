@@ -294,7 +294,9 @@ def sd15() -> ConfigDict:
 def retribooru_smoke() -> ConfigDict:
     """Builds a run of a few steps of everything on real data, 48 px, with a small model of its own.
 
-    See tfds_retribooru/retribooru/README.md for the data. Nothing is scored: it has no questions.
+    See tfds_retribooru/retribooru/README.md for the data. Its questions are made from its tags, and
+    the VQA model is asked those that it answers well there: the one that ships, hardly any
+    (README, Any data with tags).
     """
     c = shortened(from_scratch())
     c.model.unet.block_out_channels = (16, 32)

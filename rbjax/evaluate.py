@@ -146,7 +146,7 @@ def run(args: argparse.Namespace) -> None:
     model = load_model(args.checkpoint if has_model and args.checkpoint != SHIPPED else None)
     config = evaluation.configuration(model, options, has_model=has_model)
     with distributed.primary_first():  # it builds the data set and measures the VQA model
-        evaluator = evaluation.open_evaluator(model, config, out, folders)
+        evaluator = evaluation.open_evaluator(model, config, out, folders, has_model=has_model)
     if args.write_manifest:
         path = other_systems.write_cases(
             Path(out), evaluator.suite(), config.eval.split, evaluator.generator.read_record

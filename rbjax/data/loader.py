@@ -162,10 +162,15 @@ class Examples(grain.transforms.RandomMap):
         cut = prompts.are_too_long(self.tokenizer, texts, self.config.max_tokens)
         return sum(cut), len(texts)
 
+    def fitting(self, tags: Sequence[str]) -> list[str]:
+        """Returns the first tags, as many as fit into a prompt."""
+        spelled = self._spelled(list(tags))
+        return list(tags[: len(prompts.fitting(self.tokenizer, spelled, self.config.max_tokens))])
+
     def prompt_ids(self, tags: list[str]) -> np.ndarray:
         """Encodes the first tags, as many as fit into a prompt: int32 [T]."""
-        tags = prompts.fitting(self.tokenizer, self._spelled(tags), self.config.max_tokens)
-        return prompts.encode(self.tokenizer, [", ".join(tags)], self.config.max_tokens)[0]
+        text = ", ".join(self._spelled(self.fitting(tags)))
+        return prompts.encode(self.tokenizer, [text], self.config.max_tokens)[0]
 
     def _spelled(self, tags: list[str]) -> list[str]:
         """Returns tags as the tokenizer reads them."""

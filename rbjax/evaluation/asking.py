@@ -1,9 +1,10 @@
 """Asks a VQA model what images show, and says what they should show.
 
-What cannot be asked is named and counted, never guessed: see `AskedImage.fault`.
+What cannot be asked is named and counted, never guessed: see `AskedImage.fault` and `unasked`.
 """
 
 import dataclasses
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
@@ -12,10 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rbjax.evaluation.baselines import ReadImages, SystemImages
-from rbjax.evaluation.case_prompts import FIRST_TAG, tag_answers
+from rbjax.evaluation.case_prompts import FIRST_TAG, Prompt, tag_answers, yes_only
 from rbjax.evaluation.suite import Case, Suite
 from rbjax.metrics.vqa_score import normalised
 from rbjax.text.concepts import CARRIED, CHARACTER, CLOTHES, FACE
+from rbjax.vqa.questions import yes_or_no
 
 KINDS = ("free", "outfit", "identity")
 # As concepts.CARRIED, but for one: an entire image carries an outfit too, yet the entire references
@@ -35,6 +37,9 @@ class VQAModel(Protocol):
 
     def phrases_at(self, size: int) -> set[str] | None:
         """Returns the attributes about whose tags its yes or no is reliable there; None is any."""
+
+    def can_read(self, question: str) -> bool:
+        """Returns whether a question is short enough for it."""
 
     def answers(
         self, images: np.ndarray, questions: Sequence[Sequence[str]]
@@ -64,6 +69,8 @@ class AskedImage:
             attributes; nothing where the image has a fault.
         unwanted: attribute to the answers about references, beyond the concept that each is for.
         phrases: phrase of the prompt to P(yes); nothing where the image has a fault.
+        unasked: phrases of the prompt that hold no word (`^_^`) or that the model cannot read;
+            nothing where the image has a fault.
         fault: why the image cannot be asked about; "" if it can.
     """
 
@@ -72,6 +79,7 @@ class AskedImage:
     given: Answers
     unwanted: Mapping[str, Sequence[str]]
     phrases: Mapping[str, float]
+    unasked: Sequence[str] = ()
     fault: str = ""
 
     @property
@@ -89,7 +97,8 @@ class Asker:
         vqa: the model.
         asked: the attributes that it is asked about with "what ...?".
         real_answers: position of a real image (references and `Suite.variety`) to the answers
-            about it, of the attributes that its tags name.
+            about it, of the attributes that its tags name; of those of `Suite.variety` also of
+            `varied_names`.
     """
 
     suite: Suite
@@ -121,10 +130,13 @@ class Asker:
         asker = cls(suite, vqa, questions if named is None else questions.intersection(named), {})
         positions = {p for case in (*suite.cases, *cases) for p in case.references}
         positions.update(p for images in suite.variety.values() for p in images)
-        ordered = sorted(positions)
-        names = [list(asker.tag_answers(suite.tags[position], KINDS)) for position in ordered]
-        answers = asker.ask(read_images(ordered), names)
-        return dataclasses.replace(asker, real_answers=dict(zip(ordered, answers, strict=True)))
+        names = {p: list(asker.tag_answers(suite.tags[p], KINDS)) for p in sorted(positions)}
+        for character, images in suite.variety.items():
+            varied = asker.varied_names(character)
+            for position in images:
+                names[position] = list(dict.fromkeys([*names[position], *varied]))
+        answers = asker.ask(read_images(list(names)), list(names.values()))
+        return dataclasses.replace(asker, real_answers=dict(zip(names, answers, strict=True)))
 
     def tag_answers(self, tags: Sequence[str], kinds: Sequence[str]) -> Answers:
         """Returns the answers that tags give, of the attributes that are asked."""
@@ -139,7 +151,7 @@ class Asker:
 
     def ask_system(self, system: SystemImages) -> list[AskedImage]:
         """Asks about the images of a system that which their cases say."""
-        faults = [_fault(system, number) for number in range(len(system.cases))]
+        faults = image_faults(system)
         sound = np.array([not fault for fault in faults], bool)
         images = np.where(sound[:, None, None, None], system.images, 0)  # asked nothing
         expected = [self.expected_answers(case) for case in system.cases]
@@ -147,10 +159,8 @@ class Asker:
             self._names(case, wanted) if not fault else []
             for case, wanted, fault in zip(system.cases, expected, faults, strict=True)
         ]
-        phrases = [
-            list(dict.fromkeys(tag for tag in case.prompt if tag != FIRST_TAG)) if not fault else []
-            for case, fault in zip(system.cases, faults, strict=True)
-        ]
+        pairs = zip(system.cases, faults, strict=True)
+        phrases, unasked = self._phrases([() if fault else case.prompt for case, fault in pairs])
         texts = self.suite.vocabulary["questions"]
         answers, replies = self.vqa.ask(
             images,
@@ -165,10 +175,19 @@ class Asker:
                 given=given[i],
                 unwanted=self.unwanted_answers(case),
                 phrases=dict(zip(phrases[i], map(float, np.asarray(replies[i])), strict=True)),
+                unasked=unasked[i],
                 fault=faults[i],
             )
             for i, case in enumerate(system.cases)
         ]
+
+    def _phrases(self, prompts: Sequence[Prompt]) -> tuple[list[list[str]], list[list[str]]]:
+        """Returns of each prompt the phrases that can be asked, and those that cannot."""
+        rows = [dict.fromkeys(tag for tag in prompt if tag != FIRST_TAG) for prompt in prompts]
+        words = {tag: normalised(tag) for row in rows for tag in row}
+        can = {tag for tag, text in words.items() if text and self.vqa.can_read(yes_or_no(text))}
+        asked = [[tag for tag in row if tag in can] for row in rows]
+        return asked, [[tag for tag in row if tag not in can] for row in rows]
 
     def expected_answers(self, case: Case) -> dict[str, Answers]:
         """Returns by kind what the prompt asks for (free), or the references show."""
@@ -181,10 +200,12 @@ class Asker:
     def unwanted_answers(self, case: Case) -> dict[str, list[str]]:
         """Returns for each attribute the answers about references that are not given for it.
 
-        A reference whose tags say what a reference that is given for the attribute says too is left
-        out: it shows what is wanted, whatever the model answers.
+        A reference whose tags say what the prompt says, or a reference that is given for the
+        attribute, is left out: it shows what is wanted, whatever the model answers.
         """
         wanted: dict[str, set[str]] = defaultdict(set)
+        for name, tag in self.tag_answers(case.prompt, ("free",)).items():
+            wanted[name].add(tag)
         shown: list[tuple[int, str, str]] = []
         for position, concept in zip(case.references, case.concepts, strict=True):
             for kind in KINDS:
@@ -212,10 +233,19 @@ class Asker:
         return list(dict.fromkeys(names))
 
     def varied_names(self, character: int) -> list[str]:
-        """Returns the free attributes that every real image of `Suite.variety` shows."""
+        """Returns the free attributes of which every real image of `Suite.variety` has a value.
+
+        What tags alone say yes to, an image without such a tag lacks; one at least has it.
+        """
         tags = [self.suite.tags[position] for position in self.suite.variety.get(character, ())]
-        names = [self.tag_answers(image, ("free",)).keys() for image in tags]
-        return sorted(set.intersection(*map(set, names))) if names else []
+        names = [set(self.tag_answers(image, ("free",))) for image in tags]
+        if not names:
+            return []
+        return sorted(set.intersection(*names) | (set.union(*names) & self._yes_only))
+
+    @functools.cached_property
+    def _yes_only(self) -> frozenset[str]:
+        return yes_only(self.suite.vocabulary)
 
     def _majority(self, case: Case, kind: str) -> Answers:
         """Returns the majority answer of the references whose concept carries the kind."""
@@ -236,8 +266,10 @@ def _named(names: Sequence[Sequence[str]], replies: Sequence[Sequence[str]]) -> 
     ]
 
 
-def _fault(system: SystemImages, number: int) -> str:
-    """Returns why an image cannot be asked about, or ""."""
-    if number in system.faults:
-        return system.faults[number]
-    return "" if np.isfinite(system.images[number]).all() else NOT_FINITE
+def image_faults(system: SystemImages) -> list[str]:
+    """Returns why each image of a system cannot be asked about; "" if it can."""
+    is_finite = [np.isfinite(image).all() for image in system.images]
+    return [
+        system.faults.get(number, "" if finite else NOT_FINITE)
+        for number, finite in enumerate(is_finite)
+    ]

@@ -8,6 +8,7 @@ import numpy as np
 
 from rbjax.text.concepts import carried_kinds
 from rbjax.text.prompts import free_tags
+from rbjax.vqa.tag_questions import YES
 from tfds_retribooru import tag_text
 
 FIRST_TAG = "solo"  # of every prompt
@@ -22,6 +23,14 @@ def tag_answers(
     """Returns {attribute: answer} of the tags whose attribute is of one of the kinds."""
     known = (vocabulary["tags"][tag] for tag in tags if tag in vocabulary["tags"])
     return {entry["attribute"]: entry["answer"] for entry in known if entry["kind"] in kinds}
+
+
+def yes_only(vocabulary: Vocabulary) -> frozenset[str]:
+    """Returns the attributes to which tags answer nothing but yes; without such a tag it is no."""
+    answers: dict[str, set[str]] = {}
+    for entry in vocabulary["tags"].values():
+        answers.setdefault(entry["attribute"], set()).add(entry["answer"])
+    return frozenset(name for name, found in answers.items() if found == {YES})
 
 
 def recorded(

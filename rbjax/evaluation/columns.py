@@ -20,6 +20,7 @@ from rbjax.metrics.swd import similarity_weighted_diversity
 OF_AN_IMAGE = ("vqa_flexibility", "p_yes", "outfit_agreement", "identity_agreement", "leakage")
 OF_OPEN_CASES = ("seed_diversity", "swd")
 NO_PHRASE = "prompt without a phrase"
+UNASKED = "phrase that cannot be asked"
 CHANCE = "leakage_chance"
 OTHERS = 32  # images that say how often leakage is chance
 
@@ -116,7 +117,10 @@ def unscored(images: Sequence[AskedImage]) -> dict[str, int]:
     reasons = Counter(image.fault for image in images if image.fault)
     sound = [image for image in images if not image.fault]
     reasons[NO_WORD] = sum(not text for image in sound for text in image.given.values())
-    reasons[NO_PHRASE] = sum(not image.phrases and not image.case.is_open for image in sound)
+    reasons[UNASKED] = sum(len(image.unasked) for image in sound)
+    reasons[NO_PHRASE] = sum(
+        not image.phrases and not image.unasked and not image.case.is_open for image in sound
+    )
     return {reason: count for reason, count in sorted(reasons.items()) if count}
 
 

@@ -36,10 +36,8 @@ from rbjax.parallel import distributed
 from rbjax.storage import StoredPath
 
 PERIODIC_SYSTEMS = ("trained", "references_blanked")
-UNSCORED_SYSTEMS = (  # where nothing can be asked
-    *("trained", "references_blanked", "other_references", "copy_reference", "real_images"),
-)
 OUT_OF_DOMAIN_SYSTEMS = ("trained", "references_blanked", "copy_reference", "real_images")
+UNSCORED_SYSTEMS = (*OUT_OF_DOMAIN_SYSTEMS, "other_references")  # where nothing can be asked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +50,7 @@ class Evaluator:
         generator: of the evaluation's split.
         judging: who is asked, and what.
         others: name of another system to the folder of its images, with a manifest.
+        has_model: whether a model is evaluated, so that prompts are cut to what it reads.
     """
 
     exp: Experiment
@@ -59,6 +58,7 @@ class Evaluator:
     generator: CaseGenerator
     judging: Judging
     others: Mapping[str, pathlib.Path] = dataclasses.field(default_factory=dict)
+    has_model: bool = True
 
     @property
     def vqa(self) -> VQAModel | None:
@@ -167,12 +167,6 @@ class Evaluator:
         other_measures.show(results)
         print(f"Results: {self.workdir / 'results.json'}; report: {page}")
 
-    @property
-    def _is_composed(self) -> bool:
-        """Whether references are given for face and clothes, not entire."""
-        split, tasks = self.generator.examples.split, self.exp.config.data.tasks
-        return bool(len(split.clusters_with_box.order) and tasks.get("composition", 0))
-
     def _variants(
         self, params: Tree, cases: Suite, trained: SystemImages
     ) -> tuple[dict[str, SystemImages], Mapping[int, tuple[str, ...]]]:
@@ -191,14 +185,17 @@ class Evaluator:
         return made, more.tags
 
     def suite(self) -> Suite:
-        """Returns the cases of the final evaluation."""
+        """Returns the cases of the final evaluation; says how many of their prompts are cut."""
         config = self.exp.config.eval
-        return self._suite(
+        made = self._suite(
             config.characters,
             config.prompts,
             repeats=config.repeats,
             open_characters=config.open_characters,
         )
+        if made.cut:
+            print(f"{made.cut} of {len(made.cases)} prompts are cut to what the model reads.")
+        return made
 
     def _read_others(self, cases: Suite) -> dict[str, SystemImages]:
         """Returns the images of other systems; raises as `other_systems.read_system`."""
@@ -256,7 +253,7 @@ class Evaluator:
         The other arguments are those of `suite.build`.
         """
         split, data = self.generator.examples.split, self.exp.config.data
-        composition = self._is_composed
+        composition = bool(len(split.clusters_with_box.order) and data.tasks.get("composition", 0))
         made = suite.build(
             split.clusters_with_box if composition else split.clusters,
             split.tags,
@@ -271,7 +268,8 @@ class Evaluator:
             composition=composition,
             clothed=split.clusters_with_clothes.rank >= 0,
         )
-        return dataclasses.replace(made, vocabulary=self.judging.vocabulary)
+        made = dataclasses.replace(made, vocabulary=self.judging.vocabulary)
+        return suite.fitted(made, self.generator.examples.fitting) if self.has_model else made
 
     def _final_systems(self, cases: Suite, *, has_model: bool) -> list[str]:
         """Returns the systems at the end; one character only has no other's references."""

@@ -12,6 +12,7 @@ from rbjax.data.dataset import Split
 from rbjax.data.image_cache import ConceptCrops
 from rbjax.evaluation.asking import VQAModel
 from rbjax.evaluation.embedders import NOTHING, Embed, Embedders
+from rbjax.interop import hub_cache
 from rbjax.models.pixels import to_float
 from rbjax.text.concepts import CHARACTER
 from rbjax.vqa import judge as judge_lib
@@ -75,7 +76,7 @@ def create(
     Raises:
         FileNotFoundError, ValueError: as `VQA.load`; the images are too small for the model.
     """
-    path = Path(folder).expanduser() if folder else PACKAGED
+    given, path = _folders(folder)
     vqa = VQA.load(path)
     vocabulary = tag_questions.complete(split.vocabulary, more_tags=more_tags)
     found = tag_questions.coverage(split.tags, vocabulary)
@@ -84,8 +85,10 @@ def create(
         "tags": found.tags,
         "uncovered": [list(pair) for pair in found.uncovered[:LISTED]],
     }
-    record = _record(path)
-    if split.vocabulary["questions"] and vqa.accuracy is not None:
+    record = _record(given, path)
+    # "measured" is in that of a model of tags: it is about the questions made from these
+    knows_questions = vqa.accuracy is not None and "measured" not in vqa.accuracy
+    if split.vocabulary["questions"] and knows_questions:
         vqa.asked_at(size)  # raises before anything trains
         return Judging(vqa, vqa.embed_images, vocabulary, record, coverage, embedders)
     name = "validation" if "validation" in names else "train"
@@ -108,16 +111,16 @@ def unmeasured(folder: str, tags: Iterable[str], embedders: Embedders = NOTHING)
     Raises:
         ValueError: the model knows the questions of its own data set only.
     """
-    path = Path(folder).expanduser() if folder else PACKAGED
+    given, path = _folders(folder)
     vqa = VQA.load(path)
     if vqa.accuracy is not None:
         raise ValueError(
-            f"{path} answers the questions of the data set that it was trained on: give that "
+            f"{given} answers the questions of the data set that it was trained on: give that "
             "(--dataset), or a BLIP-VQA of transformers (--vqa)"
         )
     vocabulary = tag_questions.complete({"tags": {}, "questions": {}}, more_tags=tags)
     print(
-        f"Every question is asked, although nothing is known of how reliable {path.name} is for "
+        f"Every question is asked, although nothing is known of how reliable {given.name} is for "
         "these images: give a --dataset with tags to measure it.",
         flush=True,
     )
@@ -125,13 +128,19 @@ def unmeasured(folder: str, tags: Iterable[str], embedders: Embedders = NOTHING)
     found = tag_questions.coverage([list(tags)], vocabulary)
     coverage = {"share": found.share, "tags": found.tags, "uncovered": []}
     judge = Judge(vqa, vocabulary, named)
-    return Judging(judge, vqa.embed_images, vocabulary, _record(path), coverage, embedders)
+    return Judging(judge, vqa.embed_images, vocabulary, _record(given, path), coverage, embedders)
 
 
-def _record(path: Path) -> dict[str, Any]:
+def _folders(folder: str) -> tuple[Path, Path]:
+    """Returns the folder as it is given ("" = what ships), and the one of the model's files."""
+    given = Path(folder).expanduser() if folder else PACKAGED
+    return given, hub_cache.model_folder(given)
+
+
+def _record(given: Path, path: Path) -> dict[str, Any]:
     """Returns what is known of a model before it is measured."""
     files = judge_lib.fingerprint(path)
-    return {"folder": path.name, "files": files, "split": None, "measured": None}
+    return {"folder": given.name, "files": files, "split": None, "measured": None}
 
 
 def _measure(
@@ -147,7 +156,7 @@ def _measure(
     crops = ConceptCrops(split, size=size, view="crop", cache=False)
 
     def make() -> dict[str, dict[str, Any]]:
-        print(f"Asking {path.name} about real images of {split.name}, once.", flush=True)
+        print(f"Asking the VQA model about real images of {split.name}, once.", flush=True)
         return judge_lib.measure(
             vqa,
             vocabulary,

@@ -23,6 +23,8 @@ from rbjax.evaluation.suite import Suite
 from rbjax.experiment.setup import Experiment
 from rbjax.models.params import Tree
 
+PRINTED = 10  # phrases that were not asked
+
 
 def of_run(
     exp: Experiment,
@@ -116,7 +118,14 @@ def of_images(
 
 
 def show(results: Mapping[str, Any]) -> None:
-    """Prints the tables of what there is."""
+    """Prints the tables of what there is, and the phrases that were not asked."""
+    records = [record for row in results["scored"].values() for record in row]
+    unasked = sorted({phrase for record in records for phrase in record.get("unasked", ())})
+    if unasked:
+        print(
+            f"P(yes) is without {len(unasked)} phrases that hold no word, or more than the VQA "
+            f"model reads: {', '.join(unasked[:PRINTED])}{', ...' if unasked[PRINTED:] else ''}"
+        )
     if results["similarity"]:
         print(similarity.table(results["similarity"]))
     if results["nearest"]:

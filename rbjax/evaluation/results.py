@@ -21,7 +21,9 @@ Systems that are compared (the rows), in this order, each optional:
 Columns, each the mean over characters; higher is better, but for leakage:
 
 * `vqa_flexibility`: share of the prompt's attributes for which the answer is the wanted one;
-* `p_yes`: product over all phrases of the prompt of P(yes) / (P(yes) + P(no));
+* `p_yes`: product over all phrases of the prompt of P(yes) / (P(yes) + P(no)), but for those that
+  hold no word (`^_^`) or are longer than the VQA model reads: these are counted in `unscored`, and
+  named in `scored`;
 * `outfit_agreement`, `identity_agreement`: share of the outfit's (or the character's) attributes
   for which the answer is the same as for the references. The latter is the majority of the
   answers on entire images of those references that are given for the clothes (or the face, or the
@@ -31,14 +33,16 @@ Columns, each the mean over characters; higher is better, but for leakage:
   the same share for the row's images of other characters, which were not made from them;
 * `seed_diversity`: with an empty prompt and the same references, do images of several seeds vary
   as real images of that character do? 1: their answers are distributed alike; 0: as one real image
-  again and again (rbjax/metrics/diversity.py);
+  again and again (rbjax/metrics/diversity.py). Asked are the free attributes that the tags of all
+  these real images answer; where tags only ever say yes, an image without such a tag means no, and
+  the tag of one image is enough;
 * `swd`: mean over pairs of the same images of the product of their agreements with the references
   and of the share of free attributes in which they differ (rbjax/metrics/swd.py).
 
 "What ...?" is asked where the VQA model is reliable at the generated size, everything if nothing is
-known of its accuracy; "is there ...?" of every phrase of a prompt. An answer that is no word is
-wrong; it is never a reference's value. An image that is not finite, or that is missing, has no
-value in any column, and is counted in `unscored`.
+known of its accuracy; "is there ...?" of every phrase of a prompt that it can read. An answer that
+is no word is wrong; it is never a reference's value. An image that is not finite, or that is
+missing, has no value in any column, and is counted in `unscored`.
 
 What `scoring.score` returns is JSON; these keys stay:
 

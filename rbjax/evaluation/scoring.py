@@ -1,6 +1,7 @@
 """Scores of images by a VQA model, as `results.json` holds them."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from rbjax.evaluation import columns as columns_lib
 from rbjax.evaluation import separability
-from rbjax.evaluation.asking import AskedImage, Asker, VQAModel
+from rbjax.evaluation.asking import AskedImage, Asker, VQAModel, image_faults
 from rbjax.evaluation.baselines import ReadImages, SystemImages
 from rbjax.evaluation.columns import CHANCE, OF_AN_IMAGE, Column
 from rbjax.evaluation.results import COLUMNS, SCHEMA
@@ -76,9 +77,14 @@ def score(
 def _unscored(system: SystemImages) -> dict[str, Any]:
     """Returns the part of a row about which nobody is asked: no column has a value."""
     columns: dict[str, Any] = dict.fromkeys(COLUMNS)
-    cases = [case_record(case) | {"fault": ""} for case in system.cases]
-    empty = dict.fromkeys(("attributes", "confusion", "variety", "unscored"), {})
-    return {"rows": columns, **empty, "scored": cases}
+    faults = image_faults(system)
+    pairs = zip(system.cases, faults, strict=True)
+    return {
+        "rows": columns,
+        **dict.fromkeys(("attributes", "confusion", "variety"), {}),
+        "unscored": dict(sorted(Counter(filter(None, faults)).items())),
+        "scored": [case_record(case) | {"fault": fault} for case, fault in pairs],
+    }
 
 
 def _score(images: Sequence[AskedImage], asker: Asker, resamples: int) -> dict[str, Any]:
@@ -132,6 +138,7 @@ def _record(image: AskedImage, values: Mapping[str, float]) -> dict[str, Any]:
         "given": image.given,
         "unwanted": image.unwanted,
         "phrases": image.phrases,
+        "unasked": list(image.unasked),
         "fault": image.fault,
         "columns": {name: None if np.isnan(value) else value for name, value in values.items()},
     }

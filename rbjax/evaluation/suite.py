@@ -24,7 +24,7 @@ seed.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -78,12 +78,14 @@ class Suite:
         vocabulary: attribute, answer and kind of each tag; `vocabulary.json` of the data set.
         variety: character to real images of it that no case names, what an open case's images are
             compared with.
+        cut: number of prompts that `fitted` made shorter.
     """
 
     cases: tuple[Case, ...]
     tags: Mapping[int, tuple[str, ...]]
     vocabulary: Vocabulary
     variety: Mapping[int, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    cut: int = 0
 
 
 def build(
@@ -154,6 +156,21 @@ def build(
     named.update(position for positions in variety.values() for position in positions)
     named_tags = {position: tuple(tags[position]) for position in sorted(named)}
     return Suite(tuple(cases), named_tags, vocabulary, variety)
+
+
+def fitted(suite: Suite, fit: Callable[[Prompt], Sequence[str]]) -> Suite:
+    """Returns a suite whose prompts lack the last tags, where a model does not read all of them.
+
+    Args:
+        suite: the cases.
+        fit: the first tags of a prompt, as many as are read.
+    """
+    pairs = [(case, tuple(fit(case.prompt))) for case in suite.cases]
+    return dataclasses.replace(
+        suite,
+        cases=tuple(dataclasses.replace(case, prompt=prompt) for case, prompt in pairs),
+        cut=sum(case.prompt != prompt for case, prompt in pairs),
+    )
 
 
 def _drawn_characters(present: np.ndarray, seed: int) -> list[int]:

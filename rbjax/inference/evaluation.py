@@ -131,7 +131,12 @@ def configuration(model: Model, options: Options, *, has_model: bool) -> ConfigD
 
 
 def open_evaluator(
-    model: Model, config: ConfigDict, out: StoredPath, others: Mapping[str, Path]
+    model: Model,
+    config: ConfigDict,
+    out: StoredPath,
+    others: Mapping[str, Path],
+    *,
+    has_model: bool,
 ) -> Evaluator:
     """Returns the evaluator of a suite.
 
@@ -140,6 +145,7 @@ def open_evaluator(
         config: of `configuration`.
         out: receives results.json and report/.
         others: name of another system to the folder of its images.
+        has_model: as of `configuration`; prompts are cut to what a model reads.
 
     Raises:
         ValueError, FileNotFoundError: there is no such data set or split.
@@ -159,7 +165,8 @@ def open_evaluator(
         schedule=model.schedule,
         sampling=Sampling.from_config(config.sampling),
     )
-    return dataclasses.replace(Evaluator.create(exp, out), others=others)
+    evaluator = Evaluator.create(exp, out)
+    return dataclasses.replace(evaluator, others=others, has_model=has_model)
 
 
 def placed(model: Model, evaluator: Evaluator) -> Tree:

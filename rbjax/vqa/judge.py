@@ -69,6 +69,10 @@ class Judge:
 
     phrases_at = asked_at
 
+    def can_read(self, question: str) -> bool:
+        """Returns whether a question is short enough for the model."""
+        return self.vqa.can_read(question)
+
     def ask(
         self,
         images: Images,
@@ -175,9 +179,19 @@ def choose(
 
 
 def fingerprint(folder: Path, *parts: object) -> str:
-    """Returns a key of a model's files and of what else decides what is measured."""
+    """Returns a key of a model's files and of what else decides what is measured.
+
+    Raises:
+        ValueError: the folder has no such file, so that models would share a key.
+    """
     digest = hashlib.sha256(repr((REQUIRED, PER_ANSWER, AT_LEAST, parts)).encode())
-    for path in sorted(path for path in folder.iterdir() if path.suffix in OWN_FILES):
+    files = sorted(path for path in folder.iterdir() if path.suffix in OWN_FILES)
+    if not files:
+        raise ValueError(
+            f"{folder} has no file of a model ({', '.join(OWN_FILES)}): name the folder that "
+            "holds config.json and the weights"
+        )
+    for path in files:
         digest.update(path.name.encode())
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -266,6 +266,13 @@ def test_underscores_are_read_as_spaces(make):
     assert (ids != make().prompt_ids(tags)).any()
 
 
+def test_the_first_tags_that_fit_stay_as_they_are_spelled(make):
+    examples = make(underscores_as_spaces=True, max_tokens=6)
+    tags = ("solo", "red_hair", "bob_cut")
+    assert examples.fitting(tags) == ["solo", "red_hair"] and examples.fitting(()) == []
+    np.testing.assert_array_equal(examples.prompt_ids([*tags]), examples.prompt_ids([*tags[:2]]))
+
+
 # --- batches
 
 

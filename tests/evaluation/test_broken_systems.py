@@ -6,10 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from rbjax.evaluation import baselines, scoring
+from rbjax.evaluation import baselines, other_measures, scoring
 from rbjax.evaluation import results as results_lib
 from rbjax.evaluation import suite as suite_lib
-from tests.helpers.evaluation_world import NAMES, VALUES, ReadingVQA, vocabulary
+from rbjax.evaluation.asking import Asker
+from tests.helpers.evaluation_world import NAMES, SIZE, VALUES, ReadingVQA, draw_image, vocabulary
 
 
 @pytest.fixture
@@ -97,6 +98,17 @@ def test_a_missing_image_is_named_by_its_reason(world, suite, vqa):
     assert scored["unscored"]["trained"] == {"missing": 1}
 
 
+def test_images_that_cannot_be_scored_are_counted_where_nothing_is_asked(world, suite):
+    images = world.generate(suite.cases)
+    images[2] = np.nan
+    system = baselines.SystemImages(images, suite.cases, {0: "missing"})
+    scored = scoring.score({"ours": system}, suite, None, read_images=world.images)
+    assert scored["unscored"]["ours"] == {"image is not finite": 1, "missing": 1}
+    faults = [record["fault"] for record in scored["scored"]["ours"]]
+    assert faults[:4] == ["missing", "", "image is not finite", ""]
+    assert results_lib.unscored_images(scored, "ours") == 2
+
+
 @pytest.mark.parametrize("answer", ["", "...", "[UNK]"])
 def test_an_answer_that_is_no_word_is_never_right_and_never_obedient(trained, answer):
     scored = trained(np.zeros_like, ReadingVQA(nothing=answer))
@@ -139,6 +151,32 @@ def test_phrases_are_asked_once_and_in_words(world, suite, monkeypatch):
     assert mean(scored, "constant", "p_yes") == 0.5**3
 
 
+def test_a_phrase_that_cannot_be_asked_is_left_out_and_named(world, suite, capsys):
+    prompts = [
+        ("solo", "smile", "^_^", "a_girl_standing_in_a_green_park"),
+        ("solo", "hand_on_another's_head"),
+        ("solo", "open_eyes"),
+    ]
+    cases = tuple(
+        dataclasses.replace(case, prompt=prompts[number % 3])
+        for number, case in enumerate(suite.cases)
+    )
+    suite = dataclasses.replace(suite, cases=cases)
+
+    def smiling(cases):
+        return np.stack([draw_image({"mouth": "smile"}) for _ in cases])
+
+    scored = world.evaluate(suite, ReadingVQA(words=5), ("trained",), generate=smiling)
+    some, none, every = scored["scored"]["trained"][:3]
+    assert some["phrases"] == {"smile": 0.9} and some["columns"]["p_yes"] == 0.9
+    assert some["unasked"] == ["^_^", "a_girl_standing_in_a_green_park"]
+    assert none["phrases"] == {} and none["columns"]["p_yes"] is None
+    assert none["unasked"] == ["hand_on_another's_head"] and every["unasked"] == []
+    assert scored["unscored"]["trained"] == {"phrase that cannot be asked": 96}
+    other_measures.show({**scored, "similarity": None, "nearest": None})
+    assert "P(yes) is without 3 phrases" in capsys.readouterr().out
+
+
 # --- leakage and its chance level
 
 
@@ -159,6 +197,20 @@ def test_clothes_of_the_face_reference_leak(world, suite, vqa):
 
     scored = world.evaluate(suite, vqa, ("trained",), generate=generate)
     assert scored["rows"]["trained"]["leakage"]["mean"] > 0.3  # an obedient model's is 0
+
+
+def test_a_reference_that_shows_what_the_prompt_asks_for_leaks_nothing(world, vqa):
+    """Whatever the model answers about it: here it misreads all expressions of references."""
+    suite = suite_lib.build(world.clusters, world.tags, vocabulary(), characters=3)
+    asker = Asker.create(suite, vqa, read_images=world.images, size=SIZE)
+    wrong = {p: answers | {"mouth": "misread"} for p, answers in asker.real_answers.items()}
+    asker = dataclasses.replace(asker, real_answers=wrong)
+    case = suite.cases[0]
+    own = world.answers[case.references[0]]["mouth"]
+    case = dataclasses.replace(case, references=case.references[:1], concepts=case.concepts[:1])
+    for mouth in VALUES["mouth"][1]:
+        unwanted = asker.unwanted_answers(dataclasses.replace(case, prompt=("solo", mouth)))
+        assert unwanted.get("mouth") == (None if mouth == own else ["misread"])
 
 
 # --- diversity

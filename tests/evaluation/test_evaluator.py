@@ -1,5 +1,6 @@
 """A whole evaluation of a run on avatars, with real images in place of generated ones."""
 
+import dataclasses
 import json
 
 import jax
@@ -89,6 +90,21 @@ def test_intervals_out_of_domain_are_as_exact_as_those_of_the_test(evaluator, mo
     evaluator._out_of_domain({})
     evaluator.final(6, {})
     assert len(set(found[:2])) == 1
+
+
+def test_only_what_the_model_reads_of_a_prompt_is_asked_for_and_scored(evaluator, capsys):
+    full = evaluator.suite().cases
+    assert "are cut" not in capsys.readouterr().out
+    with evaluator.exp.config.unlocked():
+        evaluator.exp.config.data.max_tokens = 6
+    pairs = list(zip(full, evaluator.suite().cases, strict=True))
+    fitting = evaluator.generator.examples.fitting
+    assert all(case.prompt == tuple(fitting(whole.prompt)) for whole, case in pairs)
+    cut = sum(whole != case for whole, case in pairs)
+    assert f"{cut} of 16 prompts are cut to what the model reads." in capsys.readouterr().out
+    assert cut > 4
+    alone = dataclasses.replace(evaluator, has_model=False)  # others' images
+    assert alone.suite().cases == full
 
 
 def test_a_missing_split_is_told(evaluator, capsys):

@@ -1,5 +1,9 @@
 """Which VQA model is asked what about which data, and what is said of it."""
 
+import json
+import shutil
+import types
+
 import numpy as np
 import pytest
 
@@ -67,6 +71,36 @@ def test_another_model_is_measured_on_validation_once(open_split, blip, monkeypa
     assert create(open_split, blip).record == made.record and len(calls) == before > 0
     create(open_split, blip, size=32)
     assert len(calls) > before
+
+
+def test_a_model_of_a_data_sets_tags_is_measured_on_data_with_questions(
+    open_split, blip, tmp_path, monkeypatch
+):
+    """Its accuracy.json says what it knows of the rules' questions, and nothing of these."""
+    folder = shutil.copytree(blip, tmp_path / "judge")
+    known = {"asked": {}, "phrases": {}, "measured": {"smile": {"agreement": 1.0, "answers": {}}}}
+    (folder / "accuracy.json").write_text(json.dumps(known))
+    monkeypatch.setattr(VQA, "answers", lambda self, images, rows: [["x"] * len(r) for r in rows])
+    record = create(open_split, folder).record
+    assert record["split"] == "validation" and "background" in record["measured"]
+
+
+def test_models_in_a_hub_cache_have_measurements_of_their_own(
+    open_split, blip, tmp_path, monkeypatch
+):
+    """Their folder holds blobs/, refs/ and snapshots/ alone."""
+    read, records = [], []
+    unknown = types.SimpleNamespace(accuracy=None, embed_images=None)
+    monkeypatch.setattr(VQA, "load", lambda folder: unknown)
+    monkeypatch.setattr(judging, "_measure", lambda vqa, path, *_, **__: read.append(path) or {})
+    for name in ("a", "b"):
+        folder = tmp_path / f"models--owner--{name}"
+        shutil.copytree(blip, folder / "snapshots" / "0a1b")
+        (folder / "snapshots" / "0a1b" / "notes.txt").write_text(name)
+        records.append(create(open_split, folder).record)
+        assert read[-1] == folder / "snapshots" / "0a1b"
+    assert [record["folder"] for record in records] == ["models--owner--a", "models--owner--b"]
+    assert records[0]["files"] != records[1]["files"]
 
 
 def test_a_model_that_knows_the_answers_is_asked(open_split, blip, monkeypatch):

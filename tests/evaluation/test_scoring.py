@@ -8,6 +8,7 @@ import pytest
 from rbjax.evaluation import baselines, scoring
 from rbjax.evaluation import results as results_lib
 from rbjax.evaluation import suite as suite_lib
+from rbjax.text.concepts import FACE
 from tests.helpers.evaluation_world import NAMES, ReadingVQA, vocabulary
 
 
@@ -103,6 +104,45 @@ def test_p_yes_is_of_all_phrases_reliable_or_not(world, suite, vqa):
     scored = world.evaluate(suite, ReadingVQA(phrases=["background"]), ("trained",))
     assert mean(scored, "trained", "p_yes") == wanted
     assert scored["phrases"] == ["background"]
+
+
+class YesOrNo(ReadingVQA):
+    """Says yes where an image is bright."""
+
+    def asked_at(self, size):
+        return None
+
+    def answers(self, images, questions):
+        replies = ["yes" if image.mean() > 0 else "no" for image in images]
+        return [[reply] * len(row) for reply, row in zip(replies, questions, strict=True)]
+
+
+def test_what_tags_only_say_yes_to_varies_where_some_images_have_the_tag():
+    """Rules make such questions of most tags: an image without the tag is one that says no."""
+    tags = {"smile": "yes", "hat": "yes", "red_background": "red", "blue_background": "blue"}
+    names = {tag: "background" if "background" in tag else tag for tag in tags}
+    entries = {
+        tag: {"attribute": names[tag], "answer": answer, "kind": "free"}
+        for tag, answer in tags.items()
+    }
+    questions = {name: f"what of the {name}?" for name in names.values()}
+    case = suite_lib.Case(0, (0,), (FACE,), (), seed=0, real=None)
+    suite = suite_lib.Suite(
+        cases=(case,) * 4,
+        tags={0: (), 1: ("smile", "red_background"), 2: (), 3: ("smile",), 4: ("solo",)},
+        vocabulary={"tags": entries, "questions": questions},
+        variety={0: (1, 2, 3, 4)},
+    )
+
+    def read(positions):
+        return np.stack([np.full((4, 4, 3), (-1) ** (position + 1)) for position in positions])
+
+    system = baselines.SystemImages(read([1, 2, 3, 4]).astype(np.float32), suite.cases)
+    scored = scoring.score({"ours": system}, suite, YesOrNo(), read_images=read)
+    assert scored["real_answers"]["2"] == {"smile": "no"} and scored["real_answers"]["0"] == {}
+    varied = {"generated": {"no": 2, "yes": 2}, "real": {"no": 2, "yes": 2}}
+    assert scored["variety"]["ours"] == {"smile": varied}
+    assert mean(scored, "ours", "seed_diversity") > 1  # distributed alike
 
 
 def test_the_share_of_every_attribute_is_reported(results):

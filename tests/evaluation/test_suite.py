@@ -187,6 +187,14 @@ def test_without_questions_a_prompt_is_that_of_a_real_image(world):
             assert list(case.prompt[1:]) == free
 
 
+def test_prompts_are_as_much_as_a_model_reads(world):
+    suite = build(world, open_characters=1)
+    cut = suite_lib.fitted(suite, lambda prompt: prompt[:2])
+    assert [case.prompt for case in cut.cases] == [case.prompt[:2] for case in suite.cases]
+    assert suite.cut == 0 and cut.cut == 12 * 4 and not cut.cases[4].prompt
+    assert suite_lib.fitted(suite, list) == suite
+
+
 def test_a_prompt_keeps_what_the_references_do_not_carry(world):
     suite = suite_lib.build(world.clusters, world.tags, BARE, characters=12, faces=2, clothes=0)
     kinds = {WORDS["tags"][tag]["kind"] for case in suite.cases for tag in case.prompt[1:]}

@@ -43,8 +43,9 @@ def draw_image(answers: dict[str, str]) -> np.ndarray:
 class ReadingVQA:
     """Reads the pixels; where they hold no value, it says `nothing`."""
 
-    def __init__(self, asked=NAMES, phrases=NAMES, nothing=NOTHING):
+    def __init__(self, asked=NAMES, phrases=NAMES, nothing=NOTHING, words=9):
         self.asked, self.phrases, self.nothing = set(asked), set(phrases), nothing
+        self.words = words  # of the longest question that it reads
 
     def asked_at(self, size):
         assert size == SIZE
@@ -52,6 +53,9 @@ class ReadingVQA:
 
     def phrases_at(self, size):
         return self.asked & self.phrases
+
+    def can_read(self, question):
+        return len(question.split()) <= self.words
 
     def read(self, image, name):
         index, values = round(float(image[NAMES.index(name), 0, 0]) * 16), VALUES[name][1]

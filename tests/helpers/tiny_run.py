@@ -40,6 +40,9 @@ class VQA:
     def phrases_at(self, size):
         return self.asked_at(size)
 
+    def can_read(self, question):
+        return True
+
     def answers(self, images, questions):
         return [["red"] * len(texts) for texts in questions]
 

@@ -118,3 +118,9 @@ def test_the_key_depends_on_the_models_files_and_the_questions(tmp_path):
     assert fingerprint(tmp_path, "data", 48) == first != fingerprint(tmp_path, "data", 64)
     (tmp_path / "model.safetensors").write_bytes(b"2")
     assert fingerprint(tmp_path, "data", 48) != first
+
+
+def test_a_folder_without_a_models_files_has_no_key(tmp_path):
+    (tmp_path / "snapshots").mkdir()  # as a cache of the Hugging Face Hub
+    with pytest.raises(ValueError, match="has no file of a model"):
+        fingerprint(tmp_path)
