@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 
 from rbjax.experiment import setup as setup_lib
+from rbjax.experiment import workdir as workdir_lib
 from rbjax.experiment.setup import Experiment
 from rbjax.models.batch import Batch
 from rbjax.models.params import Tree, merge, nnx_state
@@ -51,7 +52,8 @@ def replay(workdir: StoredPath) -> Replayed:
         FileNotFoundError, ValueError: the directory holds no run that ended so.
     """
     found = bad_updates.load(workdir)
-    exp = setup_lib.setup(setup_lib.resolve(checkpoints.read_config(workdir)))
+    resolved = setup_lib.resolve(checkpoints.read_config(workdir))
+    exp = setup_lib.setup(resolved, workdir_lib.read_tokenizer(workdir))
     with jax.set_mesh(exp.mesh):
         state = checkpoints.restore_state(workdir, states.abstract_state(exp))
         losses, grad_norms = _of_examples(exp, state, found)
