@@ -47,7 +47,8 @@ def read(paths: Iterable[pathlib.Path]) -> Iterator[Record | Fault]:
     ids: set[str] = set()
     unknown: set[str] = set()
     paths = list(paths)
-    for other in sorted({other for path in paths for other in path.parent.iterdir()}):
+    folders = {path.parent for path in paths}
+    for other in sorted(other for folder in folders for other in folder.iterdir()):
         is_folder = other.is_dir()
         is_read = other.name == COLLECTED if is_folder else _NAME.fullmatch(other.name)
         if not is_read and not other.name.startswith("."):

@@ -7,6 +7,7 @@ which post, why, and in which file and line it stands.
 """
 
 import contextlib
+import itertools
 import pathlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from tfds_retribooru.collect import filters, outcome
 from tfds_retribooru.collect.candidates import Index, Partners, ScreenedPart, read_spool
 from tfds_retribooru.collect.filters import Candidate
 
+LINES = 50_000  # of a file of annotations
 # The list of what was dropped; in a folder of its own, as a builder reads all of the one above.
 DROPPED_FILE = "manifest/dropped.jsonl"
 
@@ -88,7 +90,7 @@ def write_annotations(
     partners: Partners,
     boxes: Mapping[int, Box | None],
 ) -> None:
-    """Writes the kept candidates in the order of the metadata, one file a part.
+    """Writes the kept candidates in the order of the metadata, LINES a file.
 
     Args:
         folder: that exists.
@@ -97,16 +99,26 @@ def write_annotations(
         partners: of the N candidates.
         boxes: position -> face; others have none.
     """
-    position = 0
-    for number, part in enumerate(parts):
-        name = f"annotations-{number:05d}-of-{len(parts):05d}.json"
+    count = -(-len(index.kept) // LINES)
+    lines = _lines(parts, index, partners, boxes)
+    for number in range(count):
+        name = f"annotations-{number:05d}-of-{count:05d}.json"
         with open(folder / name, "wb") as file:
-            for post in read_spool(part.spool):
-                if index.drop_code[position] == 0:
-                    similar, parent = partners.of(position), int(partners.parent[position])
-                    line = annotation(post, similar, boxes.get(position), parent=parent)
-                    file.write(line + b"\n")
-                position += 1
+            file.writelines(itertools.islice(lines, LINES))
+
+
+def _lines(
+    parts: Sequence[ScreenedPart],
+    index: Index,
+    partners: Partners,
+    boxes: Mapping[int, Box | None],
+) -> Iterator[bytes]:
+    """Yields the annotations of the kept candidates; the arguments are `write_annotations`'s."""
+    posts = (post for part in parts for post in read_spool(part.spool))
+    for position, post in enumerate(posts):
+        if index.drop_code[position] == 0:
+            similar, parent = partners.of(position), int(partners.parent[position])
+            yield annotation(post, similar, boxes.get(position), parent=parent) + b"\n"
 
 
 def write_dropped(

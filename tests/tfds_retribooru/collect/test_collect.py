@@ -72,7 +72,30 @@ def test_several_processes_write_the_same_bytes(metadata, tmp_path):
         {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
         for root in (tmp_path / "one", tmp_path / "two")
     )
-    assert one == two and len(one) == 3
+    assert one == two and len(one) == 2
+
+
+def test_many_small_files_become_few_of_annotations(tmp_path, monkeypatch):
+    (tmp_path / "meta").mkdir()
+    for k in range(1, 41):  # as gallery-dl writes them, one a picture
+        (tmp_path / "meta" / f"{k:02d}.json").write_text(json.dumps(danbooru_dump.post(k)))
+    batches, map_in_order = [], run_local.processes.map_in_order
+
+    def mapped(function, jobs, *, workers, batch):
+        batches.append((workers, batch))
+        return map_in_order(function, jobs, workers=1)
+
+    monkeypatch.setattr(run_local.processes, "map_in_order", mapped)
+    monkeypatch.setattr(run_local.output, "LINES", 15)
+    metadata = tuple(sorted(map(str, (tmp_path / "meta").iterdir())))
+    run_local.collect(Settings(metadata, tmp_path / "out", workers=2))
+    assert batches == [(2, 5)]
+    files = sorted((tmp_path / "out").glob("*.json"))
+    ids = [[json.loads(line)["id"] for line in path.open()] for path in files]
+    assert [path.name for path in files] == [f"annotations-{k:05d}-of-00003.json" for k in range(3)]
+    assert [len(held) for held in ids] == [15, 15, 10] and sum(ids, []) == [
+        str(k) for k in range(1, 41)
+    ]
 
 
 def test_with_images_missing_broken_and_near_copies_are_dropped(metadata, images, tmp_path):
