@@ -122,6 +122,7 @@ def test_an_unknown_key_is_reported_once(tmp_path):
 def test_files_are_read_in_order_of_their_names(tmp_path):
     for name in ("b.json", "a.jsonl", "C.JSON", "d.json.gz", "notes.txt", "b.json.txt", ".json"):
         write(tmp_path, "", name)
+    write(tmp_path, "", "._b.json")  # macOS's
     found = [path.name for path in annotations.files(tmp_path)]
     assert found == ["C.JSON", "a.jsonl", "b.json", "d.json.gz"]
     with pytest.raises(FileNotFoundError, match="no \\*.json"):
