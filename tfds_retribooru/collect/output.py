@@ -9,6 +9,7 @@ which post, why, and in which file and line it stands.
 import contextlib
 import itertools
 import pathlib
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -23,6 +24,7 @@ from tfds_retribooru.collect.candidates import Index, Partners, ScreenedPart, re
 from tfds_retribooru.collect.filters import Candidate
 
 LINES = 50_000  # of a file of annotations
+MASKS = "masks"  # of figures; the folder in which they wait for the end of the collection
 # The list of what was dropped; in a folder of its own, as a builder reads all of the one above.
 DROPPED_FILE = "manifest/dropped.jsonl"
 
@@ -119,6 +121,21 @@ def _lines(
         if index.drop_code[position] == 0:
             similar, parent = partners.of(position), int(partners.parent[position])
             yield annotation(post, similar, boxes.get(position), parent=parent) + b"\n"
+
+
+def move_masks(folder: pathlib.Path, masks: pathlib.Path) -> None:
+    """Moves the masks in MASKS of a folder, if there are any, in place of those of their names.
+
+    Args:
+        folder: of the collection.
+        masks: where they are asked for.
+    """
+    waiting = folder / MASKS
+    if waiting.is_dir():
+        masks.mkdir(parents=True, exist_ok=True)
+        for path in list(waiting.iterdir()):
+            shutil.move(path, masks / path.name)
+        waiting.rmdir()
 
 
 def write_dropped(

@@ -65,9 +65,10 @@ def collect(settings: Settings, models: Models | None = None) -> Counter[str]:
             answers = answer_questions(index, images, models.vqa) if models.vqa else None
         partners = find_partners(index, settings.rule, answers=answers, hashes=hashes)
         if images and (models.detect_face or models.segment_figure):
-            boxes = detect(index, models, images=images, masks=settings.mask_folder)
+            boxes = detect(index, models, images=images, masks=folder / output.MASKS)
         output.write_annotations(folder, parts, index=index, partners=partners, boxes=boxes)
         counts = check(folder, parts, index, settings)
+        output.move_masks(folder, settings.mask_folder)
         shutil.rmtree(spool)
     return counts
 

@@ -160,6 +160,27 @@ def test_detectors_run_on_what_is_kept(metadata, images, tmp_path):
     }
 
 
+def test_masks_of_a_collection_that_is_interrupted_replace_none(
+    metadata, images, tmp_path, monkeypatch
+):
+    settings = Settings(metadata, tmp_path / "out", images=images, max_unreadable=1)
+    models = image_models.Models(segment_figure=lambda image: Image.new("L", image.size, 7))
+    mask = tmp_path / "masks" / "11.png"
+    mask.parent.mkdir()
+    mask.write_bytes(b"by hand")
+    with monkeypatch.context() as broken:
+        broken.setattr(run_local.output, "write_annotations", lambda *a, **given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_local.collect(settings, models)
+    assert list(mask.parent.iterdir()) == [mask] and mask.read_bytes() == b"by hand"
+    run_local.collect(settings, models)
+    assert Image.open(mask).size == (200, 200)
+    assert {path.name for path in settings.out.iterdir()} == {
+        "annotations-00000-of-00001.json",
+        "manifest",
+    }
+
+
 def test_a_collection_that_was_interrupted_starts_clean(metadata, tmp_path, monkeypatch):
     settings = Settings(metadata, tmp_path / "annotations")
     with monkeypatch.context() as broken:
@@ -364,12 +385,13 @@ def test_a_loader_that_cannot_be_found_is_named(monkeypatch, name, message):
         (["--lacking", "2"], "shares must be in"),
         (["--max_unreadable", "2"], "max_unreadable=2 is no share in"),
         (["--min_kept", "-1"], "min_kept=-1 is no share in"),
+        (["--masks", "{out}/masks"], "masks=.* lies in out=.*: give a folder beside it"),
     ],
 )
 def test_wrong_options_end_with_one_line(metadata, tmp_path, options, message):
     basis = ["--metadata", tmp_path / "meta/*.json", "--out", tmp_path / "annotations"]
     with pytest.raises(SystemExit, match=f"^collect: .*{message}"):
-        run(*basis, *options)
+        run(*basis, *(option.format(out=tmp_path / "annotations") for option in options))
 
 
 def test_a_missing_package_is_named_before_anything_is_read(metadata, tmp_path, monkeypatch):
