@@ -20,6 +20,7 @@ WHITE = 255
 SRGB_TOLERANCE = 3  # levels; a profile that moves no colour further is sRGB
 
 _ORIENTATION = 0x0112  # EXIF tag
+_PNG_DEPTH = 24  # place of the byte that says how many bits a channel has
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,7 +54,7 @@ class Decoded:
 
     Attributes:
         image: upright, of mode RGB, without metadata; of `open_upright`, of any mode.
-        is_plain: whether the file holds exactly these pixels as RGB JPEG or PNG.
+        is_plain: whether the file holds exactly these pixels as RGB JPEG or PNG, of 8 bits.
         profile: embedded colour profile that the pixels refer to, if any; of `open_upright` only.
     """
 
@@ -120,7 +121,9 @@ def _open_upright(data: bytes, profile: bytes | None, check_size: CheckSize | No
     if check_size is not None:
         check_size(*image.size)
     profile = profile or image.info.get("icc_profile")
-    is_plain = image.format in ("JPEG", "PNG") and image.mode == "RGB"
+    # Pillow takes RGB of 16 bits for RGB too; others do not read the same pixels out of the file.
+    is_deep = image.format == "PNG" and data[_PNG_DEPTH] > 8
+    is_plain = image.format in ("JPEG", "PNG") and image.mode == "RGB" and not is_deep
     image.load()
     turned = _upright(image)
     is_plain = is_plain and turned is image and not image.has_transparency_data

@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 
 def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -16,17 +16,22 @@ def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def walk(folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, list[str]]]:
-    """Yields a folder and those below it, without hidden ones, and the sorted names of their files.
+    """Yields a folder and those below it, and the sorted names of their files.
 
-    Each is yielded once, whatever links lead to it. Links to no folder count as files.
+    Hidden ones are left out, such as macOS's `._1.jpg` beside `1.jpg`. Each folder is yielded once,
+    whatever links lead to it. Links to no folder count as files.
     """
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        folders[:] = [] if real in seen else sorted(n for n in folders if not n.startswith("."))
+        folders[:] = [] if real in seen else _shown(folders)
         if real not in seen:
-            yield pathlib.Path(place), sorted(names)
+            yield pathlib.Path(place), _shown(names)
         seen.add(real)
+
+
+def _shown(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if not name.startswith("."))
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

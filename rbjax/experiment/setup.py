@@ -128,8 +128,12 @@ def resolve(config: ConfigDict) -> Resolved:
     return Resolved(pretrained.config, pretrained)
 
 
-def setup(resolved: Resolved) -> Experiment:
+def setup(resolved: Resolved, words: tokenizers.Tokenizer | None = None) -> Experiment:
     """Builds the data set if needed, and everything but the parameters.
+
+    Args:
+        resolved: by `resolve`.
+        words: the tokenizer of a run that goes on from scratch; None makes one of the data set.
 
     Raises:
         ValueError, FileNotFoundError: for settings that do not fit the devices or the data set, or
@@ -148,7 +152,7 @@ def setup(resolved: Resolved) -> Experiment:
     tokenizer = (
         pretrained.tokenizer
         if pretrained
-        else dataset_lib.word_tokenizer(builder, underscores_as_spaces=spaced)
+        else words or dataset_lib.word_tokenizer(builder, underscores_as_spaces=spaced)
     )
     graphdef = nnx.split(abstract_pipeline(config, tokenizer))[0]
     return Experiment(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import tokenizers
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -20,8 +21,10 @@ from rbjax.interop import json_files, safetensors_files, shipped_base, stable_di
 from rbjax.interop.stable_diffusion import StableDiffusion
 from rbjax.parallel import distributed
 from rbjax.storage import StoredPath
+from rbjax.text import tokenizer as tokenizer_lib
 
 LOSSES = "loss.json"
+TOKENIZER = "tokenizer.json"
 PRETRAINED = "pretrained.json"  # digests of the weights that the run started from
 PERIODIC_RESULTS = "periodic_results.json"  # of the newest evaluation before the end
 REQUESTS = ("sample_now", "save_now")  # files that ask a training that runs for something
@@ -152,6 +155,16 @@ def read_total_steps(workdir: StoredPath) -> int | None:
     """Returns the `total_steps` of the run's last start; None = there was none."""
     path = workdir / "config.json"
     return json_files.read(path)["total_steps"] if path.exists() else None
+
+
+def read_tokenizer(workdir: StoredPath) -> tokenizers.Tokenizer | None:
+    """Returns the tokenizer of a run that goes on, so that its words keep their ids; else None.
+
+    Raises:
+        ValueError: its file is damaged.
+    """
+    path = workdir / TOKENIZER
+    return tokenizer_lib.read(path) if _has_checkpoint(workdir) and path.is_file() else None
 
 
 def write_config(config: ConfigDict, workdir: StoredPath) -> None:

@@ -36,15 +36,18 @@ def word_tokenizer(vocabulary: Mapping[str, Any]) -> tokenizers.Tokenizer:
     """Builds a tokenizer with one token a word of the tags and concepts, in sorted order.
 
     Args:
-        vocabulary: of the data set, with its tags under "tags".
+        vocabulary: of the data set, with its tags under "tags"; capitals make no other word.
     """
-    words = {word for tag in vocabulary["tags"] for word in tag.split()} | {"solo", *CONCEPTS}
-    ids = {token: i for i, token in enumerate([PAD, UNKNOWN, START, END, *sorted(words)])}
-    tokenizer = tokenizers.Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+    normalizer = normalizers.Lowercase()
+    splitter = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(",", "removed")]
     )
+    tags = map(normalizer.normalize_str, vocabulary["tags"])
+    words = {word for tag in tags for word, _ in splitter.pre_tokenize_str(tag)}
+    words |= {"solo", *CONCEPTS}
+    ids = {token: i for i, token in enumerate([PAD, UNKNOWN, START, END, *sorted(words)])}
+    tokenizer = tokenizers.Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{START} $A {END}", special_tokens=[(START, ids[START]), (END, ids[END])]
     )

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from rbjax import storage
 from rbjax.data import dataset as dataset_lib
 from rbjax.data import disk_space
+from rbjax.experiment.workdir import TOKENIZER
 from rbjax.interop import json_files
 from rbjax.interop.saved_model import Model
 from rbjax.models.params import Tree, merge, split_trained
@@ -31,7 +32,6 @@ from rbjax.train.state import TrainState
 FOLDER = "checkpoints"
 KEPT = 2  # checkpoints
 METRICS = "log_metrics"  # in a checkpoint; "metrics" means something else to Orbax
-TOKENIZER = "tokenizer.json"
 DATA = "data-0"  # the iterator's state, the same for all processes; process 0 writes it
 
 

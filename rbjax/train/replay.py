@@ -11,6 +11,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from rbjax.experiment import setup as setup_lib
+from rbjax.experiment import workdir as workdir_lib
 from rbjax.experiment.setup import Experiment
 from rbjax.models.batch import Batch
 from rbjax.models.params import Tree, merge, nnx_state
@@ -58,7 +59,8 @@ def replay(workdir: StoredPath, pretrained: str = "") -> Replayed:
     found = bad_updates.load(workdir)
     config = checkpoints.read_config(workdir)
     config.pretrained = pretrained or config.pretrained
-    exp = setup_lib.setup(setup_lib.resolve(_for_these_devices(config)))
+    resolved = setup_lib.resolve(_for_these_devices(config))
+    exp = setup_lib.setup(resolved, workdir_lib.read_tokenizer(workdir))
     with jax.set_mesh(exp.mesh):
         state = checkpoints.restore_state(workdir, states.abstract_state(exp))
         losses, grad_norms = _of_examples(exp, state, found)

@@ -3,6 +3,7 @@
 import pytest
 
 from rbjax.experiment import setup as setup_lib
+from rbjax.text.tokenizer import word_tokenizer
 from tests.helpers import tiny_run
 
 
@@ -29,6 +30,16 @@ def test_settings_are_refused_before_data_is_built(config, changes, message):
     config.update_from_flattened_dict(changes)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         setup_lib.setup(setup_lib.resolve(config))
+
+
+def test_a_run_that_goes_on_reads_with_its_own_words(config, monkeypatch):
+    own, others = (word_tokenizer({"tags": {tag: {}}}) for tag in ("Red hair", "smile"))
+    monkeypatch.setattr(setup_lib.dataset_lib, "prepare", lambda name, folder: None)
+    monkeypatch.setattr(setup_lib.dataset_lib, "check_split", lambda builder, split: None)
+    monkeypatch.setattr(setup_lib.dataset_lib, "word_tokenizer", lambda builder, **given: others)
+    resolved = setup_lib.resolve(config)
+    assert setup_lib.setup(resolved).tokenizer is others
+    assert setup_lib.setup(resolved, own).tokenizer is own
 
 
 @pytest.mark.parametrize("dtype, warnings", [("float32", 0), ("bfloat16", 1)])

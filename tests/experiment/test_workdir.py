@@ -11,6 +11,7 @@ from etils import epath
 from safetensors.numpy import save_file
 
 from rbjax.experiment import workdir
+from rbjax.text.tokenizer import word_tokenizer
 from tests.helpers import tiny_run
 
 
@@ -55,6 +56,16 @@ def test_settings_that_do_not_change_training_may_change(config, tmp_path):
     changes |= {"data.cache": False, "data.store_latents": True}
     config.update_from_flattened_dict(changes)
     workdir.check_workdir(config, tmp_path)
+
+
+def test_words_of_a_run_that_goes_on_keep_their_ids(tmp_path):
+    words = word_tokenizer({"tags": {"red hair": {}}})
+    words.save(str(tmp_path / workdir.TOKENIZER))
+    assert workdir.read_tokenizer(tmp_path) is None
+    (tmp_path / "checkpoints/3").mkdir(parents=True)
+    assert workdir.read_tokenizer(tmp_path).get_vocab() == words.get_vocab()
+    (tmp_path / workdir.TOKENIZER).unlink()  # of an older version
+    assert workdir.read_tokenizer(tmp_path) is None
 
 
 def pretrained(folder: pathlib.Path, value: float) -> types.SimpleNamespace:

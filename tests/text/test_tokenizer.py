@@ -46,6 +46,14 @@ def test_every_word_of_tags_and_concepts_is_known(tokenizer):
     assert words(tokenizer, "xylophone") == ["[CLS]", "[UNK]", "[SEP]"]
 
 
+def test_words_with_capitals_are_known_however_they_are_written():
+    tags = {"tags": {"Red Dress": {}, "red hair": {}, "ÉTÉ": {}}}
+    tokenizer = tokenizer_lib.word_tokenizer(tags)
+    for text in ("Red Dress, ÉTÉ", "red dress, été"):
+        assert words(tokenizer, text) == ["[CLS]", "red", "dress", "été", "[SEP]"]
+    assert tokenizer.get_vocab_size() == 4 + len({"red", "dress", "hair", "été", "solo", *CONCEPTS})
+
+
 def test_order_of_the_vocabulary_does_not_matter(tokenizer):
     turned = {"tags": dict(reversed(VOCABULARY["tags"].items()))}
     assert tokenizer_lib.word_tokenizer(turned).get_vocab() == tokenizer.get_vocab()

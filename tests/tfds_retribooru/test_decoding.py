@@ -244,6 +244,22 @@ def test_whole_numbers_of_32_bits_hold_8_or_16(image, largest):
     np.testing.assert_array_equal(decoded.image, image.convert("L").convert("RGB"))
 
 
+def test_colours_of_16_bits_are_stored_in_8(image):
+    pixels = (np.asarray(image, np.uint16) * 256 + 77).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    deep = b"\x89PNG\r\n\x1a\n"
+    head = struct.pack(">IIBBBBB", *SIZE, 16, 2, 0, 0, 0)
+    for kind, body in ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        deep += struct.pack(">I", len(body)) + kind + body
+        deep += struct.pack(">I", zlib.crc32(kind + body))
+    decoded = decoding.decode(deep)
+    np.testing.assert_array_equal(decoded.image, image)
+    assert not decoded.is_plain
+    stored = images.prepare(deep, None).data
+    assert stored[24] == 8  # bits a channel
+    np.testing.assert_array_equal(Image.open(io.BytesIO(stored)), image)
+
+
 @pytest.mark.filterwarnings("ignore:image file could not be identified")
 @pytest.mark.parametrize("kind", ["AVIF", "WEBP"])
 def test_a_picture_that_this_pillow_cannot_read_says_so(kind, monkeypatch):

@@ -1,6 +1,7 @@
 """Face boxes of pictures in folders."""
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -50,6 +51,18 @@ def test_paths_as_other_programs_write_them(tmp_path, written):
     (tmp_path / "faces.jsonl").write_text(f'{{"id": "{written}", "bbox": [0.5, 0.5, 0.2, 0.2]}}')
     found, bad = faces.read(tmp_path)
     assert list(found) == ["ann/0.jpg"] and not bad
+
+
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])  # the second by macOS
+def test_names_with_accents_are_compared_however_they_are_written(tmp_path, written, stored):
+    name, other = (unicodedata.normalize(form, "Zoé/été.png") for form in (stored, written))
+    put(tmp_path / name, 0)
+    write(tmp_path, {"id": other, "bbox": [0.5, 0.25, 0.4, 0.3]})
+    (record,) = layout.read(tmp_path)
+    assert record.id == name and record.bbox == (0.5, 0.25, 0.4, 0.3)
+    write(tmp_path, {"id": other, "bbox": [0.9, 0.5, 0.4, 0.4]})
+    assert [item.id for item in layout.read(tmp_path)] == [name, name]  # the fault's, too
 
 
 def test_what_cannot_be_used_of_the_file_is_named(people):

@@ -112,6 +112,13 @@ def test_an_outfit_may_have_a_mask_in_its_name(tmp_path):
     assert records.keys() == {"ann/gas_mask/0.jpg", "mask girl/1.jpg"} and not faults
 
 
+def test_what_macos_lays_beside_masks_tells_nothing_of_a_folder(tmp_path):
+    put(tmp_path, "ann/0.jpg", "sam_masks/0.png")
+    (tmp_path / "sam_masks" / "._0.png").write_bytes(b"\0\5\x16\7")
+    records, faults = read(tmp_path)
+    assert records == {"ann/0.jpg": ("ann", "sam_masks/0.png")} and not faults
+
+
 def test_links_that_lead_nowhere_tell_nothing_of_a_folder(tmp_path):
     put(tmp_path, "ann/0.jpg")
     for name in ("masks/7.png", "sam_masks/8.png"):

@@ -86,6 +86,19 @@ def test_a_name_that_holds_another_md5_is_no_image_of_a_record(tmp_path):
     assert found == [tmp_path / f"{first}.jpg", None, None]
 
 
+def test_of_two_sites_that_share_a_number_the_md5_tells_the_picture(tmp_path):
+    first, second, third = (f"{k:032x}" for k in (1, 2, 3))
+    names = [f"danbooru/danbooru_5000_{first}.jpg", f"e621/e621_5000_{second}.png"]
+    names += [f"a/sample-{third}.jpg", "a/yande.re 7 smile.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    asked = (("5000", first), ("5000", second), ("5000", ""), ("7", third))
+    found = [layout.find_image(tmp_path, number, md5=md5) for number, md5 in asked]
+    # The original of 7 is preferred to the sample that its MD5 names.
+    assert found == [tmp_path / names[k] for k in (0, 1, 0, 3)]
+
+
 def test_masks_of_onetrainer_are_masks_and_no_pictures(tmp_path):
     root = tmp_path / "people"
     for number, who in enumerate(("ann", "bob")):

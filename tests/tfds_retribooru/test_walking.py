@@ -14,6 +14,7 @@ def test_each_folder_is_walked_once_through_links(tmp_path):
     (tmp_path / "root" / ".hidden").mkdir()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "1.jpg").touch()
+    (tmp_path / "elsewhere" / "._1.jpg").touch()
     (tmp_path / "root" / "a").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "root" / "c").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "root")

@@ -25,12 +25,12 @@ NOT_READ = "the file is beside annotations and not read: its name ends like none
 
 
 def files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the annotation files of a folder, in order of their names.
+    """Returns the annotation files of a folder, in order of their names; not hidden ones.
 
     Raises:
         FileNotFoundError: there is none.
     """
-    paths = (path for path in folder.glob("*") if _NAME.fullmatch(path.name))
+    paths = (path for path in folder.glob("[!.]*") if _NAME.fullmatch(path.name))
     found = sorted(path for path in paths if not path.is_dir())
     if not found:
         others = sorted(ascii(path.name)[1:-1] for path in folder.glob("[!.]*"))
@@ -47,7 +47,8 @@ def read(paths: Iterable[pathlib.Path]) -> Iterator[Record | Fault]:
     ids: set[str] = set()
     unknown: set[str] = set()
     paths = list(paths)
-    for other in sorted({other for path in paths for other in path.parent.iterdir()}):
+    folders = {path.parent for path in paths}
+    for other in sorted(other for folder in folders for other in folder.iterdir()):
         is_folder = other.is_dir()
         is_read = other.name == COLLECTED if is_folder else _NAME.fullmatch(other.name)
         if not is_read and not other.name.startswith("."):

@@ -5,6 +5,7 @@ is in a split that was built before is left out: training would see what an eval
 There, near copies of different characters count too, if at most COPY bits of their hashes differ.
 """
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -34,8 +35,8 @@ class Stored:
         self._equal: dict[bytes, str] = {}  # id by digest
         # Of all splits but the last, after which nothing comes:
         self._linked: dict[str, _Place] = {}
-        self._of_character: dict[str, list[_Place]] = defaultdict(list)
-        self._of_band: dict[tuple[int, bytes], list[_Place]] = defaultdict(list)
+        self._of_character: dict[tuple[str, str], list[_Place]] = defaultdict(list)  # of a split
+        self._of_band: dict[tuple[str, int, bytes], list[_Place]] = defaultdict(list)
 
     def fault(self, split: str, record: Record, *, digest: bytes, hashed: bytes) -> Fault | None:
         """Returns why a picture may not be stored in a split; None if it may.
@@ -54,10 +55,8 @@ class Stored:
 
     def variant(self, split: str, record: Record, hashed: bytes) -> str:
         """Returns the id of the first variant in another split, and that split; "" without any."""
-        for place in self._variants(record, hashed):
-            if place.split != split:
-                return f"{place.id} ({place.split})"
-        return ""
+        place = next(self._variants(split, record, hashed), None)
+        return "" if place is None else f"{place.id} ({place.split})"
 
     def add(self, split: str, record: Record, *, digest: bytes, hashed: bytes) -> None:
         """Notes that a picture is stored; see `fault`."""
@@ -66,20 +65,22 @@ class Stored:
             return
         place = _Place(split, record.id, int.from_bytes(hashed))
         self._linked.setdefault(self._keys.get(record.id, record.id), place)
-        self._of_character[record.character].append(place)
+        self._of_character[split, record.character].append(place)
         for band in _bands(hashed):
-            self._of_band[band].append(place)
+            self._of_band[split, *band].append(place)
 
-    def _variants(self, record: Record, hashed: bytes) -> Iterator[_Place]:
-        """Yields where variants of a picture are."""
-        if place := self._linked.get(self._keys.get(record.id, record.id)):
+    def _variants(self, split: str, record: Record, hashed: bytes) -> Iterator[_Place]:
+        """Yields where variants of a picture are in other splits than its own."""
+        place = self._linked.get(self._keys.get(record.id, record.id))
+        if place is not None and place.split != split:
             yield place
-        number = int.from_bytes(hashed)
-        for place in self._of_character.get(record.character, ()):
-            if (place.hash ^ number).bit_count() <= variants.DISTANCE:
-                yield place
-        for band in _bands(hashed):
-            for place in self._of_band.get(band, ()):
+        others, number = [name for name in SPLITS if name != split], int.from_bytes(hashed)
+        for other in others:
+            for place in self._of_character.get((other, record.character), ()):
+                if (place.hash ^ number).bit_count() <= variants.DISTANCE:
+                    yield place
+        for other, band in itertools.product(others, _bands(hashed)):
+            for place in self._of_band.get((other, *band), ()):
                 if (place.hash ^ number).bit_count() <= COPY:
                     yield place
 

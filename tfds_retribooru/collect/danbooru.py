@@ -54,10 +54,9 @@ KNOWN_KEYS = frozenset(
     "width height image hash file flags preview sample sources change change_seq locked_tags "
     "relationships description comment_count has_notes duration directory owner creator_id "
     "sample_url sample_height sample_width preview_url preview_height preview_width status title "
-    "has_comments post_locked tag_info "
-    "author is_shown_in_index actual_preview_width actual_preview_height sample_file_size jpeg_url "
-    "jpeg_width jpeg_height jpeg_file_size is_held frames frames_string frames_pending "
-    "frames_pending_string "
+    "has_comments post_locked tag_info author is_shown_in_index actual_preview_width jpeg_url "
+    "actual_preview_height sample_file_size jpeg_width jpeg_height jpeg_file_size is_held frames "
+    "frames_string frames_pending frames_pending_string "
     # of Szurubooru
     "safety checksum checksumMD5 canvasWidth canvasHeight contentUrl thumbnailUrl mimeType type "
     "version creationTime lastEditTime relations notes user tagCount favoriteCount commentCount "
@@ -271,13 +270,18 @@ def _tags(value: dict[str, Any]) -> Tags:
 def _tag_list(tags: list[Any]) -> Tags:
     """Reads tags that are objects with their category, as in the dumps until 2021."""
     kinds: dict[int, list[str]] = {GENERAL: [], ARTIST: [], CHARACTER: []}
+    is_known = not tags
     try:
         for tag in tags:
             name = _first(tag, "name", "tag") or tag["names"][0]
             category = tag["category"] if "category" in tag else tag["type"]
-            category = CATEGORIES[category] if category in CATEGORIES else int(category)
+            is_word = isinstance(category, str) and not category.strip().isdecimal()
+            category = CATEGORIES.get(category) if is_word else int(category)
+            is_known |= category is not None  # as "species" is not, a word of a site's own
             if category in kinds and "\ufffd" not in name:
                 kinds[category].append(name)
+        if not is_known:
+            raise ValueError
         return kinds[GENERAL], kinds[ARTIST], kinds[CHARACTER]
     except (TypeError, KeyError, ValueError, OverflowError, AttributeError, IndexError):
         raise ValueError("bad_tags") from None

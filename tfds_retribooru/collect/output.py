@@ -7,7 +7,9 @@ which post, why, and in which file and line it stands.
 """
 
 import contextlib
+import itertools
 import pathlib
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -21,6 +23,8 @@ from tfds_retribooru.collect import filters, outcome
 from tfds_retribooru.collect.candidates import Index, Partners, ScreenedPart, read_spool
 from tfds_retribooru.collect.filters import Candidate
 
+LINES = 50_000  # of a file of annotations
+MASKS = "masks"  # of figures; the folder in which they wait for the end of the collection
 # The list of what was dropped; in a folder of its own, as a builder reads all of the one above.
 DROPPED_FILE = "manifest/dropped.jsonl"
 
@@ -88,7 +92,7 @@ def write_annotations(
     partners: Partners,
     boxes: Mapping[int, Box | None],
 ) -> None:
-    """Writes the kept candidates in the order of the metadata, one file a part.
+    """Writes the kept candidates in the order of the metadata, LINES a file.
 
     Args:
         folder: that exists.
@@ -97,16 +101,41 @@ def write_annotations(
         partners: of the N candidates.
         boxes: position -> face; others have none.
     """
-    position = 0
-    for number, part in enumerate(parts):
-        name = f"annotations-{number:05d}-of-{len(parts):05d}.json"
+    count = -(-len(index.kept) // LINES)
+    lines = _lines(parts, index, partners, boxes)
+    for number in range(count):
+        name = f"annotations-{number:05d}-of-{count:05d}.json"
         with open(folder / name, "wb") as file:
-            for post in read_spool(part.spool):
-                if index.drop_code[position] == 0:
-                    similar, parent = partners.of(position), int(partners.parent[position])
-                    line = annotation(post, similar, boxes.get(position), parent=parent)
-                    file.write(line + b"\n")
-                position += 1
+            file.writelines(itertools.islice(lines, LINES))
+
+
+def _lines(
+    parts: Sequence[ScreenedPart],
+    index: Index,
+    partners: Partners,
+    boxes: Mapping[int, Box | None],
+) -> Iterator[bytes]:
+    """Yields the annotations of the kept candidates; the arguments are `write_annotations`'s."""
+    posts = (post for part in parts for post in read_spool(part.spool))
+    for position, post in enumerate(posts):
+        if index.drop_code[position] == 0:
+            similar, parent = partners.of(position), int(partners.parent[position])
+            yield annotation(post, similar, boxes.get(position), parent=parent) + b"\n"
+
+
+def move_masks(folder: pathlib.Path, masks: pathlib.Path) -> None:
+    """Moves the masks in MASKS of a folder, if there are any, in place of those of their names.
+
+    Args:
+        folder: of the collection.
+        masks: where they are asked for.
+    """
+    waiting = folder / MASKS
+    if waiting.is_dir():
+        masks.mkdir(parents=True, exist_ok=True)
+        for path in list(waiting.iterdir()):
+            shutil.move(path, masks / path.name)
+        waiting.rmdir()
 
 
 def write_dropped(

@@ -6,6 +6,7 @@ and the number of files differ. A worker holds one character's posts, or one ima
 paths must be the same on every machine: a shared file system or a mounted bucket.
 """
 
+import dataclasses
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -58,8 +59,9 @@ def collect(
     pipeline_options = PipelineOptions(list(options))
     pipeline_options.view_as(SetupOptions).save_main_session = False
     with output.new_folder(settings.out) as folder:
+        inside = dataclasses.replace(settings, masks=folder / output.MASKS)
         with beam.Pipeline(options=pipeline_options) as pipeline:
-            annotations, dropped = build(pipeline, settings, load_models)
+            annotations, dropped = build(pipeline, inside, load_models)
             annotations | "Write annotations" >> beam.io.WriteToText(
                 str(folder / "annotations"), ".json", coder=beam.coders.BytesCoder()
             )
@@ -71,6 +73,7 @@ def collect(
             )
         counts = _count(folder)
         outcome.check(counts, folder / output.DROPPED_FILE, settings)
+        output.move_masks(folder, settings.mask_folder)
     return counts
 
 

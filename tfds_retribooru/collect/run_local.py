@@ -30,7 +30,7 @@ from tfds_retribooru.collect.image_models import Models, VqaModel
 from tfds_retribooru.collect.outfits import Rule
 from tfds_retribooru.collect.settings import Settings
 
-_BATCH = 64  # images that a process is given at a time
+_BATCH = 64  # images, or parts of metadata, that a process is given at a time, at most
 
 
 def collect(settings: Settings, models: Models | None = None) -> Counter[str]:
@@ -65,9 +65,10 @@ def collect(settings: Settings, models: Models | None = None) -> Counter[str]:
             answers = answer_questions(index, images, models.vqa) if models.vqa else None
         partners = find_partners(index, settings.rule, answers=answers, hashes=hashes)
         if images and (models.detect_face or models.segment_figure):
-            boxes = detect(index, models, images=images, masks=settings.mask_folder)
+            boxes = detect(index, models, images=images, masks=folder / output.MASKS)
         output.write_annotations(folder, parts, index=index, partners=partners, boxes=boxes)
         counts = check(folder, parts, index, settings)
+        output.move_masks(folder, settings.mask_folder)
         shutil.rmtree(spool)
     return counts
 
@@ -94,9 +95,11 @@ def screen(settings: Settings, spool: pathlib.Path) -> Iterator[ScreenedPart]:
     """
     parts = [part for path in settings.metadata for part in json_stream.parts(path)]
     jobs = [(part, settings.criteria, str(spool / f"{k:05d}")) for k, part in enumerate(parts)]
-    workers = min(settings.workers, len(jobs))
+    workers = max(1, min(settings.workers, len(jobs)))
+    batch = max(1, min(_BATCH, len(jobs) // (4 * workers)))  # the criteria are sent with each
+    screened = processes.map_in_order(candidates.screen_part, jobs, workers=workers, batch=batch)
     with _progress("metadata", "post") as bar:
-        for part in processes.map_in_order(candidates.screen_part, jobs, workers=workers):
+        for part in screened:
             bar.update(len(part.id) + len(part.dropped_id))
             yield part
 

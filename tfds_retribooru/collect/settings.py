@@ -29,7 +29,7 @@ class Settings:
         min_kept: least share of the posts that has to be kept, in [0, 1].
 
     Raises:
-        ValueError: max_unreadable or min_kept is no share.
+        ValueError: max_unreadable or min_kept is no share, or masks lies in out.
     """
 
     metadata: tuple[str, ...]
@@ -53,6 +53,11 @@ class Settings:
         for name in ("max_unreadable", "min_kept"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name):g} is no share in [0, 1]")
+        if self.masks and self.masks.resolve().is_relative_to(self.out.resolve()):
+            raise ValueError(
+                f"masks={self.masks} lies in out={self.out}, which must not exist yet: give "
+                "a folder beside it"
+            )
 
     @property
     def mask_folder(self) -> pathlib.Path:

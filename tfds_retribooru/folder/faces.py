@@ -4,9 +4,9 @@ Lines are objects {"id", "bbox", "width", "height"}: the path below DIR, and as 
 `building.records`) the box, or null, and the size, which only a box in pixels needs.
 """
 
-import dataclasses
 import json
 import pathlib
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ class Face(NamedTuple):
 
     Attributes:
         box: a record with the box alone.
-        faults: of the box; `id` is the picture's.
+        faults: of the box; their `id` is not yet the picture's.
     """
 
     box: Record
@@ -37,7 +37,10 @@ class Face(NamedTuple):
 
 
 def read(root: pathlib.Path) -> tuple[dict[str, Face], list[Fault]]:
-    """Reads the file, if there is one: (face of each id, faults of lines that cannot be used)."""
+    """Reads the file, if there is one: (face of each id, faults of lines that cannot be used).
+
+    Ids have composed letters, which macOS takes apart in the names of files.
+    """
     path = root / NAME
     found: dict[str, Face] = {}
     bad: list[Fault] = []
@@ -55,14 +58,14 @@ def read(root: pathlib.Path) -> tuple[dict[str, Face], list[Fault]]:
                 continue
             box, faults = records.parse({**record, "id": "0", "character": "0"}, NAME, line)
             if box is not None:
-                found[name] = Face(box, [dataclasses.replace(f, id=name) for f in faults])
+                found[name] = Face(box, faults)
     return found, bad
 
 
 def _below(name: str) -> str:
     r"""Returns a path below the folder as ids are written, also of `./a/b.jpg` and `a\b.jpg`."""
     name = name if "/" in name else name.replace("\\", "/")
-    return pathlib.PurePosixPath(name).as_posix()
+    return unicodedata.normalize("NFC", pathlib.PurePosixPath(name).as_posix())
 
 
 def write(

@@ -171,9 +171,9 @@ def _records(
         used.add(text)
         similar = _links(names, number) if linked else ()
         for item in _record(names[number], character, similar, text):
-            face = boxes.pop(item.id, None) if isinstance(item, Record) else None
+            face = boxes.pop(_composed(item.id), None) if isinstance(item, Record) else None
             if face is not None and isinstance(item, Record):
-                yield from face.faults
+                yield from (dataclasses.replace(fault, id=item.id) for fault in face.faults)
                 known = {name: getattr(face.box, name) for name in ("bbox", "pixels", "size")}
                 item = dataclasses.replace(item, **known)
             yield item

@@ -4,8 +4,9 @@ images/{original,512px}/BUCKET/ID.EXT, images/BUCKET/ID.EXT or images/ID.EXT, wh
 mod 1000 in four digits; masks/ID.png. Where none is there, a file in any folder below images/
 counts: one that gallery-dl named, SITE_ID_NAME.EXT; that a site named, `yande.re ID TAGS.EXT` or
 `Konachan.com - ID TAGS.EXT`; whose name ends with the MD5 of the record; or ID.EXT, if there is one
-alone. An original is preferred to its 512px version, and to samples. Endings may also be in upper
-case, or any others where the file's content is an image. Ids are plain file names
+alone. An original is preferred to its 512px version, and to samples; then the MD5 counts more than
+the id, which is another picture's on another site. Endings may also be in upper case, or any others
+where the file's content is an image. Ids are plain file names
 (tfds_retribooru/building/records.py), so nothing outside the folder is ever read.
 """
 
@@ -73,7 +74,8 @@ def find_image(
         gallery = _gallery(images, os.stat(images).st_mtime_ns)
     except OSError:  # no such folder
         return None
-    found = gallery.get(name) or gallery.get(md5)
+    named = filter(None, (gallery.get(md5), gallery.get(name)))
+    found = min(named, key=_is_reduced, default=None)  # the first of equals
     return images / found if found else None
 
 

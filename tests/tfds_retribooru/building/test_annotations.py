@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import pathlib
 import zipfile
 
 import pytest
@@ -121,6 +122,7 @@ def test_an_unknown_key_is_reported_once(tmp_path):
 def test_files_are_read_in_order_of_their_names(tmp_path):
     for name in ("b.json", "a.jsonl", "C.JSON", "d.json.gz", "notes.txt", "b.json.txt", ".json"):
         write(tmp_path, "", name)
+    write(tmp_path, "", "._b.json")  # macOS's
     found = [path.name for path in annotations.files(tmp_path)]
     assert found == ["C.JSON", "a.jsonl", "b.json", "d.json.gz"]
     with pytest.raises(FileNotFoundError, match="no \\*.json"):
@@ -146,6 +148,13 @@ def test_a_file_beside_annotations_that_is_not_read_is_named(tmp_path):
     (tmp_path / "manifest").mkdir()
     ids, faults = read(path)
     assert ids == ["1"] and faults == [(annotations.NOT_READ, 0)]
+
+
+def test_a_folder_is_listed_once_for_all_its_files(tmp_path, monkeypatch):
+    paths = [write(tmp_path, json.dumps(record(k)), f"{k}.json") for k in range(3)]
+    listed, iterdir = [], pathlib.Path.iterdir
+    monkeypatch.setattr(pathlib.Path, "iterdir", lambda p: listed.append(p) or iterdir(p))
+    assert read(*paths) == (["0", "1", "2"], []) and listed == [tmp_path]
 
 
 def test_annotations_may_be_archived(tmp_path):

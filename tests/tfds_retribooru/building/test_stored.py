@@ -47,6 +47,28 @@ def test_variants_of_another_split_are_left_out(split, name, character, distance
         assert found == (name, stored.VARIANT, stored.LEFT_OUT, "1 (validation)", "a.json", 3)
 
 
+def test_pictures_are_not_compared_with_those_of_their_own_split(monkeypatch):
+    """A character of 10,000 pictures would cost 50 million comparisons."""
+    compared = []
+
+    class Hash(int):
+        def __xor__(self, other):
+            compared.append(self)
+            return int(self) ^ other
+
+    def place(split, name, hashed, make=stored._Place):
+        return make(split, name, Hash(hashed))
+
+    monkeypatch.setattr(stored, "_Place", place)
+    kept = Stored({})
+    for k in range(20):
+        record = Record(str(k), "ann")
+        assert kept.fault("test", record, digest=b"%d" % k, hashed=hash_at(k)) is None
+        kept.add("test", record, digest=b"%d" % k, hashed=hash_at(k))
+    assert not compared
+    assert kept.fault("train", Record("20", "ann"), digest=b"20", hashed=hash_at(0)) and compared
+
+
 def test_of_equal_pictures_the_first_is_stored_in_any_split():
     kept = Stored({})
     kept.add("train", Record("1", "ann"), digest=b"1", hashed=hash_at(0))

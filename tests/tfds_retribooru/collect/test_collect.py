@@ -72,7 +72,30 @@ def test_several_processes_write_the_same_bytes(metadata, tmp_path):
         {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
         for root in (tmp_path / "one", tmp_path / "two")
     )
-    assert one == two and len(one) == 3
+    assert one == two and len(one) == 2
+
+
+def test_many_small_files_become_few_of_annotations(tmp_path, monkeypatch):
+    (tmp_path / "meta").mkdir()
+    for k in range(1, 41):  # as gallery-dl writes them, one a picture
+        (tmp_path / "meta" / f"{k:02d}.json").write_text(json.dumps(danbooru_dump.post(k)))
+    batches, map_in_order = [], run_local.processes.map_in_order
+
+    def mapped(function, jobs, *, workers, batch):
+        batches.append((workers, batch))
+        return map_in_order(function, jobs, workers=1)
+
+    monkeypatch.setattr(run_local.processes, "map_in_order", mapped)
+    monkeypatch.setattr(run_local.output, "LINES", 15)
+    metadata = tuple(sorted(map(str, (tmp_path / "meta").iterdir())))
+    run_local.collect(Settings(metadata, tmp_path / "out", workers=2))
+    assert batches == [(2, 5)]
+    files = sorted((tmp_path / "out").glob("*.json"))
+    ids = [[json.loads(line)["id"] for line in path.open()] for path in files]
+    assert [path.name for path in files] == [f"annotations-{k:05d}-of-00003.json" for k in range(3)]
+    assert [len(held) for held in ids] == [15, 15, 10] and sum(ids, []) == [
+        str(k) for k in range(1, 41)
+    ]
 
 
 def test_with_images_missing_broken_and_near_copies_are_dropped(metadata, images, tmp_path):
@@ -134,6 +157,27 @@ def test_detectors_run_on_what_is_kept(metadata, images, tmp_path):
     assert {name: mask.size for name, mask in masks.items()} == {
         "11.png": (200, 200),
         "2001.png": (128, 128),
+    }
+
+
+def test_masks_of_a_collection_that_is_interrupted_replace_none(
+    metadata, images, tmp_path, monkeypatch
+):
+    settings = Settings(metadata, tmp_path / "out", images=images, max_unreadable=1)
+    models = image_models.Models(segment_figure=lambda image: Image.new("L", image.size, 7))
+    mask = tmp_path / "masks" / "11.png"
+    mask.parent.mkdir()
+    mask.write_bytes(b"by hand")
+    with monkeypatch.context() as broken:
+        broken.setattr(run_local.output, "write_annotations", lambda *a, **given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_local.collect(settings, models)
+    assert list(mask.parent.iterdir()) == [mask] and mask.read_bytes() == b"by hand"
+    run_local.collect(settings, models)
+    assert Image.open(mask).size == (200, 200)
+    assert {path.name for path in settings.out.iterdir()} == {
+        "annotations-00000-of-00001.json",
+        "manifest",
     }
 
 
@@ -341,12 +385,13 @@ def test_a_loader_that_cannot_be_found_is_named(monkeypatch, name, message):
         (["--lacking", "2"], "shares must be in"),
         (["--max_unreadable", "2"], "max_unreadable=2 is no share in"),
         (["--min_kept", "-1"], "min_kept=-1 is no share in"),
+        (["--masks", "{out}/masks"], "masks=.* lies in out=.*: give a folder beside it"),
     ],
 )
 def test_wrong_options_end_with_one_line(metadata, tmp_path, options, message):
     basis = ["--metadata", tmp_path / "meta/*.json", "--out", tmp_path / "annotations"]
     with pytest.raises(SystemExit, match=f"^collect: .*{message}"):
-        run(*basis, *options)
+        run(*basis, *(option.format(out=tmp_path / "annotations") for option in options))
 
 
 def test_a_missing_package_is_named_before_anything_is_read(metadata, tmp_path, monkeypatch):

@@ -146,6 +146,12 @@ def test_tags_that_cannot_be_used_cost_the_post(tags, reason):
     assert read({**AFTER, "tags": tags}) == [(1, SENDAI)]
 
 
+def test_a_category_of_a_sites_own_costs_the_tags_of_that_category_alone():
+    (expected,) = read(UNTIL_2021)
+    own = {"names": ["girls_und_panzer"], "category": "series"}
+    assert read({**UNTIL_2021, "tags": [own, *UNTIL_2021["tags"]]}) == [expected]
+
+
 GENERAL = ["1girl", "skirt"]
 GALLERY_DL = {
     "tags_general": GENERAL,
