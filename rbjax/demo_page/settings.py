@@ -127,7 +127,7 @@ def png_url(
     image: np.ndarray,
     settings: Settings,
     *,
-    references: Sequence[tuple[str, np.ndarray]],
+    references: Sequence[tuple[str, str]],
     model: str,
 ) -> str:
     """Returns an image as a PNG's data URL, with what `restore` reads.
@@ -135,14 +135,14 @@ def png_url(
     Args:
         image: uint8 [H, W, 3].
         settings: with the image's own seed.
-        references: concept and crop, as the model saw it, of each.
+        references: concept, and the crop's data URL, as the model saw it, of each.
         model: its name.
     """
     content = {
         "checkpoint": model,
         **{name: getattr(settings, name) for name in FIELDS},
         "size": int(image.shape[0]),
-        "references": [[concept, pictures.data_url(crop)] for concept, crop in references],
+        "references": list(references),
     }
     return pictures.data_url(image, {KEY: json.dumps(content)})
 

@@ -79,7 +79,7 @@ def restore() -> gr.HTML:
 
 
 def results(name: str) -> gr.HTML:
-    """Makes the place for what `results.render` returns."""
+    """Makes the place for what `results.Results` returns."""
     return gr.HTML(
         value="",
         js_on_load=(ASSETS / "results.js").read_text(),

@@ -61,7 +61,8 @@ def test_a_seed_is_drawn_where_none_is_given():
 def test_a_picture_restores_its_settings_and_what_the_model_saw():
     crops = [("face", picture(1)), ("clothes", picture(2))]
     made = Settings.read(VALUES | {"method": "ddim"})
-    url = settings.png_url(picture(), made, references=crops, model="mine")
+    urls = [(concept, pictures.data_url(crop)) for concept, crop in crops]
+    url = settings.png_url(picture(), made, references=urls, model="mine")
     assert (pictures.decode(url, "it") == picture()).all()
     values, items, note = settings.restore(url)
     expected = dataclasses.asdict(made) | {"size": 8}
