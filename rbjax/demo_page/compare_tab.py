@@ -76,12 +76,9 @@ def compare_images(
             studio.images(settings, references, studio.wanted(settings, references))
             for studio in pair
         ]
-        images: list[list[Any]] = [[], []]
+        shown = [results.Results(studio, settings, references) for studio in pair]
         for number, found in enumerate(turns.take(ticket, zip(*made, strict=True)), 1):
-            html = []
-            for studio, image, side in zip(pair, found, images, strict=True):
-                side.append(image)
-                html.append(results.render(studio, settings, references, side))
+            html = [side.add(image) for side, image in zip(shown, found, strict=True)]
             text = f"Image {number} of {settings.num_images}, seed {settings.seed + number - 1}."
             yield results.status(text), *html, gr.skip()
     except Exception as error:

@@ -85,12 +85,11 @@ def generate_images(
     try:
         settings, references = controls_lib.read(studio, *values)
         yield results.status("Starting ..."), gr.skip(), settings.seed
-        wanted, made = studio.wanted(settings, references), []
-        for image in turns.take(ticket, studio.images(settings, references, wanted)):
-            made.append(image)
-            text = f"Image {len(made)} of {settings.num_images}, seed {image.seed}."
-            html = results.render(studio, settings, references, made)
-            yield results.status(text), html, gr.skip()
+        made = studio.images(settings, references, studio.wanted(settings, references))
+        shown = results.Results(studio, settings, references)
+        for number, image in enumerate(turns.take(ticket, made), 1):
+            text = f"Image {number} of {settings.num_images}, seed {image.seed}."
+            yield results.status(text), shown.add(image), gr.skip()
     except Exception as error:
         yield tell(error), gr.skip(), gr.skip()
 

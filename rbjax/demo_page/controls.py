@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 
 from rbjax.demo_page import gallery, pictures, widgets
-from rbjax.demo_page.settings import MAX_IMAGES, MAX_STEPS, Settings
+from rbjax.demo_page import settings as settings_lib
+from rbjax.demo_page.settings import MAX_GUIDANCE, MAX_IMAGES, MAX_STEPS, SAMPLING, Settings
 from rbjax.demo_page.studio import Studio
 from rbjax.diffusion.sampler import METHODS
 from rbjax.inference import generation
@@ -19,7 +20,6 @@ EXAMPLES = (  # title; concept and place in the gallery of each reference; promp
     ("One character, entire", (("character", 2),), "open mouth, wink, pink background"),
     ("Clothes alone", (("clothes", 3),), "frown, green background"),
 )
-MAX_GUIDANCE = 5  # of the sliders
 MAX_ENLARGED = 4  # a size, in sizes of the training
 
 
@@ -70,6 +70,15 @@ def read(studio: Studio, *values: Any) -> tuple[Settings, list[Reference]]:
     return settings, references
 
 
+def own_sampling(studio: Studio) -> tuple[dict[str, Any], list[str]]:
+    """Returns the fields of SAMPLING as in the model's training, and what to tell of them.
+
+    They are the page's nearest where it does not take the training's.
+    """
+    sampling = generation.default_sampling(studio.model)
+    return settings_lib.limited({field: getattr(sampling, field) for field in SAMPLING})
+
+
 def example_items(parts: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
     """Returns references to pictures of the gallery: concept and place of each."""
     portraits = gallery.portraits()
@@ -85,7 +94,7 @@ def references_and_prompt(studio: Studio) -> tuple[gr.HTML, gr.HTML]:
 
 def numbers(studio: Studio, references: gr.HTML, prompt: gr.HTML) -> Controls:
     """Makes seed, number of images, guidance, steps, size and sampler."""
-    sampling = generation.default_sampling(studio.model)
+    own, said = own_sampling(studio)
     num_images = gr.Slider(1, MAX_IMAGES, 2, step=1, label="Images")
     with gr.Row():
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed")
@@ -94,20 +103,22 @@ def numbers(studio: Studio, references: gr.HTML, prompt: gr.HTML) -> Controls:
         for_references, for_prompt = (
             gr.Slider(0, MAX_GUIDANCE, value, step=0.1, label=f"Guidance of the {name}")
             for name, value in (
-                ("references", sampling.guidance_references),
-                ("prompt", sampling.guidance_prompt),
+                ("references", own["guidance_references"]),
+                ("prompt", own["guidance_prompt"]),
             )
         )
     with gr.Row():
-        steps = gr.Slider(1, MAX_STEPS, sampling.steps, step=1, label="Steps")
+        steps = gr.Slider(1, MAX_STEPS, own["steps"], step=1, label="Steps")
         size = gr.Dropdown(
             studio.sizes(), value=studio.size, label="Size in pixels", allow_custom_value=True
         )
-        method = gr.Dropdown(list(METHODS), value=sampling.method, label="Sampler")
-    gr.Markdown(
+        trained = generation.default_sampling(studio.model).method
+        method = gr.Dropdown(list(METHODS), value=trained, label="Sampler")
+    text = (
         f"Trained at {studio.size} px: other sizes look worse. The first image with another number "
         "of references, of steps, another size or sampler takes longer: its program is compiled."
     )
+    gr.Markdown(" ".join([text, *said]))
     return Controls(
         references=references,
         prompt=prompt,

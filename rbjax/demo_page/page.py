@@ -14,7 +14,6 @@ from rbjax.demo_page.results import ASSETS
 from rbjax.demo_page.settings import Settings
 from rbjax.demo_page.studio import Studio
 from rbjax.demo_page.turns import Turns
-from rbjax.inference import generation
 from rbjax.storage import StoredPath
 
 
@@ -44,13 +43,9 @@ def build(studios: Sequence[Studio], runs: Sequence[StoredPath] = ()) -> gr.Bloc
 def warm_up(studio: Studio) -> None:
     """Compiles what the page's first image needs."""
     _, parts, prompt = EXAMPLES[0]
-    sampling = generation.default_sampling(studio.model)
-    values = {
-        **{"prompt": prompt, "seed": 0, "num_images": 1, "size": None},
-        **{"steps": sampling.steps, "guidance_references": sampling.guidance_references},
-        "guidance_prompt": sampling.guidance_prompt,
-    }
-    settings = Settings.read(values)
+    own, _ = controls_lib.own_sampling(studio)
+    values = {"prompt": prompt, "seed": 0, "num_images": 1, "size": None}
+    settings = Settings.read(values | own)
     references = pictures.read_references(controls_lib.example_items(parts))
     list(studio.images(settings, references, studio.wanted(settings, references)))
 

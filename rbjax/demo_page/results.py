@@ -20,26 +20,32 @@ ASSETS = Path(__file__).parent / "assets"
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  # Okabe and Ito
 
 
-def render(
-    studio: Studio,
-    settings: Settings,
-    references: Sequence[Reference],
-    images: Sequence[Image],
-) -> str:
-    """Returns the HTML of images; texts of users are escaped."""
-    crops = studio.crops(references, settings.size)
-    concepts = [reference.concept for reference in references]
-    pairs = list(zip(concepts, crops, strict=True))
-    return template("results.html.jinja").render(
-        prompt=settings.prompt,
-        colors=COLORS,
-        references=[
-            {"name": f"{number} {concept}", "url": pictures.data_url(crop)}
-            for number, (concept, crop) in enumerate(pairs, 1)
-        ],
-        images=[_image(image, studio, settings, pairs) for image in images],
-        unasked=studio.why_unasked(settings),
-    )
+class Results:
+    """The images of a request as HTML; each picture is encoded once."""
+
+    def __init__(self, studio: Studio, settings: Settings, references: Sequence[Reference]) -> None:
+        """Takes what the images are made by and of; none is there yet."""
+        self._studio, self._settings = studio, settings
+        crops = studio.crops(references, settings.size)
+        self._references = [
+            (reference.concept, pictures.data_url(crop))
+            for reference, crop in zip(references, crops, strict=True)
+        ]
+        self._images: list[dict[str, Any]] = []
+
+    def add(self, image: Image) -> str:
+        """Adds an image; returns the HTML of all. Texts of users are escaped."""
+        self._images.append(_image(image, self._studio, self._settings, self._references))
+        return template("results.html.jinja").render(
+            prompt=self._settings.prompt,
+            colors=COLORS,
+            references=[
+                {"name": f"{number} {concept}", "url": url}
+                for number, (concept, url) in enumerate(self._references, 1)
+            ],
+            images=self._images,
+            unasked=self._studio.why_unasked(self._settings),
+        )
 
 
 def template(name: str) -> jinja2.Template:
@@ -51,7 +57,7 @@ def template(name: str) -> jinja2.Template:
 
 
 def _image(
-    image: Image, studio: Studio, settings: Settings, references: Sequence[tuple[str, np.ndarray]]
+    image: Image, studio: Studio, settings: Settings, references: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
     method = studio.sampling(settings).method
     own = dataclasses.replace(settings, seed=image.seed, method=method)

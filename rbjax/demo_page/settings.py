@@ -18,6 +18,11 @@ from rbjax.inference.reference import Reference
 KEY = "rbjax"  # of the PNG's metadata, as in inference/generation.py
 FIELDS = ("prompt", "seed", "steps", "guidance_references", "guidance_prompt", "size", "method")
 MAX_STEPS, MAX_IMAGES, MAX_GUIDANCE = 100, 16, 20.0
+SAMPLING = {  # field: how it is called, least, most
+    "steps": ("number of steps", 1, MAX_STEPS),
+    "guidance_references": ("guidance of the references", 0, MAX_GUIDANCE),
+    "guidance_prompt": ("guidance of the prompt", 0, MAX_GUIDANCE),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,13 +71,11 @@ class Settings:
             prompt=prompt,
             seed=_number(seed, "seed", 0, 2**32 - MAX_IMAGES, whole=True),
             num_images=_number(values["num_images"], "number of images", 1, MAX_IMAGES, whole=True),
-            steps=_number(values["steps"], "number of steps", 1, MAX_STEPS, whole=True),
+            steps=_number(values["steps"], *SAMPLING["steps"], whole=True),
             guidance_references=_number(
-                values["guidance_references"], "guidance of the references", 0, MAX_GUIDANCE
+                values["guidance_references"], *SAMPLING["guidance_references"]
             ),
-            guidance_prompt=_number(
-                values["guidance_prompt"], "guidance of the prompt", 0, MAX_GUIDANCE
-            ),
+            guidance_prompt=_number(values["guidance_prompt"], *SAMPLING["guidance_prompt"]),
             size=None if size is None else _number(size, "size", 8, 2048, whole=True),
             method=_method(values.get("method")),
         )
@@ -94,7 +97,7 @@ def _number(value: Any, name: str, low: float, high: float, *, whole: bool = Fal
     """
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not low <= number <= high or (whole and number != round(number)):
         kind = "a whole number" if whole else "a number"
@@ -102,11 +105,29 @@ def _number(value: Any, name: str, low: float, high: float, *, whole: bool = Fal
     return int(number) if whole else number
 
 
+def limited(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Returns values with the nearest that the page allows of SAMPLING, and what to tell of each.
+
+    Args:
+        values: by field; what is no number stays.
+    """
+    found, said = dict(values), []
+    for field, (name, low, high) in SAMPLING.items():
+        value = values[field]
+        if isinstance(value, int | float) and (value < low or value > high):
+            found[field] = min(max(value, low), high)
+            said.append(
+                f"The {name} is {value}; this page takes {low:g} to {high:g}, so "
+                f"{found[field]:g} is used."
+            )
+    return found, said
+
+
 def png_url(
     image: np.ndarray,
     settings: Settings,
     *,
-    references: Sequence[tuple[str, np.ndarray]],
+    references: Sequence[tuple[str, str]],
     model: str,
 ) -> str:
     """Returns an image as a PNG's data URL, with what `restore` reads.
@@ -114,14 +135,14 @@ def png_url(
     Args:
         image: uint8 [H, W, 3].
         settings: with the image's own seed.
-        references: concept and crop, as the model saw it, of each.
+        references: concept, and the crop's data URL, as the model saw it, of each.
         model: its name.
     """
     content = {
         "checkpoint": model,
         **{name: getattr(settings, name) for name in FIELDS},
         "size": int(image.shape[0]),
-        "references": [[concept, pictures.data_url(crop)] for concept, crop in references],
+        "references": list(references),
     }
     return pictures.data_url(image, {KEY: json.dumps(content)})
 
@@ -130,7 +151,8 @@ def restore(url: Any) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
     """Reads the settings of a picture that this page or `python -m rbjax.generate` made.
 
     References are restored as the crops that the model saw. Paths of files in the metadata
-    (`rbjax.generate` writes them) are not opened.
+    (`rbjax.generate` writes them) are not opened. Numbers that the page does not take (that command
+    takes more) are replaced, which the note says.
 
     Args:
         url: data URL of the picture.
@@ -146,7 +168,11 @@ def restore(url: Any) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
     if absent:
         raise ValueError(f"The picture's settings lack {', '.join(absent)}: nothing was restored.")
     prompt = content["prompt"] if isinstance(content["prompt"], str) else ""
-    read = Settings.read(content | {"prompt": prompt or "none", "num_images": 1})
+    given, said = limited(content)
+    if isinstance(given["size"], list):  # [width, height]
+        said.append("The picture is not square: the model's own size is used.")
+        given["size"] = None
+    read = Settings.read(given | {"prompt": prompt or "none", "num_images": 1})
     values = {name: getattr(read, name) for name in FIELDS} | {"prompt": prompt}
     items, lost = [], 0
     for pair in content.get("references") or []:
@@ -154,8 +180,8 @@ def restore(url: Any) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
         items, lost = (items, lost + 1) if item is None else ([*items, item], lost)
     note = f"Restored from {content.get('checkpoint', 'a model')}, seed {values['seed']}."
     if lost:
-        note += f" {lost} reference(s) are only named in it: add their pictures again."
-    return values, items[: pictures.MAX_REFERENCES], note
+        said.append(f"{lost} reference(s) are only named in it: add their pictures again.")
+    return values, items[: pictures.MAX_REFERENCES], " ".join([note, *said])
 
 
 def _metadata(data: bytes) -> dict[str, Any]:

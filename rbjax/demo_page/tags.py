@@ -9,8 +9,9 @@ import tokenizers
 
 from rbjax.interop.saved_model import Model
 from rbjax.text.concepts import CARRIED, CONCEPTS
-from rbjax.text.prompts import split_tags
+from rbjax.text.prompts import spelled, split_tags
 from rbjax.text.tokenizer import UNKNOWN, unknown_words
+from tfds_retribooru import tag_text
 from tfds_retribooru import vocabulary as vocabulary_lib
 from tfds_retribooru.avatars import attributes
 
@@ -43,26 +44,44 @@ def vocabulary_of(model: Model) -> Vocabulary:
     return {"tags": tags, "questions": {}}
 
 
-def complete(prompt: str, vocabulary: Vocabulary, limit: int = SUGGESTIONS) -> list[str]:
+def forms_of(vocabulary: Vocabulary) -> dict[str, str]:
+    """Returns each tag with the form in which it is compared: `red_hair` with `red hair`."""
+    return {tag: tag_text.normal(tag) for tag in vocabulary["tags"]}
+
+
+def complete(prompt: str, forms: Mapping[str, str], limit: int = SUGGESTIONS) -> list[str]:
     """Returns tags that the last, unfinished tag of a prompt may become.
 
     Tags that begin with it come first, then those of which another word does.
+
+    Args:
+        prompt: comma-joined tags.
+        forms: of `forms_of`.
+        limit: at most so many.
     """
-    *done, begun = (part.strip().lower() for part in prompt.split(","))
+    *done, begun = map(tag_text.normal, prompt.split(","))
     if not begun:
         return []
-    tags = [tag for tag in vocabulary["tags"] if tag not in done and tag != begun]
-    first = [tag for tag in tags if tag.startswith(begun)]
-    inside = [tag for tag in tags if f" {begun}" in tag and tag not in first]
+    taken = {*done, begun}
+    open_forms = {tag: form for tag, form in forms.items() if form not in taken}
+    first = {tag: form for tag, form in open_forms.items() if form.startswith(begun)}
+    inside = [t for t, form in open_forms.items() if f" {begun}" in form and t not in first]
     return [*first, *inside][:limit]
+
+
+def kinds_of(vocabulary: Vocabulary) -> dict[str, str]:
+    """Returns the kind of each tag that has one, by the form in which tags are compared."""
+    entries = vocabulary["tags"].items()
+    return {tag_text.normal(tag): entry["kind"] for tag, entry in entries if "kind" in entry}
 
 
 def mark(
     prompt: str,
     concepts: Iterable[str],
     *,
-    vocabulary: Vocabulary,
+    kinds: Mapping[str, str],
     tokenizer: tokenizers.Tokenizer,
+    spaced: bool,
 ) -> list[dict[str, str]]:
     """Returns what is to be said of each tag of a prompt: {"tag", "mark", "note"}.
 
@@ -72,20 +91,23 @@ def mark(
     Args:
         prompt: comma-joined tags.
         concepts: of the references.
-        vocabulary: of `vocabulary_of`.
+        kinds: of `kinds_of`.
         tokenizer: of the model.
+        spaced: whether the model reads underscores as spaces.
     """
-    concepts = [concept for concept in CONCEPTS if concept in set(concepts)]
-    return [_mark(tag, concepts, vocabulary, tokenizer) for tag in split_tags(prompt)]
+    given = set(concepts)
+    concepts = [concept for concept in CONCEPTS if concept in given]
+    marks = []
+    for tag in split_tags(prompt):
+        unknown = unknown_words(spelled(tag, underscores_as_spaces=spaced), tokenizer)
+        marks.append(_mark(tag, concepts, unknown, kinds.get(tag_text.normal(tag))))
+    return marks
 
 
-def _mark(
-    tag: str, concepts: list[str], vocabulary: Vocabulary, tokenizer: tokenizers.Tokenizer
-) -> dict[str, str]:
-    if unknown := unknown_words(tag, tokenizer):
+def _mark(tag: str, concepts: list[str], unknown: list[str], kind: str | None) -> dict[str, str]:
+    if unknown:
         note = f"the model does not know {', '.join(unknown)}"
         return {"tag": tag, "mark": "unknown", "note": note}
-    kind = vocabulary["tags"].get(tag.lower(), {}).get("kind")
     carriers = [c for c in concepts if kind in CARRIED[CONCEPTS.index(c)]]
     if carriers:
         note = f"the {' and '.join(carriers)} reference decides this ({kind})"

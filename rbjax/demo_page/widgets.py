@@ -12,6 +12,7 @@ import gradio as gr
 from rbjax.demo_page import gallery, pictures, tags
 from rbjax.demo_page.results import ASSETS
 from rbjax.demo_page.studio import Studio
+from rbjax.interop.saved_model import SPACES
 from rbjax.text.concepts import CONCEPTS
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -55,16 +56,18 @@ def references(studio: Studio, items: list[dict[str, Any]]) -> gr.HTML:
 
 def prompt(studio: Studio, value: str) -> gr.HTML:
     """Makes the prompt with completion and marks; its value is the text."""
+    forms, kinds = tags.forms_of(studio.vocabulary), tags.kinds_of(studio.vocabulary)
 
     def complete(call: Call) -> list[str]:
-        return tags.complete(str(call["prompt"]), studio.vocabulary)
+        return tags.complete(str(call["prompt"]), forms)
 
     def mark(call: Call) -> list[dict[str, str]]:
         return tags.mark(
             str(call["prompt"]),
             call["concepts"],
-            vocabulary=studio.vocabulary,
+            kinds=kinds,
             tokenizer=studio.model.tokenizer,
+            spaced=studio.model.config.data.get(SPACES, False),  # older saved models lack it
         )
 
     return _html("prompt", value, [complete, mark], elem_id="prompt")
@@ -76,7 +79,7 @@ def restore() -> gr.HTML:
 
 
 def results(name: str) -> gr.HTML:
-    """Makes the place for what `results.render` returns."""
+    """Makes the place for what `results.Results` returns."""
     return gr.HTML(
         value="",
         js_on_load=(ASSETS / "results.js").read_text(),

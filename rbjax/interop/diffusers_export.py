@@ -1,8 +1,9 @@
 """A saved model as a diffusers pipeline: the Python files of torch_pipeline/, and one single file.
 
 The export is the folder of saved_model.py (our parameter names are diffusers') with the classes
-that diffusers lacks beside the parts they belong to, so `rbjax.generate` reads it too. torch is
-not needed to write it.
+that diffusers lacks beside the parts they belong to, so `rbjax.generate` reads it too. The text
+encoder's keys are those of transformers 4: later versions read them as well, and 4 would only warn
+of others and take random weights. torch is not needed to write it.
 """
 
 import shutil
@@ -12,6 +13,7 @@ from jax.typing import DTypeLike
 
 from rbjax.interop import huggingface, safetensors_files, saved_model
 from rbjax.interop.saved_model import Model
+from rbjax.models.clip_text import OLD_PREFIX
 
 SOURCES = Path(__file__).parent / "torch_pipeline"
 PLACES = {
@@ -46,4 +48,5 @@ def export(model: Model, folder: str | Path, dtype: DTypeLike | None = None) -> 
         for name, place in PLACES.items():
             shutil.copyfile(SOURCES / name, partial / place / name)
         parts = {part: partial / part / name for part, name in WEIGHTS.items()}
+        safetensors_files.add_prefix(parts["text_encoder"], OLD_PREFIX)
         safetensors_files.join(parts, partial / SINGLE_FILE)

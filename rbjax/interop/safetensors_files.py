@@ -139,6 +139,13 @@ def join(files: Mapping[str, Path], path: Path) -> None:
                 shutil.copyfileobj(file, out, 2**24)
 
 
+def add_prefix(path: Path, prefix: str) -> None:
+    """Puts a name and a dot in front of every key of a file, which is replaced."""
+    renamed = path.with_name(f"{path.name}.renamed")
+    join({prefix: path}, renamed)
+    renamed.replace(path)
+
+
 def _header(path: Path) -> tuple[int, dict[str, dict]]:
     """Reads where the values of a file start, and type, shape and offsets by key."""
     with path.open("rb") as file:

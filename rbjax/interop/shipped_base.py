@@ -14,6 +14,7 @@ import numpy as np
 from rbjax.data import latent_cache
 from rbjax.interop import json_files, safetensors_files
 from rbjax.interop.safetensors_files import StoredTensor
+from rbjax.models.clip_text import OLD_PREFIX
 
 SHIPPED = "shipped"  # `config.pretrained` of the base model in the package
 BASE = Path(__file__).parents[1] / "weights" / "base"
@@ -91,7 +92,8 @@ def leave_out(folder: Path) -> None:
 def tensors(name: str) -> dict[str, StoredTensor]:
     """Opens the base's tensors under the keys of a saved model's part, one of PARTS."""
     if name != "retrinet":
-        return safetensors_files.open_folder(BASE / name)
+        found = safetensors_files.open_folder(BASE / name)
+        return {key.removeprefix(f"{OLD_PREFIX}."): tensor for key, tensor in found.items()}
     unet = safetensors_files.open_folder(BASE / "unet")
     time = {key: tensor for key, tensor in unet.items() if key.startswith("time_embedding.")}
     return {f"unet.{key}": tensor for key, tensor in unet.items()} | {

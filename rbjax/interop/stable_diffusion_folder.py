@@ -13,9 +13,9 @@ import tokenizers
 from jax.typing import DTypeLike
 
 from rbjax.diffusion.schedule import Schedule
-from rbjax.interop import huggingface, json_files, saved_model
+from rbjax.interop import huggingface, json_files, safetensors_files, saved_model
 from rbjax.models.autoencoder_kl import AutoencoderKL
-from rbjax.models.clip_text import CLIPTextModel
+from rbjax.models.clip_text import OLD_PREFIX, CLIPTextModel
 from rbjax.models.unet import UNet2DConditionModel
 
 INDEX_NAME = json_files.INDEX_NAME
@@ -63,6 +63,8 @@ def save(
     huggingface.save(unet, folder / "unet", dtype=dtype)
     text = text_encoder.config.to_dict() | saved_model.special_ids(tokenizer)
     huggingface.save(text_encoder, folder / "text_encoder", text, dtype=dtype)
+    weights = folder / "text_encoder" / huggingface.WEIGHTS_NAME
+    safetensors_files.add_prefix(weights, OLD_PREFIX)  # transformers 4 knows no other keys
     length = text_encoder.config.max_position_embeddings
     saved_model.save_tokenizer(tokenizer, folder / "tokenizer", length=length)
     fields = dataclasses.asdict(schedule)

@@ -24,6 +24,7 @@ from rbjax.models.linear import Linear
 from rbjax.parallel.activations import split_batch
 
 ACTIVATIONS = ("quick_gelu", "gelu")  # those of CLIP models
+OLD_PREFIX = "text_model"  # of keys before transformers 5, which reads them too
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,7 @@ class CLIPTextConfig(TransformerConfig):
 class CLIPTextModel(nnx.Module):
     """Token ids to token states."""
 
-    old_keys = ((r"^text_model\.", ""),)  # of files written before transformers 5
+    old_keys = ((rf"^{OLD_PREFIX}\.", ""),)
     ignored_keys = ("embeddings.position_ids",)
     unused_keys = (  # of a whole CLIPModel, whose text encoder this is
         r"^(text|visual)_projection\.weight$",

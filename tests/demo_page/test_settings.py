@@ -36,6 +36,7 @@ def with_metadata(content) -> str:
         ({"prompt": None}, "The prompt is empty"),
         ({"seed": -1}, "The seed is -1"),
         ({"seed": 1.5}, "a whole number"),
+        ({"seed": 10**400}, "The seed is 1000"),
         ({"num_images": 0}, "number of images is 0"),
         ({"num_images": 1000}, "from 1 to 16"),
         ({"steps": None}, "number of steps is None"),
@@ -60,7 +61,8 @@ def test_a_seed_is_drawn_where_none_is_given():
 def test_a_picture_restores_its_settings_and_what_the_model_saw():
     crops = [("face", picture(1)), ("clothes", picture(2))]
     made = Settings.read(VALUES | {"method": "ddim"})
-    url = settings.png_url(picture(), made, references=crops, model="mine")
+    urls = [(concept, pictures.data_url(crop)) for concept, crop in crops]
+    url = settings.png_url(picture(), made, references=urls, model="mine")
     assert (pictures.decode(url, "it") == picture()).all()
     values, items, note = settings.restore(url)
     expected = dataclasses.asdict(made) | {"size": 8}
@@ -84,6 +86,22 @@ def test_what_is_restored_is_of_the_right_type():
     assert (values["prompt"], values["steps"], values["seed"]) == ("", 4, 3)
 
 
+@pytest.mark.parametrize(
+    "given, taken, message",
+    [
+        ({"steps": 150}, {"steps": 100}, "number of steps is 150; this page takes 1 to 100, so"),
+        ({"guidance_prompt": 25.5}, {"guidance_prompt": 20}, "prompt is 25.5; this page takes 0"),
+        ({"guidance_references": -1}, {"guidance_references": 0}, "so 0 is used."),
+        ({"size": [384, 256]}, {"size": None}, "The picture is not square: the model's own"),
+    ],
+)
+def test_what_the_page_does_not_take_of_a_picture_is_replaced_and_told(given, taken, message):
+    values, _, note = settings.restore(with_metadata(VALUES | given))
+    expected = VALUES | {"method": None} | taken
+    assert values == {name: expected[name] for name in settings.FIELDS}
+    assert note.startswith("Restored from a model, seed 7. ") and message in note
+
+
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x.png", "file:///x", "http://127.0.0.1/x"])
 def test_paths_in_metadata_are_not_opened(path, monkeypatch):
     url = with_metadata(VALUES | {"references": [["face", path], "x", ["face"]]})
@@ -101,7 +119,8 @@ def test_paths_in_metadata_are_not_opened(path, monkeypatch):
         (with_metadata("{"), "are damaged"),
         (with_metadata([1]), "are damaged"),
         (with_metadata({"prompt": "a"}), "lack seed, steps"),
-        (with_metadata(VALUES | {"steps": 10**9}), "number of steps"),
+        (with_metadata(VALUES | {"steps": "many"}), "number of steps"),
+        (with_metadata(VALUES | {"size": 10**6}), "The size is"),
         (with_metadata(VALUES | {"method": ["ddim"]}), "The sampler is"),
         ("data:text/plain;base64,aGVsbG8=", "is no PNG"),
         ("/etc/passwd", "no picture that was added"),

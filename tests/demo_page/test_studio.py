@@ -93,7 +93,7 @@ def test_no_reference_has_no_map_and_tiny_images_no_judge(studio):
     small = settings(num_images=1, size=16)
     (image,) = make(studio, small, [])
     assert image.map is None and image.answers == ()
-    assert "cannot read images of 16 px" in results.render(studio, small, [], [image])
+    assert "cannot read images of 16 px" in results.Results(studio, small, []).add(image)
     assert "asks for anything that the judge reads" in studio.why_unasked(settings())
 
 
@@ -106,7 +106,7 @@ def test_models_of_other_data_have_no_judge_and_the_page_says_why(
     opened = Studio.open(None, studio.vqa)
     assert opened.vqa is None and opened.wanted(settings(), references) == []
     bare = dataclasses.replace(images[0], answers=())
-    assert "are not those of avatars" in results.render(opened, settings(), references, [bare])
+    assert "are not those of avatars" in results.Results(opened, settings(), references).add(bare)
     assert not tags.drawn(opened.vocabulary)
 
 

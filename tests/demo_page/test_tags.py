@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from rbjax.demo_page import tags
 from rbjax.interop.saved_model import Model
+from rbjax.text import prompts
 from rbjax.text.tokenizer import word_tokenizer
 from tfds_retribooru.avatars import attributes
 
@@ -19,9 +20,17 @@ def tokenizer():
     return word_tokenizer(VOCABULARY)
 
 
-def marks(prompt, concepts, tokenizer) -> list[str]:
-    found = tags.mark(prompt, concepts, vocabulary=VOCABULARY, tokenizer=tokenizer)
-    return [one["mark"] for one in found]
+def mark(prompt, concepts, tokenizer, vocabulary=VOCABULARY, spaced=False) -> list[dict[str, str]]:
+    kinds = tags.kinds_of(vocabulary)
+    return tags.mark(prompt, concepts, kinds=kinds, tokenizer=tokenizer, spaced=spaced)
+
+
+def marks(prompt, concepts, tokenizer, **given) -> list[str]:
+    return [one["mark"] for one in mark(prompt, concepts, tokenizer, **given)]
+
+
+def complete(prompt, vocabulary=VOCABULARY, **limit) -> list[str]:
+    return tags.complete(prompt, tags.forms_of(vocabulary), **limit)
 
 
 def model_of(tokenizer, **config) -> Model:
@@ -47,18 +56,18 @@ def test_the_vocabulary_is_that_of_the_model(tokenizer):
 
 
 def test_the_last_tag_is_completed():
-    assert tags.complete("smile, blue b", VOCABULARY) == ["blue background"]
-    assert tags.complete("Clenched", VOCABULARY) == ["clenched teeth"]
-    assert "blue background" in tags.complete("backgr", VOCABULARY, limit=12)  # a later word
+    assert complete("smile, blue b") == ["blue background"]
+    assert complete("Clenched") == ["clenched teeth"]
+    assert "blue background" in complete("backgr", limit=12)  # a later word
 
 
 @pytest.mark.parametrize("prompt", ["", "smile,", "smile, ", "zorgle"])
 def test_nothing_is_completed_to_nothing(prompt):
-    assert tags.complete(prompt, VOCABULARY) == []
+    assert complete(prompt) == []
 
 
 def test_tags_that_stand_there_are_not_offered():
-    assert "smile" not in tags.complete("smile, s", VOCABULARY, limit=100)
+    assert "smile" not in complete("smile, s", limit=100)
 
 
 def test_references_decide_what_they_carry(tokenizer):
@@ -70,12 +79,31 @@ def test_references_decide_what_they_carry(tokenizer):
 
 
 def test_unknown_words_are_named(tokenizer):
-    (found,) = tags.mark("green zorgle", [], vocabulary=VOCABULARY, tokenizer=tokenizer)
+    (found,) = mark("green zorgle", [], tokenizer)
     assert found == {
         "tag": "green zorgle",
         "mark": "unknown",
         "note": "the model does not know zorgle",
     }
+
+
+OWN = {"tags": {"red_hair": {"kind": "identity"}, "hair_bow": {"kind": "outfit"}, "o_o": {}}}
+
+
+def test_tags_of_own_data_are_known_with_underscores_and_with_spaces():
+    spaced = {prompts.spaced(tag): entry for tag, entry in OWN["tags"].items()}
+    words = word_tokenizer({"tags": spaced})  # as trainings with underscores_as_spaces make it
+    for prompt in ("red_hair, hair_bow, o_o", "Red Hair, hair bow, o_o"):
+        found = marks(prompt, ["face"], words, vocabulary=OWN, spaced=True)
+        assert found == ["decided", "known", "known"]
+    assert marks("red_hair, red hair", [], word_tokenizer(OWN)) == ["known", "unknown"]
+
+
+def test_tags_of_own_data_are_completed_from_underscores_and_from_spaces():
+    for begun in ("red_h", "Red h", "red_"):
+        assert complete(begun, OWN) == ["red_hair"]
+    assert complete("hair", OWN) == ["hair_bow", "red_hair"]
+    assert complete("red hair, hair", OWN) == ["hair_bow"]
 
 
 def test_random_tags_replace_expression_and_background_alone():

@@ -13,6 +13,7 @@ import pytest
 from flax import nnx
 from PIL import Image
 from safetensors.numpy import load_file
+from transformers import CLIPTextModel
 
 from rbjax import generate
 from rbjax.diffusion import guidance
@@ -180,6 +181,13 @@ def test_what_torch_saves_comes_back_exactly(model, in_torch, tmp_path, monkeypa
 
 def test_an_export_holds_what_a_new_one_replaces(export):
     assert {path.name for path in export.iterdir()} == set(saved_model.CONTENT)
+
+
+def test_transformers_4_and_5_find_the_weights_of_the_text_encoder(export):
+    keys = load_file(export / "text_encoder" / "model.safetensors").keys()
+    assert all(key.startswith("text_model.") for key in keys)  # 4 knows no others
+    _, found = CLIPTextModel.from_pretrained(export / "text_encoder", output_loading_info=True)
+    assert not any(found.values())
 
 
 def test_the_single_file_holds_every_weight_with_its_part(export):

@@ -23,6 +23,18 @@ def test_quantised_weights_are_refused_when_they_are_read(tmp_path):
         np.asarray(tensors["bias"])
 
 
+def test_a_prefix_changes_the_keys_alone(tmp_path):
+    path = tmp_path / "model.safetensors"
+    values = {"bias": np.arange(3, dtype=np.float16), "scale": np.ones((2, 5), np.float32)}
+    save_file(values, path)
+    safetensors_files.add_prefix(path, "text_model")
+    found = safetensors_files.open_folder(tmp_path)
+    assert found.keys() == {f"text_model.{key}" for key in values}
+    for key, value in values.items():
+        np.testing.assert_array_equal(np.asarray(found[f"text_model.{key}"]), value, strict=True)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_pointer_of_git_lfs_is_recognised(tmp_path):
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 3\n"
     (tmp_path / "model.safetensors").write_text(pointer)

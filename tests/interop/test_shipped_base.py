@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from configs import composition
-from rbjax.interop import saved_model, shipped_base, stable_diffusion
+from rbjax.interop import safetensors_files, saved_model, shipped_base, stable_diffusion
 from scripts import export_pytorch
 from tests.helpers import tiny_saved_model
 
@@ -94,6 +94,13 @@ def test_a_model_that_did_not_start_from_the_base_is_not_saved_on_it(base, tmp_p
     with pytest.raises(ValueError, match="did not start from .*: text_encoder differ"):
         saved_model.save(tiny_saved_model.model(), tmp_path / "out", np.float16, on_base=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_keys_of_a_base_are_those_of_a_saved_model(base):
+    expected = shipped_base.tensors("text_encoder").keys()
+    weights = base / "text_encoder" / "model.safetensors"
+    safetensors_files.add_prefix(weights, "text_model")  # as bases are written
+    assert shipped_base.tensors("text_encoder").keys() == expected
 
 
 def test_a_training_starts_from_it_by_its_name(whole, monkeypatch):

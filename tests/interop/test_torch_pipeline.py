@@ -1,6 +1,8 @@
 """The modules that an export ships, against ours, number for number."""
 
 import importlib.util
+import pathlib
+import struct
 from types import SimpleNamespace
 
 import diffusers
@@ -22,6 +24,7 @@ from rbjax.models.block_dct import BlockDCT
 from rbjax.models.retrinet import RetriNet, RetriNetConfig
 from rbjax.models.unet_config import UNetConfig
 from rbjax.text import prompts
+from tests.tfds_retribooru import test_decoding
 from tfds_retribooru.boxes import PixelBox
 
 
@@ -206,9 +209,9 @@ def test_an_offloaded_part_is_loaded_before_any_use():
     assert loaded == ["BlockDCT", "BlockDCT", "RetriNetModel"]
 
 
-def empty_pipeline(vae=None, view: str = "crop"):
+def empty_pipeline(vae=None, view: str = "crop", size: int = 12):
     """A pipeline without other models, for its own arithmetic."""
-    return pipeline.RetriNetPipeline(None, None, None, None, vae, size=12, view=view)
+    return pipeline.RetriNetPipeline(None, None, None, None, vae, size=size, view=view)
 
 
 @pytest.mark.parametrize("is_spaced", [False, True])
@@ -255,6 +258,37 @@ def test_files_of_references_are_read_the_same(tmp_path, mode):
     picture.save(tmp_path / "a.png", exif=turned)
     ours = Reference("face", read(tmp_path / "a.png"), (1, 2, 8, 9)).crop(12, "crop")
     found = empty_pipeline().view("face", Image.open(tmp_path / "a.png"), (1, 2, 8, 9))
+    np.testing.assert_array_equal(found, ours)
+
+
+WRONG_RATIONAL = 0x011A, 10, struct.pack("<ii", -1, 0)  # cannot be written again
+
+
+@pytest.mark.parametrize(
+    "mode, options",
+    [
+        ("RGB", {"exif": test_decoding.exif(test_decoding.ROTATED, WRONG_RATIONAL)}),
+        ("RGB", {"exif": b"broken"}),
+        *((mode, {"icc_profile": test_decoding.P3}) for mode in ("RGB", "RGBA", "P", "L")),
+        *(("RGB", {"icc_profile": given}) for given in (test_decoding.SRGB, b"broken")),
+    ],
+)
+def test_metadata_of_references_is_read_the_same(tmp_path, mode, options):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 14, 4), np.uint8)
+    Image.fromarray(pixels).convert(mode).save(tmp_path / "a.png", **options)
+    assert_read_the_same(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("largest", [255, 65535])
+def test_whole_numbers_of_32_bits_are_read_the_same(tmp_path, largest):
+    grey = np.random.default_rng(0).integers(0, largest + 1, (9, 14), np.int32)
+    Image.fromarray(grey).save(tmp_path / "a.tiff")
+    assert_read_the_same(tmp_path / "a.tiff")
+
+
+def assert_read_the_same(path: pathlib.Path) -> None:
+    ours = Reference("face", read(path)).crop(14, "crop")
+    found = empty_pipeline(size=14).view("face", Image.open(path))
     np.testing.assert_array_equal(found, ours)
 
 

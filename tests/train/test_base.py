@@ -17,7 +17,7 @@ from flax import nnx
 from configs import base as base_config
 from rbjax.diffusion import sampler
 from rbjax.diffusion.schedule import Schedule
-from rbjax.interop import huggingface, json_files, shipped_base
+from rbjax.interop import huggingface, json_files, safetensors_files, shipped_base
 from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.text import prompts
 from rbjax.text import tokenizer as tokenizer_lib
@@ -93,6 +93,11 @@ def test_latents_have_unit_variance(trained):
 
 def test_diffusers_opens_it_and_makes_the_same_image(trained):
     assert_same_image(trained / "out", side=32)
+
+
+def test_transformers_4_finds_the_weights_of_the_text_encoder(trained):
+    tensors = safetensors_files.open_folder(trained / "out" / "text_encoder")
+    assert tensors and all(key.startswith("text_model.") for key in tensors)
 
 
 def test_diffusers_opens_what_ships_and_makes_the_same_image():

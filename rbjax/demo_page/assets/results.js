@@ -92,6 +92,12 @@ element.addEventListener("focusin", (event) => {
   if (map && !stateOf(map).at) show(map, 0, 0);
 });
 function paint() { // new results take the old ones' place, and empty their canvases
+  element.querySelectorAll(".rb-image").forEach((image) => { // each picture is sent once
+    const url = image.querySelector(".rb-made").src;
+    image.querySelector("a[download]").href = url;
+    const copy = image.querySelector(".rb-explore img");
+    if (copy) copy.src = url;
+  });
   element.querySelectorAll(".rb-map").forEach((map) => {
     const at = states.get(map)?.at;
     states.delete(map);

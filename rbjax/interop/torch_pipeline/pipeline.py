@@ -3,10 +3,13 @@
     pipe = DiffusionPipeline.from_pretrained(FOLDER, custom_pipeline=FOLDER, trust_remote_code=True)
     image = pipe("smile", [("face", Image.open("a.png")), ("clothes", Image.open("b.png"))])[0][0]
 
+diffusers takes a pipeline's code from one file, so what reads references stands in it too.
+
 Axes: B images times guidance variants, R references, C latent channels, h w latent size.
 """
 
 import inspect
+import io
 import json
 import re
 import shutil
@@ -18,12 +21,24 @@ import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
 from diffusers.utils import logging
 from diffusers.utils.torch_utils import randn_tensor
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms
 
 CONCEPTS = ("face", "clothes", "character")
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 SAMPLING = {"steps": 20, "guidance_references": 1.5, "guidance_prompt": 1.5}
 WHITE = (255, 255, 255)
+ORIENTATION = 0x0112  # EXIF tag
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # colour space -> Pillow's mode
+SRGB_TOLERANCE = 3  # levels; a profile that moves no pixel further is sRGB
 LETTERS = re.compile(r"[^\W_]{2}")  # two in a row: not an emoticon
 Generator = torch.Generator | list[torch.Generator] | None
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (latents, timestep) -> output
@@ -272,13 +287,61 @@ class RetriNetPipeline(DiffusionPipeline):
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
-    """Returns the image upright, and over white where it is transparent."""
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I"):  # 16 bits a pixel
-        grey = np.asarray(picture).astype(np.int64).clip(0, 65535)
-        picture = Image.fromarray(np.round(grey / 257).astype(np.uint8))
+    """Returns the image upright, in sRGB, and over white where it is transparent."""
+    profile = picture.info.get("icc_profile")
+    picture = _eight_bits(_upright(picture))
+    clear, colours = picture.convert("RGBA"), picture
+    if picture.mode in ("L", "LA"):
+        colours = clear.getchannel(0)
+    elif picture.mode != "CMYK":
+        colours = clear.convert("RGB")
+    colours = _srgb(colours, profile)
+    colours.putalpha(clear.getchannel("A"))
     paper = Image.new("RGBA", picture.size, (*WHITE, 255))
-    return Image.alpha_composite(paper, picture.convert("RGBA")).convert("RGB")
+    return Image.alpha_composite(paper, colours).convert("RGB")
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Returns the image turned as EXIF says.
+
+    ImageOps.exif_transpose also writes the EXIF data again, which fails for broken ones.
+    """
+    try:
+        turn = TURNS.get(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # broken EXIF is no reason to reject the image
+        return picture
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Returns greys of 16 bits, or of 32 that hold 16 or 8, as mode "L"; others as they are."""
+    if not picture.mode.startswith("I"):
+        return picture
+    grey = np.asarray(picture).astype(np.int64)
+    grey = grey * 257 if picture.mode == "I" and grey.max() <= 255 else grey
+    return Image.fromarray(np.round(grey.clip(0, 65535) / 257).astype(np.uint8))
+
+
+def _srgb(colours: Image.Image, profile: bytes | None) -> Image.Image:
+    """Returns an image of mode RGB, L or CMYK as RGB: in sRGB, where its profile can be read."""
+    plain = colours.convert("RGB")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile or b""))
+        if PROFILE_MODES.get(source.profile.xcolor_space.strip()) != colours.mode:
+            return plain
+        transform = ImageCms.buildTransform(
+            source,
+            ImageCms.createProfile("sRGB"),
+            colours.mode,
+            "RGB",
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+        converted = transform.apply(colours)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # no profile, or a broken one
+        return plain
+    moved = np.abs(np.asarray(converted, int) - np.asarray(plain, int)).max()
+    return plain if colours.mode != "CMYK" and moved <= SRGB_TOLERANCE else converted
 
 
 def _weights(references: float, prompt: float) -> list[tuple[float, bool, bool]]:
