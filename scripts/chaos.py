@@ -90,7 +90,7 @@ def _start(workdir: pathlib.Path, options: list[str]) -> subprocess.Popen:
     workdir.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "rbjax.main", f"--workdir={workdir}", *options]
     with workdir.with_suffix(".log").open("ab") as log:
-        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        return subprocess.Popen(command, stdout=log, stderr=log)
 
 
 def _finish(workdir: pathlib.Path, options: list[str]) -> None:

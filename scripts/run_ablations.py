@@ -35,7 +35,6 @@ from configs import ablations
 from rbjax.evaluation.results import COLUMNS, label
 from rbjax.interop import json_files
 
-ROOT = Path(__file__).parents[1]
 UNCHANGED = "unchanged"
 ROW = "trained"
 RECORD = "ablation.json"  # in a run's folder
@@ -114,7 +113,7 @@ def train(args: argparse.Namespace, change: str, seed: int) -> bool:
     print(f"{folder}: trains", flush=True)
     made = {"command": text, "device": device()}
     command = [sys.executable, "-m", "rbjax.main", *options, f"--workdir={folder.absolute()}"]
-    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+    if subprocess.run(command, check=False).returncode:
         return False
     if _written_at(results) != before:
         (folder / RECORD).write_text(json.dumps(made) + "\n")
