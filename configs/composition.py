@@ -5,7 +5,9 @@ Run:  python -m rbjax.main --config configs/composition.py[:VARIANT]
 Variants (the README says how long they take):
   avatars       the default: embedded data, moving figures at 128 px, cropped references, on the
                 text-to-image model that the package ships; for 2 CPU cores
-  avatars_long  the same with more than twice the updates: the model that ships
+  avatars_long  the same with more than twice the updates
+  avatars_details  a further training, of the model that ships or another (--config.init_from=DIR),
+                in which details count more; the model that ships is avatars_long and then this
   smoke         a few steps on a few characters, 64 px: a minute, shows that everything runs
   retribooru_smoke  the same on RetriBooru's images, shrunk to 48 px; they must be built or lie in
                 DATA_DIR/downloads/manual/retribooru
@@ -38,6 +40,7 @@ def get_config(variant: str = "avatars") -> ConfigDict:
     variants = {
         "avatars": avatars,
         "avatars_long": avatars_long,
+        "avatars_details": avatars_details,
         "smoke": smoke,
         "sd15": sd15,
         "retribooru_smoke": retribooru_smoke,
@@ -181,6 +184,20 @@ def avatars_long() -> ConfigDict:
     c.train.decay_steps = 1500
     c.checkpoint_every = c.sample_every = 500
     c.eval_every = 1000
+    return c
+
+
+def avatars_details() -> ConfigDict:
+    """Builds a further training from `init_from`, with the base model's weighting of the loss.
+
+    The default's, uniform, teaches to retrieve, and loses details that the base model had.
+    """
+    c = avatars_long()
+    c.seed = 1  # another order than the first training's
+    c.init_from = "shipped"
+    c.total_steps = 1700
+    c.train.decay_steps = 1100
+    c.train.weighting = "velocity"
     return c
 
 
