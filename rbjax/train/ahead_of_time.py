@@ -151,8 +151,10 @@ class Program(NamedTuple):
 
 def programs(stored: Iterable[str] = latent_cache.PARTS) -> dict[str, Program]:
     """Returns the two programs by name; `stored` as of `training_arguments`."""
-    training = (functools.partial(f, stored=stored) for f in (lower_training, training_arguments))
-    return {"train": Program(*training), "sample": Program(lower_sampling, sampling_arguments)}
+    lower = functools.partial(lower_training, stored=stored)
+    arguments = functools.partial(training_arguments, stored=stored)
+    sampling = Program(lower_sampling, sampling_arguments)
+    return {"train": Program(lower, arguments), "sample": sampling}
 
 
 def abstract_batch(exp: Experiment, size: int, *, stored: Collection[str] = ()) -> Batch:
