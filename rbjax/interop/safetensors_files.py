@@ -112,7 +112,10 @@ def single_file_conversion(path: Path) -> str:
 def save(tensors: Mapping[str, np.ndarray], path: Path, dtype: DTypeLike | None = None) -> None:
     """Writes one file, as torch reads it; values as `dtype`, None keeps theirs."""
     values = {key: np.asarray(value, dtype, order="C") for key, value in tensors.items()}
+    path.touch()
+    mode = path.stat().st_mode  # as the user has it; safetensors makes files that nobody else reads
     save_file(values, path, metadata={"format": "pt"})
+    path.chmod(mode)
 
 
 def join(files: Mapping[str, Path], path: Path) -> None:

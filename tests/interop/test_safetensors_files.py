@@ -1,5 +1,7 @@
 """Safetensors files that are not what they seem: each is refused with what to do."""
 
+import os
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -47,3 +49,12 @@ def test_damaged_indices_are_named(tmp_path, content, message):
     (tmp_path / "model.safetensors.index.json").write_text(content)
     with pytest.raises(ValueError, match=f"model.safetensors.index.json {message}"):
         safetensors_files.open_folder(tmp_path)
+
+
+def test_a_file_is_read_by_whom_the_user_lets_read(tmp_path):
+    before = os.umask(0o027)
+    try:
+        safetensors_files.save({"a": np.zeros(1)}, tmp_path / "a.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o640
