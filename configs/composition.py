@@ -169,7 +169,7 @@ def avatars() -> ConfigDict:
     c.eval.truth_images = 24  # of avatars, how many images are compared with drawings
     c.eval.guidance_characters = 8  # of them, how many are asked for with other guidance too
     c.eval.periodic_characters = 16  # while training
-    c.eval.batch_size = 64  # images generated at once
+    c.eval.batch_size = 48  # images generated at once; all cases of the variants
     # Folder of a BLIP-VQA: of scripts/train_vqa.py, or as transformers saves it; "" = what ships.
     c.eval.vqa = ""
     c.eval.clip = c.eval.dino = c.eval.face = ""  # folders of CLIP, DINO; ONNX file; "" = none
