@@ -33,7 +33,7 @@ from rbjax.models.unet_config import UNetConfig
 from rbjax.parallel import mesh as meshes
 from rbjax.text import prompts
 from rbjax.text.tokenizer import word_tokenizer
-from rbjax.train import loop
+from rbjax.train import loop, precompute_latents
 from rbjax.train import state as states
 from rbjax.train.state import TrainState
 from rbjax.train.step import TrainMetrics
@@ -110,9 +110,8 @@ def training_arguments(
     """
     metrics = _place(jax.eval_shape(TrainMetrics.empty), meshes.replicated(exp.mesh))
     state = states.abstract_state(exp)
-    trained = state.trained.keys()
-    parts = {"moments": "autoencoder", "text": "text_encoder"}
-    constant = [part for part in stored if parts[part] not in trained]
+    modules = {part: encoder.module for part, encoder in precompute_latents.ENCODERS.items()}
+    constant = [part for part in stored if modules[part] not in state.trained]
     found = constant if exp.config.data.cached_latents else []
     return state, metrics, abstract_batch(exp, exp.config.batch_size, stored=found)
 

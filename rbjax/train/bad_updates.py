@@ -142,7 +142,7 @@ def load(workdir: StoredPath) -> BadBatch:
     """Reads what the processes of a run wrote with `dump`, as one batch.
 
     Raises:
-        FileNotFoundError: no run of this directory was ended by bad updates.
+        FileNotFoundError: no run of this directory was ended by bad updates, or a share is missing.
     """
     shares = [_read(path) for path in sorted(workdir.glob("bad_batch-*.safetensors"))]
     if not shares:
@@ -152,6 +152,11 @@ def load(workdir: StoredPath) -> BadBatch:
     step = max(share.step for share in shares)  # older ones are of a run with more processes
     shares = [share for share in shares if share.step == step]
     rows, first = np.unique(np.concatenate([share.rows for share in shares]), return_index=True)
+    if rows.tolist() != list(range(len(rows))):
+        raise FileNotFoundError(
+            f"{workdir} lacks the share of a process: the bad_batch-*.safetensors of step {step} "
+            f"hold the rows {rows.tolist()} of the batch alone"
+        )
     records = [record for share in shares for record in share.records]
     batch = jax.tree.map(
         lambda *parts: np.concatenate(parts)[first], *[share.batch for share in shares]

@@ -69,6 +69,9 @@ def test_the_batch_that_ended_a_run_is_read(url, monkeypatch, shown):
     assert (found.step, found.records) == (4, ["record0", "record1", "record2"])
     jax.tree.map(np.testing.assert_array_equal, found.batch, whole)
     assert (found.batch.shown is None) == (shown is None)
+    (workdir / "bad_batch-1.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"lacks the share .* rows \[0, 2\]"):
+        bad_updates.load(workdir)
 
 
 def contents_of(workdir) -> dict:
