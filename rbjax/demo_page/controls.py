@@ -14,11 +14,11 @@ from rbjax.diffusion.sampler import METHODS
 from rbjax.inference import generation
 from rbjax.inference.reference import Reference
 
-PROMPT = "smile, blue background"
+PROMPT = "solo, open eyes, smile, blue background"  # in the order of training's tags
 EXAMPLES = (  # title; concept and place in the gallery of each reference; prompt
     ("Face of one, clothes of another", (("face", 0), ("clothes", 1)), PROMPT),
-    ("One character, entire", (("character", 2),), "open mouth, wink, pink background"),
-    ("Clothes alone", (("clothes", 3),), "frown, green background"),
+    ("One character, entire", (("character", 2),), "solo, wink, open mouth, pink background"),
+    ("Clothes alone", (("clothes", 3),), "solo, open eyes, frown, green background"),
 )
 MAX_ENLARGED = 4  # a size, in sizes of the training
 
