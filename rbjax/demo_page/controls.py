@@ -14,7 +14,7 @@ from rbjax.diffusion.sampler import METHODS
 from rbjax.inference import generation
 from rbjax.inference.reference import Reference
 
-PROMPT = "solo, open eyes, smile, blue background"  # in the order of training's tags
+PROMPT = "solo, smile, blue background"  # the first face wears sunglasses: no eyes are named
 EXAMPLES = (  # title; concept and place in the gallery of each reference; prompt
     ("Face of one, clothes of another", (("face", 0), ("clothes", 1)), PROMPT),
     ("One character, entire", (("character", 2),), "solo, wink, open mouth, pink background"),
