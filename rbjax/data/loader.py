@@ -41,6 +41,7 @@ class Examples(grain.transforms.RandomMap):
         tokenizer: of prompts and concept words.
         config: the experiment's `data` section.
         cached: latents and text states to read in place of images and token ids.
+        with_all_tags: whether an example has the ids of all of its target's tags too.
         skipped: records that cannot be decoded.
     """
 
@@ -49,6 +50,7 @@ class Examples(grain.transforms.RandomMap):
     tokenizer: tokenizers.Tokenizer
     config: ConfigDict
     cached: CachedLatents = CachedLatents()
+    with_all_tags: bool = False
     skipped: bad_records.Skipped = dataclasses.field(default_factory=bad_records.Skipped)
 
     def random_map(  # pyrefly: ignore[bad-override]  grain's abstract method has no annotations
@@ -135,6 +137,7 @@ class Examples(grain.transforms.RandomMap):
             concepts=concepts,
             reference_mask=chosen.mask,
             index=np.asarray(target, np.int32),
+            all_tags=self.prompt_ids(self.split.tags[target]) if self.with_all_tags else None,
             shown=shown(self.split.sizes[target]) if self.has_bars else None,
         )
 

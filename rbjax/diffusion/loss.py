@@ -29,8 +29,7 @@ def diffusion_loss(
     schedule: Schedule,
     model_output: jax.Array,
     *,
-    latents: jax.Array,
-    noise: jax.Array,
+    target: jax.Array,
     timesteps: jax.Array,
     weighting: str = "uniform",
     shown: jax.Array | None = None,
@@ -40,16 +39,14 @@ def diffusion_loss(
     Args:
         schedule: how noise was added and what the model predicts.
         model_output: the prediction [B, ...].
-        latents: clean latents [B, ...].
-        noise: the standard normal noise that was added [B, ...].
+        target: what it should be [B, ...], of the image (`schedule.target`) or of a teacher.
         timesteps: int[B].
         weighting: one of WEIGHTINGS.
-        shown: of latents [B, h, w, C], what the squared error is a mean over; see `Batch.shown`.
+        shown: of [B, h, w, C], what the squared error is a mean over; see `Batch.shown`.
 
     Raises:
         ValueError: for an unknown weighting.
     """
-    target = schedule_lib.target(schedule, latents, noise=noise, timesteps=timesteps)
     error = jnp.square(jnp.asarray(model_output, jnp.float32) - jnp.asarray(target, jnp.float32))
     counted = None if shown is None else shown_latents(shown, error.shape[1:-1])[..., None]
     mean = error.mean(axis=tuple(range(1, error.ndim)), where=counted)

@@ -9,6 +9,7 @@ ADDED = {
     "train.max_bad_updates": 50,  # before, such a run went on to its end
     "init_from": "",
     "train.decay_steps": 0,
+    "train.target": "image",
     "data.crop_jitter": 0.0,
     "data.fixed_changes": False,
     "data.store_latents": False,

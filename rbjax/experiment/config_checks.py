@@ -20,6 +20,7 @@ CHOICES = {
     "data.view": VIEWS,
     "data.drop_rates": ("total", "apart"),
     "train.weighting": WEIGHTINGS,
+    "train.target": ("image", "base"),
 }
 PATHS = ("data_dir", "pretrained", "init_from", "eval.vqa", "eval.clip", "eval.dino", "eval.face")
 RATES = ("data.flip_references", "data.blank_background", "train.final_rate", "train.ema_decay")
@@ -72,6 +73,11 @@ def check(config: ConfigDict) -> None:
         raise ValueError(
             "config.pretrained is empty, and an autoencoder cannot start from scratch here: begin "
             "with composition.from_scratch, in which config.model.vae is empty (BlockDCT)"
+        )
+    if not config.pretrained and config.train.target == "base":
+        raise ValueError(
+            "config.train.target='base': config.pretrained is empty, so there is no base model to "
+            "learn from. Give its folder, or --config.train.target=image"
         )
 
 

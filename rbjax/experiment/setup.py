@@ -97,7 +97,8 @@ class Experiment:
         Args:
             split: of the data set.
             cached: latents and text states to read; None = none.
-            training: whether references have the changes of their records, if there are such.
+            training: whether references have the changes of their records, if there are such, and
+                examples what a teacher reads.
         """
         data = self.config.data
         crops = ConceptCrops(
@@ -109,7 +110,14 @@ class Experiment:
             rates=variation.change_rates(data) if training and data.fixed_changes else None,
             shapes=self.target_shapes(split),
         )
-        return Examples(split, crops, self.tokenizer, data, cached or CachedLatents())
+        return Examples(
+            split,
+            crops,
+            self.tokenizer,
+            data,
+            cached or CachedLatents(),
+            with_all_tags=training and self.config.train.target == "base",
+        )
 
 
 def resolve(config: ConfigDict) -> Resolved:

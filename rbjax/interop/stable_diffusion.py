@@ -28,7 +28,7 @@ from rbjax.interop import (
 from rbjax.models import params as params_lib
 from rbjax.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from rbjax.models.clip_text import CLIPTextConfig
-from rbjax.models.pipeline import abstract_pipeline, retrinet_config
+from rbjax.models.pipeline import Pipeline, abstract_pipeline, retrinet_config
 from rbjax.models.retrinet import make_conjunctions
 from rbjax.models.unet_config import UNetConfig
 from rbjax.parallel import rules
@@ -76,15 +76,27 @@ class StableDiffusion:
             FileNotFoundError, ValueError: weights are missing or do not fit; see
                 interop/huggingface.py.
         """
-        pipeline = abstract_pipeline(self.config, self.tokenizer)
+        pipeline = self._filled(mesh)
         assert isinstance(pipeline.autoencoder, AutoencoderKL)
         huggingface.fill(pipeline.autoencoder, self.folder / "vae", mesh=mesh)
-        huggingface.fill(pipeline.text_encoder, self.folder / "text_encoder", mesh=mesh)
-        huggingface.fill(pipeline.retrinet.unet, self.folder / "unet", mesh=mesh)
         pipeline.retrinet.copy_encoder()
         params = nnx.to_pure_dict(nnx.state(pipeline, nnx.Param))
         params["retrinet"]["conjunctions"] = _init_conjunctions(self.config, mesh)
         return params
+
+    def load_text_to_image(self, mesh: jax.sharding.Mesh) -> params_lib.Tree:
+        """Reads the parameters of text encoder and UNet alone, named as in a pipeline."""
+        pipeline = self._filled(mesh)
+        parts = {"text_encoder": pipeline.text_encoder, "unet": pipeline.retrinet.unet}
+        found = {name: nnx.to_pure_dict(nnx.state(m, nnx.Param)) for name, m in parts.items()}
+        return {"text_encoder": found["text_encoder"], "retrinet": {"unet": found["unet"]}}
+
+    def _filled(self, mesh: jax.sharding.Mesh) -> Pipeline:
+        """Returns a pipeline of shapes, of which text encoder and UNet are read."""
+        pipeline = abstract_pipeline(self.config, self.tokenizer)
+        huggingface.fill(pipeline.text_encoder, self.folder / "text_encoder", mesh=mesh)
+        huggingface.fill(pipeline.retrinet.unet, self.folder / "unet", mesh=mesh)
+        return pipeline
 
 
 def read(config: ConfigDict) -> StableDiffusion:

@@ -95,13 +95,13 @@ def lower_training(
 ) -> jax.stages.Lowered:
     """Traces the update of the training loop; `stored` as of `training_arguments`."""
     with jax.sharding.use_abstract_mesh(exp.mesh.abstract_mesh):
-        state, metrics, batch = training_arguments(exp, stored)
-        return loop.jit_update(exp, state).lower(state, metrics, batch)
+        arguments = training_arguments(exp, stored)
+        return loop.jit_update(exp, arguments[0]).lower(*arguments)
 
 
 def training_arguments(
     exp: Experiment, stored: Iterable[str] = latent_cache.PARTS
-) -> tuple[TrainState, Metrics, Batch]:
+) -> tuple[TrainState, Metrics, Batch, Tree | None]:
     """Returns shapes and shardings of what the update takes.
 
     Args:
@@ -113,7 +113,18 @@ def training_arguments(
     modules = {part: encoder.module for part, encoder in precompute_latents.ENCODERS.items()}
     constant = [part for part in stored if modules[part] not in state.trained]
     found = constant if exp.config.data.cached_latents else []
-    return state, metrics, abstract_batch(exp, exp.config.batch_size, stored=found)
+    batch = abstract_batch(exp, exp.config.batch_size, stored=found)
+    if exp.config.train.target == "image":
+        return state, metrics, batch, None
+    batch = dataclasses.replace(batch, all_tags=_ids(exp, exp.config.batch_size))
+    params = state.averaged
+    unet = {"unet": params["retrinet"]["unet"]}
+    return state, metrics, batch, {"text_encoder": params["text_encoder"], "retrinet": unet}
+
+
+def _ids(exp: Experiment, size: int) -> jax.ShapeDtypeStruct:
+    sharding = meshes.batch_sharding(exp.mesh)
+    return jax.ShapeDtypeStruct((size, exp.config.data.max_tokens), jnp.int32, sharding=sharding)
 
 
 def lower_sampling(exp: Experiment) -> jax.stages.Lowered:

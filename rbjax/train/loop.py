@@ -31,6 +31,7 @@ from rbjax.train import (
     events,
     overview,
     precompute_latents,
+    teachers,
     termination,
 )
 from rbjax.train import state as states
@@ -97,7 +98,7 @@ def _run(exp: Experiment, workdir: StoredPath, planned: int | None, stop: Termin
     )
     requests = events.asked_for(save, evaluator, writer)
     update, sharding = finishing(jit_update(exp, abstract)), meshes.batch_sharding(exp.mesh)
-    rows = meshes.local_rows(sharding, exp.config.batch_size)
+    rows, teacher = meshes.local_rows(sharding, exp.config.batch_size), teachers.load(exp)
     check = bad_updates.check(exp.config, split, workdir, rows)
     if start < total:
         checkpoints.check_space(workdir, abstract)
@@ -112,7 +113,7 @@ def _run(exp: Experiment, workdir: StoredPath, planned: int | None, stop: Termin
                     batch = loader.place(examples, sharding)
                     # Compiling reads constants back from a GPU: only the other way is refused.
                     with jax.transfer_guard_host_to_device("disallow"):
-                        state, metrics = update(state, metrics, batch)
+                        state, metrics = update(state, metrics, batch, teacher)
                     progress(step)
                     if log(step, metrics=metrics):
                         metrics = bad_updates.begin(metrics, _zero_metrics(exp))

@@ -16,7 +16,7 @@ from rbjax.experiment.setup import Experiment
 from rbjax.models.batch import Batch
 from rbjax.models.params import Tree, merge, nnx_state
 from rbjax.storage import StoredPath
-from rbjax.train import bad_updates, checkpoints
+from rbjax.train import bad_updates, checkpoints, teachers
 from rbjax.train import state as states
 from rbjax.train.state import TrainState
 from rbjax.train.step import example_losses
@@ -84,6 +84,7 @@ def _of_examples(
     count = exp.config.train.accumulate
     step_key = jax.random.fold_in(jax.random.key(exp.config.seed), found.step - 1)
     values = np.zeros((2, len(found.records)), np.float32)
+    teacher = teachers.load(exp)
 
     @jax.jit
     def one(state: TrainState, part: Batch, key: jax.Array, i: jax.Array) -> jax.Array:
@@ -93,7 +94,8 @@ def _of_examples(
         def loss_of(trained: Tree) -> jax.Array:
             pipeline = nnx.merge(exp.graphdef, nnx_state(merge(trained, state.frozen)))
             options = {"schedule": exp.schedule, "weighting": exp.config.train.weighting}
-            return example_losses(pipeline, part, key, **options)[i]
+            base = teachers.of(exp.graphdef, merge(trained, state.frozen), teacher)
+            return example_losses(pipeline, part, key, teacher=base, **options)[i]
 
         loss, grads = jax.value_and_grad(loss_of)(state.trained)
         return jnp.stack([loss, optax.tree.norm(grads)])

@@ -13,6 +13,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from rbjax.diffusion import loss as losses
+from rbjax.diffusion import schedule as schedule_lib
 from rbjax.diffusion.schedule import Schedule, add_noise
 from rbjax.models.batch import Batch
 from rbjax.models.params import Tree, merge, nnx_state
@@ -20,6 +21,7 @@ from rbjax.models.pipeline import Pipeline
 from rbjax.parallel import rules
 from rbjax.parallel.activations import split_batch
 from rbjax.train import state as states
+from rbjax.train import teachers
 from rbjax.train.bad_updates import BadUpdates, FiniteAverage
 from rbjax.train.state import TrainState
 
@@ -31,19 +33,18 @@ TrainMetrics = Collection.create(  # what is written at log steps, averaged sinc
     bad_updates=BadUpdates,  # not averaged
 )
 
-Update = Callable[[TrainState, Collection, Batch], tuple[TrainState, Collection]]
+Update = Callable[..., tuple[TrainState, Collection]]  # see `make_update`
 T = TypeVar("T")
 
 
-def diffusion_loss(
-    pipeline: Pipeline, batch: Batch, key: jax.Array, *, schedule: Schedule, weighting: str
-) -> jax.Array:
-    """Returns the mean of `example_losses`, float32 []."""
-    return example_losses(pipeline, batch, key, schedule=schedule, weighting=weighting).mean()
-
-
 def example_losses(
-    pipeline: Pipeline, batch: Batch, key: jax.Array, *, schedule: Schedule, weighting: str
+    pipeline: Pipeline,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    schedule: Schedule,
+    weighting: str,
+    teacher: Pipeline | None = None,
 ) -> jax.Array:
     """Returns the loss of every example of a batch at random times, float32 [B].
 
@@ -53,6 +54,7 @@ def example_losses(
         key: of this step.
         schedule: of the noise.
         weighting: see diffusion/loss.py.
+        teacher: of which the target is a prediction, see `teachers.predict`; None: the image is.
     """
     time_key, noise_key, sample_key = jax.random.split(key, 3)
     encoded = pipeline.encode(batch, sample_key)
@@ -63,11 +65,14 @@ def example_losses(
     )
     noisy = add_noise(schedule, latents, noise=noise, timesteps=timesteps)
     output = pipeline.predict(encoded, noisy, timesteps)
+    if teacher is None:
+        target = schedule_lib.target(schedule, latents, noise=noise, timesteps=timesteps)
+    else:
+        target = teachers.predict(teacher, batch, noisy, timesteps)
     return losses.diffusion_loss(
         schedule,
         output,
-        latents=latents,
-        noise=noise,
+        target=target,
         timesteps=timesteps,
         weighting=weighting,
         shown=None if batch.shown is None else jnp.asarray(batch.shown),
@@ -82,7 +87,9 @@ def make_update(
     total_steps: int,
     key: jax.Array,
 ) -> Update:
-    """Returns update(state, metrics, batch) -> (state, metrics), ready to be jitted.
+    """Returns update(state, metrics, batch, teacher=None) -> (state, metrics), ready to be jitted.
+
+    `teacher` holds what `teachers.load` returns, where the configuration wants one.
 
     An update is not applied where loss, gradient or updated parameters are not finite. With
     `accumulate` above 1 the batch goes through the model in so many parts, one after the other, and
@@ -100,14 +107,19 @@ def make_update(
     rate = states.learning_rate(config, total_steps)
 
     def update(
-        state: TrainState, metrics: Collection, batch: Batch
+        state: TrainState, metrics: Collection, batch: Batch, teacher: Tree | None = None
     ) -> tuple[TrainState, Collection]:
         def loss_of(trained: Tree, part: Batch, part_key: jax.Array) -> jax.Array:
             params = rules.gather(merge(trained, state.frozen))
-            pipeline = nnx.merge(graphdef, nnx_state(params))
-            return diffusion_loss(
-                pipeline, part, part_key, schedule=schedule, weighting=config.weighting
+            losses = example_losses(
+                nnx.merge(graphdef, nnx_state(params)),
+                part,
+                part_key,
+                schedule=schedule,
+                weighting=config.weighting,
+                teacher=teachers.of(graphdef, params, teacher),
             )
+            return losses.mean()
 
         def grad_of(part: Batch, part_key: jax.Array) -> tuple[jax.Array, Tree]:
             kept = jax.checkpoint_policies.save_anything_except_these_names(rules.GATHERED)

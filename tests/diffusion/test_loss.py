@@ -28,6 +28,11 @@ def levels(schedule):
     return (x.reshape(-1, 1, 1, 1) for x in schedule_lib.coefficients(schedule, TIMESTEPS))
 
 
+def loss_of(schedule, output, *, latents, noise, timesteps=TIMESTEPS, **settings):
+    target = schedule_lib.target(schedule, latents, noise=noise, timesteps=timesteps)
+    return loss_lib.diffusion_loss(schedule, output, target=target, timesteps=timesteps, **settings)
+
+
 def per_example(error):
     return np.mean(np.square(error), axis=(1, 2, 3))
 
@@ -37,17 +42,13 @@ def per_example(error):
 def test_a_perfect_prediction_costs_nothing(schedule, weighting):
     latents, noise, _ = example()
     output = schedule_lib.target(schedule, latents, noise=noise, timesteps=TIMESTEPS)
-    loss = loss_lib.diffusion_loss(
-        schedule, output, latents=latents, noise=noise, timesteps=TIMESTEPS, weighting=weighting
-    )
+    loss = loss_of(schedule, output, latents=latents, noise=noise, weighting=weighting)
     np.testing.assert_array_equal(loss, np.zeros(4))
 
 
 def test_uniform_weighting_is_the_mean_squared_error():
     latents, noise, output = example()
-    loss = loss_lib.diffusion_loss(
-        Schedule(), output, latents=latents, noise=noise, timesteps=TIMESTEPS
-    )
+    loss = loss_of(Schedule(), output, latents=latents, noise=noise)
     np.testing.assert_allclose(loss, per_example(output - noise), rtol=1e-5)
 
 
@@ -61,9 +62,7 @@ def test_velocity_weighting_is_the_error_of_the_implied_velocity(schedule):
     epsilon = output if is_epsilon else (noisy - alpha * clean) / sigma
     implied = schedule_lib.velocity(schedule, clean, noise=epsilon, timesteps=TIMESTEPS)
     error = implied - schedule_lib.velocity(schedule, latents, noise=noise, timesteps=TIMESTEPS)
-    loss = loss_lib.diffusion_loss(
-        schedule, output, latents=latents, noise=noise, timesteps=TIMESTEPS, weighting="velocity"
-    )
+    loss = loss_of(schedule, output, latents=latents, noise=noise, weighting="velocity")
     np.testing.assert_allclose(loss, per_example(error), rtol=1e-3)
 
 
@@ -82,9 +81,7 @@ def test_min_snr_weighting_is_the_limited_error_of_the_clean_latents(schedule):
     error = clean - latents
     smallest = 1.0 if schedule.ends_in_noise else 0.0
     limited = np.clip(np.square(alpha / sigma), smallest, 5.0).ravel()
-    loss = loss_lib.diffusion_loss(
-        schedule, output, latents=latents, noise=noise, timesteps=TIMESTEPS, weighting="min_snr"
-    )
+    loss = loss_of(schedule, output, latents=latents, noise=noise, weighting="min_snr")
     np.testing.assert_allclose(loss, limited * per_example(error), rtol=1e-3)
 
 
@@ -109,13 +106,13 @@ def test_bars_do_not_count():
     timesteps = TIMESTEPS[:3]
     shown = np.array([[0, 0, 1, 1], [0.25, 0, 0.75, 1], [0, 0.3, 1, 0.7]], np.float32)
     settings = {"latents": latents, "noise": noise, "timesteps": timesteps}
-    loss = loss_lib.diffusion_loss(schedule, output, **settings, shown=jnp.asarray(shown))
+    loss = loss_of(schedule, output, **settings, shown=jnp.asarray(shown))
     squared = np.square(output - latents)
     parts = [squared[0], squared[1][:, 2:6], squared[2][1:3]]
     np.testing.assert_allclose(loss, [part.mean() for part in parts], rtol=1e-5)
     changed = output.copy()
     changed[1, :, :2] += 100
-    again = loss_lib.diffusion_loss(schedule, changed, **settings, shown=jnp.asarray(shown))
+    again = loss_of(schedule, changed, **settings, shown=jnp.asarray(shown))
     np.testing.assert_array_equal(again, loss)
 
 

@@ -9,7 +9,7 @@ import ml_collections
 from rbjax.data import loader
 from rbjax.experiment import setup as setup_lib
 from rbjax.parallel import mesh as mesh_lib
-from rbjax.train import loop
+from rbjax.train import loop, teachers
 from rbjax.train import state as state_lib
 
 SMALL = {
@@ -50,7 +50,8 @@ def two_updates(folder: pathlib.Path, data_dir: pathlib.Path, **changes):
         before = jax.device_get(state)
         data = loop._batches(exp, exp.open("train"), state)
         update, metrics = loop.jit_update(exp, abstract), loop._zero_metrics(exp)
+        teacher = teachers.load(exp)
         for _ in range(2):
             batch = loader.place(next(data), mesh_lib.batch_sharding(exp.mesh))
-            state, metrics = update(state, metrics, batch)
+            state, metrics = update(state, metrics, batch, teacher)
         return exp, before, jax.device_get(state), float(metrics.compute()["loss"])

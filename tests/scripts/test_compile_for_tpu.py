@@ -77,10 +77,20 @@ def test_what_trains_is_not_stored():
     config = base_config.get_config()
     config.mesh.data = 1
     exp = ahead_of_time.make_experiment(config, jax.devices())
-    _, _, batch = ahead_of_time.training_arguments(exp)
+    batch = ahead_of_time.training_arguments(exp)[2]
     assert batch.prompt.dtype == np.int32 and batch.target.dtype == np.float16
     exp.config.data.cached_latents = False
     assert ahead_of_time.training_arguments(exp)[2].target.dtype == np.uint8
+
+
+def test_a_teacher_takes_memory_of_its_own():
+    config = composition.sd15()
+    config.batch_size, config.train.accumulate, config.train.target = 8, 1, "base"
+    exp = ahead_of_time.make_experiment(config, jax.devices())
+    state, _, batch, teacher = ahead_of_time.training_arguments(exp)
+    assert batch.all_tags.shape == (8, 77) and batch.all_tags.dtype == np.int32
+    sizes = [sum(leaf.size for leaf in jax.tree.leaves(part)) for part in teacher.values()]
+    assert sizes == [123_060_480, 859_520_964]  # of Stable Diffusion 1.5
 
 
 @pytest.mark.parametrize("name", ["v4", "v3:2x2x1", "v4:2x2x1x1", "v4:2,2"])

@@ -197,7 +197,7 @@ def decode(
 
 def has_attention(block: nn.Module) -> bool:
     """Returns whether a block of the UNet reads text."""
-    return getattr(block, "has_cross_attention", False)
+    return bool(getattr(block, "has_cross_attention", False))
 
 
 def sine_positions(
