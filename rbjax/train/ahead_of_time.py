@@ -113,18 +113,13 @@ def training_arguments(
     modules = {part: encoder.module for part, encoder in precompute_latents.ENCODERS.items()}
     constant = [part for part in stored if modules[part] not in state.trained]
     found = constant if exp.config.data.cached_latents else []
-    batch = abstract_batch(exp, exp.config.batch_size, stored=found)
-    if exp.config.train.target == "image":
+    taught = exp.config.train.target == "base"
+    batch = abstract_batch(exp, exp.config.batch_size, stored=found, with_all_tags=taught)
+    if not taught:
         return state, metrics, batch, None
-    batch = dataclasses.replace(batch, all_tags=_ids(exp, exp.config.batch_size))
     params = state.averaged
     unet = {"unet": params["retrinet"]["unet"]}
     return state, metrics, batch, {"text_encoder": params["text_encoder"], "retrinet": unet}
-
-
-def _ids(exp: Experiment, size: int) -> jax.ShapeDtypeStruct:
-    sharding = meshes.batch_sharding(exp.mesh)
-    return jax.ShapeDtypeStruct((size, exp.config.data.max_tokens), jnp.int32, sharding=sharding)
 
 
 def lower_sampling(exp: Experiment) -> jax.stages.Lowered:
@@ -167,7 +162,9 @@ def programs(stored: Iterable[str] = latent_cache.PARTS) -> dict[str, Program]:
     return {"train": Program(lower, arguments), "sample": sampling}
 
 
-def abstract_batch(exp: Experiment, size: int, *, stored: Collection[str] = ()) -> Batch:
+def abstract_batch(
+    exp: Experiment, size: int, *, stored: Collection[str] = (), with_all_tags: bool = False
+) -> Batch:
     """Returns the shapes of a batch; `stored`: parts of it of which a cache has what it can."""
     data = exp.config.data
     pixels, count = (data.size, data.size, 3), data.faces + data.clothes
@@ -181,6 +178,7 @@ def abstract_batch(exp: Experiment, size: int, *, stored: Collection[str] = ()) 
             concepts=jnp.zeros((size, count, length), jnp.int32),
             reference_mask=jnp.zeros((size, count), bool),
             index=jnp.zeros(size, jnp.int32),
+            all_tags=jnp.zeros((size, data.max_tokens), jnp.int32) if with_all_tags else None,
         )
         return _stored(exp, batch, stored) if stored else batch
 
