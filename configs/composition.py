@@ -142,8 +142,8 @@ def avatars() -> ConfigDict:
     c.train.clip_norm = 1.0  # global norm of the gradient; 0 = off
     c.train.ema_decay = 0.998  # of the averaged parameters, which generate
     c.train.weighting = "uniform"  # of the loss: "uniform", "velocity" or "min_snr"
-    # What to predict: the "image", or what the "base" model (`pretrained`) predicts when all tags are
-    # its prompt, which then must say what references carry (rbjax/train/teachers.py)
+    # What to predict: the "image", or what the "base" model (`pretrained`) predicts of a prompt of
+    # all tags, which then must say what references carry (rbjax/train/teachers.py)
     c.train.target = "image"
     c.train.accumulate = 1  # parts of a batch that go through the model one after the other
     # Updates that are not finite are not applied; the run ends after so many in a row.
