@@ -7,7 +7,9 @@ Variants (the README says how long they take):
                 text-to-image model that the package ships; for 2 CPU cores
   avatars_long  the same with more than twice the updates
   avatars_details  a further training, of the model that ships or another (--config.init_from=DIR),
-                in which details count more; the model that ships is avatars_long and then this
+                in which details count more
+  avatars_taught   another one, by the base model, with prompts that vary; the model that ships is
+                avatars_long, then avatars_details, then this
   smoke         a few steps on a few characters, 64 px: a minute, shows that everything runs
   retribooru_smoke  the same on RetriBooru's images, shrunk to 48 px; they must be built or lie in
                 DATA_DIR/downloads/manual/retribooru
@@ -41,6 +43,7 @@ def get_config(variant: str = "avatars") -> ConfigDict:
         "avatars": avatars,
         "avatars_long": avatars_long,
         "avatars_details": avatars_details,
+        "avatars_taught": avatars_taught,
         "smoke": smoke,
         "sd15": sd15,
         "retribooru_smoke": retribooru_smoke,
@@ -201,6 +204,24 @@ def avatars_details() -> ConfigDict:
     c.total_steps = 1700
     c.train.decay_steps = 1100
     c.train.weighting = "velocity"
+    return c
+
+
+def avatars_taught() -> ConfigDict:
+    """Builds a further training from `init_from` to predict what the base model does of all tags.
+
+    Its targets vary less than images, so that small batches do. The prompts' tags come in any
+    order and may be missing: without that a model wants them as the data set has them.
+    """
+    c = avatars_details()
+    c.seed = 2
+    c.total_steps = 2800
+    c.batch_size = 16
+    c.data.shuffle_tags, c.data.drop_tags = True, 0.1
+    c.train.target = "base"
+    c.train.learning_rate = 4e-4
+    c.train.decay_steps = 2400
+    c.train.ema_decay = 0.999
     return c
 
 
