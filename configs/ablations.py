@@ -16,6 +16,7 @@ Changes:
   references_1 | references_2 | references_4   references of an example, faces first
   same_image | other_image   entire references: the target itself, or other images of the character
   view_crop | view_in_place   a reference's concept is enlarged, or left at its place
+  target_image | target_base   the target is the image, or what the base model predicts (ours)
 """
 
 from ml_collections import ConfigDict
@@ -46,6 +47,8 @@ CHANGES = {
     "other_image": {"data.tasks.composition": 0.0, "data.tasks.same_identity": 1.0},
     "view_crop": {"data.view": "crop"},
     "view_in_place": {"data.view": "in_place"},
+    "target_image": {"train.target": "image"},
+    "target_base": {"train.target": "base"},
 }
 
 

@@ -20,8 +20,8 @@ from tests.helpers import stable_diffusion_folder
 ROOT = pathlib.Path(__file__).parents[1]
 ABLATIONS = importlib.import_module("configs.ablations").CHANGES
 CASES = [
-    *(("composition", v) for v in ("avatars", "avatars_long", "avatars_details", "smoke", "sd15")),
-    ("composition", "retribooru_smoke"),
+    *(("composition", v) for v in ("avatars", "avatars_long", "avatars_details", "avatars_taught")),
+    *(("composition", v) for v in ("smoke", "sd15", "retribooru_smoke")),
     *((name, v) for name in ("same_identity", "reconstruction") for v in ("avatars", "sd15")),
     ("faces", None),
     *(("own_data", v) for v in ("annotated", "folders", "smoke", "folders_smoke")),
