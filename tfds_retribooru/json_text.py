@@ -58,7 +58,7 @@ class Text:
         self._open: list[str] = []  # what closes the wrapper and the list that are open
         self._before = ""  # in a list: "[", "value" or ","
         self._kinds: dict[str, str] = {}  # of the tags in the wrapper that is open
-        self._closed = 0  # line where a list was closed last
+        self._closed = 0  # line where a list or a document outside of one ended last
 
     def documents(self, stop: int | None) -> Generator[Document, None, int]:
         """Yields documents, at least one or a fault; returns the number of the line behind them.
@@ -135,7 +135,9 @@ class Text:
             self._open, self._before = ["}", "]"], "["
             self._advance(self._at + length)
         else:
-            yield from json_values.unwrapped(line, *self._value())
+            documents = json_values.unwrapped(line, *self._value())
+            self._closed = self._line
+            yield from documents
 
     def _read_kinds(self) -> dict[str, str]:
         """Returns the kinds of tags that stand in the wrapper, often behind its list."""
@@ -177,15 +179,15 @@ class Text:
         if len(self._text) - self._at > self._longest:
             self._source.drop()
             self._text, self._at, self._ended = "", 0, True
-            is_list = bool(self._open)
             self._open.clear()
-            return "truncated_list" if is_list else "bad_json"
+            return "truncated_list"
         alike = _TOP if self._indent is None else rf"\n(?P<alike>(?={re.escape(self._indent)}\{{))"
         if not self._open:
             newline = self._text.find("\n", self._at)
             is_one_line = newline < 0 or position <= newline
+            is_behind = self._closed == self._line
             self._skip("\n" if is_one_line else f"{alike}|{_TOP}")
-            return "truncated_list" if self._closed == self._line else "bad_json"
+            return "truncated_list" if is_behind else "bad_json"
         found = self._skip(f"{alike}|{_TOP}")
         if found and found.groupdict().get("alike") is not None and self._open[-1] == "]":
             self._before = ","

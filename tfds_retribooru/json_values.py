@@ -81,15 +81,16 @@ def of_element(value: object) -> list[object]:
     --dump-json`: [2, metadata of a folder], which a file's repeats, or [3, address, metadata]; in a
     row of Hugging Face's or Elasticsearch's answers.
     """
+    table: dict[str, str] = {}
     if isinstance(value, dict) and "id" not in value:
         record = value.get("row", value.get("_source"))
         if isinstance(record, dict):
             return [record]
-        held = _in_wrapper(value)
+        held, table = _in_wrapper(value), kinds(value)
     else:
         held = value if value and isinstance(value, list) else None
     if isinstance(held, list) and all(map(_holds_records, held)):
-        return [record for inner in held for record in of_element(inner)]
+        return [with_kinds(record, table) for inner in held for record in of_element(inner)]
     match value:
         case [2, dict()]:
             return []

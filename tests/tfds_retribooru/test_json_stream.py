@@ -227,6 +227,25 @@ def test_a_list_that_never_closes_a_document_is_given_up(monkeypatch):
     assert stream.tell() < 10_000
 
 
+def test_an_object_that_is_too_long_is_told_to_break_off(monkeypatch):
+    """What stands in it and behind it is not read: nobody knows how many documents that were."""
+    monkeypatch.setattr(json_stream, "_LONGEST", 1000)
+    monkeypatch.setattr(json_stream, "_BLOCK", 100)
+    by_ids = {str(k): {"text": "x" * 50} for k in range(100)}
+    found = read(b'{"id": 1}\n' + json.dumps(by_ids).encode())
+    assert [d.fault for d in found] == ["", "truncated_list"]
+
+
+@pytest.mark.parametrize("between", ["", ",", " "])
+def test_damage_behind_others_on_its_line_is_told_to_break_off(between):
+    """The rest of the line, however many documents it holds, is lost with it."""
+    texts = [json.dumps(document) for document in DOCUMENTS[:9]]
+    texts[4] = texts[4][:-8]
+    found = read(between.join(texts).encode() + b"\n" + LINES)
+    assert [d.value for d in found if not d.fault] == DOCUMENTS[:4] + DOCUMENTS
+    assert [d.fault for d in found if d.fault] == ["truncated_list"]
+
+
 def test_bytes_that_are_not_utf8_cost_a_mark():
     for data in (b'{"a": "\xff", "b": 1}\n', b'[{"a": "\xff", "b": 1}]'):
         assert read(data) == [Document(1, {"a": "\ufffd", "b": 1}, "bad_utf8")]

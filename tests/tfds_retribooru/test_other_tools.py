@@ -99,6 +99,18 @@ def test_of_two_sites_that_share_a_number_the_md5_tells_the_picture(tmp_path):
     assert found == [tmp_path / names[k] for k in (0, 1, 0, 3)]
 
 
+def test_another_site_s_picture_with_that_number_is_not_taken(tmp_path):
+    own, other = (f"{k:032x}" for k in (1, 2))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / f"danbooru_5000_{other}.jpg").touch()
+    assert layout.find_image(tmp_path, "5000", md5=own) is None
+    assert layout.find_image(tmp_path, "5000", md5=other) is not None
+    (tmp_path / "sample").mkdir()
+    sample = tmp_path / "sample" / f"{own}.png"  # reduced, but the post's
+    sample.touch()
+    assert layout.find_image(tmp_path, "5000", md5=own) == sample
+
+
 def test_masks_of_onetrainer_are_masks_and_no_pictures(tmp_path):
     root = tmp_path / "people"
     for number, who in enumerate(("ann", "bob")):

@@ -74,7 +74,11 @@ def find_image(
         gallery = _gallery(images, os.stat(images).st_mtime_ns)
     except OSError:  # no such folder
         return None
-    named = filter(None, (gallery.get(md5), gallery.get(name)))
+    by_id = gallery.get(name, "")
+    said = _MD5.fullmatch(by_id.rpartition("/")[2])
+    if md5 and said and said[1].lower() != md5:  # another site's picture with that id
+        by_id = ""
+    named = filter(None, (gallery.get(md5), by_id))
     found = min(named, key=_is_reduced, default=None)  # the first of equals
     return images / found if found else None
 

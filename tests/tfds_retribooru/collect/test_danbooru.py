@@ -359,3 +359,25 @@ def test_a_table_of_kinds_beside_the_posts_is_read(indent, is_before):
     (_, post), fault = danbooru.posts(json_stream.read(io.BytesIO(text)))
     assert post == SENDAI._replace(rating="safe")
     assert fault.reason == "untyped_tags"
+
+
+def test_pages_in_a_list_keep_their_own_tables_of_kinds():
+    """As `jq --slurp` joins answers; a tag may have another kind in another page."""
+    kinds = {name: kind for kind, name in TYPED} | {"c90": "circle"}
+    pages = [
+        {"posts": [MOEBOORU], "tags": kinds},
+        {"posts": [MOEBOORU], "tags": kinds | {"skirt": "artist"}},
+        {"posts": [MOEBOORU], "tags": {}},
+    ]
+    text = json.dumps(pages).encode()
+    first, second, third = danbooru.posts(json_stream.read(io.BytesIO(text)))
+    assert first[1] == SENDAI._replace(rating="safe")
+    assert second[1].general == ["1girl"] and "skirt" in second[1].artists
+    assert third.reason == "untyped_tags"
+
+
+def test_the_hash_of_sites_without_md5_is_one():
+    """Rule34 and Safebooru call the picture's MD5 `hash`."""
+    post = {key: value for key, value in GELBOORU.items() if key != "md5"}
+    assert read(post | {"hash": SENDAI.md5}) == [(1, SENDAI)]
+    assert read(post | {"hash": "e0c1"}) == [(1, SENDAI._replace(md5=""))]  # of another kind
