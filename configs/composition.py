@@ -9,7 +9,7 @@ Variants (the README says how long they take):
   avatars_details  a further training, of the model that ships or another (--config.init_from=DIR),
                 in which details count more
   avatars_taught   another one, by the base model, with prompts that vary; the model that ships is
-                avatars_long, then avatars_details, then this
+                avatars_long, then avatars_details, then this, each from the one before
   smoke         a few steps on a few characters, 64 px: a minute, shows that everything runs
   retribooru_smoke  the same on RetriBooru's images, shrunk to 48 px; they must be built or lie in
                 DATA_DIR/downloads/manual/retribooru

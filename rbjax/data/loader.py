@@ -41,7 +41,7 @@ class Examples(grain.transforms.RandomMap):
         tokenizer: of prompts and concept words.
         config: the experiment's `data` section.
         cached: latents and text states to read in place of images and token ids.
-        with_all_tags: whether an example has the ids of all of its target's tags too.
+        with_all_tags: whether an example has the ids of its target's tags, of all that fit, too.
         skipped: records that cannot be decoded.
     """
 
@@ -151,6 +151,8 @@ class Examples(grain.transforms.RandomMap):
     def count_cut(self, most: int = 20_000) -> tuple[int, int]:
         """Counts prompts of examples with all references: (those that are cut, those looked at).
 
+        Where a teacher reads all tags, its prompts, which are the longer ones, are counted.
+
         Args:
             most: number of targets that are looked at; they are spread over the split.
         """
@@ -161,7 +163,10 @@ class Examples(grain.transforms.RandomMap):
             concepts |= {concept for concept, number in wanted if number}
         carried, count = carried_kinds(concepts), len(self.split)
         targets = range(0, count, -(-count // most))
-        texts = [", ".join(self._spelled(self.tags(target, carried))) for target in targets]
+        read = self.split.tags.__getitem__
+        if not self.with_all_tags:
+            read = functools.partial(self.tags, carried=carried)
+        texts = [", ".join(self._spelled(read(target))) for target in targets]
         cut = prompts.are_too_long(self.tokenizer, texts, self.config.max_tokens)
         return sum(cut), len(texts)
 

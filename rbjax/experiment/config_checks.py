@@ -62,7 +62,7 @@ def check(config: ConfigDict) -> None:
             "are left out by config.data.drop_prompt."
         )
     _check_buckets(data)
-    _check_values(config)
+    check_values(config)
     if not config.pretrained and config.model.patch < 1:
         raise ValueError(
             f"config.pretrained is empty, and config.model.patch={config.model.patch} describes no "
@@ -117,7 +117,7 @@ def check_bucket_steps(config: ConfigDict) -> None:
         )
 
 
-def _check_values(config: ConfigDict) -> None:
+def check_values(config: ConfigDict) -> None:
     """Raises ValueError for a field of PATHS, CHOICES, RATES or COUNTS that has no such value."""
     for field in PATHS:
         local_path(operator.attrgetter(field)(config), f"config.{field}")

@@ -117,8 +117,26 @@ def read(config: ConfigDict) -> StableDiffusion:
     resolved = with_parts(config, parts)
     with resolved.unlocked(), resolved.ignore_type():
         resolved.noise_schedule = ConfigDict(noise_schedule(folder, config.noise_schedule))
+    if config.train.target == "base":
+        _check_teacher(folder, resolved)
     tokenizer = _read_tokenizer(folder / "tokenizer", config.data.max_tokens, parts.text_encoder)
     return StableDiffusion(folder, resolved, tokenizer)
+
+
+def _check_teacher(folder: pathlib.Path, config: ConfigDict) -> None:
+    """Raises ValueError where the folder's model, a teacher, was trained with another noise."""
+    path = folder / json_files.SCHEDULER_CONFIG
+    if path.is_file():
+        theirs = noise_schedule(folder, ConfigDict())
+        wrong = [name for name in theirs if config.noise_schedule[name] != theirs[name]]
+        reason = f"is another than {path} says: leave {', '.join(wrong)} empty" if wrong else ""
+    else:
+        reason = f"cannot be compared: there is no {path}"
+    if reason:
+        raise ValueError(
+            "config.train.target='base': the noise of the base model, which is to teach, has to be "
+            f"that of the training, but config.noise_schedule {reason}"
+        )
 
 
 def with_parts(config: ConfigDict, parts: Parts) -> ConfigDict:

@@ -27,8 +27,8 @@ class Batch:
         concepts: int32 [B, R, Tc], concept word of each reference, or its states [B, R, Tc, D].
         reference_mask: bool [B, R], False at padding and where references are dropped.
         index: int32 [B], position of the target in the split; None outside of a data set.
-        all_tags: int32 [B, T], all of the target's tags, where the base model is the teacher
-            (`train.target`); None: they are not read.
+        all_tags: int32 [B, T], the target's tags, all that fit, where the base model is the
+            teacher (`train.target`); None: they are not read.
         shown: float32 [B, 4], left, top, right and bottom of the target without its white bars, as
             shares of its width and height; None: all of it.
     """

@@ -19,7 +19,7 @@ from rbjax.data import dataset as dataset_lib
 from rbjax.data import latent_cache, variation
 from rbjax.diffusion.guidance import Sampling, make_generate
 from rbjax.diffusion.schedule import Schedule
-from rbjax.experiment import config_checks
+from rbjax.experiment import added_fields, config_checks
 from rbjax.experiment import setup as setup_lib
 from rbjax.experiment.setup import Experiment
 from rbjax.interop import stable_diffusion
@@ -50,6 +50,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
     """Returns the configuration with the sizes of its folder; of SD 1.5 where it names none."""
     if config.pretrained or config.model.patch:
         return setup_lib.resolve(config).config
+    config = added_fields.complete(config)
+    config_checks.check_values(config)
     resolved = stable_diffusion.with_parts(config, SD15)
     own = config.noise_schedule
     schedule = {"betas": "scaled_linear", "prediction_type": "epsilon"}

@@ -98,7 +98,8 @@ def _run(exp: Experiment, workdir: StoredPath, planned: int | None, stop: Termin
     )
     requests = events.asked_for(save, evaluator, writer)
     update, sharding = finishing(jit_update(exp, abstract)), meshes.batch_sharding(exp.mesh)
-    rows, teacher = meshes.local_rows(sharding, exp.config.batch_size), teachers.load(exp)
+    rows = meshes.local_rows(sharding, exp.config.batch_size)
+    teacher = teachers.load(exp) if start < total else None
     check = bad_updates.check(exp.config, split, workdir, rows)
     if start < total:
         checkpoints.check_space(workdir, abstract)

@@ -61,6 +61,8 @@ def replay(workdir: StoredPath, pretrained: str = "") -> Replayed:
     config.pretrained = pretrained or config.pretrained
     resolved = setup_lib.resolve(_for_these_devices(config))
     exp = setup_lib.setup(resolved, workdir_lib.read_tokenizer(workdir))
+    if exp.config.train.target == "base":
+        workdir_lib.check_pretrained(exp.pretrained, workdir)
     with jax.set_mesh(exp.mesh):
         state = checkpoints.restore_state(workdir, states.abstract_state(exp))
         losses, grad_norms = _of_examples(exp, state, found)
@@ -87,7 +89,9 @@ def _of_examples(
     teacher = teachers.load(exp)
 
     @jax.jit
-    def one(state: TrainState, part: Batch, key: jax.Array, i: jax.Array) -> jax.Array:
+    def one(
+        state: TrainState, teacher: Tree | None, part: Batch, key: jax.Array, i: jax.Array
+    ) -> jax.Array:
         # Example i in all places: 0 times the NaN of another one would be NaN in its gradient too.
         part = cast(Batch, jax.tree.map(lambda x: jnp.broadcast_to(x[i], x.shape), part))
 
@@ -104,5 +108,5 @@ def _of_examples(
         part = cast(Batch, jax.tree.map(lambda x, n=number: jnp.asarray(x[n::count]), found.batch))
         key = jax.random.fold_in(step_key, number) if count > 1 else step_key
         for i in range(len(part.reference_mask)):
-            values[:, number + i * count] = one(state, part, key, jnp.asarray(i))
+            values[:, number + i * count] = one(state, teacher, part, key, jnp.asarray(i))
     return values[0], values[1]

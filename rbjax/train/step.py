@@ -111,7 +111,7 @@ def make_update(
     ) -> tuple[TrainState, Collection]:
         def loss_of(trained: Tree, part: Batch, part_key: jax.Array) -> jax.Array:
             params = rules.gather(merge(trained, state.frozen))
-            losses = example_losses(
+            found = example_losses(
                 nnx.merge(graphdef, nnx_state(params)),
                 part,
                 part_key,
@@ -119,7 +119,7 @@ def make_update(
                 weighting=config.weighting,
                 teacher=teachers.of(graphdef, params, teacher),
             )
-            return losses.mean()
+            return found.mean()
 
         def grad_of(part: Batch, part_key: jax.Array) -> tuple[jax.Array, Tree]:
             kept = jax.checkpoint_policies.save_anything_except_these_names(rules.GATHERED)

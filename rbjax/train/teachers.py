@@ -2,9 +2,10 @@
 
 The target of an example is then not its image but what the model of `config.pretrained` predicts of
 the same noisy latents when its prompt names all tags of the image, those that the references carry
-among them. As far as that prediction is the mean of the images with these tags, the best RetriNet
-stays the same: what it cannot see in prompt and references it averages over, here as there. But the
-target does not vary as images do, so that a batch says more.
+among them. As far as the tags say what the references show, and that prediction is the mean of the
+images with these tags, the best RetriNet stays the same; and the target does not vary as images do,
+so that a batch says more. What no tag says (the noses of avatars) is averaged over, whatever the
+references show; what does not fit into a prompt is not heard.
 """
 
 import jax

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import shutil
 
 import diffusers
 import jax
@@ -10,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from flax import nnx
 
 from rbjax.data import loader
+from rbjax.diffusion import schedule as schedule_lib
 from rbjax.experiment import setup as setup_lib
+from rbjax.models.params import nnx_state
 from rbjax.train import state as state_lib
-from rbjax.train import teachers
+from rbjax.train import step, teachers
 from tests.helpers import stable_diffusion_folder, stable_diffusion_run, tiny_pipeline
 
 SIZE = 18  # latents of 9 x 9
@@ -71,11 +75,52 @@ def test_the_teacher_predicts_what_diffusers_does_for_all_tags(experiment, folde
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_asked_for_the_same_retrinet_has_nothing_to_learn(folder, avatars_dir):
-    loss = stable_diffusion_run.two_updates(folder, avatars_dir, **BASE | ALONE)[-1]
-    of_images = BASE | ALONE | {"train.target": "image"}
+@pytest.mark.parametrize("split", [{}, {"mesh.fsdp": 2, "train.accumulate": 2, "batch_size": 4}])
+def test_asked_for_the_same_retrinet_has_nothing_to_learn(folder, avatars_dir, split):
+    """Also where its parameters, and the teacher's, are split, and the batch in parts."""
+    alone = BASE | ALONE | split | {"eval.batch_size": 4}
+    loss = stable_diffusion_run.two_updates(folder, avatars_dir, **alone)[-1]
     assert loss < 1e-10
+    of_images = alone | {"train.target": "image"}
     assert stable_diffusion_run.two_updates(folder, avatars_dir, **of_images)[-1] > 0.1
+
+
+def test_another_student_is_compared_with_the_teacher_not_with_itself(experiment, batch):
+    key = jax.random.key(3)
+    with jax.set_mesh(experiment.mesh):
+        params = state_lib.create_state(experiment)[0].averaged
+        loaded = teachers.load(experiment)
+        student = tiny_pipeline.random_params(params, seed=1)
+        pipeline = nnx.merge(experiment.graphdef, nnx_state(student))
+        teacher = teachers.of(experiment.graphdef, student, loaded)
+        settings = {"schedule": experiment.schedule, "weighting": "uniform"}
+        found = step.example_losses(pipeline, batch, key, teacher=teacher, **settings)
+        time_key, noise_key, sample_key = jax.random.split(key, 3)
+        encoded = pipeline.encode(batch, sample_key)
+        noise = jax.random.normal(noise_key, encoded.latents.shape)
+        timesteps = jax.random.randint(time_key, (3,), 0, 1000, jnp.int32)
+        noisy = schedule_lib.add_noise(
+            experiment.schedule, encoded.latents, noise=noise, timesteps=timesteps
+        )
+        own = pipeline.predict(encoded, noisy, timesteps)
+        wanted = teachers.predict(teacher, batch, noisy, timesteps)
+    expected = np.square(np.asarray(own) - np.asarray(wanted)).mean((1, 2, 3))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert expected.min() > 1e-3
+
+
+@pytest.mark.parametrize("change", [{"prediction_type": "v_prediction"}, {"betas": "linear"}])
+def test_a_teacher_of_another_noise_is_refused(folder, avatars_dir, change):
+    noise = {f"noise_schedule.{name}": value for name, value in change.items()}
+    with pytest.raises(ValueError, match=rf"target='base'.*leave {next(iter(change))} empty"):
+        setup_lib.resolve(stable_diffusion_run.sd15(folder, avatars_dir, **BASE | noise))
+
+
+def test_a_teacher_whose_noise_is_not_known_is_refused(folder, avatars_dir, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "sd")
+    shutil.rmtree(copy / "scheduler")
+    with pytest.raises(ValueError, match="target='base'.*there is no .*scheduler_config.json"):
+        setup_lib.resolve(stable_diffusion_run.sd15(copy, avatars_dir, **BASE))
 
 
 def test_the_teacher_gets_no_gradient(experiment, batch):
