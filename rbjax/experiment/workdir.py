@@ -86,8 +86,8 @@ def check_start(config: ConfigDict, workdir: StoredPath) -> None:
 def check_pretrained(pretrained: StableDiffusion | None, workdir: StoredPath) -> None:
     """Checks that a run goes on with the weights that it started from, wherever they lie now.
 
-    It restores its parameters from its own checkpoints; but stored latents and a teacher are those of
-    the folder.
+    It restores its parameters from its own checkpoints; but stored latents and a teacher are those
+    of the folder.
 
     Raises:
         ValueError: they are others.
