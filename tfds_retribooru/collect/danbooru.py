@@ -213,8 +213,8 @@ def _first(value: dict[str, Any], *keys: str) -> Any:
 
 
 def _md5(value: dict[str, Any]) -> Any:
-    found = _first(value, "md5", "checksumMD5") or _object(value.get("file")).get("md5")
-    return found or _text(r"[0-9a-fA-F]{32}", value.get("hash"))
+    given = value.get("md5") or value.get("checksumMD5") or _object(value.get("file")).get("md5")
+    return given or _text(r"[0-9a-fA-F]{32}", value.get("hash"))
 
 
 def _file_ext(value: dict[str, Any]) -> Any:
