@@ -81,20 +81,25 @@ def read(stream: BinaryIO) -> Iterator[Document]:
 
 
 def _worth_reading(documents: Iterator[Document]) -> Iterator[Document]:
-    """Yields documents, but gives up where many and no object among them say: this is no JSON.
+    """Yields documents; of a file without an object the last one, if damaged, is "not_json".
 
-    Numbers and words of a table are values, too: a table of a million rows would be millions of
-    faults.
+    It gives up where many are no object. Numbers and words of a table are values, too: a table of a
+    million rows would be millions of faults.
     """
+    last = None
     for number, document in enumerate(documents):
+        if last is not None:
+            yield last
         if isinstance(document.value, dict):
             yield document
             yield from documents
-        elif number == _MANY:
-            yield Document(document.line, "", "not_json")
             return
-        else:
-            yield document
+        last = document
+        if number == _MANY:
+            yield last._replace(fault="not_json")
+            return
+    if last is not None:
+        yield last._replace(fault="not_json") if last.fault == "bad_json" else last
 
 
 def _is_lines(path: pathlib.Path) -> bool:

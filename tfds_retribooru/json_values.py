@@ -23,9 +23,9 @@ class Document(NamedTuple):
         line: from 1, where it begins.
         value: what JSON says; the beginning of the text where it cannot be read.
         fault: "" or a reason: "bad_json" (one document), "truncated_list" (a list breaks off),
-            "damaged_file" (the compressed file does), "not_json" (nothing before was an object, and
-            the rest of the file is not read), "bad_utf8" (read all the same, with U+FFFD
-            for what is not UTF-8).
+            "damaged_file" (the compressed file does), "not_json" (there is no object up to
+            here, and what follows is not read), "bad_utf8" (read all the same, with U+FFFD for
+            what is not UTF-8).
     """
 
     line: int

@@ -265,6 +265,7 @@ def test_nothing_makes_it_raise(data, before):
         assert document.line >= 1 and document.fault in (
             "",
             "bad_json",
+            "not_json",
             "truncated_list",
             "damaged_file",
             "bad_utf8",

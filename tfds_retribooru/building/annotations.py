@@ -13,7 +13,7 @@ from tfds_retribooru.text_files import open_binary
 _REASONS = {
     "bad_json": "the line is not JSON",
     "truncated_list": "the list breaks off here",
-    "not_json": "all before this line is no JSON, and the rest of the file is not read",
+    "not_json": "up to here there is no object of JSON, and what follows is not read",
     "damaged_file": "the compressed file breaks off or is damaged here",
 }
 _NAME = re.compile(

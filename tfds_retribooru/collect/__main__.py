@@ -85,13 +85,13 @@ def _add_metadata(p: argparse.ArgumentParser) -> None:
         type=float,
         default=0.2,
         metavar="SHARE",
-        help="share of posts that may be unreadable, of files that may break off, and of images "
-        "that may be missing; above it the collection fails (default: %(default)s)",
+        help="share of posts that may be unreadable, of files that may break off or be no JSON, "
+        "and of images that may be missing; above it the collection fails (default: %(default)s)",
     )
     p.add_argument(
         "--min_kept",
         type=float,
-        default=0.001,
+        default=0.005,
         metavar="SHARE",
         help="share of the posts that has to be kept; below it the collection fails (default: "
         "%(default)s)",

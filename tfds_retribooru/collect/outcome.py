@@ -9,10 +9,10 @@ import orjson
 from tfds_retribooru.collect.settings import Settings
 
 UNREADABLE = {  # reasons of posts that cannot be read, and what they mean
-    "bad_json": "no JSON; tables (CSV, Parquet, SQLite), pages (XML, HTML) and archives but tar "
-    "and zip (7z, rar) are not read",
+    "bad_json": "no JSON",
     "truncated_list": "a list breaks off; what follows is lost",
-    "not_json": "nothing before that was an object, so the rest of the file is not read",
+    "not_json": "no object of JSON up to there, and what follows is not read; tables (CSV, "
+    "Parquet, SQLite), pages (XML, HTML) and archives but tar and zip (7z, rar) are not",
     "damaged_file": "a compressed file breaks off or is damaged; what follows is lost",
     "not_an_object": "not an object",
     "bad_id": "no positive number as `id`",
@@ -60,8 +60,8 @@ def number_read(counts: Counter[str]) -> int:
 def check(counts: Counter[str], dropped: pathlib.Path, settings: Settings) -> None:
     """Checks that enough was kept, and that little enough could not be read.
 
-    Unreadable is the largest of three shares: of the posts; of the files that break off, as nobody
-    knows how many posts stood behind the break; of the images that were looked for.
+    Unreadable is the largest of three shares: of the posts; of the files that break off or hold no
+    object, as nobody knows how many posts there were; of the images that were looked for.
 
     Args:
         counts: by reason, and "kept".
@@ -99,7 +99,7 @@ def _unreadable(counts: Counter[str], settings: Settings) -> str:
         return ""
     return (
         f"{unreadable:,} of {posts:,} posts cannot be read, or {broken:,} of {files:,} files break "
-        f"off: more than --max_unreadable {settings.max_unreadable:g} allows"
+        f"off or are no JSON: more than --max_unreadable {settings.max_unreadable:g} allows"
     )
 
 

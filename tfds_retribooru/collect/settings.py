@@ -47,7 +47,7 @@ class Settings:
     masks: pathlib.Path | None = None
     workers: int = 1
     max_unreadable: float = 0.2
-    min_kept: float = 0.001
+    min_kept: float = 0.005
 
     def __post_init__(self) -> None:
         for name in ("max_unreadable", "min_kept"):

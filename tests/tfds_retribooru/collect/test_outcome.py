@@ -221,7 +221,22 @@ def test_too_many_unreadable_posts_are_an_error(tmp_path):
 
 def test_a_file_that_breaks_off_is_an_error_whatever_it_held(tmp_path):
     text = json.dumps([danbooru_dump.post(k) for k in range(1, 100)])[:-100]
-    assert "1 of 1 files break off" in fail(tmp_path, text)
+    assert "1 of 1 files break off or are no JSON" in fail(tmp_path, text)
+
+
+def test_a_file_that_is_no_json_is_an_error_beside_one_with_many_posts(tmp_path):
+    """Nobody knows how many posts it was to hold."""
+    good, page = tmp_path / "good.json", tmp_path / "page.json"
+    good.write_text(lines(*(danbooru_dump.post(k) for k in range(1, 100))))
+    page.write_text("<html>\n<p>Too many requests</p>\n")
+    settings = Settings((str(good), str(page)), tmp_path / "out")
+    with pytest.raises(CollectionFailed, match="1 of 2 files break off or are no JSON") as failed:
+        run_local.collect(settings)
+    assert failed.value.counts == {"kept": 99, "bad_json": 1, "not_json": 1}
+    assert "not_json (no object of JSON up to there" in str(failed.value)
+    assert f"such as {page}, line 2" in str(failed.value)
+    counts = run_local.collect(dataclasses.replace(settings, max_unreadable=0.5))
+    assert counts["kept"] == 99
 
 
 @pytest.mark.parametrize("row", ['{k},{k:032x},g,"solo 1girl"\n', "[{k}]\n", "x\n"])
@@ -231,7 +246,7 @@ def test_a_table_is_given_up_early(tmp_path, row):
     message = fail(tmp_path, table)
     dropped = (tmp_path / "out.dropped.jsonl").read_text().splitlines()
     assert message.startswith("nothing is kept of 10,001 posts") and len(dropped) == 10_001
-    assert json.loads(dropped[-1])["reason"] == "not_json" and "1  not_json (nothing" in message
+    assert json.loads(dropped[-1])["reason"] == "not_json" and "1  not_json (no object" in message
 
 
 def test_posts_that_are_filtered_are_no_error(tmp_path):
