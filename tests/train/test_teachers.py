@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import shutil
 
 import diffusers
@@ -17,9 +18,9 @@ from rbjax.data import loader
 from rbjax.diffusion import schedule as schedule_lib
 from rbjax.experiment import setup as setup_lib
 from rbjax.models.params import nnx_state
+from rbjax.train import checkpoints, loop, step, teachers
 from rbjax.train import state as state_lib
-from rbjax.train import step, teachers
-from tests.helpers import stable_diffusion_folder, stable_diffusion_run, tiny_pipeline
+from tests.helpers import stable_diffusion_folder, stable_diffusion_run, tiny_pipeline, tiny_run
 
 SIZE = 18  # latents of 9 x 9
 BASE = {"train.target": "base", "data.size": SIZE}
@@ -107,6 +108,29 @@ def test_another_student_is_compared_with_the_teacher_not_with_itself(experiment
     expected = np.square(np.asarray(own) - np.asarray(wanted)).mean((1, 2, 3))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert expected.min() > 1e-3
+
+
+def test_a_resumed_run_has_the_same_teacher(folder, avatars_dir, tmp_path, monkeypatch, capsys):
+    """Byte for byte, though the teacher is not in the checkpoint."""
+    monkeypatch.setattr(loop, "Evaluator", tiny_run.NoEvaluation)
+    settings = BASE | {"total_steps": 3, "checkpoint_every": 1, "log_every": 1}
+    config = stable_diffusion_run.sd15(folder, avatars_dir, **settings)
+    loop.train(config, tmp_path)
+
+    def ended():
+        with jax.set_mesh(setup_lib.setup(setup_lib.resolve(config)).mesh):
+            averaged = checkpoints.load_model(tmp_path).params
+        losses = json.loads((tmp_path / "loss.json").read_text())
+        return losses, jax.tree.map(np.asarray, averaged)
+
+    losses, params = ended()
+    assert [number for number, _ in losses] == [1, 2, 3] and len({loss for _, loss in losses}) == 3
+    shutil.rmtree(tmp_path / "checkpoints/3")
+    loop.train(config, tmp_path)
+    assert "Resuming at step 2." in capsys.readouterr().out
+    again, params_again = ended()
+    assert again == losses
+    jax.tree.map(np.testing.assert_array_equal, params_again, params)
 
 
 @pytest.mark.parametrize("change", [{"prediction_type": "v_prediction"}, {"betas": "linear"}])
