@@ -73,8 +73,8 @@ class Part:
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str, names: Iterable[str]) -> None:
         """Opens the split; names that the data set lacks are skipped."""
         features = builder.info.features
-        known = {name: True for name in names if name in features}
-        self._features: Any = tfds.decode.PartialDecoding(known).extract_features(features)
+        known = {name: features[name] for name in names if name in features}
+        self._features: Any = tfds.features.FeaturesDict(known)
         self._decoders = {name: tfds.decode.SkipDecoding() for name in IMAGES if name in known}
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         self._records = builder.as_data_source(split=split, deserialize_method=raw)
