@@ -10,8 +10,8 @@ Run:  python -m rbjax.main --config own_data.py[:VARIANT] --config.data_dir=DATA
              tfds_retribooru/folder/README.md; without face boxes the references are whole pictures
   smoke, folders_smoke  the same for a few steps: a minute, shows that everything runs
 
-The pictures are seen at 48 px. `annotated` took 72 minutes of one slow CPU core, with 3,906 pictures
-to train on (README, Your own data); of `folders` only the smoke variant was started.
+The pictures are seen at 48 px. `annotated` took 72 minutes of one slow CPU core with 3,906
+pictures to train on (README, Your own data); of `folders` only the smoke variant was started.
 """
 
 from ml_collections import ConfigDict
