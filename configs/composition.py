@@ -5,7 +5,7 @@ Run:  python -m rbjax.main --config configs/composition.py[:VARIANT]
 Variants (the README says how long they take):
   avatars       the default: embedded data, moving figures at 128 px, cropped references, on the
                 text-to-image model that the package ships; for 2 CPU cores
-  avatars_long  the same with more than twice the updates
+  avatars_long  the same with 2.4 times the images, 32 an update
   avatars_details  a further training, of the model that ships or another (--config.init_from=DIR),
                 in which details count more
   avatars_taught   another one, by the base model, with prompts that vary; the model that ships is
@@ -62,8 +62,8 @@ def avatars() -> ConfigDict:
     """
     c = ConfigDict()
     c.seed = 0  # of initialisation, order, noise and evaluation
-    c.total_steps = 1200  # updates; also the length of the learning rate's decay
-    c.batch_size = 32  # examples of an update, over all devices
+    c.total_steps = 2400  # updates; also the length of the learning rate's decay
+    c.batch_size = 16  # examples of an update, over all devices
     c.data_dir = ""  # of TFDS; "" = ~/tensorflow_datasets
     # Folder of Stable Diffusion in diffusers' format, where the model comes from; "shipped": the
     # small one of the package (configs/base.py); "" = from scratch
@@ -143,7 +143,7 @@ def avatars() -> ConfigDict:
     c.train.weight_decay = 0.0  # of AdamW
     c.train.adam_b2 = 0.99  # decay of Adam's second moment
     c.train.clip_norm = 1.0  # global norm of the gradient; 0 = off
-    c.train.ema_decay = 0.998  # of the averaged parameters, which generate
+    c.train.ema_decay = 0.999  # of the averaged parameters, which generate
     c.train.weighting = "uniform"  # of the loss: "uniform", "velocity" or "min_snr"
     # What to predict: the "image", or what the "base" model (`pretrained`) predicts of a prompt of
     # all tags, which then must say what references carry (rbjax/train/teachers.py)
@@ -158,11 +158,11 @@ def avatars() -> ConfigDict:
     c.sampling.guidance_references = 1.5  # above 1: follow the references more; 1 = off
     c.sampling.guidance_prompt = 4.0  # above 1: follow the prompt more; 1 = off
 
-    c.log_every = 50  # updates between lines of the log
-    c.checkpoint_every = 400  # updates between checkpoints
-    c.sample_every = 400  # updates between sample grids; one is made at the last step too
+    c.log_every = 100  # updates between lines of the log
+    c.checkpoint_every = 800  # updates between checkpoints
+    c.sample_every = 800  # updates between sample grids; one is made at the last step too
     c.sample_images = 8  # rows of a sample grid
-    c.eval_every = 600  # updates between evaluations while training
+    c.eval_every = 1200  # updates between evaluations while training
     c.eval = ConfigDict()
     c.eval.split = "test"  # characters that training never sees
     c.eval.development_split = "validation"  # scored while training; "" = eval.split
@@ -184,9 +184,12 @@ def avatars() -> ConfigDict:
 
 
 def avatars_long() -> ConfigDict:
-    """Builds the default with more updates; `total_steps` only moves where the rate falls."""
+    """Builds the default with more images; `total_steps` only moves where the rate falls."""
     c = avatars()
     c.total_steps = 2900
+    c.batch_size = 32
+    c.train.ema_decay = 0.998
+    c.log_every = 50
     c.train.decay_steps = 1500
     c.checkpoint_every = c.sample_every = 500
     c.eval_every = 1000
@@ -230,6 +233,8 @@ def from_scratch() -> ConfigDict:
     c = avatars()
     c.unlock()
     c.pretrained = ""
+    c.total_steps = 1200
+    c.batch_size = 32
     c.data.dataset = "avatars/centered"
     c.data.size = 48
     c.data.view = "in_place"
@@ -253,6 +258,8 @@ def from_scratch() -> ConfigDict:
     c.noise_schedule.prediction_type = "sample"  # the model predicts clean latents
     c.train.trained, c.train.frozen = (".*",), ()
     c.train.learning_rate = 2e-3
+    c.train.ema_decay = 0.998
+    c.log_every = 50
     c.sampling.method, c.sampling.guidance_prompt = "euler", 1.5
     c.lock()
     return c
