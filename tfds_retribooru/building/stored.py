@@ -2,10 +2,11 @@
 
 Of equal pictures the first is stored. A picture of which a variant (see `tfds_retribooru.variants`)
 is in a split that was built before is left out: training would see what an evaluation asks for.
-There, near copies of different characters count too, if at most COPY bits of their hashes differ.
+Of pictures in `test`, near copies of other characters count too, if at most COPY bits of their
+hashes differ. Of those in `validation`, of which training knows the characters anyway, they do not:
+people file one picture under several names, and would lose it.
 """
 
-import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from tfds_retribooru import variants
 from tfds_retribooru.building.records import Fault, Record
 from tfds_retribooru.building.splits import SPLITS
 
+TEST = SPLITS[0]
 COPY = 6  # of 256 bits; of one character variants.DISTANCE is the limit
 SAME_IMAGE = "the picture is that of another record"
 VARIANT = "variant"  # part of a fault
@@ -36,7 +38,7 @@ class Stored:
         # Of all splits but the last, after which nothing comes:
         self._linked: dict[str, _Place] = {}
         self._of_character: dict[tuple[str, str], list[_Place]] = defaultdict(list)  # of a split
-        self._of_band: dict[tuple[str, int, bytes], list[_Place]] = defaultdict(list)
+        self._of_band: dict[tuple[int, bytes], list[_Place]] = defaultdict(list)  # of TEST
 
     def fault(self, split: str, record: Record, *, digest: bytes, hashed: bytes) -> Fault | None:
         """Returns why a picture may not be stored in a split; None if it may.
@@ -66,21 +68,26 @@ class Stored:
         place = _Place(split, record.id, int.from_bytes(hashed))
         self._linked.setdefault(self._keys.get(record.id, record.id), place)
         self._of_character[split, record.character].append(place)
-        for band in _bands(hashed):
-            self._of_band[split, *band].append(place)
+        if split == TEST:
+            for band in _bands(hashed):
+                self._of_band[band].append(place)
 
     def _variants(self, split: str, record: Record, hashed: bytes) -> Iterator[_Place]:
         """Yields where variants of a picture are in other splits than its own."""
         place = self._linked.get(self._keys.get(record.id, record.id))
         if place is not None and place.split != split:
             yield place
-        others, number = [name for name in SPLITS if name != split], int.from_bytes(hashed)
-        for other in others:
+        number = int.from_bytes(hashed)
+        for other in SPLITS:
+            if other == split:
+                continue
             for place in self._of_character.get((other, record.character), ()):
                 if (place.hash ^ number).bit_count() <= variants.DISTANCE:
                     yield place
-        for other, band in itertools.product(others, _bands(hashed)):
-            for place in self._of_band.get((other, *band), ()):
+        if split == TEST:
+            return
+        for band in _bands(hashed):
+            for place in self._of_band.get(band, ()):
                 if (place.hash ^ number).bit_count() <= COPY:
                     yield place
 

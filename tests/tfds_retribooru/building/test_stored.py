@@ -23,28 +23,32 @@ def hash_at(distance: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "split, name, character, distance, is_left_out",
+    "first, split, name, character, distance, is_left_out",
     [
-        ("train", "2", "ann", 128, False),  # another picture
-        ("train", "5", "bob", 128, True),  # linked
-        ("validation", "5", "bob", 128, False),  # of the same split
-        ("train", "2", "ann", variants.DISTANCE, True),
-        ("train", "2", "ann", variants.DISTANCE + 1, False),
-        ("validation", "2", "ann", 1, False),
-        ("train", "2", "bob", stored.COPY, True),
-        ("train", "2", "bob", stored.COPY + 1, False),
-        ("validation", "2", "bob", 1, False),
+        ("validation", "train", "2", "ann", 128, False),  # another picture
+        ("validation", "train", "5", "bob", 128, True),  # linked
+        ("validation", "validation", "5", "bob", 128, False),  # of the same split
+        ("validation", "train", "2", "ann", variants.DISTANCE, True),
+        ("validation", "train", "2", "ann", variants.DISTANCE + 1, False),
+        ("validation", "validation", "2", "ann", 1, False),
+        ("validation", "train", "2", "bob", 0, False),  # one picture under two names
+        ("test", "train", "2", "bob", stored.COPY, True),
+        ("test", "validation", "2", "bob", stored.COPY, True),
+        ("test", "train", "2", "bob", stored.COPY + 1, False),
+        ("test", "test", "2", "bob", 1, False),
     ],
 )
-def test_variants_of_another_split_are_left_out(split, name, character, distance, is_left_out):
+def test_variants_of_another_split_are_left_out(
+    first, split, name, character, distance, is_left_out
+):
     kept = Stored(variants.roots([("1", "5")]))
-    kept.add("validation", Record("1", "ann"), digest=b"1", hashed=hash_at(0))
+    kept.add(first, Record("1", "ann"), digest=b"1", hashed=hash_at(0))
     record, hashed = Record(name, character, file="a.json", line=3), hash_at(distance)
     fault = kept.fault(split, record, digest=b"2", hashed=hashed)
     assert (fault is not None) == is_left_out
     if fault is not None:
         found = fault.id, fault.part, fault.reason, fault.detail, fault.file, fault.line
-        assert found == (name, stored.VARIANT, stored.LEFT_OUT, "1 (validation)", "a.json", 3)
+        assert found == (name, stored.VARIANT, stored.LEFT_OUT, f"1 ({first})", "a.json", 3)
 
 
 def test_pictures_are_not_compared_with_those_of_their_own_split(monkeypatch):
