@@ -17,11 +17,11 @@ ROOT = pathlib.Path(__file__).parents[2]
 LIMIT = 1800  # seconds, so that a run that waits for ever ends the test
 
 
-def run(commands: Sequence[Sequence[str]], devices: int) -> list[subprocess.CompletedProcess]:
-    """Starts commands at once, each with so many virtual devices, and waits for all."""
+def start(commands: Sequence[Sequence[str]], devices: int) -> list[subprocess.Popen]:
+    """Starts commands, each with so many virtual devices."""
     flag = f"--xla_force_host_platform_device_count={devices}"  # of two such flags the last counts
     environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flag}"}
-    started = [
+    return [
         subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=ROOT,
@@ -32,6 +32,11 @@ def run(commands: Sequence[Sequence[str]], devices: int) -> list[subprocess.Comp
         )
         for command in commands
     ]
+
+
+def run(commands: Sequence[Sequence[str]], devices: int) -> list[subprocess.CompletedProcess]:
+    """Starts commands at once, each with so many virtual devices, and waits for all."""
+    started = start(commands, devices)
     try:
         outputs = [process.communicate(timeout=LIMIT)[0] for process in started]
     finally:
@@ -51,24 +56,28 @@ def train(
     devices: int,
     **changes: object,
 ) -> list[str]:
-    """Trains in several processes; returns what each printed.
+    """Trains in several processes; returns what each printed. See `training`."""
+    found = run(training(workdir, data_dir, processes=processes, **changes), devices)
+    assert not any(process.returncode for process in found), "\n".join(p.stdout for p in found)
+    return [process.stdout for process in found]
+
+
+def training(
+    workdir: pathlib.Path | str, data_dir: pathlib.Path, *, processes: int, **changes: object
+) -> list[list[str]]:
+    """Returns the commands of a training, one for each process.
 
     Args:
         workdir: of the run.
         data_dir: of TFDS.
         processes: their number.
-        devices: of each process.
         changes: of tiny_run's configuration, with "__" for dots; `evaluate` turns evaluation on,
             `late` are seconds that the last process sleeps before each of its first two updates.
     """
     settings = {"workdir": str(workdir), "data_dir": str(data_dir), "processes": processes}
     settings |= {"coordinator": f"localhost:{free_port()}", "changes": changes}
     module = "tests.helpers.train_process"
-    found = run(
-        [[module, json.dumps(settings | {"process": i})] for i in range(processes)], devices
-    )
-    assert not any(process.returncode for process in found), "\n".join(p.stdout for p in found)
-    return [process.stdout for process in found]
+    return [[module, json.dumps(settings | {"process": i})] for i in range(processes)]
 
 
 def free_port() -> int:

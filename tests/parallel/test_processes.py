@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -88,6 +90,25 @@ def test_a_process_may_come_late(avatars_dir, tmp_path, processes):
     settings = {"log_every": 1, "mesh__fsdp": 2, "mesh__tensor": 2, "total_steps": 3, "late": 40}
     train_process.train(tmp_path, avatars_dir, processes=processes, devices=devices, **settings)
     assert list(losses(tmp_path)) == [1, 2, 3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_process_that_is_killed_ends_the_other(avatars_dir, tmp_path, killed):
+    """It is noticed when the next sum over devices fails, at the latest by a missing heartbeat."""
+    changes = {"total_steps": 100_000, "checkpoint_every": 100_000, "log_every": 1}
+    commands = train_process.training(tmp_path, avatars_dir, processes=2, **changes)
+    processes = train_process.start(commands, devices=2)
+    try:
+        while not (tmp_path / "loss.json").exists():
+            assert all(process.poll() is None for process in processes)
+            time.sleep(0.1)
+        processes[killed].kill()
+        text, _ = processes[1 - killed].communicate(timeout=300)
+    finally:
+        for process in processes:
+            process.kill()
+    assert processes[1 - killed].returncode not in (0, -signal.SIGKILL), text
 
 
 def test_what_fails_in_process_0_ends_all_with_one_line(avatars_dir, tmp_path):
