@@ -17,9 +17,11 @@ from tfds_retribooru import formats, image_metadata
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 WHITE = 255
+UNREAD_FORMAT = "the picture is of a format that is not read"
 SRGB_TOLERANCE = 3  # levels; a profile that moves no colour further is sRGB
 
 _ORIENTATION = 0x0112  # EXIF tag
+_SUBFILE, _SUB_IFDS, _DNG_VERSION = 254, 330, 50706  # TIFF tags
 _PNG_DEPTH = 24  # place of the byte that says how many bits a channel has
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -79,8 +81,10 @@ def decode(data: bytes, check_size: CheckSize | None = None) -> Decoded:
     opened = open_upright(data, check_size)
     try:
         image, is_converted = _srgb(opened.image, opened.profile)
-    except OSError as error:
-        raise _unreadable(error) from error
+    except (Unreadable, MemoryError):
+        raise
+    except Exception as error:  # such as AssertionError for a palette that is missing
+        raise unreadable(error) from error
     image.info = {}  # Pillow would store comment and profile with the pixels
     return Decoded(image, opened.is_plain and not is_converted)
 
@@ -100,19 +104,19 @@ def open_upright(data: bytes, check_size: CheckSize | None = None) -> Decoded:
     except Exception as error:  # Pillow's decoders raise nearly every kind for a broken file
         if name := formats.unread_format(data[:32]):
             detail = f"{name}: convert it to JPEG, PNG or WebP"
-            raise Unreadable("the picture is of a format that is not read", detail) from error
+            raise Unreadable(UNREAD_FORMAT, detail) from error
         if (name := formats.optional_format(data[:32])) and not features.check(name):
             detail = f"{name.upper()}, which the installed Pillow lacks: pip install -U pillow"
-            raise Unreadable("the picture is of a format that is not read", detail) from error
+            raise Unreadable(UNREAD_FORMAT, detail) from error
         bare, profile = image_metadata.strip(data)
         if bare == data:
-            raise _unreadable(error) from error
+            raise unreadable(error) from error
     try:
         opened = _open_upright(bare, profile, check_size)
     except (Unreadable, MemoryError):
         raise
     except Exception as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
     return dataclasses.replace(opened, is_plain=False)
 
 
@@ -124,13 +128,22 @@ def _open_upright(data: bytes, profile: bytes | None, check_size: CheckSize | No
     # Pillow takes RGB of 16 bits for RGB too; others do not read the same pixels out of the file.
     is_deep = image.format == "PNG" and data[_PNG_DEPTH] > 8
     is_plain = image.format in ("JPEG", "PNG") and image.mode == "RGB" and not is_deep
+    if image.format == "TIFF" and _is_raw(image):
+        raise Unreadable(UNREAD_FORMAT, "camera RAW: convert it to JPEG, PNG or WebP")
     image.load()
     turned = _upright(image)
     is_plain = is_plain and turned is image and not image.has_transparency_data
     return Decoded(turned, is_plain, profile)
 
 
-def _unreadable(error: Exception) -> Unreadable:
+def _is_raw(image: Image.Image) -> bool:
+    """Returns whether a TIFF begins with the small picture of a camera's RAW file."""
+    tags = image.tag_v2  # pyrefly: ignore[missing-attribute]
+    return _DNG_VERSION in tags or (bool(tags.get(_SUBFILE, 0) & 1) and _SUB_IFDS in tags)
+
+
+def unreadable(error: Exception) -> Unreadable:
+    """Returns what an error of Pillow's means."""
     if isinstance(error, Image.DecompressionBombError):
         return Unreadable("the picture has too many pixels", str(error))
     if isinstance(error, Image.UnidentifiedImageError):

@@ -38,7 +38,7 @@ def decode(data: bytes, size: tuple[int, int]) -> Image.Image:
         if max(width, height) != max(size) or min(width, height) != min(size):
             raise _other_size((width, height), size)
 
-    mask = _grey(decoding.open_upright(data, check_size).image)
+    mask = _open(data, check_size)
     if mask.size != size:
         raise _other_size(mask.size, size)
     if np.asarray(mask).max() == 1:
@@ -49,7 +49,7 @@ def decode(data: bytes, size: tuple[int, int]) -> Image.Image:
 def is_likely(data: bytes) -> bool:
     """Returns whether a file is an image that looks like a mask: nearly all black or white."""
     try:
-        values = np.asarray(_grey(decoding.open_upright(data).image))
+        values = np.asarray(_open(data))
     except Unreadable:
         return False
     is_mask = (values <= SURE) | (values >= 255 - SURE) if values.max() > 1 else values <= 1
@@ -91,6 +91,21 @@ def _other_size(found: tuple[int, int], size: tuple[int, int]) -> Unreadable:
     return Unreadable("the mask is of another size than the picture", detail)
 
 
+def _open(data: bytes, check_size: decoding.CheckSize | None = None) -> Image.Image:
+    """Returns the figure of a mask's file, of mode L.
+
+    Raises:
+        Unreadable: the file cannot be used.
+    """
+    image = decoding.open_upright(data, check_size).image
+    try:
+        return _grey(image)
+    except (Unreadable, MemoryError):
+        raise
+    except Exception as error:  # such as AssertionError for a palette that is missing
+        raise decoding.unreadable(error) from error
+
+
 def _grey(image: Image.Image) -> Image.Image:
     """Returns the figure of an upright mask of any mode, of mode L."""
     if image.has_transparency_data:
@@ -110,7 +125,7 @@ def _grey(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits a pixel, or 8 that were stored so
         values = np.asarray(image)
         return decoding.eight_bits(values * 257 if values.max() <= 255 else values)
-    if image.mode in ("RGBA", "RGBX", "LA", "P", "CMYK"):
+    if image.mode not in ("1", "L", "RGB"):  # such as P, CMYK, LAB
         image = image.convert("RGB")
     return _labels(np.asarray(image)) if image.mode == "RGB" else image.convert("L")
 

@@ -6,13 +6,16 @@ from collections.abc import Iterable, Iterator
 
 
 def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the folders in a folder that are not hidden, in the order of their names.
+    """Returns the folders in a folder that may be read and are not hidden, ordered by name.
 
     Links count, but those that lead to the folder itself or to one around it.
     """
-    with os.scandir(folder) as entries:
-        names = [e.name for e in entries if not e.name.startswith(".") and _is_folder(e)]
-    return [folder / name for name in sorted(names)]
+    return [path for path in _folders(folder) if _is_open(path)]
+
+
+def closed(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the folders in a folder that may not be read, such as `lost+found` of a disk."""
+    return [path for path in _folders(folder) if not _is_open(path)]
 
 
 def walk(folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, list[str]]]:
@@ -28,6 +31,16 @@ def walk(folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, list[str]]]:
         if real not in seen:
             yield pathlib.Path(place), _shown(names)
         seen.add(real)
+
+
+def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
+    with os.scandir(folder) as entries:
+        names = [e.name for e in entries if not e.name.startswith(".") and _is_folder(e)]
+    return [folder / name for name in sorted(names)]
+
+
+def _is_open(folder: pathlib.Path) -> bool:
+    return os.access(folder, os.R_OK | os.X_OK)
 
 
 def _shown(names: Iterable[str]) -> list[str]:

@@ -6,10 +6,10 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, features
+from PIL import Image, ImageCms, TiffImagePlugin, TiffTags, features
 
 from tests.helpers import retribooru_folder
-from tfds_retribooru import decoding, images
+from tfds_retribooru import decoding, images, masks
 
 SIZE = (37, 23)  # width, height
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -268,3 +268,35 @@ def test_a_picture_that_this_pillow_cannot_read_says_so(kind, monkeypatch):
     monkeypatch.setattr(features, "check", lambda name: name != kind.lower())
     with pytest.raises(decoding.Unreadable, match=f"{kind}, which the installed Pillow lacks"):
         decoding.decode(data)
+
+
+def without_palette(image: Image.Image) -> bytes:
+    """A PNG with a palette, without its palette."""
+    png = retribooru_folder.encoded(image.quantize(64))
+    start = png.index(b"PLTE") - 4
+    return png[:start] + png[start + 12 + struct.unpack(">I", png[start : start + 4])[0] :]
+
+
+@pytest.mark.filterwarnings("ignore:image file could not be identified")
+def test_a_palette_that_is_missing_costs_its_picture(image):
+    data = without_palette(image)
+    with pytest.raises(decoding.Unreadable, match="does not decode"):
+        decoding.decode(data)
+    assert not masks.is_likely(data)
+    with pytest.raises(decoding.Unreadable, match="does not decode"):
+        masks.decode(data, SIZE)
+
+
+@pytest.mark.parametrize(
+    "tags", [{254: 1, 330: (8,)}, {50706: b"\1\4\0\0"}], ids=["SubIFDs", "DNG"]
+)
+def test_the_small_picture_of_a_camera_s_raw_file_is_not_the_picture(image, tags):
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in tags.items():
+        info.tagtype[tag] = TiffTags.BYTE if isinstance(value, bytes) else TiffTags.LONG
+        info[tag] = value
+    held = io.BytesIO()
+    image.save(held, "TIFF", tiffinfo=info)
+    with pytest.raises(decoding.Unreadable, match="camera RAW: convert it"):
+        decoding.decode(held.getvalue())
+    assert decoding.decode(retribooru_folder.encoded(image, "TIFF")).image.size == image.size

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from tests.helpers import retribooru_folder
-from tfds_retribooru import check, formats
+from tfds_retribooru import check, formats, walking
 from tfds_retribooru.building import rejections
 from tfds_retribooru.building.examples import Source
 from tfds_retribooru.building.records import Fault, Record
@@ -293,3 +293,39 @@ def test_images_elsewhere_are_noted_and_reject_nothing(people, tmp_path):
     ]
     assert {(fault["part"], fault["reason"]) for fault in faults} == {("place", layout.NOT_TAKEN)}
     assert builder.info.splits.total_num_examples == 3
+
+
+def test_repeats_before_a_name_make_no_other_character(tmp_path):
+    for name in ("10_ann", "5_ann", "3_bob", "7_2"):
+        put(tmp_path / name / "0.jpg", len(name))
+    found = {record.id: record.character for record in layout.read(tmp_path)}
+    assert found == {
+        "10_ann/0.jpg": "ann",
+        "5_ann/0.jpg": "ann",
+        "3_bob/0.jpg": "3_bob",
+        "7_2/0.jpg": "7_2",
+    }
+
+
+def test_what_may_not_be_read_is_named_and_ends_nothing(tmp_path, monkeypatch):
+    put(tmp_path / "ann/0.jpg", 0, "smile")
+    put(tmp_path / "lost+found/0.jpg", 1)
+    put(tmp_path / "ann/inner/0.jpg", 2)
+
+    def refuse(path, *arguments, **options):
+        if path.suffix == ".txt":
+            raise PermissionError(13, "Permission denied")
+        return original(path, *arguments, **options)
+
+    original = layout.text_files.read_text
+    monkeypatch.setattr(layout.text_files, "read_text", refuse)
+    closed = (tmp_path / "lost+found", tmp_path / "ann/inner")
+    monkeypatch.setattr(walking.os, "access", lambda path, mode: path not in closed)
+    found = list(layout.read(tmp_path))
+    assert [item.id for item in found if isinstance(item, Record)] == ["ann/0.jpg"]
+    faults = {(item.file, item.part, item.reason) for item in found if isinstance(item, Fault)}
+    assert faults == {
+        ("ann/0.jpg", "prompts", "the tags cannot be read"),
+        ("lost+found", "place", layout.CLOSED),
+        ("ann/inner", "place", layout.CLOSED),
+    }

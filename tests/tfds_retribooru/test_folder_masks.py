@@ -206,3 +206,30 @@ def test_masks_whose_letters_macos_took_apart_are_no_pictures(tmp_path, name, st
         retribooru_folder.draw_image(1).save(path)
     (record,) = layout.read(tmp_path)
     assert layout.locate(tmp_path, record)[1].samefile(mask)
+
+
+@pytest.mark.parametrize(
+    "name", ["mask_0.png", "0_mask_0.png", "0_mask_00001_.png", "0_matte.png", "0_masks.png"]
+)
+def test_masks_of_other_names_beside_pictures_are_named_and_no_pictures(tmp_path, name):
+    for number, picture in enumerate(("0", "masked_ball", "mask_1")):  # two are of a carnival
+        (tmp_path / "ann").mkdir(exist_ok=True)
+        retribooru_folder.draw_image(number).save(tmp_path / f"ann/{picture}.jpg")
+    mask = Image.new("L", (60, 80))
+    ImageDraw.Draw(mask).ellipse((8, 8, 40, 70), fill=255)
+    mask.save(tmp_path / "ann" / name)
+    records, faults = read(tmp_path)
+    assert records == {
+        f"ann/{k}.jpg": ("ann", None) for k in ("0", "mask_1", "masked_ball")
+    } and faults == {f"ann/{name}": layout.LIKE_MASK}
+
+
+@pytest.mark.parametrize("folder", ["SegmentationClass", "gt"])
+def test_folders_of_labels_are_no_characters(tmp_path, folder):
+    put(tmp_path, "JPEGImages/ann/0.jpg")
+    labels = Image.new("RGB", (60, 80))
+    ImageDraw.Draw(labels).ellipse((8, 8, 40, 70), fill=(250, 50, 50))
+    (tmp_path / folder / "ann").mkdir(parents=True)
+    labels.save(tmp_path / folder / "ann" / "0.png")
+    records, faults = read(tmp_path)
+    assert records == {"JPEGImages/ann/0.jpg": ("ann", f"{folder}/ann/0.png")} and not faults

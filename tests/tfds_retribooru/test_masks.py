@@ -167,3 +167,11 @@ def test_a_mask_that_is_full_without_its_letterbox_is_a_fault():
     mask.paste(255, (16, 0, 48, 64))
     stored = images.prepare(encoded(square), None, mask=encoded(mask), original=(320, 640))
     assert [reason for _, reason, _ in stored.faults] == ["the mask is full"]
+
+
+def test_a_mask_may_be_in_colours_of_print():
+    grey = np.zeros((40, 30, 3), np.uint8)
+    grey[10:30, 5:25, 0] = 255  # lightness; a and b are 0
+    lab = encoded(Image.fromarray(grey, "LAB"), "TIFF")
+    figure = np.asarray(masks.decode(lab, (30, 40))) > masks.THRESHOLD
+    np.testing.assert_array_equal(figure, grey[..., 0] > 0)

@@ -1,6 +1,7 @@
 """Which record is of which split: a function of names, ids and links only.
 
-* `test`: characters whose name hashes below TEST. Training never sees them.
+* `test`: characters whose name hashes below TEST. Training never sees them. Where that would be all
+  characters (one's own, and no other), none is held out.
 * `validation`: of the other characters, the outfits whose oldest id hashes below VALIDATION.
 * `train`: the rest.
 
@@ -42,6 +43,7 @@ def assign(
         return np.zeros(0, np.int8)
     found = clusters.from_records(ids, characters, similars)
     is_test = np.array([share("character", name) < TEST for name in found.names])
+    is_test &= not is_test.all()
     age = _ages(ids)
     oldest = np.minimum.reduceat(age[found.order], found.outfit_start[:-1])
     by_age = np.argsort(age)

@@ -14,7 +14,7 @@ from tfds_retribooru.formats import EXTENSIONS, UNUSUAL
 
 VOCABULARY = pathlib.Path(__file__).parent / "clothing.txt"
 RATINGS = ("general", "safe")
-SEVERAL_VIEWS = frozenset({"multiple_views", "comic", "4koma"})  # may show several outfits
+SEVERAL_VIEWS = frozenset({"multiple views", "comic", "4koma"})  # may show several outfits
 
 # Why a post is no candidate, in the order of the checks: a post has the first that applies.
 REASONS = (
@@ -96,7 +96,10 @@ def screen(post: Post, criteria: Criteria) -> Candidate | str:
     if post.file_ext not in ("", *EXTENSIONS, *UNUSUAL):
         return "not_a_picture"
     tags = _replaced(post.general, criteria.aliases)
-    if "solo" not in tags or not SEVERAL_VIEWS.isdisjoint(tags):
+    if not any(tag.lower() == "solo" for tag in tags):  # most posts end here
+        return "not_solo"
+    spaced = [tag_text.normal(tag) for tag in tags]
+    if not SEVERAL_VIEWS.isdisjoint(spaced):
         return "not_solo"
     named = [_as_tag(name) for name in post.characters]
     characters = _characters(_replaced(named, criteria.aliases), criteria.implications)
@@ -105,7 +108,6 @@ def screen(post: Post, criteria: Criteria) -> Candidate | str:
     artists = _replaced(post.artists, criteria.aliases)
     if len(artists) != 1:
         return "several_artists" if artists else "no_artist"
-    spaced = [tag_text.normal(tag) for tag in tags]
     cloths = [tag for tag in spaced if tag in criteria.vocabulary]
     if not cloths:
         return "no_clothing"

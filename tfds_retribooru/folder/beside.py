@@ -5,6 +5,9 @@ The mask of `a.jpg` is `a-masklabel.png` (OneTrainer), `a_mask.png`, `a-mask.png
 also lie beside a folder of images and hold folders of their names, without `images` and the like:
 `masks/ann/a.png` for `ann/a.jpg` and `images/ann/a.jpg`. Or it holds files alone: then
 `masks/a.png` is of the one picture below the folder around it that is called `a`.
+
+Beside pictures, too, `mask_a.png`, `a_mask_0.png` (SAM, ComfyUI) or `a_matte.png` that looks like a
+mask is no picture; as nothing says which of several such is right, it is no mask either.
 """
 
 import functools
@@ -22,7 +25,10 @@ from tfds_retribooru.folder import containers
 CONDITION = "-condlabel"  # after the stem, a picture that OneTrainer gives to a control network
 _MASKS = ("-masklabel", "_mask", "-mask", ".mask")
 _FOLDERS = ("masks", "mask")
-_WORDS = frozenset((*_FOLDERS, "seg", "segmentation", "segmentations", "matte", "mattes", "alpha"))
+_WORDS = frozenset(
+    (*_FOLDERS, "seg", "segmentation", "segmentations", "matte", "mattes", "alpha", "gt")
+)
+_BETWEEN_WORDS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])")  # SegmentationClass is two
 _DEPTH = 4  # of the folders of pictures below one
 _LOOKED_AT = 3  # pictures that tell whether a folder holds masks
 
@@ -44,8 +50,11 @@ def is_masks(folder: pathlib.Path) -> bool:
 
 
 def _is_like_masks(folder: pathlib.Path) -> bool:
-    words = re.split(r"[\W_]+", folder.name.lower())
-    return not _WORDS.isdisjoint(words) and _look_like_masks(folder)
+    return _has_word(folder.name) and _look_like_masks(folder)
+
+
+def _has_word(name: str) -> bool:
+    return not _WORDS.isdisjoint(word.lower() for word in _BETWEEN_WORDS.split(name))
 
 
 def _look_like_masks(folder: pathlib.Path) -> bool:
@@ -56,6 +65,11 @@ def _look_like_masks(folder: pathlib.Path) -> bool:
 def is_called_masks(folder: pathlib.Path) -> bool:
     """Returns whether a folder is called like one of masks."""
     return folder.name.lower() in _FOLDERS
+
+
+def is_like_mask(path: pathlib.Path) -> bool:
+    """Returns whether a file beside pictures has such a word in its name, and looks like a mask."""
+    return _has_word(stem_of(path.name)) and path.is_file() and masks.is_likely(path.read_bytes())
 
 
 def is_condition(path: pathlib.Path) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from tfds_retribooru.walking import subfolders
 
-_PICTURES = ("images", "image", "imgs", "img", "pictures", "pics", "photos")
+_PICTURES = ("images", "image", "imgs", "img", "pictures", "pics", "photos", "jpegimages")
 _TRAIN = ("train", "training")
 _SPLITS = (*_TRAIN, "val", "valid", "validation", "test", "testing")  # beside one of _TRAIN
 

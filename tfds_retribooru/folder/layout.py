@@ -7,6 +7,7 @@ import dataclasses
 import pathlib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 
 from tfds_retribooru import formats, tag_text, text_files, walking
@@ -19,11 +20,14 @@ NOT_TAKEN = "the picture is not in CHARACTER/ or CHARACTER/OUTFIT/"
 CAPTIONS = (".txt", ".caption")  # of an image's tags, in any case; of several, the first is read
 NOT_READ = "the file is no picture and no text of tags (.txt, .caption)"
 NO_TARGET = "the file is OneTrainer's picture for a control network"
+LIKE_MASK = "the file is called like a mask, but is of no picture: call it PICTURE_mask.png"
+CLOSED = "the folder may not be read"
 NO_OWNER = "the mask is called like no picture, or like pictures of several folders"
 CALLED_MASKS = "the folder is called like one of masks, but is taken for a character or an outfit"
 NO_PICTURE = "the box is of no picture that is taken"
 NUMBERS = "the text holds numbers, such as YOLO's boxes, and no tags"
 NO_IMAGE = "the tags are of no picture in their folder, or the picture's other text is read"
+_REPEATS = re.compile(r"^\d+_(?=.*[^\W\d])")  # of a folder's pictures, before its name
 _FIVE_NUMBERS = re.compile(r"([-+]?\d[\d.eE+-]*(\s+|$)){5,}")
 
 
@@ -52,6 +56,8 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
         yield Fault("", NO_PICTURE, file=faces.NAME, part="place", detail=ascii(name)[1:-1])
     for folder, _, _ in places:
         yield from _called_masks(root, folder, masks)
+        for path in walking.closed(folder):
+            yield Fault("", CLOSED, file=ascii(_id(root, path))[1:-1], part="place")
 
 
 def locate(root: pathlib.Path, record: Record) -> tuple[pathlib.Path, pathlib.Path | None]:
@@ -72,12 +78,20 @@ def _places(root: pathlib.Path) -> Iterator[tuple[pathlib.Path, str, bool]]:
     """Yields the folders of files: (folder, character or "", whether it is one outfit)."""
     for top in containers.below(root):
         yield top, "", False
-        for character in _folders(top):
-            name = _composed(character.name).strip() or character.name
+        for name, character in _characters(_folders(top)):
             for around in containers.below(character):
                 yield around, name, False
                 for outfit in _folders(around):
                     yield from ((inner, name, True) for inner in containers.below(outfit))
+
+
+def _characters(folders: list[pathlib.Path]) -> Iterator[tuple[str, pathlib.Path]]:
+    """Yields (name, folder); kohya's `10_ann` and `5_ann` are of one character, who is `ann`."""
+    names = [_composed(folder.name).strip() or folder.name for folder in folders]
+    bare = [_REPEATS.sub("", name) for name in names]
+    counts = Counter(bare)
+    for folder, name, short in zip(folders, names, bare, strict=True):
+        yield short if counts[short] > 1 else name, folder
 
 
 def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -116,6 +130,7 @@ def _images(folder: pathlib.Path) -> list[pathlib.Path]:
         if not beside.belongs(p, stems)
         and p.suffix.lower() not in CAPTIONS
         and (formats.has_image_extension(p.name) or formats.is_image(p))
+        and not beside.is_like_mask(p)
     ]
 
 
@@ -182,7 +197,8 @@ def _records(
         if path not in used:
             yield Fault("", NO_IMAGE, file=ascii(_id(root, path))[1:-1], part="place")
     known = {*images, *texts}
-    yield from (_unread(root, p) for p in _files(folder) if p not in known and p not in masks)
+    rest = (p for p in _files(folder) if p not in known and p not in masks)
+    yield from (_unread(root, p, LIKE_MASK) for p in rest)
 
 
 def _unread(root: pathlib.Path, path: pathlib.Path, of_images: str = "") -> Fault:
@@ -208,6 +224,11 @@ def _record(
         except UnicodeDecodeError as error:
             reason = "the tags are not UTF-8"
             yield Fault(name, reason, file=name, part="prompts", detail=str(error))
+        except OSError as error:
+            reason = "the tags cannot be read"
+            yield Fault(
+                name, reason, file=name, part="prompts", detail=error.strerror or str(error)
+            )
         if tags and all(map(_FIVE_NUMBERS.fullmatch, tags)):
             detail, tags = ", ".join(tags)[:80], []
             yield Fault(name, NUMBERS, file=name, part="prompts", detail=detail)

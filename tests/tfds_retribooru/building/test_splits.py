@@ -99,3 +99,10 @@ def test_numbers_are_compared_as_numbers():
 
 def test_no_records_no_splits():
     assert splits.assign([], [], []).shape == (0,)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_characters_that_are_all_there_is_train(others):
+    names = [n for n in map(str, range(999)) if splits.share("character", n) < splits.TEST]
+    names = names[: 1 + others]
+    assert set(splits.assign(["1", "2"], [names[0], names[-1]], [(), ()])) == {2}

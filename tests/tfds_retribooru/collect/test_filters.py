@@ -37,6 +37,11 @@ def test_characters_of_other_sites_are_those_of_danbooru(name):
     assert candidate.character == "sendai_(kantai_collection)"
 
 
+def test_solo_is_so_in_any_case():
+    general = ["Solo" if tag == "solo" else tag for tag in GOOD.general]
+    assert isinstance(filters.screen(GOOD._replace(general=general), CRITERIA), Candidate)
+
+
 @pytest.mark.parametrize("ending", ["", "avif", "jfif", "jpe", "pjpeg", "apng"])
 def test_unusual_endings_are_of_pictures(ending):
     assert isinstance(filters.screen(GOOD._replace(file_ext=ending), CRITERIA), Candidate)
@@ -51,6 +56,7 @@ def test_unusual_endings_are_of_pictures(ending):
         ({"file_ext": "mp4"}, "not_a_picture"),
         ({"general": ["1girl", "hat"]}, "not_solo"),
         ({"general": ["solo", "hat", "multiple_views"]}, "not_solo"),
+        ({"general": ["solo", "hat", "Multiple views"]}, "not_solo"),
         ({"characters": []}, "no_character"),
         ({"characters": ["sendai", "naka"]}, "several_characters"),
         ({"artists": []}, "no_artist"),
