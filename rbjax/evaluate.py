@@ -131,6 +131,7 @@ def run(args: argparse.Namespace) -> None:
     for name in MODELS:
         local_path(getattr(args, name) or "", f"--{name}")
     folders = _folders(args.images)
+    _check_free(out, folders)
     options = Options(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Options)})
     has_model = args.checkpoint != NONE
     if jax.process_count() > 1 and (args.write_manifest or not has_model):
@@ -157,6 +158,23 @@ def run(args: argparse.Namespace) -> None:
     distributed.connect(evaluator.exp.mesh)
     with jax.set_mesh(evaluator.exp.mesh):
         evaluator.final(model.step, evaluation.placed(model, evaluator) if has_model else None)
+
+
+def _check_free(out: storage.StoredPath, folders: dict[str, Path]) -> None:
+    """Raises ValueError where results would replace what no evaluation wrote."""
+    pages = out / "report"
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out={out} is a file: name a folder")
+    for folder in folders.values():
+        if folder.resolve().is_relative_to(Path(pages).resolve()):
+            raise ValueError(
+                f"--out={out}: its report would replace the images in {folder}; name another folder"
+            )
+    if pages.exists() and not (out / "results.json").exists():
+        raise ValueError(
+            f"--out={out}: no evaluation wrote the folder {pages}, which would be replaced; name "
+            "another one"
+        )
 
 
 def _folders(texts: list[str]) -> dict[str, Path]:

@@ -123,6 +123,21 @@ def test_what_cannot_be_scored_is_refused(start, options, message):
         start(*options)
 
 
+def test_what_no_evaluation_wrote_is_not_replaced(start, cases, tmp_path):
+    """A user's images in a folder of that name were deleted."""
+    own = tmp_path / "paper" / "report"
+    shutil.copytree(cases, own)
+    for images in (own, cases):
+        with pytest.raises(ValueError, match="paper.*would (replace|be replaced)"):
+            start("--images", f"a={images}", "--out", tmp_path / "paper")
+    (tmp_path / "paper" / "results.json").write_text("{}")
+    with pytest.raises(ValueError, match="its report would replace the images in"):
+        start("--images", own, "--out", tmp_path / "paper")
+    assert len(list((own / "images").iterdir())) == 3
+    with pytest.raises(ValueError, match="results.json is a file"):
+        start("--images", cases, "--out", tmp_path / "paper" / "results.json")
+
+
 def test_the_folder_of_a_training_is_not_written_into(start, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(ValueError, match="is the folder of a training"):

@@ -165,9 +165,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("directory", type=local_path, help="of the version, with its records")
     try:
         builder = array_record.builder_of(parser.parse_args(arguments).directory)
+        found = list(entries(builder))
     except FileNotFoundError as error:
         parser.error(str(error))
-    found = list(entries(builder))
+    except (OSError, RuntimeError) as error:  # the library for records raises the latter
+        parser.error(f"the records cannot be read ({error}): build the data set again")
     results = leaks(found, *variants.read(builder.data_path))
     characters = len({entry.character for entry in found})
     print(

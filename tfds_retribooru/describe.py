@@ -210,7 +210,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     if options.split not in builder.info.splits:
         parser.error(f"--split={options.split}: there are {', '.join(builder.info.splits)}")
-    found = statistics(builder)
+    if options.out.exists() and not options.out.is_dir():
+        parser.error(f"--out={options.out} is a file: name a folder")
+    try:
+        found = statistics(builder)
+    except FileNotFoundError as error:
+        parser.error(str(error))
+    except (OSError, RuntimeError) as error:  # the library for records raises the latter
+        parser.error(f"the records cannot be read ({error}): build the data set again")
     print(table(found))
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "statistics.json").write_text(json.dumps(found, indent=1))

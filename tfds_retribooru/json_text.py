@@ -6,6 +6,7 @@ of files. Elements of a list are read one by one, so it may be longer than memor
 """
 
 import codecs
+import itertools
 import json
 import re
 from collections.abc import Generator, Iterator
@@ -16,9 +17,14 @@ from tfds_retribooru.text_files import Utf8Source
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 _BETWEEN = re.compile(r"[ \t\r\n,\ufeff\x1e]*")  # what may separate documents
+_LIST = rf'"(?:{"|".join(json_values.WRAPPERS)})"\s*:\s*\['
+_ABOUT = (  # members of an answer that say something of it
+    "code count limit message next offset page pages per_page prev previous status success time "
+    "title total total_count version"
+)
 _WRAPPED = re.compile(  # the attributes are Gelbooru's
     r'\{\s*(?:"@attributes"\s*:\s*\{[^{}]*\}\s*,\s*)?'
-    rf'"(?:{"|".join(json_values.WRAPPERS)})"\s*:\s*\['
+    rf'(?:"(?:{_ABOUT.replace(" ", "|")})"\s*:\s*(?:"[^"\\]*"|[\w.+-]+)\s*,\s*)*{_LIST}'
 )
 _KINDS = re.compile(r'"tags"\s*:\s*\{\s*"[^"]*"\s*:\s*"')  # the beginning of json_values.kinds
 _WHOLE = 1 << 22  # characters of a wrapper in which they are looked for
@@ -58,6 +64,7 @@ class Text:
         self._open: list[str] = []  # what closes the wrapper and the list that are open
         self._before = ""  # in a list: "[", "value" or ","
         self._kinds: dict[str, str] = {}  # of the tags in the wrapper that is open
+        self._key: object = None  # of a wrapper's member behind its list
         self._closed = 0  # line where a list or a document outside of one ended last
 
     def documents(self, stop: int | None) -> Generator[Document, None, int]:
@@ -105,7 +112,10 @@ class Text:
             if mark in "},:":
                 self._advance(self._at + 1)
             else:
-                self._value()
+                value, _ = self._value()
+                if json_values.is_another_list(self._key, value):
+                    yield Document(line, self._key, "second_list")
+                self._key = value if isinstance(value, str) else None
         elif mark == "]":  # also behind a comma, as people write lists
             self._open.pop()
             self._closed = line
@@ -131,24 +141,30 @@ class Text:
             pass
         if found := _WRAPPED.match(self._text, self._at):
             length = found.end() - found.start()
-            self._kinds = self._read_kinds()  # reads on, which moves the place
-            self._open, self._before = ["}", "]"], "["
-            self._advance(self._at + length)
-        else:
-            documents = json_values.unwrapped(line, *self._value())
-            self._closed = self._line
-            yield from documents
+            wrapper = self._read_wrapper()  # reads on, which moves the place
+            if not json_values.has_several_lists(wrapper):
+                self._kinds, self._key = json_values.kinds(wrapper), None
+                self._open, self._before = ["}", "]"], "["
+                self._advance(self._at + length)
+                return
+        documents = json_values.unwrapped(line, *self._value())
+        self._closed = self._line
+        yield from documents
 
-    def _read_kinds(self) -> dict[str, str]:
-        """Returns the kinds of tags that stand in the wrapper, often behind its list."""
+    def _read_wrapper(self) -> object:
+        """Returns a wrapper with more than one list, or kinds of tags; None for others.
+
+        Kinds often stand behind the list. Of longer and damaged ones nothing is known before.
+        """
         while len(self._text) - self._at < _WHOLE and self._more():
             pass
-        if not _KINDS.search(self._text, self._at):
-            return {}
+        lists = itertools.islice(re.finditer(_LIST, self._text[self._at :]), 2)
+        if len(list(lists)) < 2 and not _KINDS.search(self._text, self._at):
+            return None
         try:
-            return json_values.kinds(_DECODER.raw_decode(self._text, self._at)[0])
-        except (ValueError, RecursionError):  # it is longer, or damaged
-            return {}
+            return _DECODER.raw_decode(self._text, self._at)[0]
+        except (ValueError, RecursionError):
+            return None
 
     def _value(self) -> tuple[object, str]:
         """Reads a value; returns it and a fault.
@@ -180,7 +196,7 @@ class Text:
             self._source.drop()
             self._text, self._at, self._ended = "", 0, True
             self._open.clear()
-            return "truncated_list"
+            return "too_long"
         alike = _TOP if self._indent is None else rf"\n(?P<alike>(?={re.escape(self._indent)}\{{))"
         if not self._open:
             newline = self._text.find("\n", self._at)

@@ -12,6 +12,9 @@ WRAPPERS = tuple(
     "posts post results items data annotations images records entries documents response rows row "
     "hits _source".split()
 )
+_OF_POSTS = frozenset(
+    {"tags", "tag_string", "tag_string_general", "character", "characters", "rating"}
+)
 _HALVES = re.compile("[\ud800-\udfff]")  # of a surrogate pair, alone: no characters
 _MAY_HOLD_HALVES = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -23,7 +26,9 @@ class Document(NamedTuple):
         line: from 1, where it begins.
         value: what JSON says; the beginning of the text where it cannot be read.
         fault: "" or a reason: "bad_json" (one document), "truncated_list" (a list breaks off),
-            "damaged_file" (the compressed file does), "not_json" (there is no object up to
+            "too_long" (a value does not end within what is read at once, and what follows is not
+            read), "second_list" (another list in the object, named here, is not read),
+            "damaged_file" (the compressed file breaks off), "not_json" (there is no object up to
             here, and what follows is not read), "bad_utf8" (read all the same, with U+FFFD for
             what is not UTF-8).
     """
@@ -41,7 +46,25 @@ def unwrapped(line: int, value: object, fault: str) -> list[Document]:
     elements = [held] if of_element(held) != [held] else held
     table = kinds(value)
     found = [with_kinds(v, table) for element in elements for v in of_element(element)]
-    return [Document(line, v, fault if fault and "\ufffd" in str(v) else "") for v in found]
+    documents = [Document(line, v, fault if fault and "\ufffd" in str(v) else "") for v in found]
+    members = value.items() if isinstance(value, dict) else ()
+    others = (key for key, v in members if v is not held and is_another_list(key, v))
+    return documents + [Document(line, key, "second_list") for key in others]
+
+
+def has_several_lists(value: object) -> bool:
+    """Returns whether an object has more than one list that could be the one it stands for."""
+    found = value if isinstance(value, dict) else {}
+    return sum(isinstance(found.get(key), list) for key in WRAPPERS) > 1
+
+
+def is_another_list(key: object, value: object) -> bool:
+    """Returns whether a member of a wrapper is a list of posts, too, which nobody reads."""
+    return (
+        key in WRAPPERS
+        and isinstance(value, list)
+        and any(isinstance(v, dict) and not v.keys().isdisjoint(_OF_POSTS) for v in value)
+    )
 
 
 def _in_wrapper(value: object) -> object:

@@ -57,6 +57,9 @@ def _unpacked(stream: Any) -> BinaryIO:
         stream = opener(stream)
 
 
+_BESIDE = (".txt", ".caption", ".cls", ".mp4", ".webm")  # pictures, in shards of webdataset
+
+
 def _archive(head: bytes) -> Callable[[BinaryIO], Iterator[BinaryIO]] | None:
     """Returns what opens the files of an archive; None for the first bytes of others."""
     if head[257:262] == b"ustar":
@@ -85,7 +88,8 @@ def _zip_files(stream: BinaryIO) -> Iterator[BinaryIO]:
 def _is_text(name: str) -> bool:
     path = pathlib.PurePosixPath(name)
     is_hidden = path.name.startswith(".") or "__MACOSX" in path.parts
-    return not (is_hidden or formats.has_image_extension(name))
+    is_other = formats.has_image_extension(name) or path.suffix.lower() in _BESIDE
+    return not (is_hidden or is_other)
 
 
 def _contents(files: Iterator[BinaryIO]) -> Iterator[bytes]:

@@ -41,6 +41,9 @@ class VQAModel(Protocol):
     def can_read(self, question: str) -> bool:
         """Returns whether a question is short enough for it."""
 
+    def knows(self, phrase: str) -> bool:
+        """Returns whether it has a token for every word; what it has not, all sounds alike."""
+
     def answers(
         self, images: np.ndarray, questions: Sequence[Sequence[str]]
     ) -> Sequence[Sequence[str]]:
@@ -69,8 +72,8 @@ class AskedImage:
             attributes; nothing where the image has a fault.
         unwanted: attribute to the answers about references, beyond the concept that each is for.
         phrases: phrase of the prompt to P(yes); nothing where the image has a fault.
-        unasked: phrases of the prompt that hold no word (`^_^`) or that the model cannot read;
-            nothing where the image has a fault.
+        unasked: phrases of the prompt that hold no word (`^_^`), that are too long for the model
+            or have a word that it does not know; nothing where the image has a fault.
         fault: why the image cannot be asked about; "" if it can.
     """
 
@@ -124,6 +127,9 @@ class Asker:
             cases: others whose references are asked about too.
             read_images: reads real images.
             size: pixels of the images that are scored.
+
+        Raises:
+            ValueError: no answer is a word.
         """
         named = vqa.asked_at(size)
         questions = frozenset(suite.vocabulary["questions"])
@@ -136,6 +142,12 @@ class Asker:
             for position in images:
                 names[position] = list(dict.fromkeys([*names[position], *varied]))
         answers = asker.ask(read_images(list(names)), list(names.values()))
+        texts = [text for of_image in answers for text in of_image.values()]
+        if texts and not any(texts):
+            raise ValueError(
+                f"the VQA model answers none of {len(texts)} questions about real images with a "
+                "word: its weights or its tokenizer are damaged"
+            )
         return dataclasses.replace(asker, real_answers=dict(zip(names, answers, strict=True)))
 
     def tag_answers(self, tags: Sequence[str], kinds: Sequence[str]) -> Answers:
@@ -185,7 +197,11 @@ class Asker:
         """Returns of each prompt the phrases that can be asked, and those that cannot."""
         rows = [dict.fromkeys(tag for tag in prompt if tag != FIRST_TAG) for prompt in prompts]
         words = {tag: normalised(tag) for row in rows for tag in row}
-        can = {tag for tag, text in words.items() if text and self.vqa.can_read(yes_or_no(text))}
+        can = {
+            tag
+            for tag, text in words.items()
+            if text and self.vqa.can_read(yes_or_no(text)) and self.vqa.knows(text)
+        }
         asked = [[tag for tag in row if tag in can] for row in rows]
         return asked, [[tag for tag in row if tag not in can] for row in rows]
 

@@ -7,12 +7,13 @@ A case is known by its references, prompt and seed. References are positions in 
 name both evaluations have; those of manifests are known by what is in their files.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from rbjax.evaluation.results import COLUMNS, label
+from rbjax.evaluation.results import COLUMNS, SCHEMA, label
 from rbjax.interop import json_files
 from rbjax.metrics import bootstrap
 from rbjax.storage import StoredPath
@@ -60,7 +61,39 @@ def read(folder: StoredPath) -> dict[str, Any]:
             f"{path} holds no values of single images (schema {results.get('schema')}): evaluate "
             "again with this version"
         )
+    if results.get("schema", SCHEMA) > SCHEMA:
+        raise ValueError(f"{path} is of a newer version of rbjax (schema {results['schema']})")
+    try:
+        _check(results)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
     return results
+
+
+def _check(results: Mapping[str, Any]) -> None:
+    """Checks what is read of results.
+
+    Raises:
+        ValueError: with the row and image that are wrong.
+        AttributeError, KeyError, TypeError: a value is of another kind.
+    """
+    nearest = (results.get("nearest") or {"rows": {}})["rows"]
+    for row, images in results["scored"].items():
+        for number, image in enumerate(images):
+            for name in ("character", "references", "real", *KEY):
+                image[name]
+            values = (image.get("columns") or {}).items()
+            if wrong := [name for name, value in values if not _is_value(value)]:
+                raise ValueError(f"row {row!r}, image {number}: {wrong[0]} is no finite number")
+        for name, cell in nearest.get(row, {}).items():
+            if len(cell["images"]) != len(images):
+                raise ValueError(f"row {row!r}: nearest by {name} is of other images")
+
+
+def _is_value(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and math.isfinite(value))
 
 
 def compare(

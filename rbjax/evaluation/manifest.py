@@ -24,6 +24,7 @@ cannot be read is not an error: it is counted as unscored.
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,9 @@ def read(folder: Path) -> list[Entry]:
             continue
         place = f"{path}, line {number}"
         try:
-            item = json.loads(line.decode())
-        except ValueError as error:
+            item = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_without_repeats)
+            json.dumps(item, ensure_ascii=False).encode()  # halves of characters cannot be
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{place} is not JSON: {error}") from error
         entry = _entry(item, place)
         if entry.id in entries:
@@ -181,7 +183,7 @@ def _entry(item: Any, place: str) -> Entry:
     )
     files = [item["image"], item.get("target", ""), *(r.image for r in references)]
     for file in files:
-        if Path(file).is_absolute() or ".." in Path(file).parts:
+        if Path(file).is_absolute() or ".." in Path(file).parts or "\0" in file:
             raise ValueError(f"{place}: {file} is not a file inside the manifest's folder")
     rest = {key: item[key] for key in OPTIONAL if key in item}
     return Entry(
@@ -230,6 +232,14 @@ def _check(
     for key, kind in kinds.items():
         if key in item and not _is(item[key], kind):
             raise ValueError(f"{place}: {key} is not {names[kind]} but {item[key]!r}"[:300])
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns an object; raises ValueError where a key is there twice."""
+    counts = Counter(key for key, _ in pairs)
+    if repeated := [key for key, count in counts.items() if count > 1]:
+        raise ValueError(f"the key {repeated[0]!r} is there twice")
+    return dict(pairs)
 
 
 def _is(value: Any, kind: type) -> bool:

@@ -4,11 +4,12 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from rbjax.data import crops
 from rbjax.data import images as images_lib
@@ -183,20 +184,27 @@ class Foreign:
         return np.stack(images) if images else np.zeros((0, self.size, self.size, 3), np.float32)
 
 
-def size_of(folder: Path) -> int:
-    """Returns the larger side of the first image that is there, at most MAX_SIZE.
+def size_of(folders: Iterable[Path]) -> int:
+    """Returns the larger side that most images have, at most MAX_SIZE; of several the largest.
+
+    Args:
+        folders: with manifests.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: no image can be read.
     """
-    for entry in manifest.read(folder):
-        path = folder / entry.image
-        if path.is_file():
-            try:
-                return min(max(decoding.decode(path.read_bytes()).image.size), MAX_SIZE)
-            except (OSError, decoding.Unreadable):
-                continue
-    raise FileNotFoundError(f"none of the images that {folder / manifest.NAME} names can be read")
+    sides: Counter[int] = Counter()
+    paths = [folder / entry.image for folder in folders for entry in manifest.read(folder)]
+    for path in paths:
+        try:
+            with Image.open(path) as image:  # reads its head
+                sides[max(image.size)] += 1
+        except (OSError, ValueError, Image.DecompressionBombError):
+            continue
+    if not sides:
+        raise FileNotFoundError(f"none of the images can be read, such as {paths[0]}")
+    side = max(sides, key=lambda side: (sides[side], side))
+    return min(side, MAX_SIZE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +228,10 @@ class _Files:
     def number(self, folder: Path, shown: Reference) -> int:
         """Returns the number of a file, a new one where it was not there before."""
         path = folder / shown.image
-        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else str(path)
+        try:
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError:  # it is named where it is needed
+            content = str(path)
         described = json.dumps([content, shown.box, shown.tags])
         digest = hashlib.sha256(described.encode()).hexdigest()
         number = self.numbers.setdefault(digest, len(self.numbers))

@@ -11,7 +11,8 @@ Systems that are compared (the rows), in this order, each optional:
   colour;
 * `nearest_training`: no model; the training image that has most of the tags that are asked for;
 * `real_images`: images of the same character in the same outfit that are no references, scored by
-  their own tags instead of the case's prompt: the most that a model can reach;
+  their own tags instead of the case's prompt: the most that a model can reach, but for SWD, as
+  those of open cases wear any outfit;
 * `constant` (the prompt's colour and nothing else), `mean` (the mean of all references), `noise`:
   controls of the metrics themselves, on a part of the characters;
 * `unchanged`, `moved`, `scaled`, `flipped`, `loose`, `recolored`, `face_only`, `clothes_only`,
@@ -20,10 +21,11 @@ Systems that are compared (the rows), in this order, each optional:
 
 Columns, each the mean over characters; higher is better, but for leakage:
 
-* `vqa_flexibility`: share of the prompt's attributes for which the answer is the wanted one;
+* `vqa_flexibility`: share of the prompt's free attributes (that no reference carries) for which
+  the answer is the wanted one; of two tags of one attribute the last one is wanted;
 * `p_yes`: product over all phrases of the prompt of P(yes) / (P(yes) + P(no)), but for those that
-  hold no word (`^_^`) or are longer than the VQA model reads: these are counted in `unscored`, and
-  named in `scored`;
+  hold no word (`^_^`), are longer than the VQA model reads or have a word that it does not know:
+  these are counted in `unscored`, and named in `scored`;
 * `outfit_agreement`, `identity_agreement`: share of the outfit's (or the character's) attributes
   for which the answer is the same as for the references. The latter is the majority of the
   answers on entire images of those references that are given for the clothes (or the face, or the

@@ -127,7 +127,8 @@ def build(
     """
     present = np.flatnonzero(np.diff(clusters.character_start))
     total = len(present)
-    if min(characters, per_character, repeats, faces + clothes, total) < 1:
+    least = min(characters, per_character, repeats, faces + clothes, total)
+    if least < 1 or min(faces, clothes) < 0:
         raise ValueError(
             f"an evaluation needs at least one character, prompt and reference; got {characters} "
             f"of {total} characters, {per_character} prompts, {repeats} repeats, {faces} + "

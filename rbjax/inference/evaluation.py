@@ -195,7 +195,8 @@ def score_foreign(folders: Mapping[str, Path], options: Options, out: StoredPath
             f"{', '.join(given)}: the cases are all that the manifests name; these options choose "
             "the cases of a --suite"
         )
-    size = options.size or other_systems.size_of(next(iter(folders.values())))
+    size = options.size or other_systems.size_of(folders.values())
+    print(f"Images are scored at {size} px" + ("." if options.size else ", see --size."))
     foreign = other_systems.read_foreign(folders, size)
     tags = sorted(
         {tag for case in foreign.suite.cases for tag in case.prompt}

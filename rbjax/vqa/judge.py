@@ -73,6 +73,10 @@ class Judge:
         """Returns whether a question is short enough for the model."""
         return self.vqa.can_read(question)
 
+    def knows(self, phrase: str) -> bool:
+        """Returns whether the model has a token for every word of a phrase."""
+        return self.vqa.knows(phrase)
+
     def ask(
         self,
         images: Images,

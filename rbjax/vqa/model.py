@@ -27,6 +27,7 @@ _FEW = 8  # where no more images are asked about, so many
 _QUESTIONS = 8  # the number of questions is padded to a multiple of this
 _TOKENS = 16  # the length of questions is padded to a multiple of this, or to the model's limit
 ACCURACY = "accuracy.json"
+UNKNOWN = "[UNK]"  # BERT's token for a word that is not in the vocabulary
 MAX_NEW_TOKENS = 20  # of an answer, as transformers 5 generates by default
 OUR_MAX_NEW_TOKENS = 4  # of a model of scripts/train_vqa.py
 
@@ -95,7 +96,7 @@ class VQA:
             raise ValueError(f"{folder} holds a {type(model).__name__}, not a BLIP-VQA.")
         tokenizer = bert_tokenizer(folder)
         path = folder / ACCURACY
-        accuracy = json_files.read(path) if path.is_file() else None
+        accuracy = _read_accuracy(path) if path.is_file() else None
         preprocess = _preprocess(folder, model.config.vision.image_size, ours=accuracy is not None)
         return cls(model, tokenizer, preprocess=preprocess, accuracy=accuracy)
 
@@ -157,6 +158,10 @@ class VQA:
     def can_read(self, question: str) -> bool:
         """Returns whether a question is short enough for the model."""
         return len(self._tokenizer.encode(question).ids) <= self._text.max_position_embeddings
+
+    def knows(self, phrase: str) -> bool:
+        """Returns whether the model has a token for every word of a phrase."""
+        return self._tokenizer.token_to_id(UNKNOWN) not in self._tokenizer.encode(phrase).ids
 
     def tokenize(self, questions: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Returns token ids and mask, both int32 [len(questions), T].
@@ -255,6 +260,20 @@ def _preprocess(folder: Path, size: int, *, ours: bool) -> Preprocess:
             f"{(size, size)}: `size` of the one must be `image_size` of the other."
         )
     return blip
+
+
+def _read_accuracy(path: Path) -> dict[str, Any]:
+    """Reads `accuracy.json`; raises ValueError unless it says what may be asked at which sizes."""
+    accuracy = json_files.read(path)
+    for name in ("asked", "phrases"):
+        table = accuracy.get(name)
+        rows = table.values() if isinstance(table, dict) else [None]
+        if not all(isinstance(row, list) and all(type(n) is int for n in row) for row in rows):
+            raise ValueError(
+                f"{path}: {name!r} is not an object of attributes with lists of sizes in pixels; "
+                "take the file that scripts/train_vqa.py wrote"
+            )
+    return accuracy
 
 
 def _batch_size(count: int) -> int:

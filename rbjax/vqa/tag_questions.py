@@ -160,8 +160,9 @@ def complete(
 ) -> Vocabulary:
     """Returns a vocabulary with questions about all tags that have a rule or a question of its own.
 
-    What the vocabulary itself asks stays, and so do the kinds of its tags. `same` is added:
-    question -> what a model may say -> the answer that it counts as.
+    What the vocabulary itself asks stays, and so do the kinds of its tags; a tag that it spells in
+    another way (`Red_Hair`, "red hair") is that tag. `same` is added: question -> what a model may
+    say -> the answer that it counts as.
 
     Args:
         vocabulary: of a data set, see tfds_retribooru/vocabulary.py.
@@ -171,8 +172,11 @@ def complete(
     rules = rules or default_rules()
     own = dict(vocabulary["questions"])
     tags = dict(vocabulary["tags"])
+    spelled = {tag_text.normal(tag): entry for tag, entry in tags.items()}
+    others = [tag for tag in more_tags if tag not in tags]
+    tags |= {tag: spelled[name] for tag in others if (name := tag_text.normal(tag)) in spelled}
     questions, same = dict(own), {}
-    for tag in [*tags, *more_tags]:
+    for tag in [*tags, *others]:
         entry = tags.get(tag, {})
         asked = None if entry.get("attribute") in own else rules.question(tag)
         if asked is None or asked.attribute in own:

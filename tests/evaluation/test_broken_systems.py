@@ -153,7 +153,7 @@ def test_phrases_are_asked_once_and_in_words(world, suite, monkeypatch):
 
 def test_a_phrase_that_cannot_be_asked_is_left_out_and_named(world, suite, capsys):
     prompts = [
-        ("solo", "smile", "^_^", "a_girl_standing_in_a_green_park"),
+        ("solo", "smile", "^_^", "a_girl_standing_in_a_green_park", "Cat_ears"),
         ("solo", "hand_on_another's_head"),
         ("solo", "open_eyes"),
     ]
@@ -166,15 +166,22 @@ def test_a_phrase_that_cannot_be_asked_is_left_out_and_named(world, suite, capsy
     def smiling(cases):
         return np.stack([draw_image({"mouth": "smile"}) for _ in cases])
 
-    scored = world.evaluate(suite, ReadingVQA(words=5), ("trained",), generate=smiling)
+    scored = world.evaluate(
+        suite, ReadingVQA(words=5, unknown=["cat ears"]), ("trained",), generate=smiling
+    )
     some, none, every = scored["scored"]["trained"][:3]
     assert some["phrases"] == {"smile": 0.9} and some["columns"]["p_yes"] == 0.9
-    assert some["unasked"] == ["^_^", "a_girl_standing_in_a_green_park"]
+    assert some["unasked"] == ["^_^", "a_girl_standing_in_a_green_park", "Cat_ears"]
     assert none["phrases"] == {} and none["columns"]["p_yes"] is None
     assert none["unasked"] == ["hand_on_another's_head"] and every["unasked"] == []
-    assert scored["unscored"]["trained"] == {"phrase that cannot be asked": 96}
+    assert scored["unscored"]["trained"] == {"phrase that cannot be asked": 128}
     other_measures.show({**scored, "similarity": None, "nearest": None})
-    assert "P(yes) is without 3 phrases" in capsys.readouterr().out
+    assert "P(yes) is without 4 phrases" in capsys.readouterr().out
+
+
+def test_a_judge_that_says_no_word_is_an_error(world, suite):
+    with pytest.raises(ValueError, match="answers none of [0-9]+ questions about real images"):
+        world.evaluate(suite, ReadingVQA(nothing="", asked=()), ("trained",))
 
 
 # --- leakage and its chance level

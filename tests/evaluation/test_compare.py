@@ -138,3 +138,22 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(ValueError, match="is not JSON"):
         compare.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"schema": 99}, "is of a newer version"),
+        ({"scored": []}, "is damaged: AttributeError"),
+        ({"scored": {"trained": [3]}}, "is damaged: TypeError"),
+        ({"scored": {"trained": [{"character": 1}]}}, "is damaged: KeyError: 'references'"),
+        ({"scored": results(["x"])["scored"]}, "row 'trained', image 0: vqa_flexibility is no"),
+        ({"scored": results([0, np.nan])["scored"]}, "image 1: vqa_flexibility is no finite"),
+        ({"nearest": results([], hits=[True])["nearest"]}, "nearest by pixels is of other images"),
+    ],
+)
+def test_damaged_results_are_named(tmp_path, change, message):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results([0.1, 0.2], hits=[True, False]) | change))
+    with pytest.raises(ValueError, match=f"{path} is.*{message.removeprefix('is ')}"):
+        compare.read(tmp_path)

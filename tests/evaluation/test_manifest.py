@@ -74,6 +74,8 @@ def test_every_documented_key_is_known_and_every_known_one_documented():
         ({"references": [REFERENCE | {"mask": "x"}]}, "unknown mask; keys are"),
         ({"image": "../../etc/passwd"}, "is not a file inside"),
         ({"image": "/etc/passwd"}, "is not a file inside"),
+        ({"image": "images/\0.png"}, "is not a file inside"),
+        ({"prompt": "solo, \ud800"}, "is not JSON: .*surrogates not allowed"),
         ({"imagee": "x"}, "unknown imagee; keys are"),
     ],
 )
@@ -87,6 +89,8 @@ def test_lines_that_are_no_entry_are_named(tmp_path):
     for text, message in (
         ("{", "line 1 is not JSON"),
         ("[1]", "line 1 is not an object"),
+        ("[" * 100_000, "line 1 is not JSON"),
+        ('{"id": "a", "id": "b"}', "line 1 is not JSON: the key 'id' is there twice"),
         ("", "has no entry"),
         ('{"id": "a"}', r"line 1 \(id 'a'\) has no image, references, prompt, seed"),
     ):
@@ -123,3 +127,10 @@ def test_images_of_any_size_and_what_is_wrong_with_the_others(tmp_path):
 def test_a_folder_without_any_image_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="none of the 2 images"):
         manifest.read_images(tmp_path, ENTRIES, 8)
+
+
+def test_windows_mark_before_the_first_line_is_no_content(tmp_path):
+    folder_of(tmp_path, ITEM)
+    path = tmp_path / manifest.NAME
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert [entry.id for entry in manifest.read(tmp_path)] == [ITEM["id"]]

@@ -138,7 +138,7 @@ def test_folders_of_any_cases_become_one_suite(tmp_path):
     read = found.read_images([*a.references, a.real])
     assert read.shape == (2, SIZE, SIZE, 3)
     np.testing.assert_array_equal(read[0, 8, 8], [-1, -1, 1])
-    assert other_systems.size_of(first) == 40
+    assert other_systems.size_of([first]) == 40
 
 
 def test_files_are_known_by_their_content_in_every_folder_and_order(tmp_path):
@@ -193,10 +193,33 @@ def test_a_reference_that_cannot_be_read_is_named(tmp_path):
         found.read_images([0])
     (folder / "a.png").write_bytes(b"x")
     with pytest.raises(FileNotFoundError, match="none of the images"):
-        other_systems.size_of(folder)
+        other_systems.size_of([folder])
 
 
 def test_entries_are_named_after_the_suite(cases, read_record):
     made = other_systems.entries(cases, "validation", read_record)
     assert made[3].id == "validation-00003"
     assert dataclasses.asdict(made[0])["image"] == "images/validation-00000.png"
+
+
+def test_the_size_is_that_of_most_images_and_of_the_largest_of_as_many(tmp_path):
+    folders = []
+    for number, sides in enumerate([(20, 50, 50, 40), (40, 50, 600), (600, 600)]):
+        entries = [
+            manifest.Entry(f"{i}", f"{i}.png", (manifest.Reference("0.png", FACE),), (), i)
+            for i in range(len(sides))
+        ]
+        folders.append(foreign_folder(tmp_path / f"{number}", entries, {}))
+        for i, side in enumerate(sides):
+            Image.new("RGB", (side - 10, side)).save(folders[-1] / f"{i}.png")
+    assert other_systems.size_of(folders[:1]) == other_systems.size_of(folders[:2]) == 50
+    assert other_systems.size_of(folders) == other_systems.MAX_SIZE
+
+
+def test_a_name_that_no_file_can_have_is_of_no_image(tmp_path):
+    long = manifest.Reference("r" * 300, FACE)
+    entries = [manifest.Entry(n, f"{n}.png", (long,), (), 1) for n in ("a", "b" * 300)]
+    folder = foreign_folder(tmp_path / "one", entries, {"a.png": "red"})
+    assert other_systems.size_of([folder]) == 40
+    found = other_systems.read_foreign({"one": folder}, SIZE)
+    assert found.systems["one"].faults == {1: manifest.UNREADABLE}

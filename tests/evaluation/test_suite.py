@@ -167,6 +167,8 @@ def test_variants_leave_a_real_image_where_another_drawing_is_there():
 def test_a_suite_of_nothing_is_refused(world):
     with pytest.raises(ValueError, match="0 \\+ 0 references"):
         build(world, faces=0, clothes=0)
+    with pytest.raises(ValueError, match="-1 \\+ 3 references"):
+        build(world, faces=-1, clothes=3)
     with pytest.raises(ValueError, match="got 0"):
         build(world, characters=0)
 

@@ -43,9 +43,10 @@ def draw_image(answers: dict[str, str]) -> np.ndarray:
 class ReadingVQA:
     """Reads the pixels; where they hold no value, it says `nothing`."""
 
-    def __init__(self, asked=NAMES, phrases=NAMES, nothing=NOTHING, words=9):
+    def __init__(self, asked=NAMES, phrases=NAMES, nothing=NOTHING, words=9, unknown=()):
         self.asked, self.phrases, self.nothing = set(asked), set(phrases), nothing
         self.words = words  # of the longest question that it reads
+        self.unknown = unknown  # phrases
 
     def asked_at(self, size):
         assert size == SIZE
@@ -53,6 +54,9 @@ class ReadingVQA:
 
     def phrases_at(self, size):
         return self.asked & self.phrases
+
+    def knows(self, phrase):
+        return phrase not in self.unknown
 
     def can_read(self, question):
         return len(question.split()) <= self.words

@@ -1,10 +1,11 @@
 """The proof finds every leak that there can be, and nothing else."""
 
 import dataclasses
+import shutil
 
 import pytest
 
-from tfds_retribooru import check
+from tfds_retribooru import check, describe
 from tfds_retribooru.check import Entry
 
 
@@ -80,3 +81,14 @@ def test_the_directory_of_a_version_is_asked_for(avatars, capsys):
         check.main([str(avatars.data_path.parent.parent)])
     said = capsys.readouterr().err
     assert "is not the directory of a built data set" in said and str(avatars.data_path) in said
+
+
+@pytest.mark.parametrize("module", [check, describe])
+def test_damaged_records_are_an_error_that_says_what_to_do(avatars, tmp_path, module, capsys):
+    folder = tmp_path / "2.0.0"
+    shutil.copytree(avatars.data_path, folder)
+    shard = next(folder.glob("*train*array_record*"))
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    with pytest.raises(SystemExit):
+        module.main([str(folder)])
+    assert "cannot be read" in (said := capsys.readouterr().err) and "build the data set" in said

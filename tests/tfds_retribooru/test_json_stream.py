@@ -223,7 +223,7 @@ def test_a_list_that_never_closes_a_document_is_given_up(monkeypatch):
     monkeypatch.setattr(json_stream, "_BLOCK", 100)
     stream = io.BytesIO(b'[{"id": 1}, {"text": "' + b"x" * 100_000)
     found = list(json_stream.read(stream))
-    assert [d.fault for d in found] == ["", "truncated_list"]
+    assert [d.fault for d in found] == ["", "too_long"]
     assert stream.tell() < 10_000
 
 
@@ -233,7 +233,38 @@ def test_an_object_that_is_too_long_is_told_to_break_off(monkeypatch):
     monkeypatch.setattr(json_stream, "_BLOCK", 100)
     by_ids = {str(k): {"text": "x" * 50} for k in range(100)}
     found = read(b'{"id": 1}\n' + json.dumps(by_ids).encode())
-    assert [d.fault for d in found] == ["", "truncated_list"]
+    assert [d.fault for d in found] == ["", "too_long"]
+
+
+def test_what_an_answer_says_of_itself_may_stand_before_its_list(monkeypatch):
+    monkeypatch.setattr(json_stream, "_LONGEST", 2000)
+    monkeypatch.setattr(json_stream, "_BLOCK", 100)
+    about = {"success": True, "count": len(DOCUMENTS), "message": None, "version": "1.2"}
+    found = read(json.dumps(about | {"posts": DOCUMENTS * 9}, indent=1).encode())
+    assert values(found) == DOCUMENTS * 9
+    post = {"message": "x", "text": "", "images": [{"id": 7}], "id": 1}
+    assert values(read(json.dumps(post).encode())) == [post]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_of_two_lists_one_is_read_whatever_the_white_space_and_the_other_named(indent):
+    """COCO's images say nothing of characters, so that nothing is lost with them."""
+    images, own = [{"id": k} for k in (1, 2)], [{"id": k, "character": "ann"} for k in (1, 2)]
+    coco = {"info": {"year": 2020}, "images": images, "annotations": own, "licenses": []}
+    for document in (coco, {"images": images, "annotations": own}):
+        found = read(json.dumps(document, indent=indent).encode())
+        assert [(d.value, d.fault) for d in found] == [(v, "") for v in own]
+    two = {"results": own, "posts": [{"id": 3, "tags": "a"}]}
+    found = [(d.value, d.fault) for d in read(json.dumps(two, indent=indent).encode())]
+    assert found == [({"id": 3, "tags": "a"}, ""), ("results", "second_list")]
+
+
+def test_a_second_list_is_named_where_the_first_is_long(monkeypatch):
+    monkeypatch.setattr(json_text, "_WHOLE", 1000)
+    two = {"posts": DOCUMENTS * 9, "results": [{"id": 3, "tags": "a"}], "items": []}
+    found = read(json.dumps(two, indent=1).encode())
+    assert [d.value for d in found if not d.fault] == DOCUMENTS * 9
+    assert [(d.value, d.fault) for d in found if d.fault] == [("results", "second_list")]
 
 
 @pytest.mark.parametrize("between", ["", ",", " "])
@@ -267,6 +298,8 @@ def test_nothing_makes_it_raise(data, before):
             "bad_json",
             "not_json",
             "truncated_list",
+            "too_long",
+            "second_list",
             "damaged_file",
             "bad_utf8",
         )

@@ -60,6 +60,8 @@ ARCHIVED = {
     "metadata/.hidden": b"not read",
     "__MACOSX/metadata/a.json": b"not read",
     "1.jpg": b"not read",
+    "1.txt": b"not read",  # a caption, in a shard of webdataset
+    "1.mp4": b"not read",
     "metadata/b.json": '{"id": 2, "é": 3}'.encode("utf-16"),
     "metadata/c.json.gz": gzip.compress(b'{"id": 4}'),
 }

@@ -128,6 +128,22 @@ def test_a_missing_file_is_named(folder, tmp_path):
         model_lib.VQA.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "accuracy", [{}, {"asked": {}}, {"asked": ["hat"], "phrases": {}}]
+    + [{"asked": {"hat": sizes}, "phrases": {}} for sizes in (None, "x", 64, ["64"])]
+)  # fmt: skip
+def test_damage_in_what_may_be_asked_is_named(folder, tmp_path, accuracy):
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "accuracy.json").write_text(json.dumps(accuracy))
+    with pytest.raises(ValueError, match="accuracy.json: '(asked|phrases)' is not an object"):
+        model_lib.VQA.load(tmp_path)
+
+
+def test_words_without_a_token_are_not_known(vqa):
+    assert vqa.knows("red hat") and not vqa.knows("red cat") and not vqa.knows("xyzzy")
+
+
 def test_another_model_is_refused(folder, monkeypatch):
     linear = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
     monkeypatch.setattr(model_lib.huggingface, "load", lambda *_, **__: linear)

@@ -124,6 +124,17 @@ def test_the_vocabulary_decides_the_kind_and_unknown_tags_get_that_of_the_rule()
     assert made["same"]["what color is the skirt?"]["grey"] == "gray"
 
 
+def test_a_tag_in_another_spelling_is_that_tag():
+    vocabulary = attributes.vocabulary()
+    made = complete(vocabulary, more_tags=["Yellow_Hair", "pink background", "Pink_background"])
+    tags = vocabulary["tags"]
+    assert made["tags"] == {
+        **tags,
+        "Yellow_Hair": tags["yellow hair"],
+        "Pink_background": tags["pink background"],
+    }
+
+
 def entry(tag, kind):
     return {"attribute": tag, "answer": tag, "kind": kind}
 

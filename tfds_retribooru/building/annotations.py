@@ -13,6 +13,9 @@ from tfds_retribooru.text_files import open_binary
 _REASONS = {
     "bad_json": "the line is not JSON",
     "truncated_list": "the list breaks off here",
+    "too_long": "a value does not end within 64 million characters: it is damaged, or all in one "
+    "object or list of lists; write one object a line",
+    "second_list": "the object has two lists of records, and this one is not read",
     "not_json": "up to here there is no object of JSON, and what follows is not read",
     "damaged_file": "the compressed file breaks off or is damaged here",
 }

@@ -95,10 +95,10 @@ class Post(NamedTuple):
 def posts(documents: Iterable[Document]) -> Iterator[tuple[int, Post] | Fault]:
     """Yields (line, post), and a fault for each document or part of one that cannot be used.
 
-    Faults that drop the post: bad_json, truncated_list, damaged_file and not_json (and all that
-    follows), not_an_object, bad_id, bad_rating, bad_tags, untyped_tags. Faults that drop a field:
-    bad_utf8 (the tags that hold it), bad_md5, bad_file_ext, bad_size. An unknown key drops nothing
-    and is named once (unknown_key KEY).
+    Faults that drop the post: bad_json, truncated_list, too_long, damaged_file and not_json (and
+    all that follows), second_list, not_an_object, bad_id, bad_rating, bad_tags, untyped_tags.
+    Faults that drop a field: bad_utf8 (the tags that hold it), bad_md5, bad_file_ext, bad_size. An
+    unknown key drops nothing and is named once (unknown_key KEY).
     """
     seen = set(KNOWN_KEYS)
     for line, value, fault in documents:

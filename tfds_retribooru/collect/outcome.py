@@ -11,6 +11,9 @@ from tfds_retribooru.collect.settings import Settings
 UNREADABLE = {  # reasons of posts that cannot be read, and what they mean
     "bad_json": "no JSON",
     "truncated_list": "a list breaks off; what follows is lost",
+    "too_long": "a value does not end within 64 million characters: it is damaged, or all posts "
+    "are in one object; write one post a line",
+    "second_list": "the object has another list of posts, and this one is not read",
     "not_json": "no object of JSON up to there, and what follows is not read; tables (CSV, "
     "Parquet, SQLite), pages (XML, HTML) and archives but tar and zip (7z, rar) are not",
     "damaged_file": "a compressed file breaks off or is damaged; what follows is lost",
@@ -29,7 +32,7 @@ FILTERED = {  # the others that are easily taken for damage
     "no_partner": "no other post of the character in that outfit, or only variants of this one",
 }
 PARTS = frozenset({"bad_utf8", "bad_md5", "bad_file_ext", "bad_size"})  # the post is not dropped
-_BREAKS = ("truncated_list", "damaged_file", "not_json")
+_BREAKS = ("truncated_list", "too_long", "second_list", "damaged_file", "not_json")
 _LOST = ("no_image", "unreadable_image")  # of those whose image was looked for, with those below
 _FOUND = ("kept", "near_copy", "no_partner")
 _SHOWN = 5  # reasons in the message of an error
