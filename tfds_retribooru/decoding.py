@@ -131,6 +131,8 @@ def _open_upright(data: bytes, profile: bytes | None, check_size: CheckSize | No
     if image.format == "TIFF" and _is_raw(image):
         raise Unreadable(UNREAD_FORMAT, "camera RAW: convert it to JPEG, PNG or WebP")
     image.load()
+    if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getextrema()[1]:
+        image = image.convert("RGB")  # old tools leave the fourth byte empty
     turned = _upright(image)
     is_plain = is_plain and turned is image and not image.has_transparency_data
     return Decoded(turned, is_plain, profile)
@@ -167,7 +169,7 @@ def _srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, bool]
     """Returns an image of any mode as RGB over white, and whether a profile changed its colours.
 
     Raises:
-        Unreadable: the pixels are floating point numbers, or have more than 16 bits.
+        Unreadable: the pixels are floating point numbers, have more than 16 bits, or none is seen.
     """
     alpha = None
     if image.mode == "F":
@@ -179,6 +181,8 @@ def _srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, bool]
         is_grey = image.mode.upper() in ("L", "LA")
         image = image.convert("RGBA")
         alpha = image.getchannel("A")
+        if not alpha.getextrema()[1]:
+            raise Unreadable("the picture is transparent everywhere")
         image = image.getchannel(0) if is_grey else image.convert("RGB")
     elif image.mode not in _PROFILE_MODES.values():
         image = image.convert("RGB")

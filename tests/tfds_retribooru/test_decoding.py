@@ -300,3 +300,23 @@ def test_the_small_picture_of_a_camera_s_raw_file_is_not_the_picture(image, tags
     with pytest.raises(decoding.Unreadable, match="camera RAW: convert it"):
         decoding.decode(held.getvalue())
     assert decoding.decode(retribooru_folder.encoded(image, "TIFF")).image.size == image.size
+
+
+def test_what_is_transparent_everywhere_is_no_picture_but_in_a_bitmap(image):
+    clear = image.convert("RGBA")
+    clear.putalpha(0)
+    with pytest.raises(decoding.Unreadable, match="transparent everywhere"):
+        decoding.decode(retribooru_folder.encoded(clear))
+    found = decoding.decode(bitmap(clear)).image
+    np.testing.assert_array_equal(found, image)
+    clear.putpixel((0, 0), (0, 0, 0, 255))
+    assert np.asarray(decoding.decode(retribooru_folder.encoded(clear)).image)[0, 0].max() == 0
+
+
+def bitmap(image: Image.Image) -> bytes:
+    """A BMP of version 4, which says where the four channels are."""
+    body = np.asarray(image)[::-1, :, [2, 1, 0, 3]].tobytes()
+    head = struct.pack("<IiiHHIIiiII", 108, *image.size, 1, 32, 3, len(body), 0, 0, 0, 0)
+    head += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + bytes(52)
+    start = 14 + len(head)
+    return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + head + body

@@ -484,3 +484,15 @@ def test_endings_of_images_and_masks_are_of_any_kind(tmp_path):
     (tmp_path / "images/4.GIF").write_bytes(image)
     os.utime(tmp_path / "images", (0, 0))  # a clock may be coarse
     assert layout.locate(tmp_path, Record("4", "ann"))[0] == tmp_path / "images/4.GIF"
+
+
+def test_an_id_may_have_the_ending_of_its_picture(tmp_path):
+    for folder, name in (("images", "4.jpg"), ("masks", "4.png"), ("images", "jpg.png")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        retribooru_folder.draw_image(4).save(tmp_path / folder / name)
+    found = tmp_path / "images/4.jpg", tmp_path / "masks/4.png"
+    assert layout.locate(tmp_path, Record("4.jpg", "ann")) == found
+    assert layout.locate(tmp_path, Record("jpg", "ann")) == (tmp_path / "images/jpg.png", None)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/a.json").write_text('{"id": "4.jpg", "character": "ann"}')
+    assert [item.id for item in layout.read(tmp_path)] == ["4.jpg"]

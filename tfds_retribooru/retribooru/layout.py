@@ -40,7 +40,7 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
     ids = set()
     for item in annotations.read(annotations.files(root / "annotations")):
         if isinstance(item, Record):
-            ids.add(item.id)
+            ids.update(_names(item))
         yield item
     for name in sorted(os.listdir(root / MASKS)) if (root / MASKS).is_dir() else ():
         if name.startswith("."):
@@ -56,8 +56,16 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
 
 def locate(root: pathlib.Path, record: Record) -> tuple[pathlib.Path | None, pathlib.Path | None]:
     """Returns the paths of a record's image and mask under `root`; None where there is no file."""
-    image = find_image(root / "images", record.id, record.extension, record.md5)
-    return image, _find(os.path.join(root, MASKS), record.id, ("png", *formats.EXTENSIONS))
+    names, endings = _names(record), ("png", *formats.EXTENSIONS)
+    images = (find_image(root / "images", n, record.extension, record.md5) for n in names)
+    masks = (_find(os.path.join(root, MASKS), n, endings) for n in names)
+    return next(filter(None, images), None), next(filter(None, masks), None)
+
+
+def _names(record: Record) -> list[str]:
+    """Returns a record's id, and it without a picture's ending, which some write behind it."""
+    stem = record.id.rpartition(".")[0]
+    return [record.id, stem] if stem and formats.has_known_extension(record.id) else [record.id]
 
 
 def find_image(
