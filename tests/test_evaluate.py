@@ -127,13 +127,14 @@ def test_what_no_evaluation_wrote_is_not_replaced(start, cases, tmp_path):
     """A user's images in a folder of that name were deleted."""
     own = tmp_path / "paper" / "report"
     shutil.copytree(cases, own)
+    before = sorted(path for path in own.rglob("*"))
     for images in (own, cases):
         with pytest.raises(ValueError, match="paper.*would (replace|be replaced)"):
             start("--images", f"a={images}", "--out", tmp_path / "paper")
     (tmp_path / "paper" / "results.json").write_text("{}")
     with pytest.raises(ValueError, match="its report would replace the images in"):
         start("--images", own, "--out", tmp_path / "paper")
-    assert len(list((own / "images").iterdir())) == 3
+    assert sorted(path for path in own.rglob("*")) == before
     with pytest.raises(ValueError, match="results.json is a file"):
         start("--images", cases, "--out", tmp_path / "paper" / "results.json")
 

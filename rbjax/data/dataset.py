@@ -113,7 +113,12 @@ def prepare(dataset: str, data_dir: str) -> tfds.core.DatasetBuilder:
         )
     try:
         builder = tfds.builder(dataset, data_dir=folder)
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+    except tfds.core.DatasetNotFoundError as error:  # it lists all that TFDS has
+        raise ValueError(
+            f"config.data.dataset={dataset!r} is not a known data set: use avatars/varied, "
+            "retribooru/384, folder/384 or another one of the README"
+        ) from error
+    except ValueError as error:
         raise ValueError(f"config.data.dataset={dataset!r} is not a known data set: {error}") from (
             error
         )

@@ -10,6 +10,7 @@ from rbjax.evaluation import baselines, other_measures, scoring
 from rbjax.evaluation import results as results_lib
 from rbjax.evaluation import suite as suite_lib
 from rbjax.evaluation.asking import Asker
+from rbjax.text.concepts import FACE
 from tests.helpers.evaluation_world import NAMES, SIZE, VALUES, ReadingVQA, draw_image, vocabulary
 
 
@@ -119,7 +120,16 @@ def test_an_answer_that_is_no_word_is_never_right_and_never_obedient(trained, an
 
 
 def test_references_about_which_there_is_no_word_expect_nothing(world, suite, monkeypatch):
-    monkeypatch.setattr(world, "images", lambda positions: np.zeros((len(positions), 10, 10, 3)))
+    pairs = (
+        (p, c) for case in suite.cases for p, c in zip(case.references, case.concepts, strict=True)
+    )
+    faces, original = {p for p, concept in pairs if concept == FACE}, world.images
+
+    def without_faces(positions):
+        images = original(positions)
+        return images * np.array([p not in faces for p in positions])[:, None, None, None]
+
+    monkeypatch.setattr(world, "images", without_faces)
     scored = world.evaluate(suite, ReadingVQA(nothing="?"), ("trained", "copy_reference"))
     assert scored["rows"]["copy_reference"]["identity_agreement"] is None
     assert scored["real_no_words"] > 0
@@ -179,9 +189,10 @@ def test_a_phrase_that_cannot_be_asked_is_left_out_and_named(world, suite, capsy
     assert "P(yes) is without 4 phrases" in capsys.readouterr().out
 
 
-def test_a_judge_that_says_no_word_is_an_error(world, suite):
+def test_a_judge_that_says_no_word_is_an_error(world, suite, monkeypatch):
+    monkeypatch.setattr(world, "images", lambda positions: np.zeros((len(positions), 10, 10, 3)))
     with pytest.raises(ValueError, match="answers none of [0-9]+ questions about real images"):
-        world.evaluate(suite, ReadingVQA(nothing="", asked=()), ("trained",))
+        world.evaluate(suite, ReadingVQA(nothing="?"), ("trained",))
 
 
 # --- leakage and its chance level
