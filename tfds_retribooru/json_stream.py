@@ -57,7 +57,13 @@ def parts(path: str | pathlib.Path, size: int = 1 << 26) -> list[Part]:
 
 
 def read_part(part: Part) -> Iterator[Document]:
-    """Yields the documents of a part, which begins and ends where a line begins with a brace."""
+    """Yields the documents of a part, which begins and ends where a line begins with a brace.
+
+    Of a file without a byte, such as a download that failed leaves, it yields a "not_json".
+    """
+    if not pathlib.Path(part.path).stat().st_size:
+        yield Document(1, "", "not_json")
+        return
     with open_binary(part.path) as stream:
         if part.stop is None:
             yield from read(stream)

@@ -38,7 +38,7 @@ def decode(data: bytes, size: tuple[int, int]) -> Image.Image:
         if max(width, height) != max(size) or min(width, height) != min(size):
             raise _other_size((width, height), size)
 
-    mask = _open(data, check_size)
+    mask = _figure(decoding.open_upright(data, check_size).image)
     if mask.size != size:
         raise _other_size(mask.size, size)
     if np.asarray(mask).max() == 1:
@@ -46,10 +46,18 @@ def decode(data: bytes, size: tuple[int, int]) -> Image.Image:
     return mask
 
 
-def is_likely(data: bytes) -> bool:
-    """Returns whether a file is an image that looks like a mask: nearly all black or white."""
+def is_likely(data: bytes, *, cut_outs: bool = True) -> bool:
+    """Returns whether a file is an image that looks like a mask: nearly all black or white.
+
+    Args:
+        data: of the file.
+        cut_outs: whether that may be its transparency, beside the colours of a figure.
+    """
     try:
-        values = np.asarray(_open(data))
+        image = decoding.open_upright(data).image
+        if image.has_transparency_data and not cut_outs:
+            return False
+        values = np.asarray(_figure(image))
     except Unreadable:
         return False
     is_mask = (values <= SURE) | (values >= 255 - SURE) if values.max() > 1 else values <= 1
@@ -91,13 +99,12 @@ def _other_size(found: tuple[int, int], size: tuple[int, int]) -> Unreadable:
     return Unreadable("the mask is of another size than the picture", detail)
 
 
-def _open(data: bytes, check_size: decoding.CheckSize | None = None) -> Image.Image:
-    """Returns the figure of a mask's file, of mode L.
+def _figure(image: Image.Image) -> Image.Image:
+    """Returns the figure of an upright mask of any mode, of mode L.
 
     Raises:
-        Unreadable: the file cannot be used.
+        Unreadable: it cannot be used.
     """
-    image = decoding.open_upright(data, check_size).image
     try:
         return _grey(image)
     except (Unreadable, MemoryError):
@@ -107,7 +114,7 @@ def _open(data: bytes, check_size: decoding.CheckSize | None = None) -> Image.Im
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """Returns the figure of an upright mask of any mode, of mode L."""
+    """Returns what `_figure` does, and raises any error of Pillow's."""
     if image.has_transparency_data:
         alpha = image.convert("RGBA").getchannel("A")
         if np.asarray(alpha).min() < 255:

@@ -218,10 +218,14 @@ def test_masks_of_other_names_beside_pictures_are_named_and_no_pictures(tmp_path
     mask = Image.new("L", (60, 80))
     ImageDraw.Draw(mask).ellipse((8, 8, 40, 70), fill=255)
     mask.save(tmp_path / "ann" / name)
+    cut_out = retribooru_folder.draw_image(7, mask.size)
+    cut_out.putalpha(mask)
+    cut_out.save(tmp_path / "ann" / "1_alpha.png")
     records, faults = read(tmp_path)
-    assert records == {
-        f"ann/{k}.jpg": ("ann", None) for k in ("0", "mask_1", "masked_ball")
-    } and faults == {f"ann/{name}": layout.LIKE_MASK}
+    pictures = ("0.jpg", "mask_1.jpg", "masked_ball.jpg", "1_alpha.png")
+    assert records == {f"ann/{k}": ("ann", None) for k in pictures} and faults == {
+        f"ann/{name}": layout.LIKE_MASK
+    }
 
 
 @pytest.mark.parametrize("folder", ["SegmentationClass", "gt"])

@@ -282,10 +282,12 @@ def test_bytes_that_are_not_utf8_cost_a_mark():
         assert read(data) == [Document(1, {"a": "\ufffd", "b": 1}, "bad_utf8")]
 
 
-def test_an_empty_file_has_no_documents(tmp_path):
+def test_an_empty_list_has_no_documents_and_a_file_without_a_byte_is_named(tmp_path):
     path = tmp_path / "empty.json"
-    path.write_bytes(b"")
-    assert [d for part in json_stream.parts(path) for d in json_stream.read_part(part)] == []
+    for content, faults in ((b"", ["not_json"]), (b"[]", []), (b"\n", [])):
+        path.write_bytes(content)
+        found = [d for part in json_stream.parts(path) for d in json_stream.read_part(part)]
+        assert [d.fault for d in found] == faults
     assert read(b"\n\n  \n") == read(b"[]") == []
 
 

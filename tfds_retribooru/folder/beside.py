@@ -68,8 +68,13 @@ def is_called_masks(folder: pathlib.Path) -> bool:
 
 
 def is_like_mask(path: pathlib.Path) -> bool:
-    """Returns whether a file beside pictures has such a word in its name, and looks like a mask."""
-    return _has_word(stem_of(path.name)) and path.is_file() and masks.is_likely(path.read_bytes())
+    """Returns whether a file beside pictures has such a word in its name, and looks like a mask.
+
+    A figure that is cut out (`ann_alpha.png`) does not: it is a picture.
+    """
+    if not _has_word(stem_of(path.name)) or not path.is_file():
+        return False
+    return masks.is_likely(path.read_bytes(), cut_outs=False)
 
 
 def is_condition(path: pathlib.Path) -> bool:
