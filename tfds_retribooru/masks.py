@@ -55,10 +55,10 @@ def is_likely(data: bytes, *, cut_outs: bool = True) -> bool:
     """
     try:
         image = decoding.open_upright(data).image
-        if image.has_transparency_data and not cut_outs:
-            return False
         values = np.asarray(_figure(image))
     except Unreadable:
+        return False
+    if image.has_transparency_data and not cut_outs:
         return False
     is_mask = (values <= SURE) | (values >= 255 - SURE) if values.max() > 1 else values <= 1
     return bool(is_mask.mean() >= NEARLY_ALL)

@@ -203,9 +203,9 @@ def _records(
 
 def _unread(root: pathlib.Path, path: pathlib.Path, of_images: str = "") -> Fault:
     """Returns the fault of a file that is not read; `of_images` is the reason for images."""
-    reason = NO_TARGET if beside.is_condition(path) else NOT_READ
-    if of_images and formats.is_image(path):
-        reason = of_images
+    reason = of_images if of_images and formats.is_image(path) else NOT_READ
+    if beside.is_condition(path):
+        reason = NO_TARGET
     return Fault("", reason, file=ascii(_id(root, path))[1:-1], part="place")
 
 

@@ -212,7 +212,9 @@ def test_images_are_found_in_every_layout_and_nowhere_else(images):
 def test_models_get_an_image_as_the_builder_stores_it(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
-    Image.new("RGBA", (40, 20), (255, 0, 0, 0)).save(tmp_path / "7.png", exif=exif)
+    image = Image.new("RGBA", (40, 20), (255, 0, 0, 0))
+    image.putpixel((20, 10), (255, 0, 0, 255))
+    image.save(tmp_path / "7.png", exif=exif)
     (image,) = image_models.answer_questions(lambda images: images, tmp_path, [(7, "png")])
     assert (image.size, image.mode) == ((20, 40), "RGB")
     assert image.getpixel((0, 0)) == (255, 255, 255)

@@ -183,7 +183,12 @@ def fail(tmp_path, text: str, **options) -> str:
     return str(failed.value)
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", "[]", '{"posts": []}'])
+def test_a_file_without_a_byte_is_an_error_that_names_it(tmp_path):
+    message = fail(tmp_path, "")
+    assert "nothing is kept of 1 posts" in message and "not_json" in message
+
+
+@pytest.mark.parametrize("text", ["\n\n", "[]", '{"posts": []}'])
 def test_metadata_without_a_post_is_an_error(tmp_path, text):
     assert "there is no post in the metadata" in fail(tmp_path, text)
 
