@@ -172,8 +172,8 @@ def _check_free(out: storage.StoredPath, folders: dict[str, Path]) -> None:
             )
     if pages.exists() and not (out / "results.json").exists():
         raise ValueError(
-            f"--out={out}: no evaluation wrote the folder {pages}, which would be replaced; name "
-            "another one"
+            f"--out={out}: the folder {pages} would be replaced, and no results.json says that an "
+            "evaluation wrote it; name another one, or remove it"
         )
 
 

@@ -129,7 +129,7 @@ def test_what_no_evaluation_wrote_is_not_replaced(start, cases, tmp_path):
     shutil.copytree(cases, own)
     before = sorted(path for path in own.rglob("*"))
     for images in (own, cases):
-        with pytest.raises(ValueError, match="paper.*would (replace|be replaced)"):
+        with pytest.raises(ValueError, match="paper.* would (replace|be replaced)"):
             start("--images", f"a={images}", "--out", tmp_path / "paper")
     (tmp_path / "paper" / "results.json").write_text("{}")
     with pytest.raises(ValueError, match="its report would replace the images in"):

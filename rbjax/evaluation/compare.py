@@ -61,8 +61,8 @@ def read(folder: StoredPath) -> dict[str, Any]:
             f"{path} holds no values of single images (schema {results.get('schema')}): evaluate "
             "again with this version"
         )
-    if results.get("schema", SCHEMA) > SCHEMA:
-        raise ValueError(f"{path} is of a newer version of rbjax (schema {results['schema']})")
+    if results.get("schema") not in range(SCHEMA + 1):
+        raise ValueError(f"{path} is of another version of rbjax (schema {results.get('schema')})")
     try:
         _check(results)
     except (AttributeError, KeyError, TypeError) as error:

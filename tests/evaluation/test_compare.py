@@ -143,7 +143,8 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"schema": 99}, "is of a newer version"),
+        ({"schema": 99}, r"is of another version of rbjax \(schema 99\)"),
+        ({"schema": "2"}, "is of another version"),
         ({"scored": []}, "is damaged: AttributeError"),
         ({"scored": {"trained": [3]}}, "is damaged: TypeError"),
         ({"scored": {"trained": [{"character": 1}]}}, "is damaged: KeyError: 'references'"),

@@ -72,9 +72,12 @@ def is_like_mask(path: pathlib.Path) -> bool:
 
     A figure that is cut out (`ann_alpha.png`) does not: it is a picture.
     """
-    if not _has_word(stem_of(path.name)) or not path.is_file():
+    if not _has_word(stem_of(path.name)):
         return False
-    return masks.is_likely(path.read_bytes(), cut_outs=False)
+    try:
+        return masks.is_likely(path.read_bytes(), cut_outs=False)
+    except OSError:  # a link that leads nowhere, or a file that may not be read: named as a picture
+        return False
 
 
 def is_condition(path: pathlib.Path) -> bool:
