@@ -111,8 +111,13 @@ def test_urls_are_refused(text):
 
 
 def test_transparency_is_white(folder):
-    Image.new("RGBA", (2, 2), (9, 9, 9, 0)).save("clear.png")
-    assert (reference_lib.read("clear.png") == 255).all()
+    image = Image.new("RGBA", (2, 2), (9, 9, 9, 0))
+    image.save("clear.png")
+    with pytest.raises(ValueError, match="clear.png .*transparent everywhere"):
+        reference_lib.read("clear.png")
+    image.putpixel((0, 0), (9, 9, 9, 255))
+    image.save("seen.png")
+    assert reference_lib.read("seen.png")[..., 0].tolist() == [[9, 255], [255, 255]]
 
 
 @pytest.mark.parametrize("box", [(0, 0, 11, 1), (0, 4, 1, 3), (-1, 0, 2, 2), (0, 0, 0, 1)])
