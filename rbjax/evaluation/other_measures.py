@@ -122,9 +122,10 @@ def show(results: Mapping[str, Any]) -> None:
     records = [record for row in results["scored"].values() for record in row]
     unasked = sorted({phrase for record in records for phrase in record.get("unasked", ())})
     if unasked:
+        shown = ", ".join(unasked[:PRINTED]) + (", ..." if unasked[PRINTED:] else "")
         print(
-            f"P(yes) is without {len(unasked)} phrases that hold no word, or more than the VQA "
-            f"model reads: {', '.join(unasked[:PRINTED])}{', ...' if unasked[PRINTED:] else ''}"
+            f"P(yes) is without {len(unasked)} phrases that hold no word, one that the VQA model "
+            f"does not know, or more than it reads: {shown}"
         )
     if results["similarity"]:
         print(similarity.table(results["similarity"]))
