@@ -22,6 +22,10 @@ _SEPARATOR = re.compile(  # the last is kohya's, behind the tags that stay first
     r"[,，、；\t\n\r]|\|\|\|"
 )
 _OTHERS = re.compile(r"(?<=[\w)\]}>]);(?=\s|\w|$)|\s\|\s")  # but `;)` and `;d` are tags
+_SCORE = r"(?:0?\.\d+|1\.0*|\d{1,3}(?:\.\d+)? ?%)"  # a tagger's: 0.98, 98.1 %
+_SCORED = re.compile(  # `blue_hair: 0.98`, `blue_hair (0.98)`, `0.98 blue_hair`
+    rf"(?P<tag>(?=.*[^\d\s.e+-]).*?\S)(?:\s*(?:[:=|]|->)\s*|\s+)(?:{_SCORE}|\({_SCORE}\))|{_SCORE}\s+(?P<behind>.+)"
+)
 _LISTED = re.compile(r"\[\s*(['\"])(.*)\1\s*\]", re.DOTALL)  # a list as JSON or Python writes it
 _ENTITY = re.compile(r"&(#\d+|#[xX][0-9a-fA-F]+|\w+);")  # of HTML, as Gelbooru's answers have them
 _INVISIBLE = dict.fromkeys(map(ord, "\0\u200b\u200c\u200d\u2060\ufeff"))
@@ -59,11 +63,13 @@ def split(text: str) -> list[str]:
     """Splits tags as people write them: by commas (also of Chinese and Japanese), else by lines,
     else by semicolons or bars, else by spaces (as Danbooru); HTML's characters are unescaped.
 
-    A text without these is split by spaces where underscores say that a tag has none.
+    A text without these is split by spaces where underscores say that a tag has none. Scores of a
+    tagger, where all tags have one, are left out.
     """
     text = unescaped(text)
     if listed := _LISTED.fullmatch(text.strip()):
         text = ",".join(re.split(r"['\"]\s*,\s*['\"]", listed[2]))
+    text = _without_scores(text)
     separator = next((s for s in (_SEPARATOR, _OTHERS) if s.search(text.strip())), None)
     if separator:
         parts = separator.split(text)
@@ -71,6 +77,12 @@ def split(text: str) -> list[str]:
         words = text.split()
         parts = words if len(words) > 1 and any(map(_has_underscore, words)) else [text]
     return [part for part in (p.strip() for p in parts) if part]
+
+
+def _without_scores(text: str) -> str:
+    parts = [part for part in (p.strip() for p in re.split(r"[,\n\r;]", text)) if part]
+    found = [_SCORED.fullmatch(part) for part in parts]
+    return ", ".join(m["tag"] or m["behind"] for m in found if m) if all(found) else text
 
 
 def is_sentence(text: str) -> bool:

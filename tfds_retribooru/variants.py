@@ -1,9 +1,9 @@
 """Variant sets: one drawing with little changed, which tells everything about its variants.
 
 Pictures are of one set if links of their metadata (parent and children) connect them, or if they
-are of one character and near copies: of `perceptual_hash`, at most DISTANCE bits differ. Pictures
-of one set are never references of each other. A data set keeps what tells the sets in
-`variants.jsonl`; `clusters` reads it.
+are of one character and near copies: of `perceptual_hash`, at most DISTANCE bits differ, and they
+are not `recoloured`. Pictures of one set are never references of each other. A data set keeps what
+tells the sets in `variants.jsonl`; `clusters` reads it.
 """
 
 import json
@@ -17,26 +17,62 @@ from scipy import fft, sparse
 from scipy.sparse import csgraph
 
 SIDE = 16  # of a hash, in bits
+BITS = SIDE * SIDE // 8  # bytes of a hash that hold them; those of the colours follow
+_CELLS = 6  # of a side, whose colours a hash has: Cb and Cr, a byte each
+SIZE = BITS + 2 * _CELLS**2  # bytes of a hash
 # Of 256 bits. Of drawings whose mouth or eyes were painted over, 95 % and 85 % are as near; of the
 # pictures of a character in one outfit (LPC's sprites, any pose) 0.4 % are.
 DISTANCE = 20
 NAME = "variants.jsonl"
+_CHANGE = 8  # of 255, by which a cell's colour may change in an encoding or by a smaller retouch
+_RECOLOURED = 1 / 16  # of the cells; of pictures with another mouth or eyes, fewer change
+_FRAME = 1 / 4  # of the cells beside the figure: if more change, background or grading did
 Name = TypeVar("Name", int, str)
 _SEEN = 4 * SIDE  # pixels of a side that the hash sees
 _ROWS = 512  # hashes that are compared with all others at a time
 
 
 def perceptual_hash(image: Image.Image) -> bytes:
-    """Returns 32 bytes that change little when an image is rescaled, recompressed or retouched.
+    """Returns SIZE bytes that change little when an image is rescaled, recompressed or retouched.
 
-    It is imagehash's `phash` with 256 bits, of a large image that was reduced by areas before.
+    The first BITS are imagehash's `phash` with 256 bits, of a large image that was reduced by areas
+    before; then come the colours of _CELLS x _CELLS parts, which the former do not see.
     """
     factor = max(1, 2 * min(image.size) // (3 * _SEEN))
     grey = image.convert("L").reduce(factor)  # quicker than the filter
     box = (0, 0, image.width / factor, image.height / factor)
     grey = grey.resize((_SEEN, _SEEN), Image.Resampling.LANCZOS, box)
     lowest = fft.dctn(np.asarray(grey, float))[:SIDE, :SIDE]
-    return np.packbits(lowest > np.median(lowest)).tobytes()
+    small = image.convert("RGB").resize((_CELLS, _CELLS), Image.Resampling.BOX)
+    colours = np.asarray(small.convert("YCbCr"))[..., 1:]
+    return np.packbits(lowest > np.median(lowest)).tobytes() + colours.tobytes()
+
+
+def recoloured(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Tells near copies in other colours, as of one template, from retouched ones: bool [N].
+
+    Where the frame around the figure (the upper row, and the upper half of both sides) changed too,
+    background or grading may be all that did; where one of the two has no colour, nothing is told.
+
+    Args:
+        hashes, others: of `perceptual_hash`, uint8 [N, bytes].
+    """
+    shape = (-1, _CELLS, _CELLS, 2)
+    one, other = (part[:, BITS:].reshape(shape).astype(int) - 128 for part in (hashes, others))
+    changed = np.any(np.abs(one - other) > _CHANGE, axis=-1)  # [N, y, x]
+    frame = np.zeros((_CELLS, _CELLS), bool)
+    frame[0] = frame[: _CELLS // 2, [0, -1]] = True
+    has_colour = [np.any(np.abs(part) > _CHANGE, axis=(1, 2, 3)) for part in (one, other)]
+    is_graded = changed[:, frame].mean(1) > _FRAME
+    return (changed.mean((1, 2)) > _RECOLOURED) & ~is_graded & has_colour[0] & has_colour[1]
+
+
+def is_near(one: bytes, other: bytes, distance: int) -> bool:
+    """Whether two hashes are those of near copies: of at most `distance` bits, not recoloured."""
+    first, second = (int.from_bytes(value[:BITS]) for value in (one, other))
+    if (first ^ second).bit_count() > distance:
+        return False
+    return not recoloured(*(np.frombuffer(value, np.uint8)[None] for value in (one, other)))[0]
 
 
 def roots(links: Iterable[Sequence[Name]]) -> dict[Name, Name]:
@@ -100,8 +136,13 @@ def read(folder: pathlib.Path) -> tuple[dict[str, str], dict[str, bytes]]:
         return {}, {}
     with path.open(encoding="utf-8") as file:
         lines = [json.loads(line) for line in file]
-    hashes = {line["id"]: bytes.fromhex(line["hash"]) for line in lines if line["hash"]}
+    hashes = {line["id"]: _from_hex(line["hash"]) for line in lines if line["hash"]}
     return roots((line["id"], name) for line in lines for name in line["relatives"]), hashes
+
+
+def _from_hex(text: str) -> bytes:
+    """Reads a hash; one of an older version, which has no colours, gets those of a grey picture."""
+    return bytes.fromhex(text).ljust(SIZE, b"\x80")
 
 
 def of_split(
@@ -130,7 +171,8 @@ def of_split(
 
 def _near(hashes: Sequence[bytes]) -> list[np.ndarray]:
     """Returns the pairs of near hashes, int [K, 2], in some parts."""
-    bits = np.frombuffer(b"".join(hashes), np.uint64).reshape(-1, SIDE * SIDE // 64)
+    values = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, SIZE)
+    bits = np.ascontiguousarray(values[:, :BITS]).view(np.uint64)
     found = []
     for start in range(0, len(bits), _ROWS):
         rows, rest = bits[start : start + _ROWS], bits[start:]
@@ -138,7 +180,8 @@ def _near(hashes: Sequence[bytes]) -> list[np.ndarray]:
             np.bitwise_count(rows[:, None, k] ^ rest[None, :, k]).astype(np.uint16)
             for k in range(bits.shape[1])
         )
-        found.append(np.argwhere(differing <= DISTANCE) + start)
+        pairs = np.argwhere(differing <= DISTANCE) + start
+        found.append(pairs[~recoloured(*values[pairs.T])])
     return found
 
 

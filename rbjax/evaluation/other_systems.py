@@ -226,7 +226,11 @@ class _Files:
     boxes: dict[tuple[int, int], Box] = dataclasses.field(default_factory=dict)
 
     def number(self, folder: Path, shown: Reference) -> int:
-        """Returns the number of a file, a new one where it was not there before."""
+        """Returns the number of a file, a new one where it was not there before.
+
+        Raises:
+            ValueError: the reference's box is not inside the image.
+        """
         path = folder / shown.image
         try:
             content = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -238,9 +242,23 @@ class _Files:
         if number == len(self.paths):
             self.paths.append(path)
             self.tags[number] = shown.tags or ()
+            _check_box(path, shown.box)
         if shown.box is not None:
             self.boxes[number, shown.concept] = shown.box
         return number
+
+
+def _check_box(path: Path, box: Box | None) -> None:
+    """Raises ValueError if a box is not inside its image; an image that is none is named later."""
+    try:
+        width, height = decoding.decode(path.read_bytes()).image.size if box else (0, 0)
+    except (OSError, decoding.Unreadable):
+        return
+    if box and (box[0] + box[2] > width or box[1] + box[3] > height):
+        raise ValueError(
+            f"the manifest's box {list(box)} (left, top, width, height) of the reference {path} is "
+            f"not inside its image of {width}x{height} pixels"
+        )
 
 
 def read_foreign(folders: Mapping[str, Path], size: int) -> Foreign:

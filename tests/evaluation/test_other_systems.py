@@ -173,6 +173,23 @@ def test_two_boxes_of_one_file_are_two_references(tmp_path):
     assert left[0] < left[1]
 
 
+@pytest.mark.parametrize("past", [(1, 0), (0, 1)])
+def test_a_box_outside_of_its_image_is_refused(tmp_path, past):
+    reference = manifest.Reference("r.png", FACE, (0, 0, 10, 10))
+    entry = manifest.Entry("a", "a.png", (reference,), (), 1)
+    folder = foreign_folder(tmp_path / "one", [entry], {"a.png": "red", "r.png": "blue"})
+    width, height = Image.open(folder / "r.png").size
+    for grown, is_inside in (((0, 0), True), (past, False)):
+        box = (3, 4, width - 3 + grown[0], height - 4 + grown[1])
+        changed = dataclasses.replace(entry, references=(dataclasses.replace(reference, box=box),))
+        manifest.write(folder, [changed])
+        if is_inside:
+            other_systems.read_foreign({"one": folder}, SIZE)
+        else:
+            with pytest.raises(ValueError, match=r"box \[3, 4, .*r.png is not inside its image"):
+                other_systems.read_foreign({"one": folder}, SIZE)
+
+
 def test_other_seeds_of_a_case_are_its_repeats(tmp_path):
     asked = [("a", "smile", 1), ("b", "frown", 1), ("a", "smile", 7), ("a", "smile", 3)]
     reference = manifest.Reference("r.png", FACE)

@@ -307,6 +307,26 @@ def test_repeats_before_a_name_make_no_other_character(tmp_path):
     }
 
 
+@pytest.mark.parametrize("beside", ["img/10_ann", "ann"])
+def test_kohya_s_pictures_for_regularisation_are_of_nobody(tmp_path, beside):
+    for k, place in enumerate((beside, "reg/1_girl", "reg/1_boy")):
+        put(tmp_path / place / "a.png", k)
+    found = list(layout.read(tmp_path))
+    faults = {(f.file, f.reason, f.part) for f in found if isinstance(f, Fault)}
+    assert faults == {
+        (f"reg/1_{name}/a.png", layout.REGULARISATION, "place") for name in ("girl", "boy")
+    }
+    (record,) = (r for r in found if isinstance(r, Record))
+    assert record.id == f"{beside}/a.png" and record.character in ("10_ann", "ann")
+
+
+def test_somebody_may_be_called_reg(tmp_path):
+    for place in ("Reg/school", "reg", "ann"):
+        put(tmp_path / place / "a.png", 1)
+    found = list(layout.read(tmp_path))
+    assert {r.character for r in found} == {"Reg", "reg", "ann"}
+
+
 def test_what_may_not_be_read_is_named_and_ends_nothing(tmp_path, monkeypatch):
     put(tmp_path / "ann/0.jpg", 0, "smile")
     put(tmp_path / "lost+found/0.jpg", 1)

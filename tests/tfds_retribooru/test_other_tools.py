@@ -53,6 +53,28 @@ def test_a_name_with_another_number_is_no_image_of_an_id(tmp_path):
     assert found == [None, tmp_path / "danbooru_112_ab.png", tmp_path / "e621_12_cd.webp"]
 
 
+@pytest.mark.parametrize("name", ["screenshot_6.png", "image_6.png", "frames_6.png", "dsc_6.jpg"])
+def test_a_number_behind_a_common_word_is_no_id(tmp_path, name):
+    (tmp_path / name).touch()
+    assert layout.find_image(tmp_path, "6") is None
+
+
+@pytest.mark.parametrize("place", ["00007.png", "0007/000007.jpg", "original/07.PNG"])
+def test_zeros_may_stand_before_an_id(tmp_path, place):
+    record = Record("7", "ann")
+    for path in (tmp_path / "images" / place, tmp_path / "masks" / "0007.png"):
+        path.parent.mkdir(parents=True)
+        Image.new("L", (20, 20)).save(path)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "a.json").write_text('{"id": 7, "character": "ann"}')
+    found = tmp_path / "images" / place, tmp_path / "masks" / "0007.png"
+    assert layout.locate(tmp_path, record) == found
+    assert layout.locate(tmp_path, Record("70", "ann")) == (None, None)
+    assert [type(item) for item in layout.read(tmp_path)] == [Record]  # no mask without a record
+    Image.new("L", (20, 20)).save(tmp_path / "images" / "7.png")
+    assert layout.locate(tmp_path, record)[0] in (tmp_path / "images" / "7.png", found[0])
+
+
 def test_names_of_sites_hold_the_id(tmp_path):
     names = (
         "yande.re 11 sample dress 12.jpg",

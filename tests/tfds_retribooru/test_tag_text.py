@@ -84,6 +84,33 @@ def test_lists_by_comma_or_line(text):
     assert tag_text.split(text) == ["1girl", "blue hair", "smile"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "1girl: 0.99, blue_hair: 0.98,",
+            "1girl:0.99\nblue_hair:1.0\n",
+            "1girl\t.99\nblue_hair\t.5",
+        ),
+        *("1girl (0.99), blue_hair (0.98)", "0.99 1girl\r\n0.98 blue_hair\r\n"),
+        *(
+            "1girl = 99%; blue_hair = 98.1 %",
+            "1girl -> 0.99, blue_hair -> 0.98",
+            "1girl|.9\nblue_hair|.8",
+        ),
+    ],
+)
+def test_scores_of_a_tagger_are_left_out(text):
+    assert tag_text.split(text) == ["1girl", "blue_hair"]
+
+
+def test_numbers_that_not_all_tags_have_are_no_scores():
+    assert tag_text.split("evangelion 1.0, blue_hair") == ["evangelion 1.0", "blue_hair"]
+    assert tag_text.split("(1girl:0.5), (smile:0.7)") == ["(1girl:0.5)", "(smile:0.7)"]
+    assert tag_text.split("0 0.5 0.25 0.1 0.2") == ["0 0.5 0.25 0.1 0.2"]  # a box of YOLO's
+    assert tag_text.split("") == []
+
+
 def test_what_html_escapes_is_plain():
     assert tag_text.split("don&#039;t, &gt;_&lt;, a_&_b, x&not_y") == [
         "don't",

@@ -7,13 +7,18 @@ import imagehash
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageEnhance
 
 from tests.helpers import danbooru_dump, retribooru_folder
 from tfds_retribooru import describe, variants
+from tfds_retribooru.avatars import attributes, drawing
+from tfds_retribooru.avatars.characters import Population, characters
+from tfds_retribooru.avatars.portraits import portraits
 from tfds_retribooru.clusters import Clusters
 from tfds_retribooru.collect import danbooru, near_duplicates, run_local
 from tfds_retribooru.collect.settings import Settings
+
+GREY = b"\x80"  # of Cb and Cr
 
 
 def retouched(image: Image.Image, colour="red") -> Image.Image:
@@ -37,7 +42,7 @@ def test_sets_are_those_of_one_key_or_of_near_hashes():
     bits[3, : variants.DISTANCE] ^= 1
     bits[4] = bits[0]
     bits[4, 100 : 101 + variants.DISTANCE] ^= 1
-    hashes = [np.packbits(row).tobytes() for row in bits]
+    hashes = [np.packbits(row).tobytes().ljust(variants.SIZE, GREY) for row in bits]
     assert variants.sets("abcde", [*hashes]).tolist() == [0, 1, 2, 0, 4]
     assert variants.sets("abbde", [None, *hashes[1:3], hashes[0], None]).tolist() == [0, 1, 1, 3, 4]
     assert variants.sets("aabcd", [*hashes[:4], None]).tolist() == [0, 0, 2, 0, 4]
@@ -45,7 +50,7 @@ def test_sets_are_those_of_one_key_or_of_near_hashes():
 
 
 def test_many_pictures_are_compared_in_parts():
-    hashes = [bytes([k % 251]) * 32 for k in range(1200)]
+    hashes = [(bytes([k % 251]) * 32).ljust(variants.SIZE, GREY) for k in range(1200)]
     found = variants.sets(range(1200), hashes)
     assert found.tolist() == [k % 251 for k in range(1200)]
 
@@ -54,7 +59,7 @@ def test_many_pictures_are_compared_in_parts():
 def test_the_hash_of_a_small_picture_is_that_of_imagehash(size, mode):
     image = retribooru_folder.draw_detailed(1, size).convert(mode)
     expected = imagehash.phash(image, hash_size=variants.SIDE).hash
-    found = np.unpackbits(np.frombuffer(variants.perceptual_hash(image), np.uint8))
+    found = np.unpackbits(np.frombuffer(variants.perceptual_hash(image)[:32], np.uint8))
     assert (found.reshape(expected.shape) != expected).sum() <= 1  # sums in another order
 
 
@@ -63,8 +68,8 @@ def test_the_hash_of_a_small_picture_is_that_of_imagehash(size, mode):
 def test_the_hash_of_a_large_picture_is_that_of_the_same_picture_shrunk(seed, factor):
     image = retribooru_folder.draw_detailed(seed, (300 * factor, 400 * factor))
     small = image.resize((300, 400), Image.Resampling.BOX)
-    one, other = (int.from_bytes(variants.perceptual_hash(i)) for i in (image, small))
-    assert (one ^ other).bit_count() <= near_duplicates.DISTANCE
+    one, other = (variants.perceptual_hash(i) for i in (image, small))
+    assert variants.is_near(one, other, near_duplicates.DISTANCE)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -72,6 +77,50 @@ def test_a_drawing_with_another_mouth_is_a_variant_and_another_drawing_is_none(s
     one, other = (retribooru_folder.draw_detailed(100 + 2 * seed + k) for k in (0, 1))
     hashes = [variants.perceptual_hash(i) for i in (one, retouched(one), other)]
     assert variants.sets("abc", hashes).tolist() == [0, 0, 2]
+
+
+def portrait(**values: str) -> Image.Image:
+    """An avatar with some attributes set."""
+    first = portraits(0, characters(Population(count=20))[3], varied=False)[0]
+    colors = {
+        name.removesuffix("_color"): attributes.PALETTE[value]
+        for name, value in values.items()
+        if value in attributes.PALETTE
+    }
+    changed = dataclasses.replace(first, values=first.values | values, colors=first.colors | colors)
+    return drawing.rasterise(changed)[0].convert("RGB")
+
+
+@pytest.mark.parametrize(
+    "change, is_one",
+    [
+        ({"mouth": "smile"}, True),
+        ({"background": "green"}, True),
+        ({"clothing_color": "orange"}, False),
+        ({"clothing_color": "pink"}, False),
+    ],
+)
+def test_a_drawing_in_other_clothes_is_no_variant(change, is_one):
+    hashes = [variants.perceptual_hash(portrait(**values)) for values in ({}, change)]
+    near = [value[: variants.BITS].ljust(variants.SIZE, GREY) for value in hashes]
+    assert variants.sets("ab", near).tolist() == [0, 0]  # without colours they would be
+    assert variants.sets("ab", hashes).tolist() == [0, 0 if is_one else 1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda image: ImageEnhance.Color(image).enhance(0),
+        lambda image: ImageEnhance.Color(image).enhance(1.1),
+        lambda image: ImageEnhance.Brightness(image).enhance(0.8),
+        lambda image: Image.blend(image, Image.new("RGB", image.size, "orange"), 0.2),
+    ],
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_grading_makes_no_other_drawing(change, seed):
+    image = retribooru_folder.draw_detailed(seed)
+    hashes = [variants.perceptual_hash(i) for i in (image, change(image))]
+    assert variants.sets("ab", hashes).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(

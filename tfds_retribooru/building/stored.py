@@ -3,8 +3,8 @@
 Of equal pictures the first is stored. A picture of which a variant (see `tfds_retribooru.variants`)
 is in a split that was built before is left out: training would see what an evaluation asks for.
 Of pictures in `test`, near copies of other characters count too, if at most COPY bits of their
-hashes differ. Of those in `validation`, of which training knows the characters anyway, they do not:
-people file one picture under several names, and would lose it.
+hashes differ and they have its colours. Of those in `validation`, of which training knows the
+characters anyway, they do not: people file one picture under several names, and would lose it.
 """
 
 from collections import defaultdict
@@ -25,7 +25,7 @@ LEFT_OUT = "the picture is left out: that record is in another split"
 class _Place(NamedTuple):
     split: str
     id: str
-    hash: int
+    hash: bytes
 
 
 class Stored:
@@ -65,7 +65,7 @@ class Stored:
         self._equal[digest] = record.id
         if split == SPLITS[-1]:
             return
-        place = _Place(split, record.id, int.from_bytes(hashed))
+        place = _Place(split, record.id, hashed)
         self._linked.setdefault(self._keys.get(record.id, record.id), place)
         self._of_character[split, record.character].append(place)
         if split == TEST:
@@ -77,23 +77,22 @@ class Stored:
         place = self._linked.get(self._keys.get(record.id, record.id))
         if place is not None and place.split != split:
             yield place
-        number = int.from_bytes(hashed)
         for other in SPLITS:
             if other == split:
                 continue
             for place in self._of_character.get((other, record.character), ()):
-                if (place.hash ^ number).bit_count() <= variants.DISTANCE:
+                if variants.is_near(place.hash, hashed, variants.DISTANCE):
                     yield place
         if split == TEST:
             return
         for band in _bands(hashed):
             for place in self._of_band.get(band, ()):
-                if (place.hash ^ number).bit_count() <= COPY:
+                if variants.is_near(place.hash, hashed, COPY):
                     yield place
 
 
 def _bands(hashed: bytes) -> Iterator[tuple[int, bytes]]:
     """Yields COPY + 1 parts of a hash; of near copies at least one is the same."""
-    count, size = COPY + 1, len(hashed)
+    count, size = COPY + 1, variants.BITS
     for k in range(count):
         yield k, hashed[k * size // count : (k + 1) * size // count]

@@ -101,7 +101,7 @@ def drop_near_copies(
 
     def by_band(candidate: Located) -> Iterator:
         hashed = candidate.hashed or b""
-        bits = np.frombuffer(hashed, np.uint8)[None]
+        bits = np.frombuffer(hashed, np.uint8)[None, : variants.BITS]
         for k, band in enumerate(near_duplicates.bands(bits, distance + 1)[0].tolist()):
             yield (k, band), (candidate.post.id, hashed)
 

@@ -1,16 +1,16 @@
 """Copies of images: equal files by md5, near copies (rescaled, recompressed) by perceptual hash.
 
 The hash is that of `tfds_retribooru.variants`. Two images are near copies if at most DISTANCE bits
-differ. Cutting the bits into DISTANCE + 1 bands, the two agree in at least one entire band, so
-only images with an equal band are compared: a band has 36 bits, whose many values keep the
-groups small, and equal hashes are taken together first.
+differ and they are not recoloured. Cutting the bits into DISTANCE + 1 bands, the two agree in at
+least one entire band, so only images with an equal band are compared: a band has 36 bits, whose
+many values keep the groups small, and equal hashes are taken together first.
 """
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tfds_retribooru.variants import SIDE
+from tfds_retribooru.variants import BITS, SIZE, recoloured
 
 DISTANCE = 6  # of 256 bits
 _PAIRS_AT_A_TIME = 1 << 22
@@ -40,14 +40,16 @@ def near_copies(hashes: Sequence[bytes], ids: np.ndarray, distance: int = DISTAN
         distance: most bits that may differ.
     """
     order = np.argsort(ids, kind="stable")
-    bits = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(order), SIDE * SIDE // 8)[order]
-    unique, first = np.unique(bits, axis=0, return_index=True)  # first = the smallest id
+    values = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, SIZE)[order]
+    unique, first = np.unique(values, axis=0, return_index=True)  # first = the smallest id
     copies = np.ones(len(order), bool)
     copies[first] = False
     unique, first = unique[np.argsort(first)], np.sort(first)
-    for earlier, later in _pairs(unique, distance + 1):
-        differing = np.bitwise_count(unique[earlier] ^ unique[later]).sum(axis=1)
-        copies[first[later[differing <= distance]]] = True
+    bits = unique[:, :BITS]
+    for earlier, later in _pairs(bits, distance + 1):
+        is_near = np.bitwise_count(bits[earlier] ^ bits[later]).sum(axis=1) <= distance
+        earlier, later = earlier[is_near], later[is_near]
+        copies[first[later[~recoloured(unique[earlier], unique[later])]]] = True
     result = np.empty_like(copies)
     result[order] = copies
     return result

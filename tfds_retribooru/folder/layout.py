@@ -21,6 +21,7 @@ CAPTIONS = (".txt", ".caption")  # of an image's tags, in any case; of several, 
 NOT_READ = "the file is no picture and no text of tags (.txt, .caption)"
 NO_TARGET = "the file is OneTrainer's picture for a control network"
 LIKE_MASK = "the file is called like a mask, but is of no picture: call it PICTURE_mask.png"
+REGULARISATION = "the picture is one of kohya's for regularisation, and of no character"
 CLOSED = "the folder may not be read"
 NO_OWNER = "the mask is called like no picture, or like pictures of several folders"
 CALLED_MASKS = "the folder is called like one of masks, but is taken for a character or an outfit"
@@ -70,7 +71,11 @@ def _not_taken(root: pathlib.Path, folder: pathlib.Path) -> Iterator[Fault]:
     """Yields the faults of the files in a folder that holds no pictures to take."""
     for path in _files(folder):
         if path != root / faces.NAME:
-            reason = NOT_TAKEN if formats.is_image(path) else NOT_READ
+            reason = NOT_READ
+            if formats.is_image(path):
+                around = (p for p in path.parents if root in p.parents)
+                is_of_class = any(map(containers.is_regularisation, around))
+                reason = REGULARISATION if is_of_class else NOT_TAKEN
             yield Fault("", reason, file=ascii(_id(root, path))[1:-1], part="place")
 
 
@@ -78,7 +83,11 @@ def _places(root: pathlib.Path) -> Iterator[tuple[pathlib.Path, str, bool]]:
     """Yields the folders of files: (folder, character or "", whether it is one outfit)."""
     for top in containers.below(root):
         yield top, "", False
-        for name, character in _characters(_folders(top)):
+        folders = _folders(top)
+        for folder in filter(containers.is_regularisation, folders):
+            yield from ((inner, "", False) for inner, _ in walking.walk(folder))
+        folders = [p for p in folders if not containers.is_regularisation(p)]
+        for name, character in _characters(folders):
             for around in containers.below(character):
                 yield around, name, False
                 for outfit in _folders(around):

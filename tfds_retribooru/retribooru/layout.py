@@ -1,13 +1,13 @@
 """Where a record's image and mask lie, in the layouts of Danbooru20xx or flat.
 
-images/{original,512px}/BUCKET/ID.EXT, images/BUCKET/ID.EXT or images/ID.EXT, where BUCKET is ID
-mod 1000 in four digits; masks/ID.png. Where none is there, a file in any folder below images/
-counts: one that gallery-dl named, SITE_ID_NAME.EXT; that a site named, `yande.re ID TAGS.EXT` or
+images/{original,512px}/BUCKET/ID.EXT, images/BUCKET/ID.EXT or images/ID.EXT, where BUCKET is ID mod
+1000 in four digits; masks/ID.png. Where none is there, a file in any folder below images/ counts:
+one that gallery-dl named, SITE_ID_NAME.EXT; that a site named, `yande.re ID TAGS.EXT` or
 `Konachan.com - ID TAGS.EXT`; whose name ends with the MD5 of the record; or ID.EXT, if there is one
-alone. An original is preferred to its 512px version, and to samples; then the MD5 counts more than
-the id, which is another picture's on another site. Endings may also be in upper case, or any others
-where the file's content is an image. Ids are plain file names
-(tfds_retribooru/building/records.py), so nothing outside the folder is ever read.
+alone. Zeros may stand before an id (00123.png). An original is preferred to its 512px version, and
+to samples; then the MD5 counts more than the id, which is another picture's on another site.
+Endings may also be in upper case, or any others where the file's content is an image. Ids are plain
+file names (tfds_retribooru/building/records.py), so nothing outside the folder is ever read.
 """
 
 import functools
@@ -22,7 +22,10 @@ from tfds_retribooru import formats, walking
 from tfds_retribooru.building import annotations
 from tfds_retribooru.building.records import Fault, Record
 
-_GALLERY = re.compile(r"[a-z][a-z0-9]*_(\d+)(?:_.*)?\.\w+")  # such as danbooru_123_0ab1.jpg
+_GALLERY = re.compile(  # such as danbooru_123_0ab1.jpg; a number behind a common word is no id
+    r"(?!(?:copy|download|dsc|file|frame|img|image|output|page|photo|pic|picture|result|sample|scan"
+    r"|screen|screenshot|test|unnamed|untitled)s?_)[a-z][a-z0-9]*_(\d+)(?:_.*)?\.\w+"
+)
 _SITE = re.compile(  # such as "yande.re 123 sample dress.jpg" or "Konachan.com - 123 dress.png"
     r"(?:[a-z][\w-]*\.[a-z]{2,5}|[a-z]+booru)(?: -)? (\d+)(?: .*)?\.\w+", re.IGNORECASE
 )
@@ -46,7 +49,7 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
         if name.startswith("."):
             continue
         reason = ""
-        if name.rpartition(".")[0] not in ids and name not in ids:
+        if ids.isdisjoint((name, *_stems(name))):
             reason = NO_RECORD
         elif not formats.has_known_extension(name) and not formats.is_image(root / MASKS / name):
             reason = NO_PICTURE
@@ -142,11 +145,23 @@ def _find(folder: str, name: str, endings: tuple[str, ...]) -> pathlib.Path | No
 
 @functools.lru_cache(maxsize=4096)
 def _others(folder: str, changed: int) -> dict[str, list[str]]:
-    """Returns id -> files with another than the usual endings, of the folder changed at a time."""
+    """Returns id -> files with other endings than the usual or zeros before the id.
+
+    `changed` is the time at which the folder was.
+    """
     del changed  # a changed folder is listed anew
     found: dict[str, list[str]] = {}
     for name in sorted(os.listdir(folder)):
-        stem, _, ending = name.rpartition(".")
-        if ending not in formats.EXTENSIONS:
-            found.setdefault(stem or ending, []).append(name)
+        stem, *bare = _stems(name)
+        if name.rpartition(".")[2] not in formats.EXTENSIONS:
+            found.setdefault(stem, []).append(name)
+        for number in bare:
+            found.setdefault(number, []).append(name)
     return found
+
+
+def _stems(name: str) -> list[str]:
+    """Returns a name without its ending; also, of 00123.png, the number alone."""
+    stem = name.rpartition(".")[0] or name
+    is_padded = stem.isdecimal() and stem.startswith("0") and stem.strip("0")
+    return [stem, stem.lstrip("0")] if is_padded else [stem]

@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.helpers import danbooru_dump
 from tfds_retribooru import images as images_lib
+from tfds_retribooru import variants
 from tfds_retribooru.building import locks
 from tfds_retribooru.collect import __main__ as command
 from tfds_retribooru.collect import image_models, outcome, run_local
@@ -228,7 +229,7 @@ def test_what_does_not_decode_is_unreadable(tmp_path, data):
 
 def test_what_the_builder_would_refuse_is_unreadable(tmp_path, monkeypatch):
     Image.new("L", (20, 20)).save(tmp_path / "7.png")
-    assert len(image_models.hash_image(tmp_path, (7, "png"))) == 32
+    assert len(image_models.hash_image(tmp_path, (7, "png"))) == variants.SIZE
     monkeypatch.setattr(images_lib, "MAX_PIXELS", 399)
     assert image_models.hash_image(tmp_path, (7, "png")) == "unreadable_image"
 
