@@ -102,7 +102,8 @@ def _unreadable(counts: Counter[str], settings: Settings) -> str:
         return ""
     return (
         f"{unreadable:,} of {posts:,} posts cannot be read, or {broken:,} of {files:,} files break "
-        f"off or are no JSON: more than --max_unreadable {settings.max_unreadable:g} allows"
+        "off, are no JSON or hold a list that is not read: more than --max_unreadable "
+        f"{settings.max_unreadable:g} allows"
     )
 
 

@@ -226,7 +226,7 @@ def test_too_many_unreadable_posts_are_an_error(tmp_path):
 
 def test_a_file_that_breaks_off_is_an_error_whatever_it_held(tmp_path):
     text = json.dumps([danbooru_dump.post(k) for k in range(1, 100)])[:-100]
-    assert "1 of 1 files break off or are no JSON" in fail(tmp_path, text)
+    assert "1 of 1 files break off, are no JSON" in fail(tmp_path, text)
 
 
 def test_a_file_that_is_no_json_is_an_error_beside_one_with_many_posts(tmp_path):
@@ -235,7 +235,7 @@ def test_a_file_that_is_no_json_is_an_error_beside_one_with_many_posts(tmp_path)
     good.write_text(lines(*(danbooru_dump.post(k) for k in range(1, 100))))
     page.write_text("<html>\n<p>Too many requests</p>\n")
     settings = Settings((str(good), str(page)), tmp_path / "out")
-    with pytest.raises(CollectionFailed, match="1 of 2 files break off or are no JSON") as failed:
+    with pytest.raises(CollectionFailed, match="1 of 2 files break off, are no JSON") as failed:
         run_local.collect(settings)
     assert failed.value.counts == {"kept": 99, "bad_json": 1, "not_json": 1}
     assert "not_json (no object of JSON up to there" in str(failed.value)
