@@ -20,6 +20,8 @@ MIN_SIDE = 16  # pixels of the shorter side
 MAX_SIDE = 16384  # pixels of the longer side
 MAX_PIXELS = 100_000_000  # altogether (300 MB as RGB)
 NO_CLOTHES = "the clothes cannot be told from the face: no reference for clothes"
+OTHER_SIZE = "the box is in pixels of a picture of another shape: width and height are not its own"
+SHAPE = 0.05  # share by which the ratio of width to height may differ
 BLACK = 24  # the brightest value in the black bars of a letterbox (a JPEG's bars are not quite 0)
 
 Frame = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom excluded
@@ -82,7 +84,10 @@ def prepare(
     resized = shrink(full, side)
     faults = []
     moved = bbox
-    if pixel_box is not None:
+    if pixel_box is not None and not _is_of(original, image.size):
+        moved = None
+        faults.append(("bbox", OTHER_SIZE, f"{original} and {image.size}"))
+    elif pixel_box is not None:
         moved = boxes.from_pixels(pixel_box[0], original or image.size, pixel_box[1])
         if moved is None:
             reason = f"the box in pixels ({pixel_box[1]}) is not inside the picture"
@@ -150,6 +155,14 @@ def _check_size(width: int, height: int) -> None:
         raise Unreadable("the picture has too few pixels", f"{width}x{height}")
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise Unreadable("the picture has too many pixels", f"{width}x{height}")
+
+
+def _is_of(original: tuple[int, int] | None, size: tuple[int, int]) -> bool:
+    """Whether a picture, unless it is square, has the shape of its original, if that is known."""
+    if original is None or size[0] == size[1]:
+        return True
+    ratio = original[0] * size[1] / (original[1] * size[0])
+    return max(ratio, 1 / ratio) < 1 + SHAPE
 
 
 def _letterbox(image: Image.Image, original: tuple[int, int] | None) -> Frame:

@@ -60,19 +60,18 @@ def has_several_lists(value: object) -> bool:
 
 def is_another_list(key: object, value: object) -> bool:
     """Returns whether a member of a wrapper is a list of posts, too, which nobody reads."""
-    return (
-        key in WRAPPERS
-        and isinstance(value, list)
-        and any(isinstance(v, dict) and not v.keys().isdisjoint(_OF_POSTS) for v in value)
-    )
+    return key in WRAPPERS and isinstance(value, list) and any(map(_is_post, value))
 
 
 def _in_wrapper(value: object) -> object:
     """Returns the list that an object stands for, or the value itself."""
-    if not isinstance(value, dict) or "id" in value or not value:
+    if not isinstance(value, dict) or not value:
         return value
-    if all(key.isdecimal() and _is_record(held) for key, held in value.items()):
-        return [{"id": key} | held for key, held in value.items()]
+    if "id" in value:  # a pool, which has an id of its own
+        held = _only_list(value)
+        return value if _is_post(value) or not _are_posts(held) else held
+    if not value.keys() & set(WRAPPERS) and (keyed := _by_key(value)):
+        return keyed
     lists = (value[key] for key in WRAPPERS if isinstance(value.get(key), list | dict))
     held = next(lists, [] if "@attributes" in value else _only_list(value))
     if held is value or isinstance(held, list):
@@ -81,15 +80,38 @@ def _in_wrapper(value: object) -> object:
     return inner if isinstance(inner, list) else [held]
 
 
+def _by_key(value: dict[str, Any]) -> list[object]:
+    """Returns the records of an object that has them by id, MD5, file, tag or page; [] if not."""
+    if all(map(_is_record, value.values())):
+        return [{"id": key} | held for key, held in value.items()]
+    found = [held if isinstance(held, list) else _in_wrapper(held) for held in value.values()]
+    pages = [page for page in found if isinstance(page, list) and _are_posts(page)]
+    is_all = len(pages) == len(value) > 1
+    return [record for page in pages for record in page] if is_all else []
+
+
 def _only_list(value: dict[str, Any]) -> object:
-    """Returns the list of records in an object with one such list, or the object itself."""
+    """Returns the list of records in an object with one such list, or the object itself.
+
+    Of several, it is that of posts.
+    """
     found = [
         held
         for key, held in value.items()
         if isinstance(held, list) and held and not key.startswith("tag")
         if all(_is_record(inner) for inner in held)
     ]
+    found = found if len(found) == 1 else [held for held in found if _are_posts(held)]
     return found[0] if len(found) == 1 else value
+
+
+def _is_post(value: object) -> bool:
+    """Returns whether a value is an object with tags, a character or a rating."""
+    return isinstance(value, dict) and not value.keys().isdisjoint(_OF_POSTS)
+
+
+def _are_posts(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_post, value))
 
 
 def _is_record(value: object) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tests.helpers import retribooru_folder
-from tfds_retribooru import images
+from tfds_retribooru import boxes, images
 from tfds_retribooru.images import Unreadable, decode, prepare
 
 SIZE = (37, 23)  # width, height
@@ -264,6 +264,20 @@ def test_a_small_original_was_not_enlarged():
     np.testing.assert_array_equal(
         pixels(stored.data), np.asarray(retribooru_folder.draw_image(6, (200, 100)))
     )
+
+
+@pytest.mark.parametrize(
+    "original, is_lost",
+    [(None, False), ((400, 600), False), ((402, 590), False), ((600, 400), True)],
+)
+def test_a_box_in_pixels_of_a_picture_of_another_shape_is_lost(original, is_lost):
+    """As of a camera's file that is shown upright, with its width and height from before."""
+    data = retribooru_folder.encoded(retribooru_folder.draw_image(7, (200, 300)))
+    box = ((100, 100, 40, 40), boxes.FORMATS[0])
+    stored = prepare(data, None, pixel_box=box, original=original)
+    reasons = [reason for part, reason, _ in stored.faults if part == "bbox"]
+    assert reasons == ([images.OTHER_SIZE] if is_lost else [])
+    assert (stored.bbox is None) == is_lost
 
 
 def test_a_box_in_the_bars_is_lost(boxed):

@@ -53,13 +53,14 @@ def test_a_list_is_read_in_blocks(indent, block, monkeypatch):
         assert [lines[d.line - 1].strip() for d in found] == ["{"] * len(found)
 
 
+keys = st.text(max_size=3).filter(lambda key: not key.startswith("id"))  # of no record
 anything = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**63), 2**63).filter(lambda n: n not in (2, 3))  # kinds of messages
     | st.text(max_size=5)
     | st.floats(allow_nan=False),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner),
     max_leaves=5,
 )
 
@@ -336,6 +337,37 @@ def test_what_gallery_dl_dumps_is_what_it_says_of_files(indent):
 def test_a_list_may_be_wrapped_more_than_once_or_have_ids_as_keys(wrapped, indent):
     found = read(json.dumps(wrapped, indent=indent).encode())
     assert values(found) == [{"id": 1}, {"id": 2}]
+
+
+POSTS = [{"id": 1, "tags": "a"}, {"id": 2, "tags": "b"}]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        {f"{k:032x}": post for k, post in enumerate(POSTS)},  # by MD5
+        {f"{post['id']}.jpg": post for post in POSTS},
+        {"sendai": POSTS[:1], "naka": POSTS[1:]},  # by tag
+        {"page1": {"posts": POSTS[:1]}, "page2": {"posts": POSTS[1:]}},
+        {"id": 5, "name": "a pool", "post_count": 2, "posts": POSTS},
+        {"favorites": POSTS, "artists": [{"id": 7, "name": "x"}]},
+    ],
+)
+def test_posts_may_stand_in_one_object(wrapped, indent):
+    assert values(read(json.dumps(wrapped, indent=indent).encode())) == POSTS
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"id": 1, "tags": "a", "children": [{"id": 2, "tags": "b"}]},
+        {"id": 1, "pools": [{"id": 2}], "notes": [{"id": 3}]},
+        {"file": {"md5": "a"}, "tags": {"general": ["a"]}},
+    ],
+)
+def test_lists_and_objects_in_a_record_are_no_records(record):
+    assert values(read(json.dumps(record).encode())) == [record]
 
 
 @pytest.mark.parametrize("text", ["[1, 2,]", "[\n1,\n2,\n]\n", '{"posts": [1, 2,]}'])

@@ -75,6 +75,15 @@ def test_zeros_may_stand_before_an_id(tmp_path, place):
     assert layout.locate(tmp_path, record)[0] in (tmp_path / "images" / "7.png", found[0])
 
 
+@pytest.mark.parametrize("folder", ["2023", "7100", "2023/04", "original/2023", "0007"])
+def test_folders_of_four_digits_are_looked_through(tmp_path, folder):
+    """By year, or by thousands of the id; 0007 is that of Danbooru20xx."""
+    (tmp_path / folder).mkdir(parents=True)
+    path = tmp_path / folder / "7100007.png"
+    path.touch()
+    assert layout.find_image(tmp_path, "7100007") == path
+
+
 def test_names_of_sites_hold_the_id(tmp_path):
     names = (
         "yande.re 11 sample dress 12.jpg",

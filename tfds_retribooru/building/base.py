@@ -51,6 +51,10 @@ class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
             self, split, decoders=decoders, read_config=read_config, shuffle=shuffle_files
         )
 
+    def is_prepared(self) -> bool:
+        """Whether it is built; TFDS takes a directory's name for a pattern, as "data [1]"."""
+        return (pathlib.Path(self.data_path) / "dataset_info.json").exists()
+
     def download_and_prepare(
         self, *, download_config: tfds.download.DownloadConfig | None = None, **kwargs: Any
     ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfds_retribooru import boxes, images, tag_text, variants
+from tfds_retribooru import boxes, decoding, images, tag_text, variants
 from tfds_retribooru.building import splits
 from tfds_retribooru.building.parts import PartCounts
 from tfds_retribooru.building.records import Fault, Record
@@ -23,6 +23,7 @@ from tfds_retribooru.images import PreparedImage, Unreadable
 from tfds_retribooru.threads import map_in_order
 
 SPELLED = "the character is spelled otherwise than where it stands first, and is that one"
+SIZES = 100  # of pictures, that are read where records with boxes in pixels do not say them
 Paths = tuple[pathlib.Path | None, pathlib.Path | None]  # of image and mask; None: there is none
 
 
@@ -63,6 +64,14 @@ class Source:
     def records(self) -> Iterator[Record]:
         """Yields the records without the faults."""
         return (item for item in self.items() if isinstance(item, Record))
+
+    def size_of(self, record: Record) -> tuple[int, int] | None:
+        """Returns (width, height) of a record's picture; None if it cannot be read."""
+        try:
+            path = self.locate(record)[0]
+            return None if path is None else decoding.open_upright(path.read_bytes()).image.size
+        except (Unreadable, OSError):
+            return None
 
     def image_of(self, record: Record) -> PreparedImage | Unreadable:
         """Returns the image as it is stored, or why it cannot be."""
@@ -136,7 +145,7 @@ def plan_splits(source: Source, log: Rejections) -> Plan:
         ValueError: there is no record at all, too many are rejected, or boxes are in percent.
     """
     records: list[Record] = []
-    parts = PartCounts()
+    parts, unsized = PartCounts(), list[Record]()
     for item in source.items():
         parts.add(item)
         if isinstance(item, Fault):
@@ -145,6 +154,11 @@ def plan_splits(source: Source, log: Rejections) -> Plan:
         place = {"file": item.file, "line": item.line}
         kept = {"similar": item.similar, "relatives": item.relatives}
         records.append(Record(item.id, item.character, **kept, **place))
+        if item.pixels and not item.size and len(unsized) < SIZES:
+            unsized.append(item)
+    for item in unsized:
+        if item.pixels and (size := source.size_of(item)):
+            parts.add_pixels(item.pixels, size)
     log.total = len(records) + log.rejected
     if not records:
         where = f" in {source.place}" if source.place else ""

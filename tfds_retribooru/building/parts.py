@@ -23,6 +23,7 @@ class PartCounts:
         sentences: records with a sentence among the tags.
         inside: by format, boxes in pixels that are inside a picture of known size.
         in_pixels: boxes in pixels.
+        sized: of these, boxes in a picture of known size.
         in_percent: of these, boxes without a number above 100, in a picture of LARGE or more.
     """
 
@@ -35,7 +36,7 @@ class PartCounts:
         # the picture, and of how far they are from squares, as logarithms of width / height.
         self._right: dict[str, float] = defaultdict(float)
         self._long: dict[str, float] = defaultdict(float)
-        self.in_pixels = self.in_percent = self.untagged = self.sentences = 0
+        self.in_pixels = self.sized = self.in_percent = self.untagged = self.sentences = 0
         self._characters: Counter[str] = Counter()
         self._faulty: set[tuple[str, str]] = set()  # (id, part) of the record that comes
         self._faulty_links: set[str] = set()
@@ -57,15 +58,26 @@ class PartCounts:
         self.sentences += tag_text.is_sentence(item.prompts)
         if item.pixels:
             self.in_pixels += 1
-            self.in_percent += max(item.pixels) <= 100 and min(item.size or (0,)) >= LARGE
             if item.size:
-                self._add_pixels(item.pixels, item.size)
+                self.add_pixels(item.pixels, item.size)
 
     def add_links(self, records: Sequence[Record], checked: Sequence[tuple[str, ...]]) -> None:
         """Counts the records whose links are left after they were checked."""
         for record, links in zip(records, checked, strict=True):
             was_given = bool(record.similar) or record.id in self._faulty_links
             self._count("similar", bool(links), was_given)
+
+    def add_pixels(self, box: Box, size: tuple[int, int]) -> None:
+        """Counts a box in pixels, which a record has, in a picture of known size."""
+        self.sized += 1
+        self.in_percent += max(box) <= 100 and min(size) >= LARGE
+        for form in boxes.FORMATS:
+            relative = boxes.from_pixels(box, size, form)
+            if relative is not None:
+                x, _, width, height = relative
+                self.inside[form] += 1
+                self._right[form] += x - 0.5
+                self._long[form] += abs(math.log(width * size[0] / (height * size[1])))
 
     @property
     def box_format(self) -> str:
@@ -84,9 +96,9 @@ class PartCounts:
         Raises:
             ValueError: it says what to give.
         """
-        if self.in_percent >= max(SEVERAL, SAME * self.in_pixels):
+        if self.in_percent >= max(SEVERAL, SAME * self.sized):
             raise ValueError(
-                f"{self.in_percent:,} of {self.in_pixels:,} boxes have no number above 100, in "
+                f"{self.in_percent:,} of {self.sized:,} boxes have no number above 100, in "
                 f"pictures of {LARGE} pixels and more: they look like percent, as Label Studio "
                 "writes them, and would be read as pixels. Give `bbox` as shares (0.42, not 42): "
                 "centre x, centre y, width, height"
@@ -119,15 +131,6 @@ class PartCounts:
                 "No record names another one in the same outfit (`similar`, or a folder OUTFIT): "
                 "each picture is an outfit of its own, which no reference shows."
             )
-
-    def _add_pixels(self, box: Box, size: tuple[int, int]) -> None:
-        for form in boxes.FORMATS:
-            relative = boxes.from_pixels(box, size, form)
-            if relative is not None:
-                x, _, width, height = relative
-                self.inside[form] += 1
-                self._right[form] += x - 0.5
-                self._long[form] += abs(math.log(width * size[0] / (height * size[1])))
 
     def _unlikeliness(self, form: str) -> float:
         count = max(self.inside[form], 1)

@@ -22,7 +22,9 @@ KNOWN = frozenset(
     "parent_id children children_ids".split()
 )
 
-_ID = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_.-]{0,127}")  # no separator, no "..": a file's name
+_ID = re.compile(r"(?![.\s])[^/\\\x00-\x1f\x7f]+(?<!\s)")  # no separator, no "..": a file's name
+_LONGEST = 240  # bytes of an id, with which a file's name may still have an ending
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _EXTENSION = re.compile(r"[0-9a-z]{1,5}")
 
@@ -112,6 +114,7 @@ def parse(item: Any, file: str, line: int) -> tuple[Record | None, list[Fault]]:
 
     if not isinstance(item, Mapping):
         return None, [fault("the record is not an object", item)]
+    item = {key: None if _is_nan(value) else value for key, value in item.items()}
     name = _id(_whole(item.get("id")))
     if name is None:
         return None, [fault("the id is no number and no plain file name", item.get("id"))]
@@ -155,7 +158,8 @@ def _id(value: Any) -> str | None:
         return None
     if isinstance(value, int) and not 0 <= value < 10**18:
         return None
-    return str(value) if _ID.fullmatch(str(value)) else None
+    text = _text(str(value))
+    return text if _ID.fullmatch(text) and len(text.encode()) <= _LONGEST else None
 
 
 def _text(value: Any) -> str:
@@ -199,7 +203,7 @@ def _similar(own: str, value: Any, report: Report) -> tuple[str, ...]:
     if value is None:
         return ()
     if isinstance(value, str):
-        value = value.replace(",", " ").split()
+        value = _listed(value)
     if not isinstance(value, list):
         report("similar", "similar is not a list", value)
         return ()
@@ -220,7 +224,7 @@ def _relatives(own: str, item: Mapping[str, Any], report: Report) -> tuple[str, 
     found: dict[str, None] = {}
     for key in ("parent_id", "children", "children_ids"):
         value = item.get(key)
-        links = value.replace(",", " ").split() if isinstance(value, str) else value
+        links = _listed(value) if isinstance(value, str) else value
         for link in links if isinstance(links, list) else [links]:
             link = link.get("id") if isinstance(link, Mapping) else _whole(link)
             name = _id(link)
@@ -235,17 +239,30 @@ def _box(value: Any, report: Report) -> Box | None:
     """Returns a relative box that is inside the picture, or one in pixels as it is."""
     if value is None or value == []:  # a detector's list of the faces
         return None
-    numbers = isinstance(value, list) and all(type(v) in (int, float) for v in value)
-    if not numbers or len(value) != 4:
+    given = _listed(value) if isinstance(value, str) else value
+    given = given if isinstance(given, list) else []
+    numbers = [number for number in map(_number, given) if number is not None]
+    if not len(numbers) == len(given) == 4:
         report("bbox", "the box is not a list of four numbers", value)
         return None
-    x, y, w, h = value
-    if boxes.is_in_pixels(value):
+    x, y, w, h = numbers
+    if boxes.is_in_pixels(numbers):
         return x, y, w, h
     box = boxes.cut_box((x, y, w, h))
     if box is None:
         report("bbox", "the box is not inside the picture", value)
     return box
+
+
+def _listed(text: str) -> list[str]:
+    """Returns the ids or numbers of a text: `2 3`, `2, 3`, `2;3`, `[2, 3]`, `['2', '3']`."""
+    return [part for part in re.split(r"[\s,;|'\"]+", text.strip(" \n[](){}")) if part]
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, str):
+        value = float(value) if _NUMBER.fullmatch(value.strip()) else None
+    return value if type(value) in (int, float) else None
 
 
 def _size(width: Any, height: Any, report: Report) -> tuple[int, int] | None:
@@ -266,12 +283,13 @@ def _side(value: Any) -> int | None:
 
 
 def _whole(value: Any) -> Any:
-    """Returns an integer that a table's column of floats holds (3.0) as such; NaN is None."""
-    if not isinstance(value, float):
-        return value
-    if math.isnan(value):
-        return None
-    return int(value) if value.is_integer() else value
+    """Returns an integer that a table's column of floats holds (3.0) as such."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _is_nan(value: Any) -> bool:
+    """Whether a value is missing, as tables of pandas write it."""
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _md5(value: Any) -> str:

@@ -30,7 +30,6 @@ _SITE = re.compile(  # such as "yande.re 123 sample dress.jpg" or "Konachan.com 
     r"(?:[a-z][\w-]*\.[a-z]{2,5}|[a-z]+booru)(?: -)? (\d+)(?: .*)?\.\w+", re.IGNORECASE
 )
 _REDUCED = re.compile(r"(?:^|[^a-z])(?:sample|preview|thumb|thumbnail|512px)s?(?:[^a-z]|$)")
-_USUAL = re.compile(r"(?:original|512px)?/?(?:\d{4})?")  # folders of which `_find` knows
 _MD5 = re.compile(r"(?:.*[^0-9a-f])?([0-9a-f]{32})\.\w+", re.IGNORECASE)
 FOLDERS = ("original", "512px", "")
 MASKS = "masks"
@@ -76,7 +75,7 @@ def find_image(
 ) -> pathlib.Path | None:
     """Returns the image of an id, or None; the ending that the metadata says is tried first."""
     endings = dict.fromkeys([extension, *formats.EXTENSIONS] if extension else formats.EXTENSIONS)
-    buckets = [f"{int(name) % 1000:04d}", ""] if name.isdecimal() else [""]
+    buckets = _buckets(name)
     for place in itertools.product(FOLDERS, buckets):
         found = _find(os.path.join(images, *place), name, tuple(endings))
         if found is not None:
@@ -110,12 +109,21 @@ def _gallery(images: pathlib.Path, changed: int) -> dict[str, str]:
             for form in (_GALLERY, _SITE, _MD5):
                 if match := form.fullmatch(name):
                     found.setdefault(match[1].lower(), path)
-            if not _USUAL.fullmatch(folder):
-                stem = name.rpartition(".")[0]
+            stem = name.rpartition(".")[0]
+            if not _is_usual(folder, stem):
                 alone[stem] = "" if stem in alone else path
         for name, path in alone.items():
             found.setdefault(name, path)
     return found
+
+
+def _buckets(name: str) -> list[str]:
+    return [f"{int(name) % 1000:04d}", ""] if name.isdecimal() else [""]
+
+
+def _is_usual(folder: str, stem: str) -> bool:
+    """Whether `find_image` has looked for an id in a folder before."""
+    return folder in ("/".join(filter(None, p)) for p in itertools.product(FOLDERS, _buckets(stem)))
 
 
 def _images_below(images: pathlib.Path) -> Iterator[str]:

@@ -40,6 +40,13 @@ def test_without_sizes_boxes_have_the_documented_format():
     assert counts.box_format == boxes.FORMATS[0]
 
 
+def test_a_picture_s_own_size_tells_where_the_record_has_none():
+    counts = PartCounts()
+    counts.add(Record("1", "ann", pixels=(200, 100, 260, 160)))
+    counts.add_pixels((200, 100, 260, 160), (480, 720))
+    assert counts.box_format == boxes.FORMATS[2] and counts.in_pixels == counts.sized == 1
+
+
 def counted(box, size, number: int = 20) -> PartCounts:
     counts = PartCounts()
     for k in range(number):

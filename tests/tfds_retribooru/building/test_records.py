@@ -48,6 +48,11 @@ def test_the_papers_record_is_kept_as_it_is():
         {"id": 2895557.0, "similar": [3029262.0, 2934290.0]},  # of tables
         {"parent_id": float("nan"), "width": float("nan"), "height": float("nan")},
         {"parent_id": "", "children": []},
+        *(
+            {"similar": text}
+            for text in ("[3029262, 2934290]", "3029262;2934290", "{3029262,2934290}")
+        ),
+        *({"similar": text} for text in ("['3029262', '2934290']", '["3029262"|"2934290"]')),
     ],
 )
 def test_other_spellings_mean_the_same(changes):
@@ -55,9 +60,42 @@ def test_other_spellings_mean_the_same(changes):
 
 
 @pytest.mark.parametrize(
+    "written",
+    [
+        *("0.5,0.3,0.2,0.25", "[0.5, 0.3, 0.2, 2.5e-1]", ".5 .3 .2 .25", "(0.5; 0.3; 0.2; 0.25)"),
+        *(["0.5", "0.3", "0.2", "0.25"], [0.5, 0.3, "0.2", 0.25]),
+    ],
+)
+def test_a_box_may_be_a_text(written):
+    record, faults = parse(FIGURE | {"bbox": written}, "", 0)
+    assert record.bbox == pytest.approx((0.5, 0.3, 0.2, 0.25)) and faults == []
+
+
+@pytest.mark.parametrize("key", sorted(records.KNOWN - {"id", "character"}))
+def test_nan_is_missing_as_tables_write_it(key):
+    changes = {key: float("nan")} | ({"height": float("nan")} if key == "width" else {})
+    changes |= {"width": float("nan")} if key == "height" else {}
+    without = {name: value for name, value in FIGURE.items() if name not in changes}
+    assert parse(FIGURE | changes, "", 0) == parse(without, "", 0)
+    assert parse(FIGURE | changes, "", 0)[1] == []
+
+
+@pytest.mark.parametrize(
+    "name", ["bob (1)", "花子_01", "a@b", "IMG [edited]", "Zoë", "x" * 240, "a+b", "a..b", "-1"]
+)
+def test_an_id_may_be_any_file_s_name(name):
+    (record, faults) = parse(
+        FIGURE | {"id": name, "similar": [name + "2"[: 240 - len(name)]]}, "", 0
+    )
+    assert record.id == name and len(faults) == (len(name) == 240)
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"parent_id": 5.0, "children": "7, 8"},
+        {"parent_id": "[5]", "children": "[7, 8]"},
+        {"parent_id": "5", "children": "7;8"},
         {"parent_id": {"id": 5}, "children": [{"id": "7"}, {"id": 8}]},
         {"parent_id": "5", "children": [7], "children_ids": "7 8"},
     ],
@@ -103,6 +141,10 @@ def test_size_and_extension_are_read_in_both_dialects():
         ({**FIGURE, "id": "a/b"}, "the id is no number and no plain file name"),
         ({**FIGURE, "id": "a\\b"}, "the id is no number and no plain file name"),
         ({**FIGURE, "id": ".."}, "the id is no number and no plain file name"),
+        *(
+            ({**FIGURE, "id": bad}, "the id is no number and no plain file name")
+            for bad in ("", ".hidden", " a", "a ", "a\n", "x" * 241, "花" * 81, "a\udce9", "\ufffd")
+        ),
         ({**FIGURE, "id": "1\0"}, "the id is no number and no plain file name"),
         ({**FIGURE, "character": None}, "the character is not a text"),
         ({**FIGURE, "character": "  "}, "the character is not a text"),
@@ -119,7 +161,10 @@ def test_whole_records_that_are_lost(item, reason):
     "changes, part, kept",
     [
         ({"bbox": [0.5, 0.5, 0.2]}, "bbox", None),
-        ({"bbox": [0.5, 0.5, 0.2, "0.1"]}, "bbox", None),
+        ({"bbox": [0.5, 0.5, 0.2, "x"]}, "bbox", None),
+        ({"bbox": [0.5, 0.5, 0.2, "nan"]}, "bbox", None),
+        ({"bbox": [0.5, 0.5, 0.2, 0.1, 0.99]}, "bbox", None),
+        ({"bbox": [0.5, 0.5, 0.2, None, 0.1]}, "bbox", None),
         ({"bbox": [0.5, 0.5, 0.2, float("nan")]}, "bbox", None),
         ({"bbox": [0.5, 0.5, 0.2, float("inf")]}, "bbox", None),
         ({"bbox": [0.5, 0.5, 0.2, 10**400]}, "bbox", None),
