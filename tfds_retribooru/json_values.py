@@ -68,8 +68,8 @@ def _in_wrapper(value: object) -> object:
     if not isinstance(value, dict) or not value:
         return value
     if "id" in value:  # a pool, which has an id of its own
-        held = _only_list(value)
-        return value if _is_post(value) or not _are_posts(held) else held
+        held = value if _is_post(value) else _only_list(value)
+        return held if _are_posts(held) else value
     if not value.keys() & set(WRAPPERS) and (keyed := _by_key(value)):
         return keyed
     lists = (value[key] for key in WRAPPERS if isinstance(value.get(key), list | dict))
