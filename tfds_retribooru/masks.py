@@ -12,8 +12,11 @@ GREY = 8  # levels by which the channels of a grey may differ, and up to which a
 FEW = 1 / 1000  # of the pixels: a smaller figure, or rest, is none
 COLOURS = 4096  # at most, of labels with soft edges; more are a picture's
 LABELS = 32  # likewise, of grey ones
+LOOKED_AT = 256  # rows or columns, about, that tell of colours
 SURE = 32  # levels from black, or from white, up to which a mask has no doubt
 NEARLY_ALL, EDGE = 0.95, 0.98  # of all pixels, and of those at the left, top and right
+SOFT = 3 / 4  # of all pixels, the least without doubt in a mask with wide soft edges
+BLOCK, SAME = 8, 16  # pixels, and levels by which the mean of as many may differ in one picture
 FACE = 1 / 4  # of a face, the least that is figure
 INVERTED = "the mask looks inverted: the figure has to be white, or opaque"
 NO_FACE = "the mask leaves out the face: it is inverted, or of something else than the figure"
@@ -51,17 +54,59 @@ def is_likely(data: bytes, *, cut_outs: bool = True) -> bool:
 
     Args:
         data: of the file.
-        cut_outs: whether that may be its transparency, beside the colours of a figure.
+        cut_outs: whether that may be its transparency, where what is seen has one colour.
     """
     try:
         image = decoding.open_upright(data).image
-        values = np.asarray(_figure(image))
+        if _is_transparent(image):
+            may_be = cut_outs and not _has_colours(image)
+        else:
+            may_be = not _is_photo(image)
+        return may_be and _sure(image) >= NEARLY_ALL
     except Unreadable:
         return False
-    if image.has_transparency_data and not cut_outs:
+
+
+def is_picture(data: bytes) -> bool:
+    """Returns whether a file that is called like a mask is rather a picture of its own.
+
+    That is a figure that is cut out, or what has many colours, or many greys; no file that cannot
+    be read, and no labels.
+    """
+    try:
+        image = decoding.open_upright(data).image
+        if _is_transparent(image):
+            return _has_colours(image)
+        return _is_photo(image) or (not _has_labels(image) and _sure(image) < SOFT)
+    except Unreadable:
         return False
-    is_mask = (values <= SURE) | (values >= 255 - SURE) if values.max() > 1 else values <= 1
-    return bool(is_mask.mean() >= NEARLY_ALL)
+
+
+def is_cut_out(data: bytes) -> bool:
+    """Returns whether a file is a figure in colours that is cut out."""
+    try:
+        image = decoding.open_upright(data).image
+        return _is_transparent(image) and _has_colours(image)
+    except Unreadable:
+        return False
+
+
+def is_of(data: bytes, picture: bytes) -> bool:
+    """Returns whether a file shows a picture, or a part of it that is cut out.
+
+    Its opaque pixels are compared in means of blocks, so that JPEG's noise tells nothing, but
+    another mouth does.
+    """
+    try:
+        cut, whole = (_visible(decoding.open_upright(file).image) for file in (data, picture))
+    except Unreadable:
+        return False
+    opaque = np.asarray(cut.getchannel("A")) >= 255 - GREY
+    if cut.size != whole.size or opaque.mean() < FEW:
+        return False
+    shown = [np.asarray(image)[..., :3] * opaque[..., None] for image in (cut, whole)]
+    first, second = (np.asarray(Image.fromarray(pixels).reduce(BLOCK), int) for pixels in shown)
+    return bool(np.abs(first - second).max() <= SAME)
 
 
 def check_content(mask: Image.Image, face: Box | None = None) -> None:
@@ -97,6 +142,65 @@ def check_content(mask: Image.Image, face: Box | None = None) -> None:
 def _other_size(found: tuple[int, int], size: tuple[int, int]) -> Unreadable:
     detail = f"{found[0]}x{found[1]}, the picture {size[0]}x{size[1]}"
     return Unreadable("the mask is of another size than the picture", detail)
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return image.has_transparency_data and np.asarray(_visible(image).getchannel("A")).min() < 255
+
+
+def _visible(image: Image.Image) -> Image.Image:
+    """Returns an image of any mode as RGBA.
+
+    Raises:
+        Unreadable: it cannot be converted.
+    """
+    try:
+        return image.convert("RGBA")
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise decoding.unreadable(error) from error
+
+
+def _has_colours(image: Image.Image) -> bool:
+    """Returns whether what is seen of a transparent image has more than one colour."""
+    pixels = np.asarray(_visible(image))
+    seen = pixels[pixels[..., 3] > THRESHOLD, :3].astype(int)
+    if not len(seen):
+        return False
+    is_near = np.abs(seen - np.median(seen, axis=0)).max(axis=-1) <= SURE
+    return bool(is_near.mean() < NEARLY_ALL)
+
+
+def _has_labels(image: Image.Image) -> bool:
+    """Returns whether nearly all of an opaque image is in a few colours, whichever they are."""
+    pixels = _some_pixels(image)
+    _, counts = np.unique(pixels.astype(np.uint32) @ (1, 1 << 8, 1 << 16), return_counts=True)
+    return bool(np.sort(counts)[-LABELS:].sum() >= NEARLY_ALL * counts.sum())
+
+
+def _is_photo(image: Image.Image) -> bool:
+    """Returns whether an opaque image is in colours, and in more than a few."""
+    pixels = _some_pixels(image)
+    in_colours = (pixels.max(axis=-1) - pixels.min(axis=-1)).max() > GREY
+    return bool(in_colours) and not _has_labels(image)
+
+
+def _some_pixels(image: Image.Image) -> np.ndarray:
+    """Returns about LOOKED_AT rows or columns, from all over an image, in RGB."""
+    step = 1 + min(image.size) // LOOKED_AT
+    return np.asarray(_visible(image))[::step, ::step, :3]
+
+
+def _sure(image: Image.Image) -> float:
+    """Returns the share of a mask's pixels that are nearly black or white; or 0 or 1.
+
+    Raises:
+        Unreadable: it cannot be used.
+    """
+    values = np.asarray(_figure(image))
+    is_sure = (values <= SURE) | (values >= 255 - SURE) if values.max() > 1 else values <= 1
+    return float(is_sure.mean())
 
 
 def _figure(image: Image.Image) -> Image.Image:

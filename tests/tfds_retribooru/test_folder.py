@@ -298,13 +298,51 @@ def test_images_elsewhere_are_noted_and_reject_nothing(people, tmp_path):
 def test_repeats_before_a_name_make_no_other_character(tmp_path):
     for name in ("10_ann", "5_ann", "3_bob", "7_2"):
         put(tmp_path / name / "0.jpg", len(name))
-    found = {record.id: record.character for record in layout.read(tmp_path)}
+    items = list(layout.read(tmp_path))
+    found = {item.id: item.character for item in items if isinstance(item, Record)}
     assert found == {
         "10_ann/0.jpg": "ann",
         "5_ann/0.jpg": "ann",
         "3_bob/0.jpg": "3_bob",
         "7_2/0.jpg": "7_2",
     }
+    told = [(f.file, f.part, f.reason, f.detail) for f in items if isinstance(f, Fault)]
+    assert told == [(name, "character", layout.REPEATED, "ann") for name in ("10_ann", "5_ann")]
+
+
+def test_the_build_says_which_folders_are_of_one_character(tmp_path, capsys):
+    for k, name in enumerate(("10_ann", "5_ann/images", "5_ann/10_ann")):
+        put(tmp_path / "in" / name / "0.jpg", k)
+    where = {"path": str(tmp_path / "in"), "data_dir": tmp_path / "out", "max_rejected": 0.0}
+    tfds.builder("folder", **where).download_and_prepare()
+    text = capsys.readouterr().out
+    assert f"2  character of a record: {layout.REPEATED}, such as 10_ann: ann" in text
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("001_girl", "002_girl"),
+        ("01_ann", "02_ann", "10_ann"),
+        ("1_ann", "2_ann", "3_bob"),
+        ("2_Girl", "7_Girl"),
+        ("1_1girl", "5_1girl"),
+        ("3_people", "5_people"),
+    ],
+)
+def test_people_who_are_numbered_are_several(tmp_path, folders):
+    for k, folder in enumerate(folders):
+        put(tmp_path / folder / "0.jpg", k)
+    assert [record.character for record in layout.read(tmp_path)] == list(folders)
+
+
+@pytest.mark.parametrize("folders", [("1_ann", "2_ann"), ("1_ann", "2_ann", "4_bob")])
+def test_repeats_may_follow_each_other(tmp_path, folders):
+    for k, folder in enumerate(folders):
+        put(tmp_path / folder / "0.jpg", k)
+    records = (item for item in layout.read(tmp_path) if isinstance(item, Record))
+    characters = [record.character for record in records]
+    assert characters == ["ann", "ann", *folders[2:]]
 
 
 @pytest.mark.parametrize("beside", ["img/10_ann", "ann"])
@@ -325,6 +363,14 @@ def test_somebody_may_be_called_reg(tmp_path):
         put(tmp_path / place / "a.png", 1)
     found = list(layout.read(tmp_path))
     assert {r.character for r in found} == {"Reg", "reg", "ann"}
+
+
+def test_somebody_called_reg_may_have_outfits_with_numbers(tmp_path):
+    places = ("Reg/1_casual", "Reg/2_girl scout", "Riko/1_casual")
+    for k, place in enumerate(places):
+        put(tmp_path / place / "a.png", k)
+    found = {item.id: item.character for item in layout.read(tmp_path)}
+    assert found == {f"{place}/a.png": place.split("/")[0] for place in places}
 
 
 def test_what_may_not_be_read_is_named_and_ends_nothing(tmp_path, monkeypatch):

@@ -237,3 +237,141 @@ def test_folders_of_labels_are_no_characters(tmp_path, folder):
     labels.save(tmp_path / folder / "ann" / "0.png")
     records, faults = read(tmp_path)
     assert records == {"JPEGImages/ann/0.jpg": ("ann", f"{folder}/ann/0.png")} and not faults
+
+
+FIGURE = Image.new("L", (48, 64))
+ImageDraw.Draw(FIGURE).ellipse((10, 5, 38, 60), fill=255)
+
+
+def put_cut_out(path: pathlib.Path, seed: int) -> None:
+    """Writes a figure on nothing, as novels' sprites are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = retribooru_folder.draw_image(seed)
+    image.putalpha(FIGURE)
+    image.save(path)
+
+
+@pytest.mark.parametrize("folder", ["ann/gas mask", "ann/no_mask", "DragonBall GT", "ann/Mask"])
+def test_sprites_in_a_folder_that_is_called_like_one_of_masks_are_pictures(tmp_path, folder):
+    names = [f"{place}/{k}.png" for place in ("ann/casual", folder) for k in range(3)]
+    for number, name in enumerate(names):
+        put_cut_out(tmp_path / name, number)
+    records, faults = read(tmp_path)
+    assert records == {name: (name.split("/")[0], None) for name in names}
+    assert faults == ({folder: layout.CALLED_MASKS} if folder == "ann/Mask" else {})
+
+
+@pytest.mark.parametrize(
+    "name", ["ann/0_mask.png", "masks/0.png", "ann/Alpha/0.png", "sam_masks/ann/0_mask.png"]
+)
+def test_a_mask_may_be_cut_out_of_its_picture(tmp_path, name):
+    put(tmp_path, "ann/0.jpg", "ann/1.jpg")
+    put_cut_out(tmp_path / name, 0)
+    records, faults = read(tmp_path)
+    assert records == {"ann/0.jpg": ("ann", name), "ann/1.jpg": ("ann", None)} and not faults
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_who_wears_a_mask_is_on_a_picture_of_its_own(tmp_path, ending):
+    for number, name in enumerate(("kakashi", "kakashi_mask", "kakashi-mask")):
+        path = tmp_path / "ann" / f"{name}.{ending}"
+        if ending == "png":
+            put_cut_out(path, number)
+        else:
+            path.parent.mkdir(exist_ok=True)
+            retribooru_folder.draw_image(number).save(path)
+    records, faults = read(tmp_path)
+    assert len(records) == 3 and not faults
+    assert {mask for _, mask in records.values()} == {None}
+
+
+def test_a_sprite_that_differs_in_little_is_no_mask(tmp_path):
+    for name, colour in (("kakashi.png", None), ("kakashi_mask.png", (30, 40, 90))):
+        put_cut_out(tmp_path / "ann" / name, 1)
+        if colour:
+            image = Image.open(tmp_path / "ann" / name)
+            image.paste(colour, (18, 24, 30, 32))
+            image.save(tmp_path / "ann" / name)
+    assert read(tmp_path) == ({f"ann/kakashi{k}.png": ("ann", None) for k in ("", "_mask")}, {})
+
+
+def test_photos_in_a_folder_mask_are_an_outfit_whatever_their_names(tmp_path):
+    names = [f"ann/{outfit}/{k}.png" for outfit in ("casual", "mask") for k in range(4)]
+    for number, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        retribooru_folder.draw_image(number).save(tmp_path / name)
+    records, faults = read(tmp_path)
+    assert records == dict.fromkeys(names, ("ann", None))
+    assert faults == {"ann/mask": layout.CALLED_MASKS}
+
+
+def test_a_few_bad_files_in_a_folder_of_masks_stay_masks(tmp_path):
+    names = [f"ann/{k}.jpg" for k in range(20)]
+    put(tmp_path, *names, *(f"masks/{k}.png" for k in range(20)))
+    for k in (0, 10, 19):
+        retribooru_folder.draw_image(50 + k).save(tmp_path / f"masks/{k}.png")
+    put_cut_out(tmp_path / "masks/5.png", 70)  # of nothing here: its outline would be wrong
+    records, faults = read(tmp_path)
+    expected = {f"ann/{k}.jpg": ("ann", f"masks/{k}.png") for k in range(20)}
+    assert records == expected | {"ann/5.jpg": ("ann", None)}
+    assert faults == {"masks/5.png": layout.NO_OWNER}
+
+
+@pytest.mark.parametrize("colour", [100, (68, 1, 84)])
+@pytest.mark.parametrize("name", ["masks/0.png", "ann/0_mask.png"])
+def test_bad_masks_are_masks_so_that_the_build_names_them(tmp_path, name, colour):
+    put(tmp_path, "ann/0.jpg")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    bad = Image.new("L" if colour == 100 else "RGB", (48, 64), colour)
+    bad.paste(200 if colour == 100 else (253, 231, 37), mask=FIGURE)
+    bad.save(tmp_path / name)
+    assert read(tmp_path) == ({"ann/0.jpg": ("ann", name)}, {})
+
+
+def outfits(root: pathlib.Path) -> dict[str, set[str]]:
+    """Returns character -> ids of those of its pictures that are in an outfit with others."""
+    found: dict[str, set[str]] = {}
+    for item in layout.read(root):
+        assert isinstance(item, Record)
+        found.setdefault(item.character, set()).update({item.id} if item.similar else ())
+    return found
+
+
+@pytest.mark.parametrize("outfit", ["training", "Train", "test", "val"])
+def test_an_outfit_may_be_called_training(tmp_path, outfit):
+    names = [f"ann/{place}/{k}.jpg" for place in ("casual", outfit) for k in range(2)]
+    put(tmp_path, *names)
+    assert outfits(tmp_path) == {"ann": set(names)}
+
+
+def test_splits_of_a_character_are_no_outfits(tmp_path):
+    places = ("ann/training", "ann/test/suit")
+    put(tmp_path, *(f"{place}/{k}.jpg" for place in places for k in range(2)))
+    assert outfits(tmp_path) == {"ann": {"ann/test/suit/0.jpg", "ann/test/suit/1.jpg"}}
+
+
+@pytest.mark.parametrize(
+    "beside, characters",
+    [
+        ("bob/1.jpg", {"Training", "bob"}),
+        ("bob/suit/1.jpg", {"Training", "bob"}),
+        ("masks/ann/0.png", {"ann"}),
+        ("sam_masks/ann/0.png", {"ann"}),
+        ("notes/readme.md", {"ann"}),
+        ("valid/bob/1.jpg", {"ann", "bob"}),
+        ("reg/1_girl/1.jpg", {"ann"}),
+    ],
+)
+def test_training_holds_characters_unless_some_stand_beside_it(tmp_path, beside, characters):
+    put(tmp_path, "Training/ann/0.jpg")
+    if beside.endswith(".md"):
+        (tmp_path / beside).parent.mkdir()
+        (tmp_path / beside).touch()
+    else:
+        put(tmp_path, beside)
+    assert {character for character, _ in read(tmp_path)[0].values()} == characters
+
+
+def test_train_holds_characters_whoever_stands_beside_it(tmp_path):
+    put(tmp_path, "train/ann/0.jpg", "bob/1.jpg")
+    assert {character for character, _ in read(tmp_path)[0].values()} == {"ann", "bob"}

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from tests.helpers.retribooru_folder import draw_image, encoded
 from tfds_retribooru import images, masks
@@ -77,6 +77,50 @@ def test_the_figure_is_found(name):
     mask = masks.decode(encoded(MASKS[name], kind), SIZE)
     assert mask.mode == "L"
     np.testing.assert_array_equal(np.asarray(mask) > masks.THRESHOLD, FIGURE)
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_masks_look_like_masks_and_a_cut_out_like_a_picture(name):
+    data = encoded(MASKS[name], "TIFF" if name == "CMYK" else "PNG")
+    is_picture = name == "cut-out"
+    assert masks.is_picture(data) == masks.is_cut_out(data) == is_picture
+    assert masks.is_likely(data) != is_picture
+
+
+def photo(*black: tuple[int, int]) -> Image.Image:
+    image = draw_image(1, SIZE)
+    for place in black:
+        image.putpixel(place, (0, 0, 0))
+    return image
+
+
+@pytest.mark.parametrize(
+    "image, is_picture",
+    [
+        (photo(), True),
+        (photo((0, 0)), True),  # a small picture has few colours, and black is one
+        (photo().convert("L"), True),
+        (with_alpha(photo(), Image.new("L", SIZE, 255)), True),
+        (colours((68, 1, 84), (253, 231, 37)), False),  # bad masks
+        (grey(200, 30), False),
+        (grey(255).filter(ImageFilter.GaussianBlur(1)), False),
+        (with_alpha(photo(), Image.new("L", SIZE)), False),
+    ],
+)
+def test_a_picture_is_told_from_a_bad_mask(image, is_picture):
+    assert masks.is_picture(encoded(image)) == is_picture
+    assert not (is_picture and masks.is_likely(encoded(image)))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_cut_out_shows_its_picture_and_no_other(kind):
+    cut_out = encoded(with_alpha(draw_image(1, SIZE), grey(255)))
+    assert masks.is_of(cut_out, encoded(draw_image(1, SIZE), kind))
+    assert not masks.is_of(cut_out, encoded(draw_image(2, SIZE), kind))
+    assert not masks.is_of(cut_out, encoded(draw_image(1, SIZE[::-1]), kind))
+    assert not masks.is_of(cut_out, b"no picture")
+    empty = with_alpha(draw_image(1, SIZE), grey(9))
+    assert not masks.is_of(encoded(empty), encoded(draw_image(1, SIZE), kind))
 
 
 def test_soft_edges_stay():

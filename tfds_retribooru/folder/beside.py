@@ -6,65 +6,65 @@ also lie beside a folder of images and hold folders of their names, without `ima
 `masks/ann/a.png` for `ann/a.jpg` and `images/ann/a.jpg`. Or it holds files alone: then
 `masks/a.png` is of the one picture below the folder around it that is called `a`.
 
+A name is not enough: somebody may wear a mask, or be called Alpha. What is called so counts if it
+looks like a mask, or is cut out of that very picture; of a folder, if most of it does. What is but
+a bad mask counts too, so that the build says what is wrong with it.
+
 Beside pictures, too, `mask_a.png`, `a_mask_0.png` (SAM, ComfyUI) or `a_matte.png` that looks like a
 mask is no picture; as nothing says which of several such is right, it is no mask either.
 """
 
 import functools
-import itertools
-import os
 import pathlib
-import re
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from tfds_retribooru import formats, masks, walking
-from tfds_retribooru.folder import containers
+from tfds_retribooru import formats, walking
+from tfds_retribooru.folder import containers, looks, words
+from tfds_retribooru.folder.words import stem_of
 
 CONDITION = "-condlabel"  # after the stem, a picture that OneTrainer gives to a control network
-_MASKS = ("-masklabel", "_mask", "-mask", ".mask")
-_FOLDERS = ("masks", "mask")
-_WORDS = frozenset(
-    (*_FOLDERS, "seg", "segmentation", "segmentations", "matte", "mattes", "alpha", "gt")
-)
-_BETWEEN_WORDS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])")  # SegmentationClass is two
+_SURE = "-masklabel"  # OneTrainer's, which nobody else writes
+_MASKS = (_SURE, "_mask", "-mask", ".mask")
 _DEPTH = 4  # of the folders of pictures below one
-_LOOKED_AT = 3  # pictures that tell whether a folder holds masks
+_LOOKED_AT = 9  # files that tell whether a folder holds masks
+
+Pictures = Mapping[str, pathlib.Path]  # by stem
 
 
 def is_masks(folder: pathlib.Path) -> bool:
-    """Returns whether a folder holds masks: by its name, and by what is in it.
+    """Returns whether a folder holds masks: by its name, and by most of what is in it.
 
-    These are masks if one is called as the mask of an image is, or if the first look like masks.
-    Where the name is another with such a word (`sam_masks`), they have to look so.
+    If some are called as masks of images are, these tell, and else all. They look like masks, or
+    are cut out of these images. Where the folder is called `masks`, and not only with such a word
+    in its name (`sam_masks`), bad masks of images count as well.
     """
-    if not is_called_masks(folder):
-        return _is_like_masks(folder)
-    for images in _image_folders(folder.parent):
-        stems = _stems(images)
-        places = {folder, *_places(folder, images.relative_to(folder.parent))}
-        if any(_of_folder(place, stems) for place in places if place.is_dir()):
-            return True
+    is_called = is_called_masks(folder)
+    if not is_called and not words.has_mask_word(folder.name):
+        return False
+    owned = _sample(sorted(_owned(folder).items()))
+    if owned:
+        count = sum(
+            (not looks.is_picture(mask) if is_called else looks.is_likely(mask))
+            or looks.is_of(mask, picture)
+            for mask, picture in owned
+        )
+        return 2 * count > len(owned)
     return _look_like_masks(folder)
 
 
-def _is_like_masks(folder: pathlib.Path) -> bool:
-    return _has_word(folder.name) and _look_like_masks(folder)
-
-
-def _has_word(name: str) -> bool:
-    return not _WORDS.isdisjoint(word.lower() for word in _BETWEEN_WORDS.split(name))
-
-
 def _look_like_masks(folder: pathlib.Path) -> bool:
-    first = list(itertools.islice(_images_below(folder), _LOOKED_AT))
-    return bool(first) and all(masks.is_likely(path.read_bytes()) for path in first)
+    some = _sample(list(_images_below(folder)))
+    return 2 * sum(map(looks.is_likely, some)) > len(some)
+
+
+def _sample(items: list) -> list:
+    """Returns at most _LOOKED_AT of a list, from all over it."""
+    return items[:: -(-len(items) // _LOOKED_AT)] if items else []
 
 
 def is_called_masks(folder: pathlib.Path) -> bool:
     """Returns whether a folder is called like one of masks."""
-    return folder.name.lower() in _FOLDERS
+    return folder.name.lower() in words.MASKS
 
 
 def is_like_mask(path: pathlib.Path) -> bool:
@@ -72,12 +72,7 @@ def is_like_mask(path: pathlib.Path) -> bool:
 
     A figure that is cut out (`ann_alpha.png`) does not: it is a picture.
     """
-    if not _has_word(stem_of(path.name)):
-        return False
-    try:
-        return masks.is_likely(path.read_bytes(), cut_outs=False)
-    except OSError:  # a link that leads nowhere, or a file that may not be read: named as a picture
-        return False
+    return words.has_mask_word(stem_of(path.name)) and looks.is_likely_and_opaque(path)
 
 
 def is_condition(path: pathlib.Path) -> bool:
@@ -85,14 +80,19 @@ def is_condition(path: pathlib.Path) -> bool:
     return path.stem.lower().endswith(CONDITION)
 
 
-def belongs(path: pathlib.Path, stems: Iterable[str]) -> bool:
-    """Returns whether a file is the mask or condition of an image with one of these stems."""
-    return _owner(stem_of(path.name), (*_MASKS, CONDITION)) in stems
+def belongs(path: pathlib.Path, pictures: Pictures) -> bool:
+    """Returns whether a file is the mask or condition of one of the pictures in its folder."""
+    stem = stem_of(path.name)
+    if _owner(stem, (_SURE, CONDITION)) in pictures:
+        return True
+    picture = pictures.get(_owner(stem, _MASKS))
+    return picture is not None and (not looks.is_picture(path) or looks.is_of(path, picture))
 
 
-def stem_of(name: str) -> str:
-    """Returns a file's name without its ending, with composed letters: macOS takes them apart."""
-    return unicodedata.normalize("NFC", os.path.splitext(name)[0])
+def by_stem(files: Iterable[pathlib.Path]) -> dict[str, pathlib.Path]:
+    """Returns files by the stems of their names; of those that share one, a picture."""
+    ordered = sorted(files, key=lambda path: formats.has_known_extension(path.name))
+    return {stem_of(path.name): path for path in ordered}
 
 
 def mask_of(image: pathlib.Path, root: pathlib.Path) -> pathlib.Path | None:
@@ -126,22 +126,48 @@ def _alone(top: pathlib.Path, held: pathlib.Path) -> dict[str, pathlib.Path]:
         top: the folder of all these images.
         held: a folder of masks in it.
     """
-    counts = Counter(
-        stem for folder in _image_folders(top) for stem in set(map(stem_of, _image_names(folder)))
-    )
-    return _of_folder(held, {stem for stem, count in counts.items() if count == 1})
+    return _of_folder(held, _unique(_image_folders(top, is_masks)))
 
 
-def _image_folders(folder: pathlib.Path, depth: int = _DEPTH) -> Iterator[pathlib.Path]:
-    """Yields a folder and those below it, without those that are called like masks'."""
+def _unique(folders: Iterable[pathlib.Path]) -> Pictures:
+    """Returns the pictures of folders whose stem is that of pictures in one folder alone."""
+    found: dict[str, pathlib.Path] = {}
+    several: set[str] = set()
+    for folder in folders:
+        pictures = by_stem(p for p in folder.iterdir() if formats.has_known_extension(p.name))
+        several |= found.keys() & pictures.keys()
+        found |= pictures
+    return {stem: path for stem, path in found.items() if stem not in several}
+
+
+def _owned(held: pathlib.Path) -> dict[pathlib.Path, pathlib.Path]:
+    """Returns mask -> image of what is in a folder, if it holds masks: by names alone."""
+
+    def is_other(folder: pathlib.Path) -> bool:
+        has_word = words.has_mask_word(folder.name)
+        return folder == held or is_called_masks(folder) or (has_word and _look_like_masks(folder))
+
+    folders = list(_image_folders(held.parent, is_other))
+    pairs = [(held, _unique(folders))]
+    for folder in folders:
+        for place in _places(held, folder.relative_to(held.parent)):
+            if place.is_dir():
+                pairs.append((place, by_stem(folder.iterdir())))
+    found: dict[pathlib.Path, pathlib.Path] = {}
+    for place, pictures in pairs:
+        named = _of_folder(place, pictures, by_name=True)
+        found |= {mask: pictures[stem] for stem, mask in named.items()}
+    return found
+
+
+def _image_folders(
+    folder: pathlib.Path, is_other: Callable[[pathlib.Path], bool], depth: int = _DEPTH
+) -> Iterator[pathlib.Path]:
+    """Yields a folder and those below it, without the other ones: those of masks."""
     yield folder
     for inner in walking.subfolders(folder) if depth else ():
-        if not is_called_masks(inner) and not _is_like_masks(inner):
-            yield from _image_folders(inner, depth - 1)
-
-
-def _image_names(folder: pathlib.Path) -> list[str]:
-    return [name for name in os.listdir(folder) if formats.has_known_extension(name)]
+        if not is_other(inner):
+            yield from _image_folders(inner, is_other, depth - 1)
 
 
 def _images_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -153,26 +179,37 @@ def _images_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 @functools.lru_cache(maxsize=4096)
 def _called_masks(folder: pathlib.Path, changed: int) -> list[pathlib.Path]:
     del changed  # a changed folder is listed anew
-    return [p for p in walking.subfolders(folder) if is_called_masks(p) or _is_like_masks(p)]
+    return [p for p in walking.subfolders(folder) if is_masks(p)]
 
 
 @functools.lru_cache(maxsize=64)
 def _masks(folders: tuple[pathlib.Path, ...], changed: tuple[int, ...]) -> dict[str, pathlib.Path]:
     """Returns stem -> mask of the images in the first folder; the others hold masks."""
     del changed  # a changed folder is listed anew
-    stems = _stems(folders[0])
+    files = sorted(folders[0].iterdir(), reverse=True)
+    pictures = by_stem(files)
     found = {
-        owner: pathlib.Path(folders[0], name)
-        for name in sorted(os.listdir(folders[0]), reverse=True)
-        if (owner := _owner(stem_of(name), _MASKS)) in stems and formats.has_image_extension(name)
+        owner: path
+        for path in files
+        if (owner := _owner(stem_of(path.name), _MASKS)) in pictures
+        and formats.has_image_extension(path.name)
+        and belongs(path, pictures)
     }
     for folder in folders[1:]:
-        found = _of_folder(folder, stems) | found  # what was found before stays
+        found = _of_folder(folder, pictures) | found  # what was found before stays
     return {stem: path for stem, path in found.items() if path.is_file()}
 
 
-def _of_folder(folder: pathlib.Path, stems: set[str]) -> dict[str, pathlib.Path]:
-    """Returns stem -> mask in a folder of masks."""
+def _of_folder(
+    folder: pathlib.Path, pictures: Pictures, *, by_name: bool = False
+) -> dict[str, pathlib.Path]:
+    """Returns stem -> mask in a folder of masks.
+
+    Args:
+        folder: of masks.
+        pictures: which they may be of.
+        by_name: whether a figure counts, too, that is cut out of another picture.
+    """
     found: dict[str, pathlib.Path] = {}
     for path in sorted(folder.iterdir()):
         if not formats.has_image_extension(path.name):
@@ -180,13 +217,9 @@ def _of_folder(folder: pathlib.Path, stems: set[str]) -> dict[str, pathlib.Path]
         own = stem_of(path.name)
         inner = stem_of(own) if formats.has_known_extension(own) else ""
         for stem in (own, inner, _owner(own, _MASKS)):
-            if stem in stems:
+            if stem in pictures and (by_name or not looks.is_of_another(path, pictures[stem])):
                 found.setdefault(stem, path)
     return found
-
-
-def _stems(folder: pathlib.Path) -> set[str]:
-    return set(map(stem_of, os.listdir(folder)))
 
 
 def _owner(stem: str, marks: tuple[str, ...]) -> str:

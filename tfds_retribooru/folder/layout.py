@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from tfds_retribooru import formats, tag_text, text_files, walking
 from tfds_retribooru.building.records import Fault, Record
-from tfds_retribooru.folder import beside, containers, faces
+from tfds_retribooru.folder import beside, containers, faces, words
 from tfds_retribooru.folder.faces import Face
 
 NEIGHBOURS = 8  # links of an image in an outfit folder of more than 2 * NEIGHBOURS images
@@ -23,12 +23,14 @@ NO_TARGET = "the file is OneTrainer's picture for a control network"
 LIKE_MASK = "the file is called like a mask, but is of no picture: call it PICTURE_mask.png"
 REGULARISATION = "the picture is one of kohya's for regularisation, and of no character"
 CLOSED = "the folder may not be read"
-NO_OWNER = "the mask is called like no picture, or like pictures of several folders"
+NO_OWNER = "the mask is called like no picture, or like several, or is cut out of another one"
 CALLED_MASKS = "the folder is called like one of masks, but is taken for a character or an outfit"
+REPEATED = "the folder is taken for one character with others, as kohya's tools number them"
 NO_PICTURE = "the box is of no picture that is taken"
 NUMBERS = "the text holds numbers, such as YOLO's boxes, and no tags"
 NO_IMAGE = "the tags are of no picture in their folder, or the picture's other text is read"
-_REPEATS = re.compile(r"^\d+_(?=.*[^\W\d])")  # of a folder's pictures, before its name
+_REPEATS = re.compile(r"([1-9]\d*)_(.*[^\W\d].*)")  # of a folder's pictures, and its name
+_PEOPLE = 3  # folders whose numbers run from 1 on are so many people's
 _FIVE_NUMBERS = re.compile(r"([-+]?\d[\d.eE+-]*(\s+|$)){5,}")
 
 
@@ -49,8 +51,11 @@ def read(root: pathlib.Path) -> Iterator[Record | Fault]:
         if not character:
             yield from _not_taken(root, folder)
             continue
+        if not is_outfit and _bare(_name(folder)) == character:
+            file = ascii(_id(root, folder))[1:-1]
+            yield Fault("", REPEATED, file=file, part="character", detail=ascii(character)[1:-1])
         yield from _records(root, folder, character, boxes, masks, linked=is_outfit)
-        for deeper in _folders(folder) if is_outfit else ():
+        for deeper in _folders(folder, of_one=True) if is_outfit else ():
             for inner, _ in walking.walk(deeper):
                 yield from _not_taken(root, inner)
     for name in boxes:  # those of images were taken out
@@ -88,24 +93,40 @@ def _places(root: pathlib.Path) -> Iterator[tuple[pathlib.Path, str, bool]]:
             yield from ((inner, "", False) for inner, _ in walking.walk(folder))
         folders = [p for p in folders if not containers.is_regularisation(p)]
         for name, character in _characters(folders):
-            for around in containers.below(character):
+            for around in containers.below(character, of_one=True):
                 yield around, name, False
-                for outfit in _folders(around):
-                    yield from ((inner, name, True) for inner in containers.below(outfit))
+                for outfit in _folders(around, of_one=True):
+                    inside = containers.below(outfit, of_one=True)
+                    yield from ((inner, name, True) for inner in inside)
 
 
 def _characters(folders: list[pathlib.Path]) -> Iterator[tuple[str, pathlib.Path]]:
-    """Yields (name, folder); kohya's `10_ann` and `5_ann` are of one character, who is `ann`."""
-    names = [_composed(folder.name).strip() or folder.name for folder in folders]
-    bare = [_REPEATS.sub("", name) for name in names]
+    """Yields (name, folder); kohya's `10_ann` and `5_ann` are of one character, who is `ann`.
+
+    `1_girl` and `2_girl` are two people, and so are `1_ann` and `2_ann` if there is a `3_...`.
+    """
+    found = list(map(_name, folders))
+    numbers = sorted(int(match[1]) for match in map(_REPEATS.fullmatch, found) if match)
+    is_run = len(numbers) >= _PEOPLE and numbers == list(range(1, len(numbers) + 1))
+    bare = [name if is_run else _bare(name) or name for name in found]
     counts = Counter(bare)
-    for folder, name, short in zip(folders, names, bare, strict=True):
+    for folder, name, short in zip(folders, found, bare, strict=True):
         yield short if counts[short] > 1 else name, folder
 
 
-def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
+def _name(folder: pathlib.Path) -> str:
+    return _composed(folder.name).strip() or folder.name
+
+
+def _bare(name: str) -> str:
+    """Returns a name without kohya's number, "" if it has none, or is but a class then."""
+    match = _REPEATS.fullmatch(name)
+    return "" if match is None or words.is_class(match[2]) else match[2]
+
+
+def _folders(folder: pathlib.Path, *, of_one: bool = False) -> list[pathlib.Path]:
     """Returns the folders in a folder, without those of masks and containers."""
-    others = containers.containers(folder)
+    others = containers.containers(folder, of_one=of_one)
     found = (p for p in walking.subfolders(folder) if p not in others)
     return [p for p in found if not beside.is_masks(p)]
 
@@ -132,11 +153,11 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
 def _images(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the images in a folder, without what is made of others: masks, conditions."""
     files = _files(folder)
-    stems = {beside.stem_of(p.name) for p in files}
+    pictures = beside.by_stem(files)
     return [
         p
         for p in files
-        if not beside.belongs(p, stems)
+        if not beside.belongs(p, pictures)
         and p.suffix.lower() not in CAPTIONS
         and (formats.has_image_extension(p.name) or formats.is_image(p))
         and not beside.is_like_mask(p)
