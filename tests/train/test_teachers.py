@@ -76,7 +76,10 @@ def test_the_teacher_predicts_what_diffusers_does_for_all_tags(experiment, folde
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("split", [{}, {"mesh.fsdp": 2, "train.accumulate": 2, "batch_size": 4}])
+SPLIT = {"mesh.fsdp": 2, "train.accumulate": 2, "batch_size": 4}
+
+
+@pytest.mark.parametrize("split", [{}, pytest.param(SPLIT, marks=pytest.mark.slow)])
 def test_asked_for_the_same_retrinet_has_nothing_to_learn(folder, avatars_dir, split):
     """Also where its parameters, and the teacher's, are split, and the batch in parts."""
     alone = BASE | ALONE | split | {"eval.batch_size": 4}
