@@ -130,7 +130,7 @@ def _has_underscore(word: str) -> bool:
 
 def _without_marks(text: str) -> str:
     """Removes what a language model writes around a tag: `- **blue hair**`, `and blue hair`."""
-    return _AND.sub("", _BULLET.sub("", text).replace("**", ""))
+    return _LAST_STOP.sub("", _AND.sub("", _BULLET.sub("", text).replace("**", "")))
 
 
 def _without_weight(text: str) -> str:
