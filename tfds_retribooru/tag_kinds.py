@@ -132,6 +132,8 @@ class Kinds:
         if kind := self._of_own(words):
             return kind
         key, colon, _ = words.partition(": ")
+        if colon and package_lines().heads.get(f"{key}:") == "free":
+            return "free"  # "title: the girl with red hair"
         forms = [words, bare, _thing(bare), _ASPECT.sub("", key) if colon else ""]
         found = [next(filter(None, map(self._of, dict.fromkeys(forms))), "free")]
         is_clause = found == ["free"] and tag_text.is_clause(tag_text.bare(tag))
@@ -229,9 +231,8 @@ def _normal_lines(line: str) -> list[str]:
     """Returns the lines that a user's line stands for: one or more by comma, in the normal form."""
     found = []
     for part in re.split(r"[,，、]|(?<=[\w)\]}\"]);(?=\s|$)", line):
-        before, tag, behind = re.fullmatch(r"\s*(\*?\s*)(.*?)(\s*\*?)\s*", part).groups()
-        if tag:
-            found.append(before + tag_text.normal(tag) + behind)
+        if tag := part.strip("* \t"):
+            found.append(part.strip().replace(tag, tag_text.normal(tag), 1))
     return found
 
 

@@ -105,6 +105,7 @@ def test_a_sentence_is_of_what_is_named_in_it(text, kind):
             ("pose: standing", "free"),
             ("nier:automata", "free"),
         ),
+        *(("series: the witch with red hair", "free"), ("pose: standing in red dress", "outfit")),
     ],
 )
 def test_what_stands_before_a_colon_tells_the_kind(tag, kind):
