@@ -20,8 +20,8 @@ _FOLDER = pathlib.Path(__file__).parent / "kinds"
 _CLOTHING = pathlib.Path(__file__).parent / "collect" / "clothing.txt"
 # From one of these on a tag says where or in what state the thing is: "hair over one eye".
 _PLACES = frozenset(
-    "above against around as at before behind below beside between by for from in inside into near "
-    "of on onto outside over past through to under with without".split()
+    "above across against around as at before behind below beside between by for from in inside "
+    "into near of on onto outside over past through to under with without".split()
 )
 _STATES = frozenset(
     "back down draped half loose off open out pinned pulled rolled slicked tied tucked undone up "
@@ -34,6 +34,13 @@ _COLOR = re.compile(
 )
 
 _PHRASE = 3  # words of the longest tag that is looked for in a sentence
+_LONGEST = 32  # words of the longest beginning or end, and more letters than an ending has
+_OF_ANYTHING = frozenset(  # before the name of a thing they tell nothing of who is shown
+    "african asian chinese european fair fat indian japanese korean mature old pale slim tall "
+    "thin".split()
+)
+_ARTICLES = frozenset("a an the".split())
+_ASPECT = re.compile(r" (colou?r|length|style|type|shape|size)s?$")  # "hair color: red"
 _NAMESPACE = re.compile(r"^(\w+:)(?=\w)")  # as Hydrus and Philomena write "character:sendai"
 
 
@@ -69,18 +76,19 @@ class Lines:
     def head(self, words: str) -> str | None:
         """Returns the kind of the longest beginning."""
         parts = words.split()
-        beginnings = (" ".join(parts[:n]) for n in range(len(parts), 0, -1))
+        beginnings = (" ".join(parts[:n]) for n in range(min(len(parts), _LONGEST), 0, -1))
         return next((self.heads[b] for b in beginnings if b in self.heads), None)
 
     def tail(self, words: str) -> str | None:
         """Returns the kind of the longest end; one that is a place ("in hair") tells no kind."""
         parts = words.split()
         place = _place(parts)
-        ends = (" ".join(parts[n:]) for n in range(min(place + 1, len(parts))))
+        first = max(0, len(parts) - _LONGEST)
+        ends = (" ".join(parts[n:]) for n in range(first, min(place + 1, len(parts))))
         found = next((self.tails[e] for e in ends if e in self.tails), None)
         if found is None and place == len(parts) > 0:
             last = parts[-1]
-            ends = (last[n:] for n in range(len(last)))
+            ends = (last[n:] for n in range(max(0, len(last) - _LONGEST), len(last)))
             found = next((self.endings[e] for e in ends if e in self.endings), None)
         return found
 
@@ -91,7 +99,8 @@ class Kinds:
     What decides, in this order: the user's file; the clothing tags (`cloths`) and the names of the
     records; a line of this package that is the tag itself, or its beginning; a clothing tag that,
     without its colour, the tag ends with ("red shirt": "blue shirt"); a line that the tag ends
-    with; of sentences, the tags in it. Any other is free.
+    with; what stands before its colon ("eye color: blue"). Any other is free. Of sentences and
+    clauses, the tags in it decide too: "holding a hat and wearing a red dress".
     """
 
     def __init__(
@@ -119,34 +128,51 @@ class Kinds:
 
     def of(self, tag: str) -> str:
         """Returns the kind of a tag in any spelling."""
-        bare = _words(tag_text.bare(tag))
-        for words in dict.fromkeys((_words(tag), bare, _thing(bare))):
-            kind = self._of(words)
-            if kind is not None:
-                return kind
-        return self._of_sentence(_words(tag)) if tag_text.is_sentence(tag) else "free"
+        words, bare = _words(tag), _words(tag_text.bare(tag))
+        if kind := self._of_own(words):
+            return kind
+        key, colon, _ = words.partition(": ")
+        if colon and package_lines().heads.get(f"{key}:") == "free":
+            return "free"  # "title: the girl with red hair"
+        forms = [words, bare, _thing(bare), _ASPECT.sub("", key) if colon else ""]
+        found = [next(filter(None, map(self._of, dict.fromkeys(forms))), "free")]
+        is_clause = found == ["free"] and tag_text.is_clause(tag_text.bare(tag))
+        if is_clause or tag_text.is_sentence(tag_text.normal(tag)):
+            found.append(self._of_sentence(words))
+        return min(found, key=KINDS.index)
 
     def _of_sentence(self, words: str) -> str:
         """Returns "identity" where a sentence names looks, else "outfit" where it names clothes."""
-        parts = re.findall(r"[\w']+", words)
+        parts = [word for word in re.findall(r"[\w']+", words) if word not in _ARTICLES]
         found, free_until = {"free"}, 0
         for place, first in enumerate(parts):
             if place < free_until or first in _FILLERS:
                 continue
-            for length in range(_PHRASE, 0, -1):
-                kind = self._of_phrase(" ".join(parts[place : place + length]))
-                if kind is not None:
-                    found.add(kind)
-                    free_until = place + length if kind == "free" else free_until
-                    break
+            kind, length = self._of_beginning(parts[place : place + _PHRASE])
+            found.add(kind)
+            free_until = place + length
         return next(kind for kind in KINDS if kind in found)
 
+    def _of_beginning(self, parts: list[str]) -> tuple[str, int]:
+        """Returns the kind of the longest tag at the beginning, and its words if it is free."""
+        for length in range(len(parts), 0, -1):
+            phrase = parts[:length]
+            kind = self._of_phrase(" ".join(phrase))
+            if kind == "free":
+                return kind, length
+            is_of_thing = phrase[-1] in _OF_ANYTHING and not _FILLERS.issuperset(parts[1:2])
+            if kind and "and" not in phrase and not (length == 1 and is_of_thing):
+                return kind, 0
+        return "free", 0
+
+    def _of_own(self, words: str) -> str | None:
+        own = self._own
+        return own.exact.get(words) or own.head(words) or own.tail(words)
+
     def _of(self, words: str) -> str | None:
-        own, known, package = self._own, self._known, package_lines()
+        known, package = self._known, package_lines()
         return (
-            own.exact.get(words)
-            or own.head(words)
-            or own.tail(words)
+            self._of_own(words)
             or known.exact.get(words)
             or package.exact.get(words)
             or package.head(words)
@@ -186,8 +212,10 @@ def parse(own: str) -> Lines:
     """
     lines, kind = Lines(), ""
     for line in read_lines(own):
-        heading = re.fullmatch(r"\[\s*(.*?)\s*\]:?", line)
-        if heading and heading[1].lower() in KINDS:
+        heading = re.fullmatch(r"\[\s*([^\W\d_]+)\s*\]:?", line)
+        if heading and heading[1].lower() not in KINDS:
+            raise ValueError(f"{line!r} is no kind: the kinds are [identity], [outfit] and [free]")
+        if heading:
             kind = heading[1].lower()
         elif not kind:
             raise ValueError(
@@ -195,8 +223,17 @@ def parse(own: str) -> Lines:
                 "or [free], and write a tag a line below"
             )
         else:
-            lines.add([line], kind)
+            lines.add(_normal_lines(line), kind)
     return lines
+
+
+def _normal_lines(line: str) -> list[str]:
+    """Returns the lines that a user's line stands for: one or more by comma, in the normal form."""
+    found = []
+    for part in re.split(r"[,，、]|(?<=[\w)\]}\"]);(?=\s|$)", line):
+        if tag := part.strip("* \t"):
+            found.append(part.strip().replace(tag, tag_text.normal(tag), 1))
+    return found
 
 
 def read_lines(text: str) -> list[str]:
@@ -208,7 +245,8 @@ def read_lines(text: str) -> list[str]:
 def digest(own: str) -> str:
     """Returns what changes when the kinds of this package, or those of the user's file, do."""
     texts = [(_FOLDER / f"{kind}.txt").read_bytes() for kind in KINDS]
-    texts += [_CLOTHING.read_bytes(), pathlib.Path(__file__).read_bytes(), own.encode()]
+    texts += [_CLOTHING.read_bytes(), own.encode()]
+    texts += [pathlib.Path(module).read_bytes() for module in (__file__, tag_text.__file__)]
     return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
 
 

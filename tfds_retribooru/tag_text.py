@@ -1,8 +1,8 @@
 """One form of tags, in which they are compared: `Blue_Hair`, `(blue hair:1.2)` -> `blue hair`.
 
 Tags come as Danbooru writes them (underscores), as taggers and caption tools write them (spaces,
-backslashes before parentheses, quotes) and as prompts weight them (parentheses, brackets, `:1.2`,
-NovelAI's `1.2::blue hair::`).
+backslashes before parentheses, quotes), as prompts weight them (parentheses, brackets, `:1.2`,
+NovelAI's `1.2::blue hair::`), and as language models list them (`- **blue hair**`, `and hat.`).
 """
 
 import functools
@@ -18,18 +18,34 @@ _WEIGHT = re.compile(r"(?<=[^\s:]):\s*[+-]?(\d+\.?\d*|\.\d+)$")
 _POWER = re.compile(r"(?<=^\()(.*\))\s*([+-]+|\d*\.?\d+)$")  # InvokeAI's: (blue hair)1.2
 _QUALIFIERS = re.compile(r"(\s*\([^()]*\))+$")
 _NUMBERED = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)::|::$")  # one of them where a list was split
-_SEPARATOR = re.compile(  # the last is kohya's, behind the tags that stay first
-    r"[,，、；\t\n\r]|\|\|\|"
+_SEPARATOR = re.compile(  # kohya's behind the tags that stay first; A1111's words
+    r"[,，、；\t\n\r]|\|\|\||\bBREAK\b|(?<=[^A-Z\s]) AND (?=\S)"
 )
-_OTHERS = re.compile(r"(?<=[\w)\]}>]);(?=\s|\w|$)|\s\|\s")  # but `;)` and `;d` are tags
+_OTHERS = re.compile(  # but `;)`, `;d` and `|_|` are tags, and {blonde|red} is a choice of words
+    r"(?<=[\w)\]}>]);(?=\s|\w|$)|\s\|\s|(?<=[^\W_]{2})\|(?=[^\W_]{2})(?![^{}]{0,99}\})"
+)
+_TITLES = "".join(rf"(?<!\b{title})" for title in ("mrs", "prof", "capt"))
+_STOPS = re.compile(rf"(?<=[^\W_]{{3}}){_TITLES}\.(?:\s+|$)", re.IGNORECASE)  # not: mr. fuji
+_BULLET = re.compile(r"^(?:[-*•]|\d{1,3}[.)])\s+(?=.*[^\W\d_]{2})")
+_AND = re.compile(r"^and\s+(?=\w)", re.IGNORECASE)
+_LAST_STOP = re.compile(r"(?:(?<=[^\W\d_]{3})|(?<=[)\]}]))\.$")  # not: b.b.
 _SCORE = r"(?:0?\.\d+|1\.0*|\d{1,3}(?:\.\d+)? ?%)"  # a tagger's: 0.98, 98.1 %
 _SCORED = re.compile(  # `blue_hair: 0.98`, `blue_hair (0.98)`, `0.98 blue_hair`
     rf"(?P<tag>(?=.*[^\d\s.e+-]).*?\S)(?:\s*(?:[:=|]|->)\s*|\s+)(?:{_SCORE}|\({_SCORE}\))|{_SCORE}\s+(?P<behind>.+)"
 )
 _LISTED = re.compile(r"\[\s*(['\"])(.*)\1\s*\]", re.DOTALL)  # a list as JSON or Python writes it
 _ENTITY = re.compile(r"&(#\d+|#[xX][0-9a-fA-F]+|\w+);")  # of HTML, as Gelbooru's answers have them
-_INVISIBLE = dict.fromkeys(map(ord, "\0\u200b\u200c\u200d\u2060\ufeff"))
-_OF_SENTENCES = frozenset("a an the is are has wears".split())
+_PLAIN = dict.fromkeys(map(ord, "\0\u200b\u200c\u200d\u2060\ufeff"))
+_PLAIN |= str.maketrans("“”„‘’", '"""\'\'')
+_OF_SENTENCES = frozenset(
+    "a an the is are has wears wearing while he her his she their they he's she's they're".split()
+)
+_JOINING = frozenset("and with".split())
+_OWNERS = frozenset("own another another's other's others' someone's".split())
+_LIMBS = frozenset(
+    "arm arms face feet finger fingers foot hand hands head leg legs thumb thumbs".split()
+)
+_LONG = 4  # words that few tags have
 _EMOTICON = re.compile(r"\w\w")  # what has no two letters together is an emoticon, such as `:(`
 
 
@@ -39,11 +55,13 @@ def normal(tag: str) -> str:
 
     A qualifier stays: `Sendai \\(Kantai_Collection\\)` -> `sendai (kantai collection)`; see `bare`.
     """
-    text = unicodedata.normalize("NFKC", unescaped(tag)).translate(_INVISIBLE).strip()
+    text = unicodedata.normalize("NFKC", unescaped(tag)).translate(_PLAIN).strip()
     if _EMOTICON.search(text):
+        text = _without_marks(text)
         text = _ESCAPED.sub(lambda found: chr(_HIDDEN + ord(found[1])), text)
-        text = _without_weight(_NUMBERED.sub("", text).strip()).strip('"')
-        text = text[1:-1].strip() if text[:1] == text[-1:] == "'" else text
+        text = _without_weight(_NUMBERED.sub("", text).strip()).strip('"`')
+        text = text[1:-1].strip() if text[:1] == text[-1:] in ("'", "*") else text
+        text = _LAST_STOP.sub("", text)
         text = _SHOWN.sub(lambda found: chr(ord(found[0]) - _HIDDEN), text)
     return " ".join(text.replace("_", " ").split()).lower()
 
@@ -60,8 +78,9 @@ def unescaped(text: str) -> str:
 
 
 def split(text: str) -> list[str]:
-    """Splits tags as people write them: by commas (also of Chinese and Japanese), else by lines,
-    else by semicolons or bars, else by spaces (as Danbooru); HTML's characters are unescaped.
+    """Splits tags as people write them: by commas (also of Chinese and Japanese), lines, BREAK or
+    AND, else by semicolons or bars, else by full stops, else by spaces (as Danbooru); HTML's
+    characters are unescaped, and what marks an item of a list (`- `, `1. `) is left out.
 
     A text without these is split by spaces where underscores say that a tag has none. Scores of a
     tagger, where all tags have one, are left out.
@@ -70,13 +89,14 @@ def split(text: str) -> list[str]:
     if listed := _LISTED.fullmatch(text.strip()):
         text = ",".join(re.split(r"['\"]\s*,\s*['\"]", listed[2]))
     text = _without_scores(text)
-    separator = next((s for s in (_SEPARATOR, _OTHERS) if s.search(text.strip())), None)
+    separators = (_SEPARATOR, _OTHERS, _STOPS)
+    separator = next((s for s in separators if s.search(text.strip().rstrip("."))), None)
     if separator:
         parts = separator.split(text)
     else:
         words = text.split()
         parts = words if len(words) > 1 and any(map(_has_underscore, words)) else [text]
-    return [part for part in (p.strip() for p in parts) if part]
+    return [part for part in (_BULLET.sub("", p.strip()) for p in parts) if part]
 
 
 def _without_scores(text: str) -> str:
@@ -90,8 +110,27 @@ def is_sentence(text: str) -> bool:
     return not _OF_SENTENCES.isdisjoint(text.lower().split())
 
 
+def is_clause(text: str) -> bool:
+    """Returns whether a text is a sentence, or longer than tags are: "sitting in red dress".
+
+    Tags of poses ("hand in own hair", "hands in opposite sleeves") are not.
+    """
+    words = text.lower().split()
+    if is_sentence(text):
+        return True
+    if not _OWNERS.isdisjoint(words):
+        return len(words) > _LONG
+    shortest = _LONG + (not _LIMBS.isdisjoint(words[:1]))
+    return len(words) >= shortest or not _JOINING.isdisjoint(words)
+
+
 def _has_underscore(word: str) -> bool:
     return re.search(r"\w_\w", word) is not None
+
+
+def _without_marks(text: str) -> str:
+    """Removes what a language model writes around a tag: `- **blue hair**`, `and blue hair`."""
+    return _LAST_STOP.sub("", _AND.sub("", _BULLET.sub("", text).replace("**", "")))
 
 
 def _without_weight(text: str) -> str:

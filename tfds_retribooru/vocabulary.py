@@ -21,6 +21,10 @@ from tfds_retribooru import array_record, tag_kinds, tag_text
 
 NAME = "vocabulary.json"
 _REPEATS = re.compile(r"^\d+ (?=.*[^\W\d])")  # before kohya's names of folders: 10_sendai
+_CLASSES = frozenset(  # behind the word for who it is in these names: 10_sls woman
+    "1boy 1girl adult anime baby boy boys character child female girl girls guy human kid lady "
+    "male man manga men people person photo style woman women".split()
+)
 
 
 Vocabulary = dict[str, Any]
@@ -87,7 +91,7 @@ def from_records(builder: tfds.core.DatasetBuilder, own: str = "") -> Vocabulary
             character = record["character"].decode()
             tags = {tag.strip() for tag in record["prompts"].decode().split(",")}
             uses.update(tags)
-            names = tag_text.bare(character), _REPEATS.sub("", tag_text.bare(character))
+            names = _short_names(character)
             own_uses.update(tag for tag in tags if tag_text.normal(tag) in names)
             cloths.update(tag.decode() for tag in record["cloths"])
             characters.add(character)
@@ -128,6 +132,14 @@ def build(
         "records": {"cloths": cloths, "characters": characters, "short_names": short_names},
         "kinds": tag_kinds.digest(own),
     }
+
+
+def _short_names(character: str) -> set[str]:
+    """Returns the tags that may mean a character, in the normal form."""
+    bare = tag_text.bare(character)
+    name = _REPEATS.sub("", bare)
+    words = set(name.split()) - _CLASSES if name != bare else set()
+    return {bare, name, *words}
 
 
 def _entry(tag: str, kind: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Kinds of tags: what names something that a reference carries is not free, all else is."""
 
 import itertools
+import time
 
 import pytest
 
@@ -23,6 +24,8 @@ EXPECTED = {
         stubble, fang, bindi, pointy ears, fox ears, cat tail, demon horns, feathered wings, halo,
         fins, large breasts, muscular, tall, plump, thick thighs, flat chest, white-haired,
         glasses, eyepatch, hair ribbon, x hair ornament, stud earrings, mouth mask,
+        bird legs, winged arms, cyclops, snaggletooth, missing limb, pumpkin head, scar across face,
+        nekomimi, freckled, busty, six pack, preteen, grandma, bald head, hair cubes, hair chain,
         virtual youtuber, character:sendai, person:ann, species:elf, hair:blue hair""",
     "outfit": """
         shirt, blue shirt, blue-and-white striped shirt, t-shirt, off-shoulder sweater, pleated
@@ -34,6 +37,9 @@ EXPECTED = {
         kneehighs, see-through clothes, side slit, red bowtie, pearl necklace, belt, polka dot,
         floral print, lace trim, zipper, bare shoulders, midriff, cleavage cutout, nude, alternate
         costume, cosplay, police, idol, alice (cosplay), fake animal ears, denim, armored boots,
+        rash guard, kigurumi, bikini top only, wa lolita, handbag, stethoscope, earphones, kusazuri,
+        tangzhuang, ushanka, straitjacket, magatama, bandaged arm, corsage, lapel pin, cuff links,
+        jingle bell, wimple, mawashi, naked towel, flipflops,
         wrist scrunchie, clothing:red skirt, clothing:frills""",
     "free": """
         solo, smile, open mouth, closed eyes, half-closed eyes, one eye closed, blush, tears,
@@ -42,6 +48,8 @@ EXPECTED = {
         hair, covering own eyes, shirt lift, unworn hat, wet clothes, undressing, hand on own hip,
         arm around neck, blood on face, food on hair, looking at viewer, standing, from behind,
         cowboy shot, full body, upper body, white background, outdoors, sword, bow (weapon),
+        hand on another's head, hands in opposite sleeves, playing with another's hair, bow and
+        arrow, one-piece swimsuit pull, one eye closed, holding bow (weapon), dark souls: remake,
         bottle cap, stuffed toy, flower, star (symbol), cat, 2girls, multiple girls, multiple
         boys, faceless male, crowd, best quality, :3, creator:bob hair, series:school uniform,
         rating:safe""",
@@ -64,11 +72,51 @@ def test_kinds(tag, kind):
         ("arms crossed above the white shirt", "outfit"),
         ("the sun is setting in the background, with a few clouds", "free"),
         ("somebody is looking at the viewer with closed eyes", "free"),
+        ("holding a sword and wearing a red dress", "outfit"),
+        ("looking at the viewer with her bright blue eyes and long blonde hair", "identity"),
+        ("touching her long silver hair", "identity"),
+        ("hugging a girl with blonde hair", "identity"),
+        ("sitting in red dress", "outfit"),
+        ("smile with fangs", "identity"),
+        ("long hair blowing in wind", "identity"),
+        ("long blue hair and a red dress", "identity"),
+        ("she's blonde.", "identity"),
+        ("holding a black umbrella", "free"),
+        ("sitting with legs crossed and one eye closed", "free"),
+        ("tall buildings and old trees in background", "free"),
+        ("a tall and slender warrior", "identity"),
     ],
 )
 def test_a_sentence_is_of_what_is_named_in_it(text, kind):
     """As BLIP and others write captions; clothes beside looks go with these."""
     assert KINDS.of(text) == kind
+
+
+@pytest.mark.parametrize(
+    ("tag", "kind"),
+    [
+        *(
+            ("hair: blonde", "identity"),
+            ("eye color: blue", "identity"),
+            ("eyes:green", "identity"),
+        ),
+        *(
+            ("**Outfit Colour:** red", "outfit"),
+            ("pose: standing", "free"),
+            ("nier:automata", "free"),
+        ),
+        *(("series: the witch with red hair", "free"), ("pose: standing in red dress", "outfit")),
+    ],
+)
+def test_what_stands_before_a_colon_tells_the_kind(tag, kind):
+    assert KINDS.of(tag) == kind
+
+
+def test_long_texts_are_looked_at_in_no_more_time_than_their_length_needs():
+    before = time.perf_counter()
+    assert KINDS.of("word " * 20_000 + "blue hair") == "identity"
+    assert KINDS.of("word" * 20_000) == "free"
+    assert time.perf_counter() - before < 5  # of what grows with the square: a minute
 
 
 def test_what_collect_calls_clothes_is_an_outfit():
@@ -137,3 +185,43 @@ def test_a_user_s_file_goes_first():
     expected = {"elf": "free", "blue shirt": "free", "big hat": "free", "Smile": "outfit"}
     assert {tag: kinds.of(tag) for tag in expected} == expected
     assert kinds.of("red_shirt") == "identity" and kinds.of("dark elf") == "identity"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            "zorkfolk (x)",
+            r"Zorkfolk_\(x\)",
+            "(zorkfolk (x):1.2)",
+            '"zorkfolk (x)"',
+            "zorkfolk (x);",
+        ),
+        *(
+            "blip, zorkfolk (x)",
+            "ｚｏｒｋｆｏｌｋ (x)",
+            "[zorkfolk_(x)]",
+            "* Zorkfolk_(x)",
+            "zorkfolk*, blip",
+        ),
+        *("zorkfolk *", "blip, * (x)"),
+    ],
+)
+def test_lines_of_a_user_s_file_count_in_the_normal_form(line):
+    kinds = tag_kinds.Kinds(own=f"[outfit]\n{line}\n")
+    assert kinds.of("zorkfolk_(x)") == kinds.of(r"(zorkfolk \(x\):1.1)") == "outfit"
+    assert kinds.of("blip") == ("outfit" if "blip" in line else "free")
+
+
+@pytest.mark.parametrize("heading", ["[clothes]", "[Cloths]:", "[ free ]\n[identities]"])
+def test_an_unknown_heading_is_named(heading):
+    with pytest.raises(ValueError, match=r"^'\[\w+\]:?' is no kind: .* \[identity\], \[outfit\]"):
+        tag_kinds.parse(f"[identity]\nzork\n{heading}\nblip\n")
+    tag_kinds.parse("[identity]\n[blue hair]\n[zork:0.8]\n")  # tags with weights
+
+
+def test_the_normal_form_is_part_of_the_digest(monkeypatch, tmp_path):
+    before = tag_kinds.digest("")
+    (tmp_path / "tag_text.py").write_text("")
+    monkeypatch.setattr(tag_kinds.tag_text, "__file__", str(tmp_path / "tag_text.py"))
+    assert tag_kinds.digest("") != before

@@ -15,6 +15,8 @@ from tfds_retribooru import tag_text
         *("1.2::blue hair::", "-1::blue_hair", "blue hair::", ".5::blue hair ::"),  # NovelAI's
         *("(blue hair)1.2", "(blue_hair)++", "((blue hair))0.5", "'blue hair'"),  # InvokeAI's
         *('"blue hair"', '["blue_hair"', '"blue hair"]', "\ufeffblue\u200b hair"),
+        *("blue hair.", "(blue hair:1.2).", "and blue hair.", "And Blue Hair", "“blue hair.”"),
+        *("**blue hair**", "*blue hair*", "`blue hair`", "- **blue hair**", "2. blue hair."),
     ],
 )
 def test_case_underscores_and_weights_do_not_count(written):
@@ -36,7 +38,11 @@ def test_a_qualifier_stays_and_its_escapes_do_not_count(written):
 
 
 @pytest.mark.parametrize(
-    "tag", [":)", ":(", ";(", "(:", ":3", "=)", "(o)_(o)", "^_^", "@_@", "?", ""]
+    "tag",
+    [
+        *(":)", ":(", ";(", "(:", ":3", "=)", "(o)_(o)", "^_^", "@_@", "?", "", "...", "!?", "!"),
+        *("*_*", "- -", ";|", "\\||/"),
+    ],
 )
 def test_emoticons_are_no_weights(tag):
     assert tag_text.normal(tag) == tag.replace("_", " ")
@@ -55,6 +61,9 @@ def test_emoticons_are_no_weights(tag):
         ("'90s", "'90s"),
         ("a::b", "a::b"),
         ("rock&lt_roll", "rock&lt roll"),
+        *((tag, tag) for tag in ("mr. fuji", "st. louis (azur lane)", "b.b.", "vs.", "no. 6")),
+        *((tag, tag) for tag in ("uh...", "k-on!", "and", "2.5 jigen", "hair: blue")),
+        ("and_then", "and then"),
     ],
 )
 def test_what_only_looks_like_a_weight_stays(tag, normal):
@@ -71,6 +80,9 @@ def test_all_qualifiers_go_together_and_a_tag_of_nothing_else_stays():
     [
         *("1girl, blue hair,smile", "1girl,\nblue hair,\n smile,", "1girl\nblue hair\r\nsmile\n"),
         *(",1girl,, blue hair , smile", "1girl, blue hair\nsmile", "1girl，blue hair、smile"),
+        *("1girl|blue hair|smile", "1girl. blue hair. smile", "1girl. blue hair. smile."),
+        *("1girl BREAK blue hair, smile", "1girl AND blue hair AND smile"),
+        *("- 1girl\n- blue hair\n* smile", "1. 1girl\n2. blue hair\n3) smile"),
         *("1girl ||| blue hair, smile", "1girl\rblue hair\rsmile\r"),  # kohya's keep tokens
         *("1girl; blue hair;smile;", "1girl | blue hair | smile", "1girl\tblue hair\tsmile"),
         *(
@@ -123,6 +135,51 @@ def test_what_html_escapes_is_plain():
 def test_emoticons_with_semicolons_and_bars_stay():
     assert tag_text.split("blue_hair ;) ;d |_| \\||/") == ["blue_hair", ";)", ";d", "|_|", "\\||/"]
     assert tag_text.split("smile, ;d, a;b") == ["smile", ";d", "a;b"]
+    assert tag_text.split("|_|") == ["|_|"] and tag_text.split("\\||/ smile") == ["\\||/ smile"]
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        *(
+            "mr. fuji",
+            "st. louis (azur lane)",
+            "dr. stone",
+            "Mrs. Robinson",
+            "no. 6",
+            "b.b.",
+            "...",
+        ),
+        *(
+            "{blonde|golden} hair",
+            "BLACK AND WHITE",
+            "breakfast",
+            "rock and roll",
+            "1.5 cats",
+            "- -",
+        ),
+    ],
+)
+def test_what_only_looks_like_a_list_is_one_tag(tag):
+    assert tag_text.split(tag) == [tag]
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        *(("holding sword", False), ("hand in own hair", False), ("playing with own hair", False)),
+        *(("hands in opposite sleeves", False), ("hand on another's head", False), ("", False)),
+        *(
+            ("sitting in red dress", True),
+            ("smile with fangs", True),
+            ("hands with red gloves", True),
+        ),
+        *(("she smiles", True), ("wearing hat", True), ("arms up in white shirt", True)),
+        ("hand in own hair wearing kimono", True),
+    ],
+)
+def test_clauses_are_longer_than_tags_and_poses(text, expected):
+    assert tag_text.is_clause(text) == expected
 
 
 def test_spaces_split_only_where_underscores_say_so():

@@ -66,6 +66,21 @@ def test_a_name_behind_kohya_s_repeats_is_an_identity(tmp_path):
     assert kinds(vocabulary.read(builder.data_path)) == {"zork": "identity", "01": "free"}
 
 
+def test_the_word_for_who_it_is_in_kohya_s_names_is_an_identity(tmp_path):
+    folders = "10_sls woman", "5_rain style", "3_night", "snow man"
+    for number in range(8):
+        path = tmp_path / "in" / folders[number % 4] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        retribooru_folder.draw_image(number).save(path)
+        word = path.parent.name.split("_")[-1].split()[0]
+        path.with_suffix(".txt").write_text(f"{word}, style, night")
+    builder = tfds.builder("folder", path=str(tmp_path / "in"), data_dir=tmp_path / "out")
+    builder.download_and_prepare()
+    expected = {"sls": "identity", "rain": "identity", "style": "free"}
+    expected |= {"night": "free", "snow": "free"}  # of all pictures; of a folder without repeats
+    assert kinds(vocabulary.read(builder.data_path)) == expected
+
+
 def test_the_vocabulary_of_an_older_build_gets_the_kinds_of_now(tmp_path):
     root = tmp_path / "downloads" / "manual" / "retribooru"
     retribooru_folder.write(root, retribooru_folder.records(4), masks=False)
