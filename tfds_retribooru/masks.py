@@ -145,7 +145,7 @@ def _other_size(found: tuple[int, int], size: tuple[int, int]) -> Unreadable:
 
 
 def _is_transparent(image: Image.Image) -> bool:
-    return image.has_transparency_data and np.asarray(_visible(image).getchannel("A")).min() < 255
+    return bool(np.asarray(_visible(image).getchannel("A")).min() < 255)
 
 
 def _visible(image: Image.Image) -> Image.Image:
