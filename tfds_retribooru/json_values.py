@@ -68,8 +68,8 @@ def _in_wrapper(value: object) -> object:
     if not isinstance(value, dict) or not value:
         return value
     if "id" in value:  # a pool, which has an id of its own
-        held = value if _is_post(value) else _only_list(value)
-        return held if _are_posts(held) else value
+        lists = (value[key] for key in WRAPPERS if _are_posts(value.get(key)))
+        return value if _is_post(value) else next(lists, value)
     if not value.keys() & set(WRAPPERS) and (keyed := _by_key(value)):
         return keyed
     lists = (value[key] for key in WRAPPERS if isinstance(value.get(key), list | dict))
@@ -82,7 +82,7 @@ def _in_wrapper(value: object) -> object:
 
 def _by_key(value: dict[str, Any]) -> list[object]:
     """Returns the records of an object that has them by id, MD5, file, tag or page; [] if not."""
-    if all(map(_is_record, value.values())):
+    if all(isinstance(v, dict) and ("id" in v or _is_post(v)) for v in value.values()):
         return [{"id": key} | held for key, held in value.items()]
     found = [held if isinstance(held, list) else _in_wrapper(held) for held in value.values()]
     pages = [page for page in found if isinstance(page, list) and _are_posts(page)]

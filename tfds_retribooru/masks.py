@@ -15,7 +15,6 @@ LABELS = 32  # likewise, of grey ones
 LOOKED_AT = 256  # rows or columns, about, that tell of colours
 SURE = 32  # levels from black, or from white, up to which a mask has no doubt
 NEARLY_ALL, EDGE = 0.95, 0.98  # of all pixels, and of those at the left, top and right
-SOFT = 3 / 4  # of all pixels, the least without doubt in a mask with wide soft edges
 BLOCK, SAME = 8, 16  # pixels, and levels by which the mean of as many may differ in one picture
 FACE = 1 / 4  # of a face, the least that is figure
 INVERTED = "the mask looks inverted: the figure has to be white, or opaque"
@@ -70,14 +69,14 @@ def is_likely(data: bytes, *, cut_outs: bool = True) -> bool:
 def is_picture(data: bytes) -> bool:
     """Returns whether a file that is called like a mask is rather a picture of its own.
 
-    That is a figure that is cut out, or what has many colours, or many greys; no file that cannot
-    be read, and no labels.
+    That is a figure that is cut out, or what has many colours; no file that cannot be read, no
+    labels, and nothing grey, which may be a soft mask.
     """
     try:
         image = decoding.open_upright(data).image
         if _is_transparent(image):
             return _has_colours(image)
-        return _is_photo(image) or (not _has_labels(image) and _sure(image) < SOFT)
+        return _is_photo(image)
     except Unreadable:
         return False
 
@@ -94,19 +93,19 @@ def is_cut_out(data: bytes) -> bool:
 def is_of(data: bytes, picture: bytes) -> bool:
     """Returns whether a file shows a picture, or a part of it that is cut out.
 
-    Its opaque pixels are compared in means of blocks, so that JPEG's noise tells nothing, but
-    another mouth does.
+    Its opaque blocks are compared in means, so that JPEG's noise tells nothing, but another mouth
+    does.
     """
     try:
         cut, whole = (_visible(decoding.open_upright(file).image) for file in (data, picture))
     except Unreadable:
         return False
-    opaque = np.asarray(cut.getchannel("A")) >= 255 - GREY
-    if cut.size != whole.size or opaque.mean() < FEW:
+    if cut.size != whole.size:
         return False
-    shown = [np.asarray(image)[..., :3] * opaque[..., None] for image in (cut, whole)]
-    first, second = (np.asarray(Image.fromarray(pixels).reduce(BLOCK), int) for pixels in shown)
-    return bool(np.abs(first - second).max() <= SAME)
+    first, second = (np.asarray(image.reduce(BLOCK), int) for image in (cut, whole))
+    opaque = first[..., 3] == 255
+    different = np.abs(first - second)[opaque, :3] > SAME
+    return bool(opaque.mean() >= FEW and not different.any())
 
 
 def check_content(mask: Image.Image, face: Box | None = None) -> None:
@@ -164,7 +163,7 @@ def _visible(image: Image.Image) -> Image.Image:
 
 def _has_colours(image: Image.Image) -> bool:
     """Returns whether what is seen of a transparent image has more than one colour."""
-    pixels = np.asarray(_visible(image))
+    pixels = _some_pixels(image)
     seen = pixels[pixels[..., 3] > THRESHOLD, :3].astype(int)
     if not len(seen):
         return False
@@ -174,22 +173,22 @@ def _has_colours(image: Image.Image) -> bool:
 
 def _has_labels(image: Image.Image) -> bool:
     """Returns whether nearly all of an opaque image is in a few colours, whichever they are."""
-    pixels = _some_pixels(image)
+    pixels = _some_pixels(image)[..., :3]
     _, counts = np.unique(pixels.astype(np.uint32) @ (1, 1 << 8, 1 << 16), return_counts=True)
     return bool(np.sort(counts)[-LABELS:].sum() >= NEARLY_ALL * counts.sum())
 
 
 def _is_photo(image: Image.Image) -> bool:
     """Returns whether an opaque image is in colours, and in more than a few."""
-    pixels = _some_pixels(image)
+    pixels = _some_pixels(image)[..., :3]
     in_colours = (pixels.max(axis=-1) - pixels.min(axis=-1)).max() > GREY
     return bool(in_colours) and not _has_labels(image)
 
 
 def _some_pixels(image: Image.Image) -> np.ndarray:
-    """Returns about LOOKED_AT rows or columns, from all over an image, in RGB."""
+    """Returns about LOOKED_AT rows or columns, from all over an image, in RGBA."""
     step = 1 + min(image.size) // LOOKED_AT
-    return np.asarray(_visible(image))[::step, ::step, :3]
+    return np.asarray(_visible(image))[::step, ::step]
 
 
 def _sure(image: Image.Image) -> float:

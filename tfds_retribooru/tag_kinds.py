@@ -131,6 +131,8 @@ class Kinds:
         words, bare = _words(tag), _words(tag_text.bare(tag))
         if kind := self._of_own(words):
             return kind
+        if package_lines().exact.get(words) == package_lines().exact.get(bare) == "free":
+            return "free"  # a name of words: "lord of the rings"
         key, colon, _ = words.partition(": ")
         if colon and package_lines().heads.get(f"{key}:") == "free":
             return "free"  # "title: the girl with red hair"
@@ -232,7 +234,9 @@ def _normal_lines(line: str) -> list[str]:
     found = []
     for part in re.split(r"[,，、]|(?<=[\w)\]}\"]);(?=\s|$)", line):
         if tag := part.strip("* \t"):
-            found.append(part.strip().replace(tag, tag_text.normal(tag), 1))
+            is_qualifier = "*" in part and re.fullmatch(r"\([^()]*\)", tag)  # * (cosplay)
+            normal = tag.lower() if is_qualifier else tag_text.normal(tag)
+            found.append(part.strip().replace(tag, normal, 1))
     return found
 
 

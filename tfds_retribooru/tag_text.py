@@ -19,12 +19,12 @@ _POWER = re.compile(r"(?<=^\()(.*\))\s*([+-]+|\d*\.?\d+)$")  # InvokeAI's: (blue
 _QUALIFIERS = re.compile(r"(\s*\([^()]*\))+$")
 _NUMBERED = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)::|::$")  # one of them where a list was split
 _SEPARATOR = re.compile(  # kohya's behind the tags that stay first; A1111's words
-    r"[,，、；\t\n\r]|\|\|\||\bBREAK\b|(?<=[^A-Z\s]) AND (?=\S)"
+    r"[,，、；\t\n\r]|\|\|\||(?<![A-Z] )\bBREAK\b|(?<=[^A-Z\s]) AND (?=\S)"
 )
 _OTHERS = re.compile(  # but `;)`, `;d` and `|_|` are tags, and {blonde|red} is a choice of words
-    r"(?<=[\w)\]}>]);(?=\s|\w|$)|\s\|\s|(?<=[^\W_]{2})\|(?=[^\W_]{2})(?![^{}]{0,99}\})"
+    r"(?<=[\w)\]}>]);(?=\s|\w|$)|\s\|\s|(?<=[^\W_]{2})\|(?=[^\W_]{2})(?![^{}()\[\]]{0,99}[})\]])"
 )
-_TITLES = "".join(rf"(?<!\b{title})" for title in ("mrs", "prof", "capt"))
+_TITLES = "".join(rf"(?<!\b{title})" for title in "mrs prof capt sgt gen rev vol inc ltd".split())
 _STOPS = re.compile(rf"(?<=[^\W_]{{3}}){_TITLES}\.(?:\s+|$)", re.IGNORECASE)  # not: mr. fuji
 _BULLET = re.compile(r"^(?:[-*•]|\d{1,3}[.)])\s+(?=.*[^\W\d_]{2})")
 _AND = re.compile(r"^and\s+(?=\w)", re.IGNORECASE)
@@ -55,13 +55,25 @@ def normal(tag: str) -> str:
 
     A qualifier stays: `Sendai \\(Kantai_Collection\\)` -> `sendai (kantai collection)`; see `bare`.
     """
+    return _normal(tag, is_name=False)
+
+
+def name(text: str) -> str:
+    """Returns a name as it is compared: as a tag, but a number before it or a full stop is its own.
+
+    `1. Girl` and `2. Girl` are two.
+    """
+    return _normal(text, is_name=True)
+
+
+def _normal(tag: str, *, is_name: bool) -> str:
     text = unicodedata.normalize("NFKC", unescaped(tag)).translate(_PLAIN).strip()
     if _EMOTICON.search(text):
-        text = _without_marks(text)
+        text = text if is_name else _without_marks(text)
         text = _ESCAPED.sub(lambda found: chr(_HIDDEN + ord(found[1])), text)
         text = _without_weight(_NUMBERED.sub("", text).strip()).strip('"`')
         text = text[1:-1].strip() if text[:1] == text[-1:] in ("'", "*") else text
-        text = _LAST_STOP.sub("", text)
+        text = text if is_name else _LAST_STOP.sub("", text)
         text = _SHOWN.sub(lambda found: chr(ord(found[0]) - _HIDDEN), text)
     return " ".join(text.replace("_", " ").split()).lower()
 
@@ -89,18 +101,20 @@ def split(text: str) -> list[str]:
     if listed := _LISTED.fullmatch(text.strip()):
         text = ",".join(re.split(r"['\"]\s*,\s*['\"]", listed[2]))
     text = _without_scores(text)
-    separators = (_SEPARATOR, _OTHERS, _STOPS)
+    is_of_words = any(map(_has_underscore, text.split()))  # as Danbooru's, where stops are letters
+    separators = (_SEPARATOR, _OTHERS) if is_of_words else (_SEPARATOR, _OTHERS, _STOPS)
     separator = next((s for s in separators if s.search(text.strip().rstrip("."))), None)
     if separator:
         parts = separator.split(text)
     else:
-        words = text.split()
-        parts = words if len(words) > 1 and any(map(_has_underscore, words)) else [text]
+        parts = text.split() if is_of_words else [text]
     return [part for part in (_BULLET.sub("", p.strip()) for p in parts) if part]
 
 
 def _without_scores(text: str) -> str:
     parts = [part for part in (p.strip() for p in re.split(r"[,\n\r;]", text)) if part]
+    if len(parts) == 1 and not re.search(r"[:=(|]|->", text):
+        return text  # a tag with a number, such as `20% cooler`
     found = [_SCORED.fullmatch(part) for part in parts]
     return ", ".join(m["tag"] or m["behind"] for m in found if m) if all(found) else text
 

@@ -26,9 +26,11 @@ DISTANCE = 20
 NAME = "variants.jsonl"
 _CHANGE = 8  # of 255, by which a cell's colour may change in an encoding or by a smaller retouch
 _RECOLOURED = 1 / 16  # of the cells; of pictures with another mouth or eyes, fewer change
+_STRENGTH = (0.5, 2)  # times which all colours may be stronger
 _FRAME = 1 / 4  # of the cells beside the figure: if more change, background or grading did
 Name = TypeVar("Name", int, str)
 _SEEN = 4 * SIDE  # pixels of a side that the hash sees
+_PAIRS = 1 << 16  # pairs whose colours are compared at a time
 _ROWS = 512  # hashes that are compared with all others at a time
 
 
@@ -43,36 +45,42 @@ def perceptual_hash(image: Image.Image) -> bytes:
     box = (0, 0, image.width / factor, image.height / factor)
     grey = grey.resize((_SEEN, _SEEN), Image.Resampling.LANCZOS, box)
     lowest = fft.dctn(np.asarray(grey, float))[:SIDE, :SIDE]
-    small = image.convert("RGB").resize((_CELLS, _CELLS), Image.Resampling.BOX)
+    coloured = image if image.mode == "RGB" else image.convert("RGB")
+    small = coloured.reduce(factor).resize((_CELLS, _CELLS), Image.Resampling.BOX)
     colours = np.asarray(small.convert("YCbCr"))[..., 1:]
     return np.packbits(lowest > np.median(lowest)).tobytes() + colours.tobytes()
 
 
-def recoloured(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Tells near copies in other colours, as of one template, from retouched ones: bool [N].
+def recoloured(hashes: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Tells near copies in other colours, as of one template, from retouched ones: bool [K].
 
-    Where the frame around the figure (the upper row, and the upper half of both sides) changed too,
-    background or grading may be all that did; where one of the two has no colour, nothing is told.
+    All colours may be stronger or weaker. Where the frame around the figure (the upper row, and the
+    upper half of both sides) changed too, background or grading may be all that did; where one of
+    the two has no colour, nothing is told.
 
     Args:
-        hashes, others: of `perceptual_hash`, uint8 [N, bytes].
+        hashes: of `perceptual_hash`, uint8 [N, SIZE].
+        pairs: positions of two hashes each, int [K, 2].
     """
+    parts = np.array_split(pairs, len(pairs) // _PAIRS + 1)
+    return np.concatenate([_recoloured(*hashes[part.T]) for part in parts])
+
+
+def _recoloured(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
     shape = (-1, _CELLS, _CELLS, 2)
-    one, other = (part[:, BITS:].reshape(shape).astype(int) - 128 for part in (hashes, others))
+    one, other = (
+        part[:, BITS:].reshape(shape).astype(np.float32) - 128 for part in (hashes, others)
+    )
+    norms = [np.sqrt(np.square(part).sum((1, 2, 3), keepdims=True)) for part in (one, other)]
+    strength = np.sqrt(np.clip(norms[1] / np.maximum(norms[0], 1), *_STRENGTH))
     changed = np.any(np.abs(one - other) > _CHANGE, axis=-1)  # [N, y, x]
+    in_hue = np.any(np.abs(one * strength - other / strength) > _CHANGE, axis=-1)
     frame = np.zeros((_CELLS, _CELLS), bool)
     frame[0] = frame[: _CELLS // 2, [0, -1]] = True
     has_colour = [np.any(np.abs(part) > _CHANGE, axis=(1, 2, 3)) for part in (one, other)]
     is_graded = changed[:, frame].mean(1) > _FRAME
-    return (changed.mean((1, 2)) > _RECOLOURED) & ~is_graded & has_colour[0] & has_colour[1]
-
-
-def is_near(one: bytes, other: bytes, distance: int) -> bool:
-    """Whether two hashes are those of near copies: of at most `distance` bits, not recoloured."""
-    first, second = (int.from_bytes(value[:BITS]) for value in (one, other))
-    if (first ^ second).bit_count() > distance:
-        return False
-    return not recoloured(*(np.frombuffer(value, np.uint8)[None] for value in (one, other)))[0]
+    is_changed = [part.mean((1, 2)) > _RECOLOURED for part in (changed, in_hue)]
+    return np.logical_and.reduce([*is_changed, ~is_graded, *has_colour])
 
 
 def roots(links: Iterable[Sequence[Name]]) -> dict[Name, Name]:
@@ -170,10 +178,11 @@ def of_split(
 
 
 def _near(hashes: Sequence[bytes]) -> list[np.ndarray]:
-    """Returns the pairs of near hashes, int [K, 2], in some parts."""
+    """Returns pairs of near hashes that connect all that are near, int [K, 2], in some parts."""
     values = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, SIZE)
     bits = np.ascontiguousarray(values[:, :BITS]).view(np.uint64)
-    found = []
+    found = [np.zeros((0, 2), int)]
+    of = np.arange(len(bits))  # what the pairs found so far connect
     for start in range(0, len(bits), _ROWS):
         rows, rest = bits[start : start + _ROWS], bits[start:]
         differing = sum(
@@ -181,7 +190,12 @@ def _near(hashes: Sequence[bytes]) -> list[np.ndarray]:
             for k in range(bits.shape[1])
         )
         pairs = np.argwhere(differing <= DISTANCE) + start
-        found.append(pairs[~recoloured(*values[pairs.T])])
+        pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+        for part in np.array_split(pairs, len(pairs) // _PAIRS + 1):
+            apart = part[of[part[:, 0]] != of[part[:, 1]]]
+            found.append(apart[~recoloured(values, apart)])
+            if len(found[-1]):
+                of = _components(len(bits), np.concatenate(found))
     return found
 
 

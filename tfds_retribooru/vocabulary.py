@@ -138,8 +138,9 @@ def _short_names(character: str) -> set[str]:
     """Returns the tags that may mean a character, in the normal form."""
     bare = tag_text.bare(character)
     name = _REPEATS.sub("", bare)
-    words = set(name.split()) - _CLASSES if name != bare else set()
-    return {bare, name, *words}
+    words = name.split() if name != bare else []
+    is_of_class = len(words) > 1 and words[-1] in _CLASSES
+    return {bare, name, *(words[:1] if is_of_class else [])}
 
 
 def _entry(tag: str, kind: str) -> dict[str, str]:

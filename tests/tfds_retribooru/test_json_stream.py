@@ -364,6 +364,7 @@ def test_posts_may_stand_in_one_object(wrapped, indent):
         {"id": 1, "tags": "a", "children": [{"id": 2, "tags": "b"}]},
         {"id": 1, "pools": [{"id": 2}], "notes": [{"id": 3}]},
         {"file": {"md5": "a"}, "tags": {"general": ["a"]}},
+        {"id": 9, "image": "a.png", "persons": [{"character": "x", "bbox": [0, 0, 1, 1]}]},
     ],
 )
 def test_lists_and_objects_in_a_record_are_no_records(record):

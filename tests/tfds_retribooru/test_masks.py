@@ -99,7 +99,8 @@ def photo(*black: tuple[int, int]) -> Image.Image:
     [
         (photo(), True),
         (photo((0, 0)), True),  # a small picture has few colours, and black is one
-        (photo().convert("L"), True),
+        (photo().convert("L"), False),  # or a soft mask
+        (grey(255).filter(ImageFilter.GaussianBlur(32)), False),
         (with_alpha(photo(), Image.new("L", SIZE, 255)), True),
         (colours((68, 1, 84), (253, 231, 37)), False),  # bad masks
         (grey(200, 30), False),

@@ -53,7 +53,7 @@ def test_a_name_with_another_number_is_no_image_of_an_id(tmp_path):
     assert found == [None, tmp_path / "danbooru_112_ab.png", tmp_path / "e621_12_cd.webp"]
 
 
-@pytest.mark.parametrize("name", ["screenshot_6.png", "image_6.png", "frames_6.png", "dsc_6.jpg"])
+@pytest.mark.parametrize("name", ["screenshot_6.png", "pages_6.png", "dsc_6.jpg"])
 def test_a_number_behind_a_common_word_is_no_id(tmp_path, name):
     (tmp_path / name).touch()
     assert layout.find_image(tmp_path, "6") is None

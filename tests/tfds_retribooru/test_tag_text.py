@@ -186,3 +186,19 @@ def test_spaces_split_only_where_underscores_say_so():
     assert tag_text.split("1girl blue_hair ^_^ smile\n") == ["1girl", "blue_hair", "^_^", "smile"]
     assert tag_text.split("a girl with blue hair") == ["a girl with blue hair"]
     assert tag_text.split("blue_hair") == ["blue_hair"] and tag_text.split(" \n") == []
+
+
+def test_a_name_keeps_what_marks_an_item_of_a_list():
+    names = ["1. Girl", "2. Girl", "Anna.", "Anna", "And_Uge"]
+    assert [tag_text.name(text) for text in names] == [
+        *("1. girl", "2. girl", "anna.", "anna", "and uge"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["20% cooler", "rebuild of evangelion 1.0", "Sgt. Frog"])
+def test_one_tag_with_a_number_or_a_title_is_one(text):
+    assert tag_text.split(text) == [text]
+
+
+def test_a_full_stop_does_not_join_tags_of_danbooru():
+    assert tag_text.split("1girl monsters_inc. hat") == ["1girl", "monsters_inc.", "hat"]

@@ -48,13 +48,13 @@ class Source:
     def items(self) -> Iterator[Record | Fault]:
         """Yields records and faults; a character is called as where it stands first.
 
-        `Sendai` and `sendai` are one (`tag_text.normal`); a fault of the part "character" names
+        `Sendai` and `sendai` are one (`tag_text.name`); a fault of the part "character" names
         each record that spells it otherwise.
         """
         first: dict[str, str] = {}
         for item in self.read():
             if isinstance(item, Record):
-                key = tag_text.normal(item.character) or item.character
+                key = tag_text.name(item.character) or item.character
                 name = first.setdefault(key, item.character)
                 if name != item.character:
                     yield item.fault(SPELLED, part="character", detail=ascii(item.character)[1:-1])

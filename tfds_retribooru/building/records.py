@@ -24,6 +24,7 @@ KNOWN = frozenset(
 
 _ID = re.compile(r"(?![.\s])[^/\\\x00-\x1f\x7f]+(?<!\s)")  # no separator, no "..": a file's name
 _LONGEST = 240  # bytes of an id, with which a file's name may still have an ending
+_BRACKETS = re.compile(r"[\[({](.*)[\])}]", re.DOTALL)  # around a list
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _EXTENSION = re.compile(r"[0-9a-z]{1,5}")
@@ -226,6 +227,8 @@ def _relatives(own: str, item: Mapping[str, Any], report: Report) -> tuple[str, 
         value = item.get(key)
         links = _listed(value) if isinstance(value, str) else value
         for link in links if isinstance(links, list) else [links]:
+            if _is_nan(link):
+                continue
             link = link.get("id") if isinstance(link, Mapping) else _whole(link)
             name = _id(link)
             if name is None and link is not None:
@@ -255,8 +258,16 @@ def _box(value: Any, report: Report) -> Box | None:
 
 
 def _listed(text: str) -> list[str]:
-    """Returns the ids or numbers of a text: `2 3`, `2, 3`, `2;3`, `[2, 3]`, `['2', '3']`."""
-    return [part for part in re.split(r"[\s,;|'\"]+", text.strip(" \n[](){}")) if part]
+    """Returns the ids or numbers of a text: `2 3`, `2, 3`, `2;3`, `[2, 3]`, `['2', '3']`.
+
+    Spaces are between ids only where each word has a number: names of files may have them.
+    """
+    inner = _BRACKETS.fullmatch(text.strip())
+    found: list[str] = []
+    for part in re.split(r"[,;|\n\t]", inner[1] if inner else text):
+        words = part.split()
+        found += words if all(re.search(r"\d", word) for word in words) else [part]
+    return [name for name in (part.strip(" '\"") for part in found) if name]
 
 
 def _number(value: Any) -> float | None:

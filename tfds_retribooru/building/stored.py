@@ -8,8 +8,10 @@ characters anyway, they do not: people file one picture under several names, and
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
+
+import numpy as np
 
 from tfds_retribooru import variants
 from tfds_retribooru.building.records import Fault, Record
@@ -26,6 +28,7 @@ class _Place(NamedTuple):
     split: str
     id: str
     hash: bytes
+    bits: int
 
 
 class Stored:
@@ -65,7 +68,7 @@ class Stored:
         self._equal[digest] = record.id
         if split == SPLITS[-1]:
             return
-        place = _Place(split, record.id, hashed)
+        place = _Place(split, record.id, hashed, _number(hashed))
         self._linked.setdefault(self._keys.get(record.id, record.id), place)
         self._of_character[split, record.character].append(place)
         if split == TEST:
@@ -80,15 +83,28 @@ class Stored:
         for other in SPLITS:
             if other == split:
                 continue
-            for place in self._of_character.get((other, record.character), ()):
-                if variants.is_near(place.hash, hashed, variants.DISTANCE):
-                    yield place
+            places = self._of_character.get((other, record.character), ())
+            yield from _near(places, hashed, variants.DISTANCE)
         if split == TEST:
             return
         for band in _bands(hashed):
-            for place in self._of_band.get(band, ()):
-                if variants.is_near(place.hash, hashed, COPY):
-                    yield place
+            yield from _near(self._of_band.get(band, ()), hashed, COPY)
+
+
+def _near(places: Iterable[_Place], hashed: bytes, distance: int) -> Iterator[_Place]:
+    """Yields the places of near copies: of at most `distance` bits, and not recoloured."""
+    number = _number(hashed)
+    near = [place for place in places if (place.bits ^ number).bit_count() <= distance]
+    if not near:
+        return
+    values = np.frombuffer(b"".join([hashed, *(place.hash for place in near)]), np.uint8)
+    pairs = np.array([(0, k) for k in range(1, len(near) + 1)], int).reshape(-1, 2)
+    is_other = variants.recoloured(values.reshape(len(near) + 1, -1), pairs)
+    yield from (place for place, other in zip(near, is_other, strict=True) if not other)
+
+
+def _number(hashed: bytes) -> int:
+    return int.from_bytes(hashed[: variants.BITS])
 
 
 def _bands(hashed: bytes) -> Iterator[tuple[int, bytes]]:

@@ -184,7 +184,7 @@ def _end(tag: str, table: Mapping[str, str]) -> str:
 
 def _as_tag(name: str) -> str:
     """Returns a character as Danbooru writes it: other sites have capitals and spaces."""
-    return tag_text.normal(name).replace(" ", "_") or name
+    return tag_text.name(name).replace(" ", "_") or name
 
 
 def _replaced(tags: list[str], aliases: Mapping[str, str]) -> list[str]:

@@ -48,8 +48,8 @@ def near_copies(hashes: Sequence[bytes], ids: np.ndarray, distance: int = DISTAN
     bits = unique[:, :BITS]
     for earlier, later in _pairs(bits, distance + 1):
         is_near = np.bitwise_count(bits[earlier] ^ bits[later]).sum(axis=1) <= distance
-        earlier, later = earlier[is_near], later[is_near]
-        copies[first[later[~recoloured(unique[earlier], unique[later])]]] = True
+        pairs = np.stack([earlier, later], axis=1)[is_near & ~copies[first[later]]]
+        copies[first[pairs[~recoloured(unique, pairs), 1]]] = True
     result = np.empty_like(copies)
     result[order] = copies
     return result
@@ -68,11 +68,12 @@ def _number(bits: np.ndarray) -> np.ndarray:
 
 
 def _pairs(bits: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields pairs (first < second) that agree in a band, as two arrays of bounded length.
+    """Yields pairs (first < second) that agree in a band, each once, as arrays of bounded length.
 
     After sorting by a band, entry i is paired with i + 1, i + 2, ... while the band stays equal.
     """
-    for band in bands(bits, count).T:
+    cut = bands(bits, count)
+    for k, band in enumerate(cut.T):
         order = np.argsort(band, kind="stable")
         values = band[order]
         begin, step = np.arange(len(order)), 1
@@ -80,5 +81,7 @@ def _pairs(bits: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarra
             begin = begin[begin + step < len(order)]
             begin = begin[values[begin] == values[begin + step]]
             for part in np.array_split(begin, len(begin) // _PAIRS_AT_A_TIME + 1):
-                yield order[part], order[part + step]
+                one, other = order[part], order[part + step]
+                is_new = (cut[one, :k] != cut[other, :k]).all(axis=1)
+                yield one[is_new], other[is_new]
             step += 1

@@ -41,6 +41,9 @@ def is_masks(folder: pathlib.Path) -> bool:
     is_called = is_called_masks(folder)
     if not is_called and not words.has_mask_word(folder.name):
         return False
+    some = _sample(list(_images_below(folder)))
+    if not is_called and not any(looks.is_likely(p) or looks.may_be_transparent(p) for p in some):
+        return False
     owned = _sample(sorted(_owned(folder).items()))
     if owned:
         count = sum(
@@ -208,17 +211,21 @@ def _of_folder(
     Args:
         folder: of masks.
         pictures: which they may be of.
-        by_name: whether a figure counts, too, that is cut out of another picture.
+        by_name: whether a figure counts, too, that is cut out of another picture. If not, some
+            are looked at, and all where one of them is.
     """
-    found: dict[str, pathlib.Path] = {}
+    named = []
     for path in sorted(folder.iterdir()):
-        if not formats.has_image_extension(path.name):
-            continue
-        own = stem_of(path.name)
-        inner = stem_of(own) if formats.has_known_extension(own) else ""
-        for stem in (own, inner, _owner(own, _MASKS)):
-            if stem in pictures and (by_name or not looks.is_of_another(path, pictures[stem])):
-                found.setdefault(stem, path)
+        if formats.has_image_extension(path.name):
+            own = stem_of(path.name)
+            inner = stem_of(own) if formats.has_known_extension(own) else ""
+            stems = (own, inner, _owner(own, _MASKS))
+            named += [(path, stem) for stem in stems if stem in pictures]
+    found: dict[str, pathlib.Path] = {}
+    is_sure = by_name or not any(looks.is_of_another(p, pictures[s]) for p, s in _sample(named))
+    for path, stem in named:
+        if is_sure or not looks.is_of_another(path, pictures[stem]):
+            found.setdefault(stem, path)
     return found
 
 

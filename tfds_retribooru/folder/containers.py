@@ -47,9 +47,14 @@ def _splits(found: list[pathlib.Path], *, of_one: bool) -> list[pathlib.Path]:
         return splits
     if of_one:
         return []
-    # sports wear, or a character; but not if nobody stands beside it
-    is_split = "train" in called or not any(map(_is_character, found))
+    # sports wear, or a character; but not if nobody stands beside it, or several are in it
+    holds_several = all(len(subfolders(p)) > 1 and not _holds_pictures(p) for p in splits)
+    is_split = "train" in called or holds_several or not any(map(_is_character, found))
     return splits if is_split else []
+
+
+def _holds_pictures(folder: pathlib.Path) -> bool:
+    return any(formats.has_known_extension(path.name) for path in folder.iterdir())
 
 
 def _is_character(folder: pathlib.Path) -> bool:

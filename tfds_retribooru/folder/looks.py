@@ -34,7 +34,7 @@ def is_of(path: pathlib.Path, picture: pathlib.Path) -> bool:
 
 def is_of_another(path: pathlib.Path, picture: pathlib.Path) -> bool:
     """Returns whether a file is a figure that is cut out of another picture."""
-    is_cut_out = _may_be_transparent(path) and _ask(masks.is_cut_out, path)
+    is_cut_out = may_be_transparent(path) and _ask(masks.is_cut_out, path)
     return is_cut_out and not is_of(path, picture)
 
 
@@ -42,7 +42,7 @@ def _is_likely_and_opaque(data: bytes) -> bool:
     return masks.is_likely(data, cut_outs=False)
 
 
-def _may_be_transparent(path: pathlib.Path) -> bool:
+def may_be_transparent(path: pathlib.Path) -> bool:
     """Returns what the head of a file says: masks without transparency need not be decoded."""
     try:
         with Image.open(path) as image:

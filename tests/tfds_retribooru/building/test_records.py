@@ -105,6 +105,20 @@ def test_parent_and_children_are_read_in_every_form(changes):
     assert record.relatives == ("5", "7", "8") and faults == []
 
 
+@pytest.mark.parametrize(
+    "written, expected",
+    [
+        ("my pic 1, my pic 2", ("my pic 1", "my pic 2")),
+        ("my pic 1", ("my pic 1",)),
+        ("o'neill", ("o'neill",)),
+        ([float("nan"), "7"], ("7",)),
+    ],
+)
+def test_ids_with_spaces_stay_whole(written, expected):
+    record, faults = parse(FIGURE | {"children": written}, "", 0)
+    assert record.relatives == expected and faults == []
+
+
 def test_accents_that_are_taken_apart_make_no_other_name():
     (record, faults) = records.parse({"id": 1, "character": "cafe\u0301 "}, "a", 1)
     assert record.character == "caf\u00e9" and not faults

@@ -42,6 +42,12 @@ def test_many_equal_hashes_are_compared_once():
     assert (~copies).sum() == 3 and not copies[-3:].any()
 
 
+def test_a_pair_is_compared_once_though_several_bands_are_equal():
+    found = np.zeros((40, 32), np.uint8)
+    pairs = [tuple(p) for part in near_duplicates._pairs(found, 7) for p in np.stack(part, 1)]
+    assert len(pairs) == len(set(pairs)) == 40 * 39 // 2
+
+
 def test_no_images_have_no_copies():
     assert near_duplicates.near_copies([], np.array([], int)).shape == (0,)
 
