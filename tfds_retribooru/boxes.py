@@ -42,6 +42,12 @@ def from_sized(box: SizedBox) -> PixelBox:
     return PixelBox(left, top, left + width, top + height)
 
 
+def is_inside(box: SizedBox, width: int, height: int) -> bool:
+    """Returns whether a box is not empty, and inside an image of width x height pixels."""
+    left, top, w, h = box
+    return min(left, top) >= 0 and min(w, h) >= 1 and left + w <= width and top + h <= height
+
+
 def is_in_pixels(box: Sequence[float]) -> bool:
     """Returns whether four numbers are pixels; relative ones are at most 1."""
     return min(box[2:]) > PIXELS and all(-MANY < number < MANY for number in box)

@@ -84,14 +84,11 @@ def prepare(
     resized = shrink(full, side)
     faults = []
     moved = bbox
-    if pixel_box is not None and not _is_of(original, image.size):
-        moved = None
-        faults.append(("bbox", OTHER_SIZE, f"{original} and {image.size}"))
-    elif pixel_box is not None:
-        moved = boxes.from_pixels(pixel_box[0], original or image.size, pixel_box[1])
+    if pixel_box is not None:
+        moved, reason = _from_pixels(*pixel_box, original=original, size=image.size)
         if moved is None:
-            reason = f"the box in pixels ({pixel_box[1]}) is not inside the picture"
-            faults.append(("bbox", reason, str(pixel_box[0])))
+            detail = f"{pixel_box[0]}, sizes {original} and {image.size}"
+            faults.append(("bbox", reason, detail))
     elif bbox is not None and has_bars:
         moved = _move(bbox, image.size, frame)
         if moved is None:
@@ -155,6 +152,16 @@ def _check_size(width: int, height: int) -> None:
         raise Unreadable("the picture has too few pixels", f"{width}x{height}")
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise Unreadable("the picture has too many pixels", f"{width}x{height}")
+
+
+def _from_pixels(
+    box: Box, form: str, *, original: tuple[int, int] | None, size: tuple[int, int]
+) -> tuple[Box | None, str]:
+    """Returns a box in pixels of the original as a relative one; or None, and why."""
+    if not _is_of(original, size):
+        return None, OTHER_SIZE
+    found = boxes.from_pixels(box, original or size, form)
+    return found, f"the box in pixels ({form}) is not inside the picture"
 
 
 def _is_of(original: tuple[int, int] | None, size: tuple[int, int]) -> bool:

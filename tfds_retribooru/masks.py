@@ -74,9 +74,7 @@ def is_picture(data: bytes) -> bool:
     """
     try:
         image = decoding.open_upright(data).image
-        if _is_transparent(image):
-            return _has_colours(image)
-        return _is_photo(image)
+        return _has_colours(image) if _is_transparent(image) else _is_photo(image)
     except Unreadable:
         return False
 

@@ -39,6 +39,10 @@ _OF_ANYTHING = frozenset(  # before the name of a thing they tell nothing of who
     "african asian chinese european fair fat indian japanese korean mature old pale slim tall "
     "thin".split()
 )
+CLASSES = frozenset(  # words for anybody, as in kohya's names of folders: 10_sls woman
+    "1boy 1girl adult anime baby boy boys character characters child face faces female girl girls "
+    "guy human kid lady male man manga men people person photo portrait style woman women".split()
+)
 _ARTICLES = frozenset("a an the".split())
 _ASPECT = re.compile(r" (colou?r|length|style|type|shape|size)s?$")  # "hair color: red"
 _NAMESPACE = re.compile(r"^(\w+:)(?=\w)")  # as Hydrus and Philomena write "character:sendai"
@@ -100,7 +104,7 @@ class Kinds:
     records; a line of this package that is the tag itself, or its beginning; a clothing tag that,
     without its colour, the tag ends with ("red shirt": "blue shirt"); a line that the tag ends
     with; what stands before its colon ("eye color: blue"). Any other is free. Of sentences and
-    clauses, the tags in it decide too: "holding a hat and wearing a red dress".
+    clauses that are no line, the tags in it decide too: "holding a hat and wearing a red dress".
     """
 
     def __init__(
@@ -131,7 +135,7 @@ class Kinds:
         words, bare = _words(tag), _words(tag_text.bare(tag))
         if kind := self._of_own(words):
             return kind
-        if package_lines().exact.get(words) == package_lines().exact.get(bare) == "free":
+        if all(self._exact(form) == "free" for form in (words, bare)):
             return "free"  # a name of words: "lord of the rings"
         key, colon, _ = words.partition(": ")
         if colon and package_lines().heads.get(f"{key}:") == "free":
@@ -171,12 +175,14 @@ class Kinds:
         own = self._own
         return own.exact.get(words) or own.head(words) or own.tail(words)
 
+    def _exact(self, words: str) -> str | None:
+        return self._known.exact.get(words) or package_lines().exact.get(words)
+
     def _of(self, words: str) -> str | None:
         known, package = self._known, package_lines()
         return (
             self._of_own(words)
-            or known.exact.get(words)
-            or package.exact.get(words)
+            or self._exact(words)
             or package.head(words)
             or known.tail(words)
             or package.tail(words)

@@ -21,10 +21,6 @@ from tfds_retribooru import array_record, tag_kinds, tag_text
 
 NAME = "vocabulary.json"
 _REPEATS = re.compile(r"^\d+ (?=.*[^\W\d])")  # before kohya's names of folders: 10_sendai
-_CLASSES = frozenset(  # behind the word for who it is in these names: 10_sls woman
-    "1boy 1girl adult anime baby boy boys character child female girl girls guy human kid lady "
-    "male man manga men people person photo style woman women".split()
-)
 
 
 Vocabulary = dict[str, Any]
@@ -139,7 +135,7 @@ def _short_names(character: str) -> set[str]:
     bare = tag_text.bare(character)
     name = _REPEATS.sub("", bare)
     words = name.split() if name != bare else []
-    is_of_class = len(words) > 1 and words[-1] in _CLASSES
+    is_of_class = len(words) > 1 and words[-1] in tag_kinds.CLASSES
     return {bare, name, *(words[:1] if is_of_class else [])}
 
 

@@ -20,12 +20,12 @@ from rbjax.evaluation.regions import in_square
 from rbjax.evaluation.similarity import Region
 from rbjax.evaluation.suite import Case, Suite
 from rbjax.text.concepts import CHARACTER
-from tfds_retribooru import decoding
+from tfds_retribooru import boxes, decoding
+from tfds_retribooru.boxes import SizedBox
 
 MAX_SIZE = 512  # pixels of images that are scored
 # names of rows, and of folders beside theirs, that another system cannot have
 RESERVED = (*baselines.SYSTEMS, *variants.VARIANTS, saved_images.REAL)
-Box = tuple[int, int, int, int]  # left, top, width, height in pixels
 ReadRecord = Callable[[int], Mapping[str, Any]]  # as `crops.crop_concept` reads it
 
 
@@ -155,7 +155,7 @@ class Foreign:
     systems: Mapping[str, SystemImages]
     files: tuple[Path, ...]
     digests: tuple[str, ...]
-    boxes: Mapping[tuple[int, int], Box]
+    boxes: Mapping[tuple[int, int], SizedBox]
     size: int
 
     def region(self, position: int, concept: int) -> Region | None:
@@ -223,7 +223,7 @@ class _Files:
     numbers: dict[str, int] = dataclasses.field(default_factory=dict)
     paths: list[Path] = dataclasses.field(default_factory=list)
     tags: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    boxes: dict[tuple[int, int], Box] = dataclasses.field(default_factory=dict)
+    boxes: dict[tuple[int, int], SizedBox] = dataclasses.field(default_factory=dict)
 
     def number(self, folder: Path, shown: Reference) -> int:
         """Returns the number of a file, a new one where it was not there before.
@@ -242,19 +242,20 @@ class _Files:
         if number == len(self.paths):
             self.paths.append(path)
             self.tags[number] = shown.tags or ()
-            _check_box(path, shown.box)
+            if shown.box is not None:
+                _check_box(path, shown.box)
         if shown.box is not None:
             self.boxes[number, shown.concept] = shown.box
         return number
 
 
-def _check_box(path: Path, box: Box | None) -> None:
+def _check_box(path: Path, box: SizedBox) -> None:
     """Raises ValueError if a box is not inside its image; an image that is none is named later."""
     try:
-        width, height = decoding.decode(path.read_bytes()).image.size if box else (0, 0)
+        width, height = decoding.decode(path.read_bytes()).image.size
     except (OSError, decoding.Unreadable):
         return
-    if box and (box[0] + box[2] > width or box[1] + box[3] > height):
+    if not boxes.is_inside(box, width, height):
         raise ValueError(
             f"the manifest's box {list(box)} (left, top, width, height) of the reference {path} is "
             f"not inside its image of {width}x{height} pixels"

@@ -44,7 +44,7 @@ class Reference:
         if self.box is None:
             return
         left, top, w, h = self.box
-        if min(left, top) < 0 or min(w, h) < 1 or left + w > width or top + h > height:
+        if not boxes.is_inside(self.box, width, height):
             raise ValueError(
                 f"the box {left},{top},{w},{h} (left, top, width, height) of a {self.concept} "
                 f"reference is not inside its image of {width}x{height} pixels"

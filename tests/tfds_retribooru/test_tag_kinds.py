@@ -225,3 +225,12 @@ def test_the_normal_form_is_part_of_the_digest(monkeypatch, tmp_path):
     (tmp_path / "tag_text.py").write_text("")
     monkeypatch.setattr(tag_kinds.tag_text, "__file__", str(tmp_path / "tag_text.py"))
     assert tag_kinds.digest("") != before
+
+
+@pytest.mark.parametrize(
+    "tag", ["lord_of_the_rings", "The Cat in the Hat", "cat_in_the_hat_(cosplay)"]
+)
+def test_a_name_of_words_is_free_unless_the_records_say_otherwise(tag):
+    expected = "outfit" if "cosplay" in tag else "free"
+    assert tag_kinds.Kinds().of(tag) == expected
+    assert tag_kinds.Kinds([tag]).of(tag) == "outfit"

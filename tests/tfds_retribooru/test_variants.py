@@ -49,6 +49,15 @@ def test_sets_are_those_of_one_key_or_of_near_hashes():
     assert variants.sets([], []).tolist() == []
 
 
+def test_hashes_of_an_older_version_are_those_of_grey_pictures(tmp_path):
+    lines = [{"id": name, "relatives": [], "hash": "0f" * 32} for name in "ab"]
+    (tmp_path / variants.NAME).write_text("\n".join(map(json.dumps, lines)))
+    _, hashes = variants.read(tmp_path)
+    assert variants.sets("ab", [*hashes.values()]).tolist() == [0, 0]
+    red = np.frombuffer(hashes["a"][:32] + bytes([90, 240] * 36), np.uint8).tobytes()
+    assert variants.sets("ab", [hashes["a"], red]).tolist() == [0, 0]
+
+
 def test_many_pictures_are_compared_in_parts():
     hashes = [(bytes([k % 251]) * 32).ljust(variants.SIZE, GREY) for k in range(1200)]
     found = variants.sets(range(1200), hashes)

@@ -8,7 +8,6 @@ of tags (see `tag_text.split`).
 """
 
 import dataclasses
-import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 from tfds_retribooru import boxes, tag_text
 from tfds_retribooru.boxes import Box
+from tfds_retribooru.building import values
 
 KNOWN = frozenset(
     "id character artists bbox cloths similar prompts prompt md5 width height file_ext "
@@ -24,8 +24,6 @@ KNOWN = frozenset(
 
 _ID = re.compile(r"(?![.\s])[^/\\\x00-\x1f\x7f]+(?<!\s)")  # no separator, no "..": a file's name
 _LONGEST = 240  # bytes of an id, with which a file's name may still have an ending
-_BRACKETS = re.compile(r"[\[({](.*)[\])}]", re.DOTALL)  # around a list
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _EXTENSION = re.compile(r"[0-9a-z]{1,5}")
 
@@ -115,8 +113,8 @@ def parse(item: Any, file: str, line: int) -> tuple[Record | None, list[Fault]]:
 
     if not isinstance(item, Mapping):
         return None, [fault("the record is not an object", item)]
-    item = {key: None if _is_nan(value) else value for key, value in item.items()}
-    name = _id(_whole(item.get("id")))
+    item = {key: None if values.is_nan(value) else value for key, value in item.items()}
+    name = _id(values.whole(item.get("id")))
     if name is None:
         return None, [fault("the id is no number and no plain file name", item.get("id"))]
     character = unicodedata.normalize("NFC", _text(item.get("character"))).strip()
@@ -204,13 +202,13 @@ def _similar(own: str, value: Any, report: Report) -> tuple[str, ...]:
     if value is None:
         return ()
     if isinstance(value, str):
-        value = _listed(value)
+        value = values.listed(value)
     if not isinstance(value, list):
         report("similar", "similar is not a list", value)
         return ()
     links: dict[str, None] = {}
     for link in value:
-        name = _id(_whole(link))
+        name = _id(values.whole(link))
         if name is None:
             report("similar", "a similar id is no number and no plain file name", link)
         elif name == own:
@@ -225,11 +223,11 @@ def _relatives(own: str, item: Mapping[str, Any], report: Report) -> tuple[str, 
     found: dict[str, None] = {}
     for key in ("parent_id", "children", "children_ids"):
         value = item.get(key)
-        links = _listed(value) if isinstance(value, str) else value
+        links = values.listed(value) if isinstance(value, str) else value
         for link in links if isinstance(links, list) else [links]:
-            if _is_nan(link):
+            if values.is_nan(link):
                 continue
-            link = link.get("id") if isinstance(link, Mapping) else _whole(link)
+            link = link.get("id") if isinstance(link, Mapping) else values.whole(link)
             name = _id(link)
             if name is None and link is not None:
                 report(key, f"{key} is no number and no plain file name", link)
@@ -242,9 +240,9 @@ def _box(value: Any, report: Report) -> Box | None:
     """Returns a relative box that is inside the picture, or one in pixels as it is."""
     if value is None or value == []:  # a detector's list of the faces
         return None
-    given = _listed(value) if isinstance(value, str) else value
+    given = values.listed(value) if isinstance(value, str) else value
     given = given if isinstance(given, list) else []
-    numbers = [number for number in map(_number, given) if number is not None]
+    numbers = [number for number in map(values.number, given) if number is not None]
     if not len(numbers) == len(given) == 4:
         report("bbox", "the box is not a list of four numbers", value)
         return None
@@ -257,50 +255,14 @@ def _box(value: Any, report: Report) -> Box | None:
     return box
 
 
-def _listed(text: str) -> list[str]:
-    """Returns the ids or numbers of a text: `2 3`, `2, 3`, `2;3`, `[2, 3]`, `['2', '3']`.
-
-    Spaces are between ids only where each word has a number: names of files may have them.
-    """
-    inner = _BRACKETS.fullmatch(text.strip())
-    found: list[str] = []
-    for part in re.split(r"[,;|\n\t]", inner[1] if inner else text):
-        words = part.split()
-        found += words if all(re.search(r"\d", word) for word in words) else [part]
-    return [name for name in (part.strip(" '\"") for part in found) if name]
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, str):
-        value = float(value) if _NUMBER.fullmatch(value.strip()) else None
-    return value if type(value) in (int, float) else None
-
-
 def _size(width: Any, height: Any, report: Report) -> tuple[int, int] | None:
-    if _whole(width) is None and _whole(height) is None:
+    if values.whole(width) is None and values.whole(height) is None:
         return None
-    w, h = _side(width), _side(height)
+    w, h = values.side(width), values.side(height)
     if w is None or h is None:
         report("size", "width and height are not numbers of pixels", [width, height])
         return None
     return w, h
-
-
-def _side(value: Any) -> int | None:
-    value = _whole(value)
-    if isinstance(value, str) and value.isdecimal() and len(value) < 8:
-        value = int(value)
-    return value if type(value) is int and 0 < value < 10**7 else None
-
-
-def _whole(value: Any) -> Any:
-    """Returns an integer that a table's column of floats holds (3.0) as such."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _is_nan(value: Any) -> bool:
-    """Whether a value is missing, as tables of pandas write it."""
-    return isinstance(value, float) and math.isnan(value)
 
 
 def _md5(value: Any) -> str:

@@ -41,8 +41,7 @@ def is_masks(folder: pathlib.Path) -> bool:
     is_called = is_called_masks(folder)
     if not is_called and not words.has_mask_word(folder.name):
         return False
-    some = _sample(list(_images_below(folder)))
-    if not is_called and not any(looks.is_likely(p) or looks.may_be_transparent(p) for p in some):
+    if not is_called and not _may_be_masks(folder):
         return False
     owned = _sample(sorted(_owned(folder).items()))
     if owned:
@@ -53,6 +52,12 @@ def is_masks(folder: pathlib.Path) -> bool:
         )
         return 2 * count > len(owned)
     return _look_like_masks(folder)
+
+
+def _may_be_masks(folder: pathlib.Path) -> bool:
+    """Returns whether some files could be masks: told before the folders around are read."""
+    some = _sample(list(_images_below(folder)))
+    return any(looks.is_likely(path) or looks.may_be_transparent(path) for path in some)
 
 
 def _look_like_masks(folder: pathlib.Path) -> bool:

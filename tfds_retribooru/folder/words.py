@@ -4,13 +4,11 @@ import os
 import re
 import unicodedata
 
+from tfds_retribooru.tag_kinds import CLASSES
+
 MASKS = ("masks", "mask")  # folders of masks
 _MASK_WORDS = frozenset(
     (*MASKS, "seg", "segmentation", "segmentations", "matte", "mattes", "alpha", "gt")
-)
-_CLASSES = frozenset(
-    "girl girls 1girl boy boys 1boy woman women man men lady guy male female person people human "
-    "child kid character characters face faces portrait".split()
 )
 _BETWEEN_WORDS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])")  # SegmentationClass is two
 
@@ -22,7 +20,7 @@ def has_mask_word(name: str) -> bool:
 
 def is_class(name: str) -> bool:
     """Returns whether a name is but a word for anybody, such as `girl`."""
-    return name.strip().lower() in _CLASSES
+    return name.strip().lower() in CLASSES
 
 
 def ends_in_class(name: str) -> bool:

@@ -23,7 +23,8 @@ from tfds_retribooru.building import annotations
 from tfds_retribooru.building.records import Fault, Record
 
 _GALLERY = re.compile(  # such as danbooru_123_0ab1.jpg; a number behind a common word is no id
-    r"(?!(?:copy|download|dsc|output|page|result|scan|screen|screenshot|unnamed|untitled)s?_)[a-z][a-z0-9]*_(\d+)(?:_.*)?\.\w+"
+    r"(?!(?:copy|download|dsc|output|page|result|scan|screen|screenshot|unnamed|untitled)s?_)"
+    r"[a-z][a-z0-9]*_(\d+)(?:_.*)?\.\w+"
 )
 _SITE = re.compile(  # such as "yande.re 123 sample dress.jpg" or "Konachan.com - 123 dress.png"
     r"(?:[a-z][\w-]*\.[a-z]{2,5}|[a-z]+booru)(?: -)? (\d+)(?: .*)?\.\w+", re.IGNORECASE
