@@ -372,6 +372,11 @@ def test_training_holds_characters_unless_some_stand_beside_it(tmp_path, beside,
     assert {character for character, _ in read(tmp_path)[0].values()} == characters
 
 
+def test_training_holds_characters_if_it_holds_several_and_no_picture(tmp_path):
+    put(tmp_path, "training/ann/0.jpg", "training/bob/0.jpg", "refs/x/1.jpg")
+    assert {character for character, _ in read(tmp_path)[0].values()} == {"ann", "bob", "refs"}
+
+
 def test_train_holds_characters_whoever_stands_beside_it(tmp_path):
     put(tmp_path, "train/ann/0.jpg", "bob/1.jpg")
     assert {character for character, _ in read(tmp_path)[0].values()} == {"ann", "bob"}

@@ -179,6 +179,11 @@ def test_a_name_in_any_spelling_is_an_identity():
     assert kinds.of("ann (cosplay)") == "outfit"
 
 
+@pytest.mark.parametrize("line", ["* (cosplay)", "*(Cosplay)"])
+def test_a_user_s_line_may_be_an_end_in_brackets(line):
+    assert tag_kinds.Kinds(own=f"[identity]\n{line}\n").of("miku (cosplay)") == "identity"
+
+
 def test_a_user_s_file_goes_first():
     own = "[Free]\nelf # of the shelf\n* shirt\nbig *\n[outfit]\nsmile\n[identity]\nred shirt\n"
     kinds = tag_kinds.Kinds(["shirt"], ["elf"], own)

@@ -54,7 +54,9 @@ def test_hashes_of_an_older_version_are_those_of_grey_pictures(tmp_path):
     (tmp_path / variants.NAME).write_text("\n".join(map(json.dumps, lines)))
     _, hashes = variants.read(tmp_path)
     assert variants.sets("ab", [*hashes.values()]).tolist() == [0, 0]
-    red = np.frombuffer(hashes["a"][:32] + bytes([90, 240] * 36), np.uint8).tobytes()
+    colours = np.full((6, 6, 2), 128, np.uint8)
+    colours[2:5, 2:4] = 90, 240
+    red = hashes["a"][:32] + colours.tobytes()
     assert variants.sets("ab", [hashes["a"], red]).tolist() == [0, 0]
 
 

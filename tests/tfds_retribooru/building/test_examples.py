@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from tests.helpers import retribooru_folder
+from tfds_retribooru import boxes
 from tfds_retribooru.building import examples
 from tfds_retribooru.building.examples import Source
 from tfds_retribooru.building.records import Fault, Record
@@ -31,6 +32,25 @@ def test_a_character_is_called_as_where_it_stands_first(tmp_path):
     plan = examples.plan_splits(source, log)
     assert plan.similar[2] == ("0",) and plan.split[0] == plan.split[2]
     assert log.counts["character", examples.SPELLED] == 2
+
+
+def test_numbers_and_full_stops_tell_names_apart():
+    names = ["1. Girl", "2. Girl", "Anna.", "Anna"]
+    records = [Record(str(k), name) for k, name in enumerate(names)]
+    source = Source(lambda: iter(records), lambda record: (None, None), 384)
+    assert [item.character for item in source.items()] == names
+
+
+def test_files_tell_the_format_of_boxes_where_no_record_says_a_size(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    path = tmp_path / "pictures" / "a.png"
+    retribooru_folder.draw_image(1, (480, 720)).save(path)
+    boxes_of = {"1": (300, 90, 360, 150), "2": (200, 100, 270, 170)}
+    records = [Record(name, "ann", pixels=box) for name, box in boxes_of.items()]
+    log = Rejections(tmp_path, 1.0)
+    for found, expected in ((path, boxes.FORMATS[2]), (None, boxes.FORMATS[0])):
+        source = Source(lambda: iter(records), lambda record, found=found: (found, None), 384)
+        assert examples.plan_splits(source, log).box_format == expected
 
 
 def put(path, seed: int) -> None:

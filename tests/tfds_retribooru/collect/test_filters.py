@@ -37,6 +37,11 @@ def test_characters_of_other_sites_are_those_of_danbooru(name):
     assert candidate.character == "sendai_(kantai_collection)"
 
 
+def test_a_number_or_a_full_stop_is_of_the_name():
+    candidate = filters.screen(GOOD._replace(characters=["2. Girl"]), CRITERIA)
+    assert candidate.character == "2._girl"
+
+
 def test_solo_is_so_in_any_case():
     general = ["Solo" if tag == "solo" else tag for tag in GOOD.general]
     assert isinstance(filters.screen(GOOD._replace(general=general), CRITERIA), Candidate)

@@ -42,6 +42,13 @@ def test_many_equal_hashes_are_compared_once():
     assert (~copies).sum() == 3 and not copies[-3:].any()
 
 
+def test_a_drawing_in_other_colours_is_no_copy():
+    colours = np.full((3, 6, 6, 2), 128, np.uint8)
+    colours[:, 2:5, 2:4] = [[[[90, 240]]], [[[240, 90]]], [[[91, 239]]]]
+    found = [b"a" * 32 + part.tobytes() for part in colours]
+    assert near_duplicates.near_copies(found, np.arange(3)).tolist() == [False, False, True]
+
+
 def test_a_pair_is_compared_once_though_several_bands_are_equal():
     found = np.zeros((40, 32), np.uint8)
     pairs = [tuple(p) for part in near_duplicates._pairs(found, 7) for p in np.stack(part, 1)]
